@@ -1,0 +1,173 @@
+/* Every allocation goes through must(), which ends the process when the host has no memory left. */
+#include "base/memory.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+struct arena_block {
+	struct arena_block *next;
+	size_t size_bytes;
+	char data[] __attribute__((aligned(16)));
+};
+
+enum { ARENA_BLOCK_BYTES = 4096 - sizeof(struct arena_block) };
+
+static void *must(void *ptr)
+{
+	static const char message[] = "out of memory, stopping\n";
+
+	if (unlikely(!ptr)) {
+		(void)!write(STDERR_FILENO, message, sizeof(message) - 1);
+		abort();
+	}
+	return ptr;
+}
+
+void *mem_alloc(size_t size_bytes)
+{
+	return must(malloc(size_bytes ? size_bytes : 1));
+}
+
+void *mem_calloc(size_t count, size_t size_bytes)
+{
+	return must(calloc(count ? count : 1, size_bytes ? size_bytes : 1));
+}
+
+void *mem_realloc(void *ptr, size_t size_bytes)
+{
+	return must(realloc(ptr, size_bytes ? size_bytes : 1));
+}
+
+void *mem_reallocarray(void *ptr, size_t count, size_t size_bytes)
+{
+	return must(reallocarray(ptr, count ? count : 1, size_bytes ? size_bytes : 1));
+}
+
+void *mem_dup(const void *data, size_t size_bytes)
+{
+	void *copy = mem_alloc(size_bytes);
+
+	if (size_bytes)
+		memcpy(copy, data, size_bytes);
+	return copy;
+}
+
+char *mem_strdup(const char *text)
+{
+	return mem_strndup(text, strlen(text));
+}
+
+char *mem_strndup(const char *text, size_t len)
+{
+	char *copy = mem_alloc(len + 1);
+
+	if (len)
+		memcpy(copy, text, len);
+	copy[len] = '\0';
+	return copy;
+}
+
+char *mem_printf(const char *format, ...)
+{
+	char *text = NULL;
+	va_list args;
+
+	va_start(args, format);
+	if (vasprintf(&text, format, args) < 0)
+		text = NULL;
+	va_end(args);
+	return must(text);
+}
+
+void closep(int *fd)
+{
+	int saved = errno;
+
+	if (*fd >= 0)
+		(void)close(*fd);
+	*fd = -1;
+	errno = saved;
+}
+
+void arena_init(struct arena *arena)
+{
+	*arena = (struct arena){0};
+}
+
+void arena_done(struct arena *arena)
+{
+	while (arena->blocks) {
+		struct arena_block *block = arena->blocks;
+
+		arena->blocks = block->next;
+		free(block);
+	}
+	*arena = (struct arena){0};
+}
+
+void arena_reset(struct arena *arena)
+{
+	struct arena_block *keep = arena->blocks;
+
+	/* Only a block of the ordinary size is worth keeping: one large request must not pin its memory for ever. */
+	if (keep && keep->size_bytes == ARENA_BLOCK_BYTES) {
+		arena->blocks = keep->next;
+		arena_done(arena);
+		keep->next = NULL;
+		arena->blocks = keep;
+		arena->block_bytes = arena->total_bytes = keep->size_bytes;
+	} else {
+		arena_done(arena);
+	}
+}
+
+void *arena_alloc(struct arena *arena, size_t size_bytes)
+{
+	size_t rounded = (size_bytes + 15) & ~(size_t)15;
+	void *ptr;
+
+	assert(rounded >= size_bytes);
+	if (!arena->blocks || arena->block_bytes - arena->used_bytes < rounded) {
+		size_t block_bytes = MAX(rounded, (size_t)ARENA_BLOCK_BYTES);
+		struct arena_block *block = mem_alloc(sizeof(*block) + block_bytes);
+
+		block->next = arena->blocks;
+		block->size_bytes = block_bytes;
+		arena->blocks = block;
+		arena->block_bytes = block_bytes;
+		arena->used_bytes = 0;
+		arena->total_bytes += block_bytes;
+	}
+	ptr = arena->blocks->data + arena->used_bytes;
+	arena->used_bytes += rounded;
+	memset(ptr, 0, rounded);
+	return ptr;
+}
+
+char *arena_strndup(struct arena *arena, const char *text, size_t len)
+{
+	char *copy = arena_alloc(arena, len + 1);
+
+	if (len)
+		memcpy(copy, text, len);
+	return copy;
+}
+
+char *arena_printf(struct arena *arena, const char *format, ...)
+{
+	va_list args, again;
+	char *text;
+	int len;
+
+	va_start(args, format);
+	va_copy(again, args);
+	len = vsnprintf(NULL, 0, format, args);
+	va_end(args);
+	assert(len >= 0);
+	text = arena_alloc(arena, (size_t)len + 1);
+	(void)vsnprintf(text, (size_t)len + 1, format, again);
+	va_end(again);
+	return text;
+}
