@@ -8,7 +8,7 @@
 
 /* Calls fn(&variable) when the variable goes out of scope. */
 #define _cleanup_(fn) __attribute__((cleanup(fn)))
-#define _printf_(format, first) __attribute__((format(printf, format, first)))
+#define _printf_(format_at, first_at) __attribute__((format(printf, format_at, first_at)))
 #define _must_check_ __attribute__((warn_unused_result))
 #define _unused_ __attribute__((unused))
 #define _noreturn_ __attribute__((noreturn))
