@@ -1,0 +1,118 @@
+/* One member of a cluster: raft, its log on disk, the store, membership and the forwarding of requests, over
+ * struct env.
+ *
+ * Use: node_open(), then hand in events as they come (node_receive, node_disk_done, node_propose,
+ * node_read_index) and call node_turn() once per loop turn. A turn does everything that became due: raft's
+ * clock, one log write (group commit: what was queued while the previous write was under way goes out in the
+ * next), messages, applies, replies. node_deadline_ns() says when to come back if nothing happens. A node
+ * calls its env only from inside node_open() and node_turn(): event functions only queue.
+ *
+ * One thread. Nothing is acknowledged before a quorum has it on disk. A failed write or sync, a damaged
+ * invariant or a majority that contradicts this member's state stops the node for good: node_failure() says
+ * why; from then on it writes and sends nothing, and requests under way are answered with NODE_ERROR_STOPPED.
+ */
+#pragma once
+#include "base/slice.h"
+#include "node/env.h"
+
+struct node;
+struct store;
+struct store_result;
+
+#define NODE_MEMBERS_MAX 64
+#define NODE_COMMAND_MAX (12u << 20)	   /* bytes of one proposed command */
+#define NODE_MESSAGE_MAX (16u << 20)	   /* bytes of one peer message */
+#define NODE_PENDING_BYTES_MAX (64u << 20) /* proposals under way on one member */
+#define NODE_PENDING_COUNT_MAX 16384
+
+/* A member as the cluster knows it. Borrowed strings live until members_changed or the next node_turn(). */
+struct node_member {
+	uint64_t id;
+	const char *name;	      /* "" until the member has started and published itself */
+	const char *const *peer_urls; /* sorted, NULL-terminated */
+	const char *const *client_urls;
+};
+
+struct node_config {
+	uint64_t cluster_id, member_id;
+	const char *name;
+	const char *const
+		*client_urls; /* advertised, NULL-terminated; published through the log at each start */
+	const struct node_member
+		*members; /* the initial cluster, this member included; used on a fresh log only */
+	size_t members_len;
+	const char *server_version; /* what the leader proposes as cluster version, such as "2.3.0" */
+	uint32_t heartbeat_ms, election_ms;
+	uint64_t segment_bytes; /* size of a log segment; 0: 16 MiB */
+};
+
+enum node_error {
+	NODE_OK,
+	NODE_ERROR_TIMEOUT,	/* "etcdserver: request timed out" */
+	NODE_ERROR_LEADER_LOST, /* "etcdserver: request timed out, possibly due to previous leader failure" */
+	NODE_ERROR_CONNECTION_LOST, /* "etcdserver: request timed out, possibly due to connection lost" */
+	NODE_ERROR_TOO_MANY,	    /* "etcdserver: too many requests": refused, not proposed */
+	NODE_ERROR_TOO_LARGE,	    /* "etcdserver: request is too large": refused */
+	NODE_ERROR_STOPPED,	    /* "etcdserver: server stopped" */
+	NODE_ERROR_MAX,
+};
+const char *node_error_text(enum node_error error);
+
+/* The answer to a request. For TIMEOUT, LEADER_LOST, CONNECTION_LOST and STOPPED it is unknown whether the
+ * command takes effect; it is never sent a second time. */
+struct node_reply {
+	enum node_error error;
+	uint64_t raft_index,
+		raft_term; /* of the entry that carried the command; for reads: applied index and term */
+	const struct store_result
+		*result; /* proposals that were applied: what the store answered; else NULL */
+};
+
+/* Recovers the member from its log, or makes a fresh one (fresh: no log file there). Members, cluster and
+ * format are checked against the log. -errno with a message (*ret_error, owned) that names file and offset:
+ * nothing was changed. */
+int node_open(const struct node_config *config, struct env *env, struct node **ret_node, char **ret_error);
+/* Forgets everything; plans under way stay the caller's problem: call only when none is, or the disk is gone.
+ * No reply is called. NULL is accepted; answers NULL. */
+struct node *node_free(struct node *node);
+
+/* True if node_open() would find an existing log there. */
+int node_log_exists(struct env *env, bool *ret_exists);
+
+/* --- events --- */
+void node_receive(struct node *node, uint64_t from, struct slice message); /* untrusted, copied as needed */
+void node_disk_done(struct node *node, const struct wal_plan *plan, int error);
+/* The transport lost or regained a peer: only affects error texts and pacing. */
+void node_peer_state(struct node *node, uint64_t id, bool connected);
+
+/* Proposes a store command (encoded by store/command.h). Answered by env->reply(request) with NODE_OK when
+ * this member has applied it. 0, or -EBUSY (too many under way), -EMSGSIZE, -ESHUTDOWN: then `request` is not
+ * answered. */
+int node_propose(struct node *node, struct slice command, void *request) _must_check_;
+/* Asks for a linearizable read: answered with NODE_OK once the store of this member is at least as new as
+ * everything acknowledged before the call. Read the store inside the reply. Errors as node_propose(). */
+int node_read_index(struct node *node, void *request) _must_check_;
+/* The client is gone: the request will not be answered (its command may still take effect). */
+void node_forget(struct node *node, void *request);
+
+/* --- the turn --- */
+void node_turn(struct node *node);
+int64_t node_deadline_ns(const struct node *node); /* in env's mono_ns; INT64_MAX: nothing due */
+
+/* --- what it knows --- */
+struct store *node_store(struct node *node);	   /* for local reads and watches, between turns */
+const char *node_failure(const struct node *node); /* NULL while it runs */
+
+enum node_role { NODE_FOLLOWER, NODE_CANDIDATE, NODE_LEADER, NODE_ROLE_MAX };
+struct node_status {
+	enum node_role role;
+	uint64_t id, cluster_id, leader; /* leader 0: none known */
+	uint64_t term, commit, applied, last;
+	uint64_t pending_count, pending_bytes;
+	int64_t leader_since_wall_ns; /* when this member learned of the present leader; 0: none */
+};
+void node_get_status(const struct node *node, struct node_status *ret_status);
+size_t node_member_count(const struct node *node);
+const struct node_member *node_member_at(const struct node *node, size_t position); /* ordered by id */
+const struct node_member *node_member_by_id(const struct node *node, uint64_t id);  /* NULL: none */
+const char *node_cluster_version(const struct node *node);			    /* "" until decided */

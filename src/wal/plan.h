@@ -1,0 +1,36 @@
+/* What the log wants done to files, as data: a plan is built by a pure room, carried out in order by whoever
+ * owns the disk (a writer thread in the server, the simulated disk in tests), and answered once. The first
+ * step that fails ends the plan; nothing of it is ever tried again. Paths are names inside the member's log
+ * directory. */
+#pragma once
+#include "base/buf.h"
+
+#define WAL_NAME_MAX 40
+
+enum wal_step_kind {
+	WAL_STEP_CREATE,   /* make `name` with size_bytes of zeros, space really taken, contents and name
+			      durable;   an existing file of that name is replaced */
+	WAL_STEP_RENAME,   /* name becomes to_name, which does not exist */
+	WAL_STEP_WRITE,	   /* bytes at offset, inside the file's size */
+	WAL_STEP_SYNC,	   /* what was written to `name` so far is durable (fdatasync) */
+	WAL_STEP_SYNC_DIR, /* created, renamed and removed names are durable */
+	WAL_STEP_REMOVE,   /* the file `name` goes */
+	WAL_STEP_MAX,
+};
+
+struct wal_step {
+	enum wal_step_kind kind;
+	char name[WAL_NAME_MAX];
+	char to_name[WAL_NAME_MAX];  /* RENAME */
+	uint64_t offset, size_bytes; /* WRITE: where in the file; CREATE: how large */
+	size_t bytes_at, bytes_len;  /* WRITE: which part of the plan's bytes */
+};
+
+#define WAL_PLAN_STEPS_MAX 16
+
+/* Owned by its maker. From submission to the answer it is only read, so another thread may carry it out. */
+struct wal_plan {
+	struct wal_step steps[WAL_PLAN_STEPS_MAX];
+	size_t steps_len;
+	struct buf bytes;
+};
