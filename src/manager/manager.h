@@ -1,0 +1,112 @@
+/* Running units on this host, behind one interface. Implementations: `supervisor`, the embedded one (a client
+ * of the keeper process, which owns the units' processes and outlives this one); `systemd` is not there yet
+ * and says so.
+ *
+ * Everything is asynchronous on one uv loop and belongs to its thread: calls return at once, callbacks come
+ * from the loop, never from inside the call. The manager keeps a mirror of all units' states, so reading them
+ * costs nothing. While the keeper cannot be reached (it is being started, or it crashed) requests wait, and
+ * are sent when it answers; it is started when none runs. Units run on in the keeper when this process dies;
+ * a new manager on the same directory finds them running and touches nothing. */
+#pragma once
+#include "base/buf.h"
+#include "base/slice.h"
+#include <uv.h>
+
+struct manager;
+struct manager_stream;
+
+enum manager_kind { MANAGER_SUPERVISOR, MANAGER_SYSTEMD, MANAGER_KIND_MAX, MANAGER_KIND_INVALID = -22 };
+/* "supervisor", "systemd"; MANAGER_KIND_INVALID for anything else. */
+enum manager_kind manager_kind_from_name(const char *name);
+
+/* What a unit does, in systemd's words. Borrowed: valid until the next turn of the loop. */
+struct manager_unit_state {
+	const char *name;
+	const char *hash;     /* as given to manager_load(); "" when unknown */
+	const char *load;     /* loaded, error, bad-setting */
+	const char *active;   /* active, reloading, inactive, failed, activating, deactivating */
+	const char *sub;      /* dead, start-pre, start, start-post, running, exited, stop, stop-sigterm, …,
+				 auto-restart, failed */
+	const char *result;   /* success, exit-code, signal, timeout, start-limit-hit, resources,
+				 exec-condition, … */
+	int main_pid;	      /* 0: none */
+	int exec_main_status; /* of the last main process: exit status or signal; 0 when it has not ended */
+	uint64_t restarts;    /* automatic restarts since it was started */
+	bool wanted;	      /* the last request was start (or restart), not stop */
+	const char *const
+		*warnings; /* e.g. "web.service:7: LimitCPU= in [Service] is not supported, ignored" */
+	size_t warning_count;
+};
+
+struct manager_events {
+	/* The mirror is complete: the keeper has been reached (again), and states were told for all its
+	 * units. */
+	void (*ready)(void *userdata);
+	/* A unit's state changed, or it is new. */
+	void (*state_changed)(void *userdata, const struct manager_unit_state *state);
+	/* A unit was unloaded and its processes are gone. */
+	void (*unloaded)(void *userdata, const char *name);
+	/* The connection is lost (`why` for the log); the mirror keeps the last known states. ready() follows
+	 * when it is back. May be NULL. */
+	void (*lost)(void *userdata, const char *why);
+};
+
+struct manager_config {
+	enum manager_kind kind;
+	uv_loop_t *loop;
+	const char *state_dir;	 /* units, desired states and logs; made (0700) when missing. Copied */
+	const char *socket_path; /* the keeper's; NULL: STATE_DIR/keeper.sock. Copied */
+	const char *program; /* the executable that knows `keeper`; NULL: this one (/proc/self/exe). Copied */
+	struct manager_events events;
+	void *userdata;
+};
+
+/* result: 0, or -errno with a message for the user (else ""). */
+typedef void (*manager_done_fn)(void *userdata, int result, const char *message);
+/* A piece of text; `last` comes exactly once, with a result (0, -ENOENT for no such unit, …) and perhaps
+ * text. */
+typedef void (*manager_text_fn)(
+	void *userdata, int result, const char *message, struct slice text, bool last);
+
+/* -ENOTSUP with a message in `reterr` for a kind that is not there, -EINVAL for a bad configuration, -errno
+ * when the directory cannot be made. Connecting goes on in the background: ready() tells. */
+int manager_new(const struct manager_config *config, struct manager **ret, struct buf *reterr) _must_check_;
+/* Lets go of the connection; units run on. Waiting requests end with -ECANCELED from inside this call. The
+ * memory is freed once the loop has closed the handles: run the loop afterwards. `closed` may be NULL. */
+void manager_close(struct manager *manager, void (*closed)(void *userdata), void *userdata);
+bool manager_is_ready(const struct manager *manager);
+
+/* Makes the unit known, not started; text is the unit file, hash its identity (40 hex digits, or ""). The
+ * same name with another text replaces it from its next start on; while an unload of that name goes on, the
+ * load waits for its end. Done when recorded durably. Broken directives do not fail it: load state is then
+ * bad-setting, and start fails. `done` may be NULL in all of these. */
+void manager_load(struct manager *manager, const char *name, struct slice text, const char *hash,
+	manager_done_fn done, void *userdata);
+/* Stops the unit and forgets it. Done when its processes are gone; an unknown unit is no error. */
+void manager_unload(struct manager *manager, const char *name, manager_done_fn done, void *userdata);
+/* Start, stop, restart: done when accepted and recorded (states follow by callback). -ENOENT for a unit that
+ * is not loaded. Starting what is active and stopping what is not are no errors and do nothing. */
+void manager_start(struct manager *manager, const char *name, manager_done_fn done, void *userdata);
+void manager_stop(struct manager *manager, const char *name, manager_done_fn done, void *userdata);
+void manager_restart(struct manager *manager, const char *name, manager_done_fn done, void *userdata);
+
+/* Reads from the mirror: false when the unit is not known. */
+bool manager_state(const struct manager *manager, const char *name, struct manager_unit_state *ret);
+size_t manager_count(const struct manager *manager);
+/* Calls `each` for every unit, sorted by name. */
+void manager_list(const struct manager *manager,
+	void (*each)(void *userdata, const struct manager_unit_state *state), void *userdata);
+
+/* What `systemctl status NAME` prints, in one piece. The exit status that systemctl would give stands in the
+ * state: manager_status_exit(). -ENOENT: "Unit NAME could not be found." */
+void manager_status(struct manager *manager, const char *name, manager_text_fn text, void *userdata);
+/* systemctl's exit status for a state: 0 active or reloading, 3 any other; 4 for NULL (no such unit). */
+int manager_status_exit(const struct manager_unit_state *state);
+/* What `journalctl --unit NAME --no-pager -n LINES --output OUTPUT [-f]` prints. lines < 0: all. output:
+ * "short" (or NULL) and "cat"; another gives -ENOTSUP. A unit that was unloaded still has its log for a
+ * while; without any log the text is "-- No entries --\n". With `follow` pieces keep coming until
+ * manager_stream_cancel() (no callback after it). The stream is gone once `last` was called; without `follow`
+ * the answer may be ignored. */
+struct manager_stream *manager_journal(struct manager *manager, const char *name, long lines, bool follow,
+	const char *output, manager_text_fn text, void *userdata);
+void manager_stream_cancel(struct manager_stream *stream);
