@@ -1,0 +1,19 @@
+/* What HTTP server and client share: headers and status texts. Pure, any thread. */
+#pragma once
+#include "base/slice.h"
+
+struct http_header {
+	struct slice name, value;
+};
+
+#define HTTP_HEADER(name_literal, value_text) \
+	((struct http_header){SLICE_LITERAL(name_literal), slice_str(value_text)})
+
+/* The value of the first header of that name (any case), or NULL. */
+const struct slice *http_header_find(const struct http_header *headers, size_t count, const char *name);
+/* True when the comma-separated list in the headers of that name holds the word (any case). */
+bool http_header_has_word(
+	const struct http_header *headers, size_t count, const char *name, const char *word);
+const char *http_status_text(int status); /* "Not Found"; "" for an unknown one */
+bool http_is_token(struct slice text);	  /* RFC 9110 token: what methods and header names are made of */
+bool http_equal_nocase(struct slice a, const char *b); /* ASCII only */
