@@ -109,8 +109,8 @@ void unit_requirements_done(struct unit_requirements *requirements);
 /* The checks fleet makes when a unit is created: re-parse, then pairs that exclude each other. -EINVAL with
  * fleet's text in `reterr` (may be NULL). */
 int unit_file_validate(const struct unit_file *file, struct unit_error *reterr) _must_check_;
-/* Collects the [X-Fleet] keys that fleet does not know (borrowed from the file; fleetctl warns of each); answers how
- * many. Release with unit_slices_done(). */
+/* Collects the [X-Fleet] keys that fleet does not know (borrowed from the file; fleetctl warns of each);
+ * answers how many. Release with unit_slices_done(). */
 size_t unit_file_unknown_fleet_keys(const struct unit_file *file, struct unit_slices *ret_keys);
 void unit_slices_done(struct unit_slices *slices);
 /* Go's path.Match; a malformed pattern never matches. */
