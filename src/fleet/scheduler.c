@@ -1,0 +1,973 @@
+/* Machines stand in one array ordered by (load, ID); a placement walks it until a machine is able, and a
+ * change of load moves one entry. Changes mark units dirty: the unit itself, the followers of a unit that
+ * came or went (MachineOf), the units on a machine that changed or went. Units that no machine takes wait;
+ * they are tried again only on machines that were freed (a unit left, metadata changed, the machine is new).
+ * A run works in rounds: check every dirty unit that has a target, then place what has none, in order of
+ * names, until nothing is dirty. Rules that chase each other in a circle cannot spin: a unit is placed at
+ * most twice in one run. */
+#include "fleet/scheduler.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/map.h"
+#include "base/memory.h"
+
+#define PLACEMENTS_PER_RUN_MAX 2
+
+struct sched_list {
+	struct sched_unit **items;
+	size_t count, cap;
+};
+struct sched_machine {
+	char *id;
+	struct arena arena; /* metadata */
+	struct scheduler_pair *metadata;
+	size_t metadata_count;
+	bool present;		   /* false: only the target of units */
+	bool freed;		   /* in scheduler.freed */
+	struct sched_list units;   /* placed here */
+	struct sched_list globals; /* present machines: the global units that run here, in order of names */
+	size_t load;
+};
+struct sched_unit {
+	char *name;
+	struct unit_requirements rules; /* own copy */
+	bool wanted, dirty, waiting, patterned;
+	bool anywhere; /* this round may place it on any machine, not only on freed ones */
+	struct sched_machine *machine;
+	size_t slot;	     /* in machine->units */
+	size_t waiting_slot; /* in scheduler.waiting */
+	/* What this run has done with it. */
+	uint64_t run;
+	const char *run_from; /* in scheduler.run_arena */
+	unsigned run_placements;
+};
+struct sched_followers {
+	struct sched_list units;
+};
+struct scheduler {
+	struct map machines, units, followers;
+	struct sched_machine **order; /* present machines by (load, ID) */
+	size_t order_count, order_cap;
+	struct sched_list dirty, waiting, globals, touched;
+	struct sched_machine **freed;
+	size_t freed_count, freed_cap;
+	bool globals_patterned; /* some global unit has Conflicts */
+	bool globals_changed;	/* every machine's list must be made anew */
+	uint64_t run;
+	struct arena run_arena;	   /* decisions of the last run */
+	struct arena answer_arena; /* of the last explanation */
+};
+
+static const char *const rule_names[SCHEDULER_RULE_MAX] = {
+	[SCHEDULER_RULE_NONE] = "none",
+	[SCHEDULER_RULE_MACHINE_ID] = "MachineID",
+	[SCHEDULER_RULE_METADATA] = "MachineMetadata",
+	[SCHEDULER_RULE_MACHINE_OF] = "MachineOf",
+	[SCHEDULER_RULE_CONFLICTS] = "Conflicts",
+	[SCHEDULER_RULE_REPLACES] = "Replaces",
+};
+
+const char *scheduler_rule_name(enum scheduler_rule rule)
+{
+	return rule_names[rule];
+}
+
+/* ---- small lists ---- */
+
+static void list_add(struct sched_list *list, struct sched_unit *unit)
+{
+	if (list->count == list->cap) {
+		list->cap = list->cap ? list->cap * 2 : 8;
+		list->items = mem_reallocarray(list->items, list->cap, sizeof(*list->items));
+	}
+	list->items[list->count++] = unit;
+}
+
+static void list_drop(struct sched_list *list, const struct sched_unit *unit)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		if (list->items[i] != unit)
+			continue;
+		memmove(list->items + i, list->items + i + 1, (list->count - i - 1) * sizeof(*list->items));
+		list->count--;
+		return;
+	}
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp((*(struct sched_unit *const *)a)->name, (*(struct sched_unit *const *)b)->name);
+}
+
+static void list_sort(struct sched_list *list)
+{
+	if (list->count > 1)
+		qsort(list->items, list->count, sizeof(*list->items), by_name);
+}
+
+/* ---- the order of machines ---- */
+
+static int machine_compare(size_t load, const char *id, const struct sched_machine *machine)
+{
+	if (load != machine->load)
+		return load < machine->load ? -1 : 1;
+	return strcmp(id, machine->id);
+}
+
+/* Where a machine of that load and ID stands, or would stand. */
+static size_t order_find(const struct scheduler *s, size_t load, const char *id)
+{
+	size_t low = 0, high = s->order_count;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (machine_compare(load, id, s->order[mid]) > 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+static void order_insert(struct scheduler *s, struct sched_machine *machine)
+{
+	size_t at = order_find(s, machine->load, machine->id);
+
+	if (s->order_count == s->order_cap) {
+		s->order_cap = s->order_cap ? s->order_cap * 2 : 16;
+		s->order = mem_reallocarray(s->order, s->order_cap, sizeof(*s->order));
+	}
+	memmove(s->order + at + 1, s->order + at, (s->order_count - at) * sizeof(*s->order));
+	s->order[at] = machine;
+	s->order_count++;
+}
+
+static void order_remove(struct scheduler *s, const struct sched_machine *machine)
+{
+	size_t at = order_find(s, machine->load, machine->id);
+
+	assert(at < s->order_count && s->order[at] == machine);
+	s->order_count--;
+	memmove(s->order + at, s->order + at + 1, (s->order_count - at) * sizeof(*s->order));
+}
+
+static void machine_count_load(struct scheduler *s, struct sched_machine *machine)
+{
+	size_t load = machine->units.count + machine->globals.count;
+
+	if (load == machine->load)
+		return;
+	if (machine->present)
+		order_remove(s, machine);
+	machine->load = load;
+	if (machine->present)
+		order_insert(s, machine);
+}
+
+/* ---- the rules ---- */
+
+static bool pattern_match(const struct unit_slices *patterns, const char *name, struct slice *ret_pattern)
+{
+	for (size_t i = 0; i < patterns->count; i++)
+		if (unit_glob_match(patterns->items[i], slice_str(name))) {
+			*ret_pattern = patterns->items[i];
+			return true;
+		}
+	return false;
+}
+
+static bool conflict_between(
+	const struct sched_unit *a, const struct sched_unit *b, struct slice *ret_pattern)
+{
+	if (a == b)
+		return false;
+	return pattern_match(&a->rules.conflicts, b->name, ret_pattern) ||
+	       pattern_match(&b->rules.conflicts, a->name, ret_pattern);
+}
+
+static bool unit_has_peer(const struct sched_unit *unit, const char *name)
+{
+	for (size_t i = 0; i < unit->rules.machine_of.count; i++)
+		if (slice_is(unit->rules.machine_of.items[i], name))
+			return true;
+	return false;
+}
+
+/* `unit` takes the place of `other`. Pairs that replace each other, and a peer that is needed, do not count.
+ */
+static bool unit_replaces(
+	const struct sched_unit *unit, const struct sched_unit *other, struct slice *ret_pattern)
+{
+	struct slice unused;
+
+	return unit != other && pattern_match(&unit->rules.replaces, other->name, ret_pattern) &&
+	       !pattern_match(&other->rules.replaces, unit->name, &unused) &&
+	       !unit_has_peer(unit, other->name);
+}
+
+static struct slice machine_metadata_get(void *userdata, struct slice key)
+{
+	const struct sched_machine *machine = userdata;
+
+	for (size_t i = 0; i < machine->metadata_count; i++)
+		if (slice_is(key, machine->metadata[i].key))
+			return slice_str(machine->metadata[i].value);
+	return (struct slice){0};
+}
+
+static bool metadata_fits(const struct sched_unit *unit, struct sched_machine *machine)
+{
+	return unit_metadata_match(&unit->rules, machine_metadata_get, machine);
+}
+
+static bool list_has(const struct sched_list *list, const struct sched_unit *unit)
+{
+	for (size_t i = 0; i < list->count; i++)
+		if (list->items[i] == unit)
+			return true;
+	return false;
+}
+
+static bool peers_are_there(struct scheduler *s, const struct sched_unit *unit,
+	const struct sched_machine *machine, struct buf *detail)
+{
+	for (size_t i = 0; i < unit->rules.machine_of.count; i++) {
+		struct slice name = unit->rules.machine_of.items[i];
+		const struct sched_unit *peer = map_get(&s->units, name);
+		bool there = peer && (peer->rules.global ? list_has(&machine->globals, peer)
+							 : peer->machine == machine);
+
+		if (there)
+			continue;
+		if (detail) {
+			buf_printf(detail, "%.*s ", (int)name.len, name.data);
+			if (!peer)
+				buf_add_str(detail, "does not exist");
+			else if (peer->machine)
+				buf_printf(detail, "is on %.8s", peer->machine->id);
+			else
+				buf_add_str(detail, "is not here");
+			buf_printf(detail, " (MachineOf=%.*s)", (int)name.len, name.data);
+		}
+		return false;
+	}
+	return true;
+}
+
+static const struct sched_unit *conflicting_unit(
+	const struct sched_unit *unit, const struct sched_list *list, struct slice *ret_pattern)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		const struct sched_unit *other = list->items[i];
+
+		if ((unit->patterned || other->patterned) && conflict_between(unit, other, ret_pattern))
+			return other;
+	}
+	return NULL;
+}
+
+static void describe_metadata(
+	const struct sched_unit *unit, struct sched_machine *machine, struct buf *detail)
+{
+	for (size_t i = 0; i < unit->rules.metadata_count; i++) {
+		const struct unit_metadata *wanted = &unit->rules.metadata[i];
+		struct slice has = machine_metadata_get(machine, wanted->key);
+		bool fits = false;
+
+		for (size_t k = 0; k < unit->rules.metadata_count; k++)
+			if (slice_equal(unit->rules.metadata[k].key, wanted->key) && has.data &&
+				slice_equal(unit->rules.metadata[k].value, has))
+				fits = true;
+		if (fits)
+			continue;
+		if (has.data)
+			buf_printf(detail, "its %.*s is %.*s", (int)wanted->key.len, wanted->key.data,
+				(int)has.len, has.data);
+		else
+			buf_printf(detail, "it has no %.*s", (int)wanted->key.len, wanted->key.data);
+		buf_printf(detail, " (MachineMetadata=%.*s=%.*s)", (int)wanted->key.len, wanted->key.data,
+			(int)wanted->value.len, wanted->value.data);
+		return;
+	}
+}
+
+/* The first rule by which the machine refuses the unit; `detail` (may be NULL) gets the reason. */
+static enum scheduler_rule refusal(
+	struct scheduler *s, const struct sched_unit *unit, struct sched_machine *machine, struct buf *detail)
+{
+	struct slice pattern;
+	const struct sched_unit *other;
+
+	if (unit->rules.has_machine_id &&
+		!unit_machine_id_match(unit->rules.machine_id, slice_str(machine->id))) {
+		if (detail)
+			buf_printf(detail, "it is not the machine wanted (MachineID=%.*s)",
+				(int)unit->rules.machine_id.len, unit->rules.machine_id.data);
+		return SCHEDULER_RULE_MACHINE_ID;
+	}
+	if (!metadata_fits(unit, machine)) {
+		if (detail)
+			describe_metadata(unit, machine, detail);
+		return SCHEDULER_RULE_METADATA;
+	}
+	if (!peers_are_there(s, unit, machine, detail))
+		return SCHEDULER_RULE_MACHINE_OF;
+	other = conflicting_unit(unit, &machine->units, &pattern);
+	if (!other)
+		other = conflicting_unit(unit, &machine->globals, &pattern);
+	if (other) {
+		if (detail)
+			buf_printf(detail, "it runs %s (Conflicts=%.*s)", other->name, (int)pattern.len,
+				pattern.data);
+		return SCHEDULER_RULE_CONFLICTS;
+	}
+	for (size_t i = 0; i < machine->units.count; i++) {
+		other = machine->units.items[i];
+		if (!other->rules.replaces.count || !unit_replaces(other, unit, &pattern))
+			continue;
+		if (detail)
+			buf_printf(detail, "%s replaces it there (Replaces=%.*s)", other->name,
+				(int)pattern.len, pattern.data);
+		return SCHEDULER_RULE_REPLACES;
+	}
+	return SCHEDULER_RULE_NONE;
+}
+
+/* ---- changes ---- */
+
+static void mark_dirty(struct scheduler *s, struct sched_unit *unit)
+{
+	if (unit->dirty)
+		return;
+	unit->dirty = true;
+	list_add(&s->dirty, unit);
+}
+
+static void mark_freed(struct scheduler *s, struct sched_machine *machine)
+{
+	if (machine->freed || !machine->present)
+		return;
+	if (s->freed_count == s->freed_cap) {
+		s->freed_cap = s->freed_cap ? s->freed_cap * 2 : 8;
+		s->freed = mem_reallocarray(s->freed, s->freed_cap, sizeof(struct sched_machine *));
+	}
+	machine->freed = true;
+	s->freed[s->freed_count++] = machine;
+}
+
+static void forget_freed(struct scheduler *s, struct sched_machine *machine)
+{
+	for (size_t i = 0; machine->freed && i < s->freed_count; i++)
+		if (s->freed[i] == machine) {
+			s->freed[i] = s->freed[--s->freed_count];
+			machine->freed = false;
+		}
+}
+
+static void mark_followers(struct scheduler *s, const char *name)
+{
+	struct sched_followers *followers = map_get(&s->followers, slice_str(name));
+
+	for (size_t i = 0; followers && i < followers->units.count; i++)
+		mark_dirty(s, followers->units.items[i]);
+}
+
+/* Works out which global units run on the machine, and what that changes. */
+static void machine_place_globals(struct scheduler *s, struct sched_machine *machine)
+{
+	struct sched_list old = machine->globals;
+	struct slice unused;
+
+	machine->globals = (struct sched_list){0};
+	for (size_t i = 0; machine->present && i < s->globals.count; i++) {
+		struct sched_unit *unit = s->globals.items[i];
+
+		if (!unit->wanted || !metadata_fits(unit, machine) ||
+			conflicting_unit(unit, &machine->units, &unused) ||
+			conflicting_unit(unit, &machine->globals, &unused))
+			continue;
+		if (unit->rules.has_machine_id &&
+			!unit_machine_id_match(unit->rules.machine_id, slice_str(machine->id)))
+			continue;
+		list_add(&machine->globals, unit);
+		if (!list_has(&old, unit))
+			mark_followers(s, unit->name);
+	}
+	for (size_t i = 0; i < old.count; i++) {
+		if (list_has(&machine->globals, old.items[i]))
+			continue;
+		mark_freed(s, machine);
+		mark_followers(s, old.items[i]->name);
+	}
+	free(old.items);
+	machine_count_load(s, machine);
+}
+
+static void machine_units_changed(
+	struct scheduler *s, struct sched_machine *machine, const struct sched_unit *cause)
+{
+	if (s->globals.count && (s->globals_patterned || cause->patterned))
+		machine_place_globals(s, machine);
+	else
+		machine_count_load(s, machine);
+}
+
+static void machine_free_if_unused(struct scheduler *s, struct sched_machine *machine)
+{
+	if (machine->present || machine->units.count)
+		return;
+	map_remove(&s->machines, slice_str(machine->id));
+	forget_freed(s, machine);
+	free(machine->units.items);
+	free(machine->globals.items);
+	arena_done(&machine->arena);
+	free(machine->id);
+	free(machine);
+}
+
+static struct sched_machine *machine_get(struct scheduler *s, const char *id)
+{
+	struct sched_machine *machine = map_get(&s->machines, slice_str(id));
+
+	if (!machine) {
+		machine = mem_new(struct sched_machine);
+		machine->id = mem_strdup(id);
+		arena_init(&machine->arena);
+		map_put(&s->machines, slice_str(id), machine);
+	}
+	return machine;
+}
+
+static void unit_leave(struct scheduler *s, struct sched_unit *unit)
+{
+	struct sched_machine *machine = unit->machine;
+	struct sched_unit *last;
+
+	if (!machine)
+		return;
+	assert(machine->units.items[unit->slot] == unit);
+	last = machine->units.items[--machine->units.count];
+	machine->units.items[unit->slot] = last;
+	last->slot = unit->slot;
+	unit->machine = NULL;
+	mark_freed(s, machine);
+	machine_units_changed(s, machine, unit);
+	mark_followers(s, unit->name);
+	machine_free_if_unused(s, machine);
+}
+
+static void unit_enter(struct scheduler *s, struct sched_unit *unit, struct sched_machine *machine)
+{
+	struct slice unused;
+
+	assert(!unit->machine);
+	unit->machine = machine;
+	unit->slot = machine->units.count;
+	list_add(&machine->units, unit);
+	machine_units_changed(s, machine, unit);
+	mark_followers(s, unit->name);
+	for (size_t i = 0; unit->rules.replaces.count && i < machine->units.count; i++)
+		if (unit_replaces(unit, machine->units.items[i], &unused))
+			mark_dirty(s, machine->units.items[i]);
+}
+
+static void unit_set_waiting(struct scheduler *s, struct sched_unit *unit, bool waiting)
+{
+	struct sched_unit *last;
+
+	if (unit->waiting == waiting)
+		return;
+	unit->waiting = waiting;
+	if (waiting) {
+		unit->waiting_slot = s->waiting.count;
+		list_add(&s->waiting, unit);
+		return;
+	}
+	last = s->waiting.items[--s->waiting.count];
+	s->waiting.items[unit->waiting_slot] = last;
+	last->waiting_slot = unit->waiting_slot;
+}
+
+/* ---- rules of a unit: own copy and indexes ---- */
+
+static struct unit_slices slices_copy(struct arena *arena, const struct unit_slices *from)
+{
+	struct unit_slices copy = {.count = from->count, .cap = from->count};
+
+	if (from->count)
+		copy.items = arena_alloc(arena, from->count * sizeof(struct slice));
+	for (size_t i = 0; i < from->count; i++)
+		copy.items[i] = slice_str(arena_strndup(arena, from->items[i].data, from->items[i].len));
+	return copy;
+}
+
+static void rules_copy(struct unit_requirements *to, const struct unit_requirements *from)
+{
+	*to = (struct unit_requirements){.has_machine_id = from->has_machine_id, .global = from->global};
+	arena_init(&to->arena);
+	if (from->has_machine_id)
+		to->machine_id =
+			slice_str(arena_strndup(&to->arena, from->machine_id.data, from->machine_id.len));
+	to->machine_of = slices_copy(&to->arena, &from->machine_of);
+	to->conflicts = slices_copy(&to->arena, &from->conflicts);
+	to->replaces = slices_copy(&to->arena, &from->replaces);
+	to->metadata_count = to->metadata_cap = from->metadata_count;
+	if (from->metadata_count)
+		to->metadata = arena_alloc(&to->arena, from->metadata_count * sizeof(*to->metadata));
+	for (size_t i = 0; i < from->metadata_count; i++) {
+		const struct unit_metadata *pair = &from->metadata[i];
+
+		to->metadata[i].key = slice_str(arena_strndup(&to->arena, pair->key.data, pair->key.len));
+		to->metadata[i].value =
+			slice_str(arena_strndup(&to->arena, pair->value.data, pair->value.len));
+	}
+}
+
+static void follow_peers(struct scheduler *s, struct sched_unit *unit, bool follow)
+{
+	for (size_t i = 0; i < unit->rules.machine_of.count; i++) {
+		struct slice name = unit->rules.machine_of.items[i];
+		struct sched_followers *followers = map_get(&s->followers, name);
+
+		if (!followers) {
+			if (!follow)
+				continue;
+			followers = mem_new(struct sched_followers);
+			map_put(&s->followers, name, followers);
+		}
+		if (follow && !list_has(&followers->units, unit))
+			list_add(&followers->units, unit);
+		else if (!follow)
+			list_drop(&followers->units, unit);
+		if (!followers->units.count) {
+			map_remove(&s->followers, name);
+			free(followers->units.items);
+			free(followers);
+		}
+	}
+}
+
+static void index_rules(struct scheduler *s, struct sched_unit *unit, bool add)
+{
+	follow_peers(s, unit, add);
+	if (!unit->rules.global)
+		return;
+	if (add) {
+		list_add(&s->globals, unit);
+		list_sort(&s->globals);
+	} else {
+		list_drop(&s->globals, unit);
+	}
+	s->globals_patterned = false;
+	for (size_t i = 0; i < s->globals.count; i++)
+		s->globals_patterned |= s->globals.items[i]->patterned;
+	s->globals_changed = true;
+}
+
+static void refresh_globals(struct scheduler *s)
+{
+	size_t position = 0;
+	void *value;
+
+	if (!s->globals_changed)
+		return;
+	s->globals_changed = false;
+	while (map_next(&s->machines, &position, NULL, &value)) {
+		machine_place_globals(s, value);
+		mark_freed(s, value); /* a global unit may have gone, or lost a rule */
+	}
+}
+
+/* ---- public: what is known ---- */
+
+struct scheduler *scheduler_new(void)
+{
+	struct scheduler *s = mem_new(struct scheduler);
+
+	map_init(&s->machines, 0);
+	map_init(&s->units, 0);
+	map_init(&s->followers, 0);
+	arena_init(&s->run_arena);
+	arena_init(&s->answer_arena);
+	return s;
+}
+
+static void unit_free(struct sched_unit *unit)
+{
+	arena_done(&unit->rules.arena);
+	free(unit->name);
+	free(unit);
+}
+
+struct scheduler *scheduler_free(struct scheduler *s)
+{
+	size_t position;
+	void *value;
+
+	if (!s)
+		return NULL;
+	for (position = 0; map_next(&s->units, &position, NULL, &value);)
+		unit_free(value);
+	for (position = 0; map_next(&s->machines, &position, NULL, &value);) {
+		struct sched_machine *machine = value;
+
+		free(machine->units.items);
+		free(machine->globals.items);
+		arena_done(&machine->arena);
+		free(machine->id);
+		free(machine);
+	}
+	for (position = 0; map_next(&s->followers, &position, NULL, &value);) {
+		free(((struct sched_followers *)value)->units.items);
+		free(value);
+	}
+	map_done(&s->units);
+	map_done(&s->machines);
+	map_done(&s->followers);
+	free(s->order);
+	free(s->freed);
+	free(s->dirty.items);
+	free(s->waiting.items);
+	free(s->globals.items);
+	free(s->touched.items);
+	arena_done(&s->run_arena);
+	arena_done(&s->answer_arena);
+	free(s);
+	return NULL;
+}
+
+void scheduler_put_machine(
+	struct scheduler *s, const char *id, const struct scheduler_pair *metadata, size_t count)
+{
+	struct sched_machine *machine = machine_get(s, id);
+
+	arena_reset(&machine->arena);
+	machine->metadata = count ? arena_alloc(&machine->arena, count * sizeof(*metadata)) : NULL;
+	machine->metadata_count = count;
+	for (size_t i = 0; i < count; i++) {
+		machine->metadata[i].key =
+			arena_strndup(&machine->arena, metadata[i].key, strlen(metadata[i].key));
+		machine->metadata[i].value =
+			arena_strndup(&machine->arena, metadata[i].value, strlen(metadata[i].value));
+	}
+	if (!machine->present) {
+		machine->present = true;
+		order_insert(s, machine);
+	}
+	machine_place_globals(s, machine);
+	mark_freed(s, machine);
+	for (size_t i = 0; i < machine->units.count; i++)
+		mark_dirty(s, machine->units.items[i]);
+}
+
+void scheduler_remove_machine(struct scheduler *s, const char *id)
+{
+	struct sched_machine *machine = map_get(&s->machines, slice_str(id));
+
+	if (!machine || !machine->present)
+		return;
+	order_remove(s, machine);
+	machine->present = false;
+	machine_place_globals(s, machine);
+	forget_freed(s, machine);
+	for (size_t i = 0; i < machine->units.count; i++)
+		mark_dirty(s, machine->units.items[i]);
+	machine_free_if_unused(s, machine);
+}
+
+void scheduler_put_unit(
+	struct scheduler *s, const char *name, const struct unit_requirements *rules, bool wanted)
+{
+	struct sched_unit *unit = map_get(&s->units, slice_str(name));
+
+	if (unit) {
+		index_rules(s, unit, false);
+		arena_done(&unit->rules.arena);
+	} else {
+		unit = mem_new(struct sched_unit);
+		unit->name = mem_strdup(name);
+		map_put(&s->units, slice_str(name), unit);
+	}
+	rules_copy(&unit->rules, rules);
+	unit->patterned = rules->conflicts.count > 0;
+	unit->wanted = wanted;
+	index_rules(s, unit, true);
+	unit_set_waiting(s, unit, false);
+	mark_dirty(s, unit);
+	/* Fewer rules on a placed unit may make room for others on its machine. */
+	if (unit->machine) {
+		mark_freed(s, unit->machine);
+		if (s->globals.count)
+			machine_place_globals(s, unit->machine);
+	}
+}
+
+void scheduler_remove_unit(struct scheduler *s, const char *name)
+{
+	struct sched_unit *unit = map_get(&s->units, slice_str(name));
+
+	if (!unit)
+		return;
+	unit_leave(s, unit);
+	index_rules(s, unit, false);
+	refresh_globals(s);
+	unit_set_waiting(s, unit, false);
+	if (unit->dirty)
+		list_drop(&s->dirty, unit);
+	map_remove(&s->units, slice_str(name));
+	mark_followers(s, name);
+	unit_free(unit);
+}
+
+void scheduler_set_target(struct scheduler *s, const char *name, const char *machine_id)
+{
+	struct sched_unit *unit = map_get(&s->units, slice_str(name));
+
+	if (!unit)
+		return;
+	if (machine_id ? unit->machine && strcmp(unit->machine->id, machine_id) == 0 : !unit->machine)
+		return;
+	unit_leave(s, unit);
+	if (machine_id) {
+		unit_set_waiting(s, unit, false);
+		unit_enter(s, unit, machine_get(s, machine_id));
+	}
+	mark_dirty(s, unit);
+}
+
+void scheduler_touch_all(struct scheduler *s)
+{
+	size_t position = 0;
+	void *value;
+
+	while (map_next(&s->units, &position, NULL, &value))
+		mark_dirty(s, value);
+}
+
+void scheduler_touch_unit(struct scheduler *s, const char *name)
+{
+	struct sched_unit *unit = map_get(&s->units, slice_str(name));
+
+	if (unit)
+		mark_dirty(s, unit);
+}
+
+/* ---- public: decisions ---- */
+
+static void note_change(struct scheduler *s, struct sched_unit *unit)
+{
+	if (unit->run == s->run)
+		return;
+	unit->run = s->run;
+	unit->run_placements = 0;
+	unit->run_from = unit->machine
+				 ? arena_strndup(&s->run_arena, unit->machine->id, strlen(unit->machine->id))
+				 : NULL;
+	list_add(&s->touched, unit);
+}
+
+static void check_placed(struct scheduler *s, struct sched_unit *unit)
+{
+	if (!unit->machine)
+		return;
+	if (unit->wanted && !unit->rules.global && unit->machine->present &&
+		refusal(s, unit, unit->machine, NULL) == SCHEDULER_RULE_NONE)
+		return;
+	note_change(s, unit);
+	unit_leave(s, unit);
+}
+
+static struct sched_machine *find_machine(
+	struct scheduler *s, const struct sched_unit *unit, struct sched_machine **machines, size_t count)
+{
+	/* A follower can go only where its first peer is. */
+	if (unit->rules.machine_of.count) {
+		const struct sched_unit *peer = map_get(&s->units, unit->rules.machine_of.items[0]);
+
+		if (!peer)
+			return NULL;
+		if (!peer->rules.global)
+			return peer->machine && peer->machine->present &&
+					       refusal(s, unit, peer->machine, NULL) == SCHEDULER_RULE_NONE
+				       ? peer->machine
+				       : NULL;
+	}
+	for (size_t i = 0; i < count; i++)
+		if (refusal(s, unit, machines[i], NULL) == SCHEDULER_RULE_NONE)
+			return machines[i];
+	return NULL;
+}
+
+static void place(struct scheduler *s, struct sched_unit *unit, struct sched_machine **machines, size_t count)
+{
+	struct sched_machine *machine = NULL;
+
+	if (unit->machine || !unit->wanted || unit->rules.global) {
+		unit_set_waiting(s, unit, false);
+		return;
+	}
+	note_change(s, unit);
+	if (unit->run_placements < PLACEMENTS_PER_RUN_MAX)
+		machine = find_machine(s, unit, machines, count);
+	unit_set_waiting(s, unit, !machine);
+	if (!machine)
+		return;
+	unit->run_placements++;
+	unit_enter(s, unit, machine);
+}
+
+static int by_load(const void *a, const void *b)
+{
+	const struct sched_machine *one = *(struct sched_machine *const *)a,
+				   *two = *(struct sched_machine *const *)b;
+
+	return machine_compare(one->load, one->id, two);
+}
+
+/* Units that were dirty may go anywhere, units that wait only to the machines freed since they were refused;
+ * both in one walk in order of names. */
+static void place_round(
+	struct scheduler *s, struct sched_list *dirty, struct sched_machine **freed, size_t freed_count)
+{
+	struct sched_list both = {0};
+	bool few = freed_count * 4 < s->order_count, sorted = false;
+
+	for (size_t i = 0; i < dirty->count; i++)
+		list_add(&both, dirty->items[i]);
+	for (size_t i = 0; freed_count && i < s->waiting.count; i++)
+		if (!s->waiting.items[i]->anywhere)
+			list_add(&both, s->waiting.items[i]);
+	list_sort(&both);
+	for (size_t i = 0; i < both.count; i++) {
+		struct sched_unit *unit = both.items[i];
+
+		if (unit->anywhere || !few) {
+			place(s, unit, s->order, s->order_count);
+		} else {
+			if (!sorted)
+				qsort(freed, freed_count, sizeof(struct sched_machine *), by_load);
+			sorted = true;
+			place(s, unit, freed, freed_count);
+		}
+		if (unit->machine) /* a placement changed a load */
+			sorted = false;
+		unit->anywhere = false;
+	}
+	free(both.items);
+}
+
+static void run_round(struct scheduler *s)
+{
+	struct sched_list dirty = s->dirty;
+	struct sched_machine **freed;
+	size_t freed_count;
+
+	s->dirty = (struct sched_list){0};
+	list_sort(&dirty);
+	for (size_t i = 0; i < dirty.count; i++) {
+		dirty.items[i]->dirty = false;
+		dirty.items[i]->anywhere = true;
+	}
+	for (size_t i = 0; i < dirty.count; i++)
+		check_placed(s, dirty.items[i]);
+	freed = s->freed;
+	freed_count = s->freed_count;
+	s->freed = NULL;
+	s->freed_count = s->freed_cap = 0;
+	for (size_t i = 0; i < freed_count; i++)
+		freed[i]->freed = false;
+	place_round(s, &dirty, freed, freed_count);
+	free(freed);
+	free(dirty.items);
+}
+
+size_t scheduler_run(struct scheduler *s, const struct scheduler_decision **ret_decisions)
+{
+	struct scheduler_decision *decisions;
+	size_t count = 0;
+
+	arena_reset(&s->run_arena);
+	s->run++;
+	s->touched.count = 0;
+	refresh_globals(s);
+	while (s->dirty.count || s->freed_count)
+		run_round(s);
+	decisions = arena_alloc(&s->run_arena, (s->touched.count + 1) * sizeof(*decisions));
+	for (size_t i = 0; i < s->touched.count; i++) {
+		const struct sched_unit *unit = s->touched.items[i];
+		const char *to = unit->machine ? unit->machine->id : NULL;
+
+		if (unit->run_from && to ? strcmp(unit->run_from, to) == 0 : unit->run_from == to)
+			continue;
+		decisions[count++] =
+			(struct scheduler_decision){.unit = unit->name, .from = unit->run_from, .to = to};
+	}
+	*ret_decisions = decisions;
+	return count;
+}
+
+/* ---- public: questions ---- */
+
+const char *scheduler_target(const struct scheduler *s, const char *name)
+{
+	const struct sched_unit *unit = map_get(&s->units, slice_str(name));
+
+	return unit && unit->machine ? unit->machine->id : NULL;
+}
+
+size_t scheduler_load(const struct scheduler *s, const char *machine_id)
+{
+	const struct sched_machine *machine = map_get(&s->machines, slice_str(machine_id));
+
+	return machine && machine->present ? machine->load : 0;
+}
+
+size_t scheduler_machine_count(const struct scheduler *s)
+{
+	return s->order_count;
+}
+
+bool scheduler_global_runs(const struct scheduler *s, const char *name, const char *machine_id)
+{
+	const struct sched_machine *machine = map_get(&s->machines, slice_str(machine_id));
+	const struct sched_unit *unit = map_get(&s->units, slice_str(name));
+
+	return machine && unit && list_has(&machine->globals, unit);
+}
+
+static int by_machine(const void *a, const void *b)
+{
+	return strcmp(((const struct scheduler_refusal *)a)->machine,
+		((const struct scheduler_refusal *)b)->machine);
+}
+
+int scheduler_explain(struct scheduler *s, const char *name, const struct scheduler_refusal **ret_refusals,
+	size_t *ret_count)
+{
+	struct sched_unit *unit = map_get(&s->units, slice_str(name));
+	struct scheduler_refusal *refusals;
+	size_t count = 0;
+
+	if (!unit)
+		return -ENOENT;
+	arena_reset(&s->answer_arena);
+	refusals = arena_alloc(&s->answer_arena, (s->order_count + 1) * sizeof(*refusals));
+	for (size_t i = 0; i < s->order_count; i++) {
+		_cleanup_buf_ struct buf detail = BUF_INIT(4096);
+		enum scheduler_rule rule = refusal(s, unit, s->order[i], &detail);
+
+		if (rule == SCHEDULER_RULE_NONE)
+			continue;
+		refusals[count++] = (struct scheduler_refusal){.machine = s->order[i]->id,
+			.rule = rule,
+			.detail = arena_strndup(&s->answer_arena, buf_text(&detail), detail.len)};
+	}
+	qsort(refusals, count, sizeof(*refusals), by_machine);
+	*ret_refusals = refusals;
+	*ret_count = count;
+	return 0;
+}
