@@ -5,14 +5,15 @@
  *   frame     = 32 bytes of frame header, payload, zeros up to a multiple of 8
  *   payload   = records: one byte of kind, then
  *      1 hard state   varint term, varint vote, varint commit
- *      2 entries      varint index of the first, varint count, and for each: varint term, u8 kind, varint length, data
+ *      2 entry        varint index, varint term, u8 kind, varint length, data
  *      3 seal         nothing; the last record of a segment that has a successor
  *
- * Checksums: every CRC-32C starts from the life's seed, so frames of an earlier life in the same file never check. A
- * frame's payload checksum goes on from the one before it (the chain), across segments too. The frame header has a
- * checksum of its own, over its offset as well, so that a later whole frame can be recognised behind a damaged one: that
- * tells damage from a torn last write. The first frame of each segment begins with a hard state, so a segment needs
- * nothing of those before it: the log can be cut at any segment's start.
+ * Checksums: every CRC-32C starts from the life's seed, so frames of an earlier life in the same file never
+ * check. A frame's payload checksum goes on from the one before it (the chain), across segments too. The
+ * frame header has a checksum of its own, over its offset as well, so that a later whole frame can be
+ * recognised behind a damaged one: that tells damage from a torn last write. The first frame of each segment
+ * begins with a hard state, so a segment needs nothing of those before it: the log can be cut at any
+ * segment's start.
  *
  * A new segment's header is durable before its first frame is written. */
 #pragma once
@@ -24,22 +25,21 @@
 #define WAL_FRAME_HEADER_BYTES 32u
 #define WAL_SEAL_FRAME_BYTES (WAL_FRAME_HEADER_BYTES + 8u)
 
-enum wal_record_kind { WAL_RECORD_HARD_STATE = 1, WAL_RECORD_ENTRIES = 2, WAL_RECORD_SEAL = 3 };
+enum wal_record_kind { WAL_RECORD_HARD_STATE = 1, WAL_RECORD_ENTRY = 2, WAL_RECORD_SEAL = 3 };
 
 struct wal_segment_header {
 	uint32_t version;
 	uint64_t cluster_id, member_id;
-	uint64_t number;         /* 1, 2, 3 … */
-	uint64_t seed;           /* of this life */
-	uint64_t first_index;    /* the next index when the segment was begun */
-	uint64_t prev_term;      /* term of the entry before that */
+	uint64_t number;	 /* 1, 2, 3 … */
+	uint64_t seed;		 /* of this life */
+	uint64_t first_index;	 /* entries from here on are in this segment and its successors */
 	uint64_t first_sequence; /* of its first frame */
-	uint32_t chain;          /* payload checksum of the last frame before */
+	uint32_t chain;		 /* payload checksum of the last frame before */
 };
 
 struct wal_frame_header {
 	uint32_t payload_len, segment; /* segment: low half of its number */
-	uint64_t sequence;             /* 1, 2, 3 … over the whole log */
+	uint64_t sequence;	       /* 1, 2, 3 … over the whole log */
 	uint32_t payload_crc;
 };
 
@@ -53,10 +53,11 @@ void wal_segment_header_encode(char out[WAL_SEGMENT_HEADER_BYTES], const struct 
 enum wal_header_check wal_segment_header_decode(struct slice bytes, struct wal_segment_header *ret_header);
 
 uint32_t wal_payload_crc(uint64_t seed, uint32_t chain, struct slice payload);
-void wal_frame_header_encode(
-	char out[WAL_FRAME_HEADER_BYTES], uint64_t seed, uint64_t offset, const struct wal_frame_header *header);
+void wal_frame_header_encode(char out[WAL_FRAME_HEADER_BYTES], uint64_t seed, uint64_t offset,
+	const struct wal_frame_header *header);
 /* False when the bytes at `offset` are no frame header of this life. */
-bool wal_frame_header_decode(struct slice segment, uint64_t offset, uint64_t seed, struct wal_frame_header *ret_header);
+bool wal_frame_header_decode(
+	struct slice segment, uint64_t offset, uint64_t seed, struct wal_frame_header *ret_header);
 /* Whether a frame of segment `number` seems to begin at `offset`, judged without the seed. */
 bool wal_frame_looks_begun(struct slice segment, uint64_t offset, uint64_t number);
 uint64_t wal_frame_bytes(uint64_t payload_len); /* with header and padding */

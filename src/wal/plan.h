@@ -30,7 +30,8 @@ struct wal_step {
 
 /* Owned by its maker. From submission to the answer it is only read, so another thread may carry it out. */
 struct wal_plan {
-	bool background; /* may run beside another plan, and be slow: preparing a segment. At most one is under way */
+	bool background; /* may run beside another plan, and be slow: preparing a segment. At most one is
+			    under way */
 	struct wal_step steps[WAL_PLAN_STEPS_MAX];
 	size_t steps_len;
 	struct buf bytes;

@@ -1,12 +1,13 @@
 /* The log of one member: what raft has promised (term, vote, commit) and its entries, on disk.
  *
- * Segments are files of a fixed size, taken ahead of time and used again ("recycled") when the log behind them is no
- * longer needed. Each life of a segment has its own random checksum seed, so bytes of an earlier life never check. A
- * batch (all records of one write) is one frame; frames are chained by CRC-32C. Format: wal/format.h.
+ * Segments are files of a fixed size, taken ahead of time and used again ("recycled") when the log behind
+ * them is no longer needed. Each life of a segment has its own random checksum seed, so bytes of an earlier
+ * life never check. A batch (all records of one write) is one frame; frames are chained by CRC-32C. Format:
+ * wal/format.h.
  *
- * Pure: files are read through struct wal_disk at start, and written by plans (wal/plan.h) that the owner carries out
- * in order, one at a time. A plan that fails ends the use of the log: nothing is ever written again after a failed
- * write or sync, since it is unknown what reached the disk. One owner, one thread. */
+ * Pure: files are read through struct wal_disk at start, and written by plans (wal/plan.h) that the owner
+ * carries out in order, one at a time. A plan that fails ends the use of the log: nothing is ever written
+ * again after a failed write or sync, since it is unknown what reached the disk. One owner, one thread. */
 #pragma once
 #include "base/slice.h"
 #include "wal/plan.h"
@@ -21,7 +22,7 @@ struct wal;
 struct wal_config {
 	uint64_t cluster_id, member_id;
 	uint64_t segment_bytes; /* of new segments; 0: default */
-	uint64_t random_seed;   /* secret to users of the store, different at each start */
+	uint64_t random_seed;	/* secret to users of the store, different at each start */
 };
 
 struct wal_hard_state {
@@ -34,7 +35,8 @@ struct wal_entry {
 	struct slice data;
 };
 
-/* Reading at start. list: calls fn for every plain file of the directory. read: the whole file into an owned block
+/* Reading at start. list: calls fn for every plain file of the directory. read: the whole file into an owned
+ * block
  * (-EFBIG when it is larger than max_bytes). Both 0 or -errno. */
 struct wal_disk {
 	int (*list)(void *arg, void (*fn)(void *fn_arg, const char *name, uint64_t size_bytes), void *fn_arg);
@@ -42,8 +44,8 @@ struct wal_disk {
 	void *arg;
 };
 
-/* Where recovery puts what it reads, in the order written. An entry replaces all of the same or higher index before it.
- * entry: its data is borrowed for the call; a negative answer ends recovery with that error. */
+/* Where recovery puts what it reads, in the order written. An entry replaces all of the same or higher index
+ * before it. entry: its data is borrowed for the call; a negative answer ends recovery with that error. */
 struct wal_sink {
 	int (*entry)(void *arg, const struct wal_entry *entry);
 	void *arg;
@@ -52,40 +54,41 @@ struct wal_sink {
 struct wal_recovered {
 	bool fresh; /* there was no log */
 	struct wal_hard_state hard_state;
-	uint64_t first_index;      /* of the oldest entry kept; 1 unless the log was cut */
-	uint64_t first_prev_term;  /* term of the entry before it */
-	uint64_t last_index;       /* first_index - 1 when there is no entry */
-	uint64_t torn_bytes;       /* cut off: a last write that did not complete */
+	uint64_t first_index; /* of the oldest entry kept; 1 unless the log was cut */
+	uint64_t last_index;  /* first_index - 1 when there is no entry */
+	uint64_t torn_bytes;  /* cut off: a last write that did not complete */
 };
 
-/* Reads the log. Changes nothing on disk: the plan of wal_start_plan() must have been carried out before anything that
- * was read may be relied on or added to. -errno with *ret_error (owned) naming file and offset: -EBADMSG damaged,
- * -EPROTONOSUPPORT a newer format, -EXDEV another cluster's or member's log, or what reading the files answered. */
-int wal_open(const struct wal_config *config, const struct wal_disk *disk, const struct wal_sink *sink, struct wal **ret_wal,
-	struct wal_recovered *ret_recovered, char **ret_error) _must_check_;
+/* Reads the log. Changes nothing on disk: the plan of wal_start_plan() must have been carried out before
+ * anything that was read may be relied on or added to. -errno with *ret_error (owned) naming file and offset:
+ * -EBADMSG damaged, -EPROTONOSUPPORT a newer format, -EXDEV another cluster's or member's log, or what
+ * reading the files answered. */
+int wal_open(const struct wal_config *config, const struct wal_disk *disk, const struct wal_sink *sink,
+	struct wal **ret_wal, struct wal_recovered *ret_recovered, char **ret_error) _must_check_;
 struct wal *wal_free(struct wal *wal); /* accepts NULL, answers NULL */
 DEFINE_CLEANUP(struct wal *, wal_free)
 
-/* Makes durable what recovery saw (a crash of the process may have left it in the page cache only) and clears away files
- * that were under construction. */
+/* Makes durable what recovery saw (a crash of the process may have left it in the page cache only) and clears
+ * away files that were under construction. */
 void wal_start_plan(struct wal *wal, struct wal_plan *ret_plan);
 
-/* Adding to the next batch. Entries continue the log or, with a lower index, replace its end; never what is committed. */
+/* Adding to the next batch. Entries continue the log or, with a lower index, replace its end; never what is
+ * committed. */
 void wal_add_hard_state(struct wal *wal, const struct wal_hard_state *hard_state);
 void wal_add_entry(struct wal *wal, const struct wal_entry *entry);
 size_t wal_batch_bytes(const struct wal *wal); /* 0: nothing to write */
 
-/* Turns the batch into a plan of writes and syncs; when the plan has been carried out the batch is durable. `plan` is
- * overwritten (its memory is used again); it must stay as it is until carried out. */
+/* Turns the batch into a plan of writes and syncs; when the plan has been carried out the batch is durable.
+ * `plan` is overwritten (its memory is used again); it must stay as it is until carried out. */
 void wal_flush(struct wal *wal, struct wal_plan *plan);
 
-/* True, with a background plan, when the next segment should be taken now; wal_spare_done() when it has been carried
- * out. */
+/* True, with a background plan, when the next segment should be taken now; wal_spare_done() when it has been
+ * carried out. */
 bool wal_spare_plan(struct wal *wal, struct wal_plan *plan);
 void wal_spare_done(struct wal *wal);
 
-/* Entries below `index` are no longer needed. True, with a plan that gives back or recycles whole segments, if there are
- * such. Carry it out between batches. */
+/* Entries below `index` are no longer needed. True, with a plan that gives back or recycles whole segments,
+ * if there are such. Carry it out between batches. */
 bool wal_release(struct wal *wal, uint64_t index, struct wal_plan *plan);
 
 uint64_t wal_last_index(const struct wal *wal); /* of what was added, durable or not */
