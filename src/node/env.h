@@ -21,13 +21,14 @@ struct env_ops {
 	 * disk_list: calls fn(arg, name, size) for each plain file, in any order. 0 or -errno.
 	 * disk_read: the whole file, at most max_bytes (-EFBIG beyond), into an owned block (free with
 	 * mem_free). */
-	int (*disk_list)(struct env *env, void (*fn)(void *arg, const char *name, uint64_t size_bytes), void *arg);
+	int (*disk_list)(
+		struct env *env, void (*fn)(void *arg, const char *name, uint64_t size_bytes), void *arg);
 	int (*disk_read)(
 		struct env *env, const char *name, size_t max_bytes, char **ret_data, size_t *ret_len);
 
 	/* Starts a plan; answered by one node_disk_done(node, plan, error). The node keeps the plan alive and
-	 * unchanged until then. At most one plan is under way, and beside it at most one with `background` set, which must not
-	 * hold up the other. A failed step ends the plan with its -errno. */
+	 * unchanged until then. At most one plan is under way, and beside it at most one with `background`
+	 * set, which must not hold up the other. A failed step ends the plan with its -errno. */
 	void (*disk_submit)(struct env *env, const struct wal_plan *plan);
 
 	/* Sends one message (at most NODE_MESSAGE_MAX bytes) to a member. The bytes are borrowed for the

@@ -76,8 +76,9 @@ int node_open(const struct node_config *config, struct env *env, struct node **r
  * No reply is called. NULL is accepted; answers NULL. */
 struct node *node_free(struct node *node);
 
-/* True if node_open() would find an existing log there. */
-int node_log_exists(struct env *env, bool *ret_exists);
+/* Whose log lies in the directory, before node_open(): *ret_exists false: none. Errors as node_open(). */
+int node_identity(struct env *env, bool *ret_exists, uint64_t *ret_cluster_id, uint64_t *ret_member_id,
+	char **ret_error);
 
 /* --- events --- */
 void node_receive(struct node *node, uint64_t from, struct slice message); /* untrusted, copied as needed */
@@ -86,8 +87,8 @@ void node_disk_done(struct node *node, const struct wal_plan *plan, int error);
 void node_peer_state(struct node *node, uint64_t id, bool connected);
 
 /* Proposes a store command (encoded by store/command.h). Answered by env->reply(request) with NODE_OK when
- * this member has applied it. 0, or -EBUSY (too many under way), -EMSGSIZE, -ESHUTDOWN: then `request` is not
- * answered. */
+ * this member has applied it. 0, or -EBUSY (too many under way), -EMSGSIZE, -EBADMSG (no store command),
+ * -ESHUTDOWN: then `request` is not answered. */
 int node_propose(struct node *node, struct slice command, void *request) _must_check_;
 /* Asks for a linearizable read: answered with NODE_OK once the store of this member is at least as new as
  * everything acknowledged before the call. Read the store inside the reply. Errors as node_propose(). */

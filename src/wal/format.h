@@ -4,7 +4,7 @@
  *   header    = 96 bytes, see struct wal_segment_header
  *   frame     = 32 bytes of frame header, payload, zeros up to a multiple of 8
  *   payload   = records: one byte of kind, then
- *      1 hard state   varint term, varint vote, varint commit
+ *      1 hard state   varint term, varint vote, varint commit, varint boot
  *      2 entry        varint index, varint term, u8 kind, varint length, data
  *      3 seal         nothing; the last record of a segment that has a successor
  *

@@ -54,10 +54,12 @@ static int read_hard_state(struct scan *scan, struct wire_reader *reader, uint64
 	state.term = wire_read_varint(reader);
 	state.vote = wire_read_varint(reader);
 	state.commit = wire_read_varint(reader);
+	state.boot = wire_read_varint(reader);
 	if (reader->failed)
 		return damaged(scan, offset, "a hard state record ends early");
-	if (state.term < wal->hard_state.term || state.commit < wal->hard_state.commit)
-		return damaged(scan, offset, "term or commit goes backwards");
+	if (state.term < wal->hard_state.term || state.commit < wal->hard_state.commit ||
+		state.boot < wal->hard_state.boot)
+		return damaged(scan, offset, "term, commit or boot number goes backwards");
 	wal->hard_state = state;
 	return 0;
 }
@@ -66,6 +68,7 @@ static int read_entry(struct scan *scan, struct wire_reader *reader, uint64_t of
 {
 	struct wal *wal = scan->wal;
 	struct wal_entry entry;
+	int r;
 
 	entry.index = wire_read_varint(reader);
 	entry.term = wire_read_varint(reader);
@@ -80,7 +83,8 @@ static int read_entry(struct scan *scan, struct wire_reader *reader, uint64_t of
 	if (entry.index <= wal->flushed_hard_state.commit && entry.index <= wal->last_index)
 		return damaged(scan, offset, "an entry replaces one that was committed");
 	wal->last_index = entry.index;
-	return scan->sink->entry(scan->sink->arg, &entry);
+	r = scan->sink->entry(scan->sink->arg, &entry);
+	return r < 0 ? damaged(scan, offset, "an entry makes no sense behind those before it") : 0;
 }
 
 static int read_payload(struct scan *scan, struct slice payload, uint64_t offset, bool first_of_segment)
@@ -209,6 +213,14 @@ static int unstarted_segment(struct scan *scan, uint64_t number, bool last)
 	return 0;
 }
 
+static int newer_format(struct scan *scan, const struct wal_segment_header *header)
+{
+	return fail(scan, -EPROTONOSUPPORT,
+		"log segment %s has format %" PRIu32
+		", this program reads up to %u: it was written by a newer version",
+		scan->name, header->version, WAL_FORMAT_VERSION);
+}
+
 /* Answers 1 when the segment was under construction and holds nothing. */
 static int read_segment(struct scan *scan, size_t position)
 {
@@ -229,10 +241,7 @@ static int read_segment(struct scan *scan, size_t position)
 	segment->size_bytes = len;
 	check = wal_segment_header_decode(scan->bytes, &header);
 	if (check == WAL_HEADER_NEWER)
-		return fail(scan, -EPROTONOSUPPORT,
-			"log segment %s has format %" PRIu32
-			", this program reads up to %u: it was written by a newer version",
-			scan->name, header.version, WAL_FORMAT_VERSION);
+		return newer_format(scan, &header);
 	if (check == WAL_HEADER_INVALID || header.number != segment->number) {
 		r = unstarted_segment(scan, segment->number, last);
 		return r < 0 ? r : 1;
@@ -331,5 +340,55 @@ int wal_open(const struct wal_config *config, const struct wal_disk *disk, const
 	wal->flushed_last_index = wal->last_index;
 	*ret_recovered = scan.found;
 	*ret_wal = take_ptr(wal);
+	return 0;
+}
+
+struct oldest {
+	char name[WAL_NAME_MAX];
+	uint64_t number;
+};
+
+static void found_oldest(void *arg, const char *name, uint64_t size_bytes)
+{
+	struct oldest *oldest = arg;
+	uint64_t number;
+
+	(void)size_bytes;
+	if (!wal_segment_number(name, &number) || (oldest->number && number >= oldest->number))
+		return;
+	oldest->number = number;
+	wal_segment_name(oldest->name, number);
+}
+
+int wal_identity(const struct wal_disk *disk, bool *ret_exists, uint64_t *ret_cluster_id,
+	uint64_t *ret_member_id, char **ret_error)
+{
+	struct oldest oldest = {.number = 0};
+	struct scan scan = {.ret_error = ret_error};
+	_cleanup_free_ char *data = NULL;
+	struct wal_segment_header header;
+	enum wal_header_check check;
+	size_t len;
+	int r;
+
+	r = disk->list(disk->arg, found_oldest, &oldest);
+	if (r < 0)
+		return fail(&scan, r, "cannot list the log directory");
+	*ret_exists = false;
+	if (!oldest.number)
+		return 0;
+	memcpy(scan.name, oldest.name, sizeof(scan.name));
+	r = disk->read(disk->arg, oldest.name, WAL_SEGMENT_MAX_BYTES, &data, &len);
+	if (r < 0)
+		return fail(&scan, r, "cannot read log segment %s", scan.name);
+	check = wal_segment_header_decode(slice_make(data, len), &header);
+	if (check == WAL_HEADER_NEWER)
+		return newer_format(&scan, &header);
+	/* An unfinished first segment is no log; wal_open() tells it from a damaged one. */
+	if (check == WAL_HEADER_INVALID || header.number != oldest.number)
+		return 0;
+	*ret_exists = true;
+	*ret_cluster_id = header.cluster_id;
+	*ret_member_id = header.member_id;
 	return 0;
 }

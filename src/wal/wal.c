@@ -8,7 +8,7 @@
 #include "base/memory.h"
 #include "base/wire.h"
 
-#define HARD_STATE_MAX_BYTES 31u
+#define HARD_STATE_MAX_BYTES 41u
 
 struct wal *wal_free(struct wal *wal)
 {
@@ -44,11 +44,13 @@ static void record_hard_state(struct buf *out, const struct wal_hard_state *hard
 	wire_add_varint(out, hard_state->term);
 	wire_add_varint(out, hard_state->vote);
 	wire_add_varint(out, hard_state->commit);
+	wire_add_varint(out, hard_state->boot);
 }
 
 void wal_add_hard_state(struct wal *wal, const struct wal_hard_state *hard_state)
 {
 	assert(hard_state->term >= wal->hard_state.term && hard_state->commit >= wal->hard_state.commit);
+	assert(hard_state->boot >= wal->hard_state.boot);
 	record_hard_state(&wal->batch, hard_state);
 	wal->hard_state = *hard_state;
 }

@@ -27,6 +27,7 @@ struct wal_config {
 
 struct wal_hard_state {
 	uint64_t term, vote, commit;
+	uint64_t boot; /* the owner's: tells the lives of the member apart, goes up with each start */
 };
 
 struct wal_entry {
@@ -67,6 +68,11 @@ int wal_open(const struct wal_config *config, const struct wal_disk *disk, const
 	struct wal **ret_wal, struct wal_recovered *ret_recovered, char **ret_error) _must_check_;
 struct wal *wal_free(struct wal *wal); /* accepts NULL, answers NULL */
 DEFINE_CLEANUP(struct wal *, wal_free)
+
+/* Whose log lies there, from its oldest segment's header, without reading the rest. *ret_exists false: no log
+ * (or none that was ever begun). Errors as wal_open(). */
+int wal_identity(const struct wal_disk *disk, bool *ret_exists, uint64_t *ret_cluster_id,
+	uint64_t *ret_member_id, char **ret_error) _must_check_;
 
 /* Makes durable what recovery saw (a crash of the process may have left it in the page cache only) and clears
  * away files that were under construction. */
