@@ -51,6 +51,6 @@ static inline void list_splice_back(struct list *list, struct list *from)
 #define list_item(ptr, type, member) container_of(ptr, type, member)
 #define list_first(list, type, member) list_item((list)->next, type, member)
 /* Loops with `struct list *it`; the safe form may remove `it`. */
-#define list_for_each(it, list) for (struct list *it = (list)->next; it != (list); it = it->next)
-#define list_for_each_safe(it, list)                                                                                   \
-	for (struct list *it = (list)->next, *it##_next = it->next; it != (list); it = it##_next, it##_next = it->next)
+#define list_for_each(it, head) for (struct list *it = (head)->next; it != (head); it = it->next)
+#define list_for_each_safe(it, head)                                                                                   \
+	for (struct list *it = (head)->next, *it##_next = it->next; it != (head); it = it##_next, it##_next = it->next)

@@ -1,0 +1,357 @@
+/* A request goes to one endpoint after the other until one answers. What moves it on is decided in
+ * request_done(): a read moves on after any failure, a write only when the connection could not even be made
+ * (the HTTP client's error begins with "dial "), so that a write which may have been executed is never sent
+ * again. */
+#include "etcdclient/client.h"
+#include "etcdclient/target.h"
+#include <errno.h>
+
+struct etcd_request {
+	struct list in_client; /* first */
+	struct etcd_client *client;
+	char *method, *target, *content_type, *body; /* owned; the last two may be NULL */
+	size_t body_len;
+	enum response_kind kind;
+	bool sync;
+	etcd_response_fn *fn;
+	void *userdata;
+	char **endpoints; /* owned: those to be tried, in order; the client's may change meanwhile */
+	size_t endpoint_count, next;
+	uint64_t deadline_ms; /* of the loop's clock */
+	struct response *response;
+	struct http_call *call;
+	bool finished; /* waiting for etcd_request_wait() */
+};
+
+static bool is_read(const struct etcd_request *request)
+{
+	return !strcmp(request->method, "GET") || !strcmp(request->method, "HEAD");
+}
+
+static void request_free(struct etcd_request *request)
+{
+	list_remove(&request->in_client);
+	target_endpoints_free(request->endpoints, request->endpoint_count);
+	etcd_response_unref(&request->response->pub);
+	free(request->method);
+	free(request->target);
+	free(request->content_type);
+	free(request->body);
+	free(request);
+}
+
+void request_abandon(struct etcd_request *request)
+{
+	if (request->call)
+		http_call_cancel(request->call);
+	request_free(request);
+}
+
+struct etcd_request *etcd_request_cancel(struct etcd_request *request)
+{
+	if (request)
+		request_abandon(request);
+	return NULL;
+}
+
+static void finish(struct etcd_request *request)
+{
+	list_remove(&request->in_client);
+	if (request->response->pub.endpoint && request->response->pub.outcome != ETCD_BAD_ANSWER)
+		client_prefer(request->client, request->response->pub.endpoint);
+	if (request->sync && request->response->pub.outcome == ETCD_OK)
+		client_use_members(request->client, &request->response->pub);
+	if (!request->fn) {
+		request->finished = true;
+		return;
+	}
+	/* The callback may free the client: nothing of it is touched afterwards. */
+	request->fn(&request->response->pub, request->userdata);
+	request_free(request);
+}
+
+static void attempt(struct etcd_request *request);
+
+static void fail_or_move_on(struct etcd_request *request, bool may_move_on)
+{
+	bool time_left = uv_now(request->client->loop) < request->deadline_ms;
+
+	if (may_move_on && time_left && request->next < request->endpoint_count) {
+		attempt(request);
+		return;
+	}
+	response_set_failure(request->response, may_move_on ? ETCD_UNREACHABLE : ETCD_UNKNOWN);
+	finish(request);
+}
+
+static void take_failure(struct etcd_request *request, int error, const char *text)
+{
+	const char *endpoint = request->endpoints[request->next - 1];
+	bool dialing = !strncmp(text, "dial ", 5);
+	_cleanup_free_ char *own = NULL;
+
+	if (error == -EMSGSIZE && is_read(request)) {
+		struct response *response = request->response;
+		response->pub.outcome = ETCD_BAD_ANSWER;
+		response->pub.error_text =
+			arena_printf(&response->arena, "%s: the answer is larger than %zu bytes", endpoint,
+				request->client->response_max_bytes);
+		finish(request);
+		return;
+	}
+	if (error == -ETIMEDOUT && !dialing)
+		own = mem_printf("client: endpoint %s exceeded header timeout", endpoint);
+	response_add_attempt(request->response, endpoint, own ? own : text, error == -ETIMEDOUT);
+	fail_or_move_on(request, dialing || is_read(request));
+}
+
+/* 500 and 503 of a member mean that it could not reach agreement; what a write became is then unknown. */
+static void take_server_failure(struct etcd_request *request, const struct http_response *http)
+{
+	struct response *response = request->response;
+	const char *endpoint = request->endpoints[request->next - 1];
+	_cleanup_free_ char *text = NULL;
+
+	if (http->status == 500 || http->status == 503)
+		text = mem_printf("client: etcd member %s has no leader", endpoint);
+	else
+		text = mem_printf("client: etcd member %s returns server error [%d %s]", endpoint,
+			http->status, http_status_text(http->status));
+	response_add_attempt(response, endpoint, text, false);
+	(void)response_parse(response, request->kind, http->body);
+	fail_or_move_on(request, is_read(request));
+}
+
+static void request_done(struct http_call *call _unused_, int error, const char *text,
+	const struct http_response *http, void *user)
+{
+	struct etcd_request *request = user;
+	struct response *response = request->response;
+
+	request->call = NULL;
+	if (http)
+		client_take_head(response, request->endpoints[request->next - 1], http);
+	if (error < 0 || !http) {
+		take_failure(request, error, text);
+		return;
+	}
+	if (http->status >= 500 && request->kind != RESPONSE_RAW) {
+		take_server_failure(request, http);
+		return;
+	}
+	/* An answer to a write that nobody can read says nothing about what was done. */
+	if (response_parse(response, request->kind, http->body) < 0 && !is_read(request))
+		response->pub.outcome = ETCD_UNKNOWN;
+	if (response->pub.outcome >= ETCD_UNKNOWN && !response->pub.error_text[0])
+		response->pub.error_text = arena_printf(&response->arena, "%s: unexpected answer (status %d)",
+			response->pub.endpoint, http->status);
+	finish(request);
+}
+
+static void attempt(struct etcd_request *request)
+{
+	struct etcd_client *client = request->client;
+	uint64_t now_ms = uv_now(client->loop);
+	int64_t left_ms = request->deadline_ms > now_ms ? (int64_t)(request->deadline_ms - now_ms) : 1;
+
+	request->call = client_send(client, &(struct client_send){
+						    .endpoint = request->endpoints[request->next++],
+						    .method = request->method,
+						    .target = request->target,
+						    .content_type = request->content_type,
+						    .body = slice_make(request->body, request->body_len),
+						    .timeout_ms = MIN(client->timeout_ms, left_ms),
+						    .on_done = request_done,
+						    .user = request,
+					    });
+}
+
+/* Takes over target and body. */
+static struct etcd_request *start(struct etcd_client *client, enum response_kind kind, const char *method,
+	struct buf *target, const char *content_type, struct buf *body, const char *only_endpoint,
+	etcd_response_fn *fn, void *userdata)
+{
+	struct etcd_request *request = mem_new(struct etcd_request);
+
+	request->client = client;
+	request->kind = kind;
+	request->method = mem_strdup(method);
+	request->target = buf_take(target, NULL);
+	request->content_type = content_type ? mem_strdup(content_type) : NULL;
+	request->body = body ? buf_take(body, &request->body_len) : NULL;
+	request->fn = fn;
+	request->userdata = userdata;
+	request->response = response_new();
+	request->endpoint_count = only_endpoint ? 1 : client->endpoint_count;
+	request->endpoints = mem_new_array(char *, request->endpoint_count);
+	for (size_t i = 0; i < request->endpoint_count; i++)
+		request->endpoints[i] = mem_strdup(
+			only_endpoint ? only_endpoint
+				      : client->endpoints[(client->current + i) % client->endpoint_count]);
+	uv_update_time(client->loop);
+	request->deadline_ms = uv_now(client->loop) + (uint64_t)client->total_timeout_ms;
+	list_push_back(&client->requests, &request->in_client);
+	attempt(request);
+	return request;
+}
+
+static void add_key_target(struct buf *target, const struct etcd_client *client, const char *key)
+{
+	target_add_key(target, client->key_prefix, key);
+	buf_add_char(target, '?');
+}
+
+static struct etcd_request *start_key(struct etcd_client *client, const char *method, struct buf *target,
+	struct buf *form, etcd_response_fn *fn, void *userdata)
+{
+	if (target->data[target->len - 1] == '?')
+		buf_truncate(target, target->len - 1);
+	return start(client, RESPONSE_KEYS, method, target, form ? "application/x-www-form-urlencoded" : NULL,
+		form, NULL, fn, userdata);
+}
+
+struct etcd_request *etcd_get(struct etcd_client *client, const char *key,
+	const struct etcd_get_options *options, etcd_response_fn *fn, void *userdata)
+{
+	_cleanup_buf_ struct buf target = BUF_INIT(0);
+	struct etcd_get_options defaults = {0};
+
+	if (!options)
+		options = &defaults;
+	add_key_target(&target, client, key);
+	target_add_bool(&target, "quorum", options->quorum);
+	target_add_bool(&target, "recursive", options->recursive);
+	target_add_bool(&target, "sorted", options->sorted);
+	return start_key(client, "GET", &target, NULL, fn, userdata);
+}
+
+static void add_put_form(struct buf *form, const struct etcd_put_options *options)
+{
+	if (options->refresh)
+		target_add_bool(form, "refresh", true);
+	if (options->ttl_s > 0)
+		target_add_number(form, "ttl", (uint64_t)options->ttl_s);
+	if (options->value)
+		target_add_param(form, "value",
+			slice_make(options->value,
+				options->value_len ? options->value_len : strlen(options->value)));
+}
+
+struct etcd_request *etcd_put(struct etcd_client *client, const char *key,
+	const struct etcd_put_options *options, etcd_response_fn *fn, void *userdata)
+{
+	_cleanup_buf_ struct buf target = BUF_INIT(0), form = BUF_INIT(0);
+
+	add_key_target(&target, client, key);
+	if (options->dir)
+		target_add_bool(&target, "dir", true);
+	if (options->prev_exist != ETCD_PREV_IGNORE)
+		target_add_bool(&target, "prevExist", options->prev_exist == ETCD_PREV_EXIST);
+	if (options->prev_index)
+		target_add_number(&target, "prevIndex", options->prev_index);
+	if (options->prev_value && options->prev_value[0])
+		target_add_param(&target, "prevValue", slice_str(options->prev_value));
+	add_put_form(&form, options);
+	return start_key(client, "PUT", &target, &form, fn, userdata);
+}
+
+struct etcd_request *etcd_set(struct etcd_client *client, const char *key, const char *value, int64_t ttl_s,
+	etcd_response_fn *fn, void *userdata)
+{
+	return etcd_put(
+		client, key, &(struct etcd_put_options){.value = value, .ttl_s = ttl_s}, fn, userdata);
+}
+
+struct etcd_request *etcd_create(struct etcd_client *client, const char *key, const char *value,
+	int64_t ttl_s, etcd_response_fn *fn, void *userdata)
+{
+	return etcd_put(client, key,
+		&(struct etcd_put_options){.value = value, .ttl_s = ttl_s, .prev_exist = ETCD_PREV_NO_EXIST},
+		fn, userdata);
+}
+
+struct etcd_request *etcd_refresh(
+	struct etcd_client *client, const char *key, int64_t ttl_s, etcd_response_fn *fn, void *userdata)
+{
+	return etcd_put(client, key,
+		&(struct etcd_put_options){.ttl_s = ttl_s, .refresh = true, .prev_exist = ETCD_PREV_EXIST},
+		fn, userdata);
+}
+
+struct etcd_request *etcd_create_in_order(struct etcd_client *client, const char *key,
+	const struct etcd_put_options *options, etcd_response_fn *fn, void *userdata)
+{
+	_cleanup_buf_ struct buf target = BUF_INIT(0), form = BUF_INIT(0);
+
+	add_key_target(&target, client, key);
+	if (options->dir)
+		target_add_bool(&target, "dir", true);
+	add_put_form(&form, options);
+	return start_key(client, "POST", &target, &form, fn, userdata);
+}
+
+struct etcd_request *etcd_delete(struct etcd_client *client, const char *key,
+	const struct etcd_delete_options *options, etcd_response_fn *fn, void *userdata)
+{
+	_cleanup_buf_ struct buf target = BUF_INIT(0);
+	struct etcd_delete_options defaults = {0};
+
+	if (!options)
+		options = &defaults;
+	add_key_target(&target, client, key);
+	if (options->dir)
+		target_add_bool(&target, "dir", true);
+	if (options->prev_index)
+		target_add_number(&target, "prevIndex", options->prev_index);
+	if (options->prev_value && options->prev_value[0])
+		target_add_param(&target, "prevValue", slice_str(options->prev_value));
+	if (options->recursive)
+		target_add_bool(&target, "recursive", true);
+	return start_key(client, "DELETE", &target, NULL, fn, userdata);
+}
+
+struct etcd_request *etcd_members(struct etcd_client *client, etcd_response_fn *fn, void *userdata)
+{
+	_cleanup_buf_ struct buf target = BUF_INIT(0);
+
+	buf_add_str(&target, "/v2/members");
+	return start(client, RESPONSE_MEMBERS, "GET", &target, NULL, NULL, NULL, fn, userdata);
+}
+
+struct etcd_request *etcd_sync(struct etcd_client *client, etcd_response_fn *fn, void *userdata)
+{
+	struct etcd_request *request = etcd_members(client, fn, userdata);
+
+	request->sync = true;
+	return request;
+}
+
+struct etcd_request *etcd_raw(
+	struct etcd_client *client, const struct etcd_raw_request *raw, etcd_response_fn *fn, void *userdata)
+{
+	_cleanup_buf_ struct buf target = BUF_INIT(0), body = BUF_INIT(0);
+
+	buf_add_str(&target, raw->target);
+	if (raw->body)
+		buf_add(&body, raw->body, raw->body_len ? raw->body_len : strlen(raw->body));
+	return start(client, RESPONSE_RAW, raw->method ? raw->method : "GET", &target, raw->content_type,
+		raw->body ? &body : NULL, raw->endpoint, fn, userdata);
+}
+
+void etcd_wait(struct etcd_client *client)
+{
+	while (!list_empty(&client->requests))
+		(void)uv_run(client->loop, UV_RUN_ONCE);
+}
+
+struct etcd_response *etcd_request_wait(struct etcd_request *request)
+{
+	struct etcd_response *response;
+
+	assert(!request->fn);
+	while (!request->finished)
+		(void)uv_run(request->client->loop, UV_RUN_ONCE);
+	response = etcd_response_ref(&request->response->pub);
+	request_free(request);
+	return response;
+}
