@@ -1,0 +1,81 @@
+/* A heap of small records that a map finds by path. Only what expires costs a record. */
+#include "store/expiry.h"
+#include "base/memory.h"
+
+struct expiry_item {
+	struct heap_item in_heap;
+	int64_t expires_ns;
+	size_t path_len;
+	char path[];
+};
+
+static struct slice item_path(const struct expiry_item *item)
+{
+	return slice_make(item->path, item->path_len);
+}
+
+static bool item_before(const struct heap_item *a, const struct heap_item *b)
+{
+	const struct expiry_item *one = container_of(a, struct expiry_item, in_heap);
+	const struct expiry_item *other = container_of(b, struct expiry_item, in_heap);
+
+	if (one->expires_ns != other->expires_ns)
+		return one->expires_ns < other->expires_ns;
+	return slice_compare(item_path(one), item_path(other)) < 0;
+}
+
+void expiry_init(struct expiry *expiry)
+{
+	heap_init(&expiry->heap, item_before);
+	map_init(&expiry->by_path, 0);
+}
+
+void expiry_done(struct expiry *expiry)
+{
+	size_t position = 0;
+	void *item;
+
+	heap_done(&expiry->heap);
+	while (map_next(&expiry->by_path, &position, NULL, &item))
+		free(item);
+	map_done(&expiry->by_path);
+}
+
+void expiry_set(struct expiry *expiry, struct slice path, int64_t expires_ns)
+{
+	struct expiry_item *item = map_get(&expiry->by_path, path);
+
+	if (item) {
+		heap_remove(&expiry->heap, &item->in_heap);
+	} else {
+		item = mem_calloc(1, sizeof(*item) + path.len);
+		item->path_len = path.len;
+		memcpy(item->path, path.data, path.len);
+		(void)map_put(&expiry->by_path, path, item);
+	}
+	item->expires_ns = expires_ns;
+	heap_insert(&expiry->heap, &item->in_heap);
+}
+
+void expiry_remove(struct expiry *expiry, struct slice path)
+{
+	struct expiry_item *item = map_remove(&expiry->by_path, path);
+
+	if (!item)
+		return;
+	heap_remove(&expiry->heap, &item->in_heap);
+	free(item);
+}
+
+bool expiry_top(const struct expiry *expiry, struct slice *ret_path, int64_t *ret_expires_ns)
+{
+	struct heap_item *top = heap_top(&expiry->heap);
+	const struct expiry_item *item;
+
+	if (!top)
+		return false;
+	item = container_of(top, struct expiry_item, in_heap);
+	*ret_path = item_path(item);
+	*ret_expires_ns = item->expires_ns;
+	return true;
+}

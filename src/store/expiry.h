@@ -1,0 +1,18 @@
+/* Who expires when (inside the store): by time, and by path among those of the same time, so that the order
+ * is the same on every member whatever its past. */
+#pragma once
+#include "base/heap.h"
+#include "base/map.h"
+#include "base/slice.h"
+
+struct expiry {
+	struct heap heap;
+	struct map by_path;
+};
+
+void expiry_init(struct expiry *expiry);
+void expiry_done(struct expiry *expiry);
+void expiry_set(struct expiry *expiry, struct slice path, int64_t expires_ns);
+void expiry_remove(struct expiry *expiry, struct slice path); /* harmless when it is not there */
+/* The next to go; false: none. The path is borrowed until the next change. */
+bool expiry_top(const struct expiry *expiry, struct slice *ret_path, int64_t *ret_expires_ns);
