@@ -2,7 +2,8 @@
  * The server implements it over io/ with a log-writer thread, the simulator with faults.
  *
  * All calls come from the thread that runs the node, and none of them may call back into the node: what they
- * start is answered later by node_disk_done(), node_receive() and so on. */
+ * start is answered later by node_disk_done(), node_receive() and so on. Only reply() may call
+ * node_propose(), node_read_index(), node_forget() and read the store. */
 #pragma once
 #include "base/slice.h"
 #include "wal/plan.h"

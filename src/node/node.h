@@ -62,10 +62,10 @@ const char *node_error_text(enum node_error error);
  * command takes effect; it is never sent a second time. */
 struct node_reply {
 	enum node_error error;
-	uint64_t raft_index,
-		raft_term; /* of the entry that carried the command; for reads: applied index and term */
-	const struct store_result
-		*result; /* proposals that were applied: what the store answered; else NULL */
+	/* Of the entry that carried the command; for reads: of the last one applied. */
+	uint64_t raft_index, raft_term;
+	/* What the store answered to a proposal that was applied; else NULL. */
+	const struct store_result *result;
 };
 
 /* Recovers the member from its log, or makes a fresh one (fresh: no log file there). Members, cluster and
@@ -75,6 +75,7 @@ int node_open(const struct node_config *config, struct env *env, struct node **r
 /* Forgets everything; plans under way stay the caller's problem: call only when none is, or the disk is gone.
  * No reply is called. NULL is accepted; answers NULL. */
 struct node *node_free(struct node *node);
+DEFINE_CLEANUP(struct node *, node_free)
 
 /* Whose log lies in the directory, before node_open(): *ret_exists false: none. Errors as node_open(). */
 int node_identity(struct env *env, bool *ret_exists, uint64_t *ret_cluster_id, uint64_t *ret_member_id,
@@ -98,10 +99,15 @@ void node_forget(struct node *node, void *request);
 
 /* --- the turn --- */
 void node_turn(struct node *node);
-int64_t node_deadline_ns(const struct node *node); /* in env's mono_ns; INT64_MAX: nothing due */
+/* When the next turn is due, in env's mono_ns. In the past: at once. INT64_MAX: only after an event. */
+int64_t node_deadline_ns(const struct node *node);
 
 /* --- what it knows --- */
-struct store *node_store(struct node *node);	   /* for local reads and watches, between turns */
+/* For local reads and watches, between turns. Only the node applies. */
+struct store *node_store(struct node *node);
+/* The cluster clock as this member knows it: follows the leader's, never behind the store's. Expiry times of
+ * commands (now + ttl), their time_ns and the now_ns of reads are counted on it. */
+int64_t node_clock_ns(const struct node *node);
 const char *node_failure(const struct node *node); /* NULL while it runs */
 
 enum node_role { NODE_FOLLOWER, NODE_CANDIDATE, NODE_LEADER, NODE_ROLE_MAX };

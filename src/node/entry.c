@@ -1,0 +1,77 @@
+/* The bytes that node puts around what it hands to raft: entries and peer messages. Fixed little-endian
+ * headers, so that encoding an entry is one allocation and decoding is a few loads. */
+#include "base/wire.h"
+#include "node/internal.h"
+#include <endian.h>
+#include <errno.h>
+
+static void put_u64(char *at, uint64_t value)
+{
+	value = htole64(value);
+	memcpy(at, &value, sizeof(value));
+}
+
+struct raft_blob *node_entry_encode(const struct node_entry *entry)
+{
+	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
+	char header[NODE_ENTRY_HEADER_BYTES];
+
+	header[0] = (char)NODE_ENTRY_VERSION;
+	header[1] = (char)entry->kind;
+	put_u64(header + 2, entry->origin);
+	put_u64(header + 10, entry->boot);
+	put_u64(header + 18, entry->sequence);
+	buf_add(&bytes, header, sizeof(header));
+	buf_add_slice(&bytes, entry->payload);
+	return raft_blob_new(bytes.data, bytes.len);
+}
+
+int node_entry_decode(struct slice bytes, struct node_entry *ret_entry)
+{
+	struct wire_reader reader = wire_reader_make(bytes);
+	struct node_entry entry;
+
+	if (wire_read_u8(&reader) != NODE_ENTRY_VERSION)
+		return -EBADMSG;
+	entry.kind = wire_read_u8(&reader);
+	entry.origin = wire_read_u64(&reader);
+	entry.boot = wire_read_u64(&reader);
+	entry.sequence = wire_read_u64(&reader);
+	if (reader.failed)
+		return -EBADMSG;
+	entry.payload = slice_make(bytes.data + NODE_ENTRY_HEADER_BYTES, bytes.len - NODE_ENTRY_HEADER_BYTES);
+	*ret_entry = entry;
+	return 0;
+}
+
+void node_envelope_encode(const struct node_envelope *envelope, struct buf *out)
+{
+	wire_add_u8(out, NODE_ENVELOPE_VERSION);
+	wire_add_u8(out, 1); /* kind: a raft message */
+	wire_add_u64(out, envelope->cluster_id);
+	wire_add_u64(out, envelope->from);
+	wire_add_u64(out, envelope->to);
+	wire_add_u64(out, (uint64_t)envelope->clock_ns);
+	wire_add_u64(out, envelope->hash_index);
+	wire_add_u64(out, envelope->hash);
+}
+
+int node_envelope_decode(struct slice bytes, struct node_envelope *ret_envelope)
+{
+	struct wire_reader reader = wire_reader_make(bytes);
+	struct node_envelope envelope;
+
+	if (wire_read_u8(&reader) != NODE_ENVELOPE_VERSION || wire_read_u8(&reader) != 1)
+		return -EBADMSG;
+	envelope.cluster_id = wire_read_u64(&reader);
+	envelope.from = wire_read_u64(&reader);
+	envelope.to = wire_read_u64(&reader);
+	envelope.clock_ns = (int64_t)wire_read_u64(&reader);
+	envelope.hash_index = wire_read_u64(&reader);
+	envelope.hash = wire_read_u64(&reader);
+	if (reader.failed || envelope.clock_ns < 0)
+		return -EBADMSG;
+	envelope.payload = slice_make(bytes.data + NODE_ENVELOPE_BYTES, bytes.len - NODE_ENVELOPE_BYTES);
+	*ret_envelope = envelope;
+	return 0;
+}

@@ -1,0 +1,198 @@
+/* What the files of this room share. Private to it. */
+#pragma once
+#include "node/node.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/time.h"
+#include "base/wire.h"
+#include "raft/raft.h"
+#include "store/store.h"
+#include "wal/wal.h"
+
+#define NODE_PROPOSE_BYTES_MAX (1u << 20) /* entries proposed in one piece; one of any size always fits */
+#define NODE_REQUEST_TIMEOUT_NS (5 * NS_PER_S) /* plus two election timeouts, as in etcd */
+#define NODE_EXPIRY_INTERVAL_NS (25 * NS_PER_MS)
+#define NODE_PUBLISH_RETRY_NS (500 * NS_PER_MS)
+#define NODE_TICKS_PER_HEARTBEAT 10u
+#define NODE_BATCHES_PER_TURN 16u
+#define NODE_BUCKETS 4096u
+#define NODE_HASH_INTERVAL 256u /* raft indices between state hashes that members compare */
+#define NODE_HASHES_KEPT 8u
+
+/* ---- Entries: u8 version (1) | u8 kind | u64 origin member | u64 boot | u64 sequence | payload ---- */
+#define NODE_ENTRY_VERSION 1u
+#define NODE_ENTRY_HEADER_BYTES 26u
+enum node_entry_kind {
+	NODE_ENTRY_COMMAND = 1, /* a store command */
+	NODE_ENTRY_ATTRIBUTES =
+		2, /* a member's name and client URLs: varint id, bytes name, varint count, URLs */
+	NODE_ENTRY_VERSION_SET = 3 /* the cluster version: bytes */
+};
+struct node_entry {
+	enum node_entry_kind kind;
+	uint64_t origin, boot, sequence;
+	struct slice payload;
+};
+struct raft_blob *node_entry_encode(const struct node_entry *entry);
+int node_entry_decode(struct slice bytes, struct node_entry *ret_entry) _must_check_;
+
+/* ---- Peer messages: an envelope around a raft message ---- */
+#define NODE_ENVELOPE_VERSION 1u
+#define NODE_ENVELOPE_BYTES 50u
+struct node_envelope {
+	uint64_t cluster_id, from, to;
+	int64_t clock_ns;	   /* the leader's cluster clock; 0 from others */
+	uint64_t hash_index, hash; /* state hash of the sender at a fixed index; index 0: none yet */
+	struct slice payload;
+};
+void node_envelope_encode(const struct node_envelope *envelope, struct buf *out); /* without the payload */
+int node_envelope_decode(struct slice bytes, struct node_envelope *ret_envelope) _must_check_;
+
+/* ---- Requests under way ---- */
+enum node_internal { NODE_REQUEST, NODE_PUBLISH, NODE_VERSION, NODE_TICK, NODE_INTERNAL_MAX };
+
+struct pending {
+	struct list link;	/* node.pendings, oldest first */
+	struct pending *chain;	/* bucket, by sequence */
+	struct list queue_link; /* node.queue while not proposed */
+	struct raft_blob *blob;
+	uint64_t sequence, term, raft_id; /* term and id it was proposed with */
+	uint64_t leader_changes;	  /* node.leader_changes when it arrived */
+	int64_t deadline_ns;
+	enum node_internal internal;
+	bool sent, forwarded;
+	void *request; /* NULL: forgotten, or internal */
+};
+
+struct read_request {
+	struct list link;
+	int64_t deadline_ns;
+	uint64_t leader_changes;
+	void *request;
+};
+/* Reads that were asked for in one turn share a context. */
+struct read_batch {
+	struct list link; /* node.read_batches, oldest first */
+	struct list reads;
+	uint64_t context, index; /* index 0: not known yet */
+	int64_t sent_ns;
+};
+
+struct member {
+	struct node_member view;
+	char **peer_urls, **client_urls, *name; /* owned */
+	bool connected;
+	uint64_t hash_index[NODE_HASHES_KEPT], hash[NODE_HASHES_KEPT]; /* what it told of its state */
+	unsigned hash_next;
+};
+
+enum node_phase {
+	NODE_PHASE_CLEANING, /* what recovery saw is being made durable */
+	NODE_PHASE_BOOTING,  /* the boot number (and a fresh log's first entries) is being written */
+	NODE_PHASE_RUNNING,
+};
+
+struct node {
+	struct env *env;
+	enum node_phase phase;
+	char *failure;
+	bool failure_told;
+
+	uint64_t cluster_id, id, boot;
+	char *name, **client_urls, *server_version;
+	uint32_t election_ms;
+
+	/* raft and its clock */
+	struct raft *raft;
+	struct raft_status status; /* as of the last batch */
+	int64_t tick_ns, ticked_ns;
+	uint64_t leader_changes;
+	int64_t leader_since_wall_ns;
+	bool propose_blocked; /* raft took nothing: look again at the next tick or change */
+	bool more_work;
+
+	/* disk */
+	struct wal *wal;
+	struct wal_plan log_plan, spare_plan;
+	bool log_busy, spare_busy, log_done, spare_done;
+	uint64_t write_id_added, write_id_submitted;
+
+	/* state */
+	struct store *store;
+	uint64_t applied, applied_term;
+	struct member *members; /* by id */
+	size_t members_len;
+	bool members_dirty;
+	char *cluster_version;
+	uint64_t hash_index[NODE_HASHES_KEPT], hash[NODE_HASHES_KEPT];
+	unsigned hash_next;
+	uint64_t hash_newest;
+
+	/* cluster clock: base_ns when the monotonic clock showed base_mono_ns */
+	int64_t clock_base_ns, clock_base_mono_ns;
+	uint64_t clock_source; /* the leader that it follows */
+
+	/* requests */
+	struct list pendings, queue;
+	struct pending *buckets[NODE_BUCKETS];
+	uint64_t next_sequence;
+	size_t pending_count, pending_bytes;
+	bool internal_under_way[NODE_INTERNAL_MAX];
+	bool published;
+	int64_t publish_after_ns, expiry_after_ns;
+	struct list reads, read_batches;
+	size_t read_count;
+	uint64_t next_read_context;
+
+	struct buf send_buf;
+};
+
+static inline int64_t node_mono(const struct node *node)
+{
+	return node->env->ops->mono_ns(node->env);
+}
+void node_note(struct node *node, enum log_level level, const char *format, ...) _printf_(3, 4);
+/* The node stops for good; answers -ESHUTDOWN. The first reason counts. */
+int node_fail(struct node *node, const char *format, ...) _printf_(2, 3);
+
+/* apply.c */
+void node_apply_batch(struct node *node, const struct raft_batch *batch);
+struct raft_blob *node_conf_entry(uint64_t id, const char *const *peer_urls);
+/* members.c */
+struct member *node_member_find(const struct node *node, uint64_t id);
+struct member *node_member_add(struct node *node, uint64_t id);
+void node_member_remove(struct node *node, uint64_t id);
+void node_members_free(struct node *node);
+char **node_urls_dup(const char *const *urls);
+char **node_urls_free(char **urls);
+void node_urls_encode(struct buf *out, const char *const *urls);
+char **node_urls_decode(struct wire_reader *reader); /* NULL when malformed */
+/* propose.c */
+void node_propose_internal(
+	struct node *node, enum node_internal internal, enum node_entry_kind kind, struct slice payload);
+void node_flush_proposals(struct node *node);
+void node_proposals_refused(struct node *node, const uint64_t *contexts, size_t count);
+void node_proposals_lost_before(struct node *node, uint64_t term);
+void node_complete(struct node *node, const struct node_entry *entry, const struct raft_entry *raft_entry,
+	const struct store_result *result);
+void node_expire_requests(struct node *node, int64_t now_ns);
+void node_stop_requests(struct node *node);
+void node_requests_free(struct node *node);
+enum node_error node_unknown_fate(const struct node *node, uint64_t leader_changes_then);
+/* read.c */
+void node_flush_reads(struct node *node, int64_t now_ns);
+void node_reads_answered(struct node *node, const struct raft_read *reads, size_t count);
+void node_serve_reads(struct node *node);
+void node_expire_reads(struct node *node, int64_t now_ns);
+int64_t node_reads_deadline(const struct node *node);
+void node_stop_reads(struct node *node, bool tell);
+bool node_forget_read(struct node *node, void *request);
+/* clock.c */
+void node_clock_start(struct node *node, int64_t now_ns);
+int64_t node_clock_at(const struct node *node, int64_t now_ns);
+void node_clock_adopt(struct node *node, uint64_t leader, int64_t clock_ns, int64_t now_ns);
+void node_clock_lead(struct node *node, int64_t now_ns);
+/* peer.c */
+void node_send_messages(struct node *node, const struct raft_message *messages, size_t count);
+void node_hash_reached(struct node *node, uint64_t index);

@@ -1,0 +1,169 @@
+/* Linearizable reads: all that came in one turn share one ReadIndex round. A round that raft drops (the
+ * leader changed), or that is not answered in time (a message was lost), is begun again: reads change
+ * nothing. */
+#include "node/internal.h"
+#include <errno.h>
+
+int node_read_index(struct node *node, void *request)
+{
+	struct read_request *read;
+
+	assert(request);
+	if (node->failure)
+		return -ESHUTDOWN;
+	if (node->read_count >= NODE_PENDING_COUNT_MAX)
+		return -EBUSY;
+	read = mem_new(struct read_request);
+	read->request = request;
+	read->leader_changes = node->leader_changes;
+	read->deadline_ns =
+		node_mono(node) + NODE_REQUEST_TIMEOUT_NS + 2 * (int64_t)node->election_ms * NS_PER_MS;
+	list_push_back(&node->reads, &read->link);
+	node->read_count++;
+	return 0;
+}
+
+static void answer(struct node *node, struct read_request *read, const struct node_reply *reply)
+{
+	void *request = read->request;
+
+	list_remove(&read->link);
+	free(read);
+	node->read_count--;
+	if (request && reply)
+		node->env->ops->reply(node->env, request, reply);
+}
+
+static void batch_free(struct read_batch *batch)
+{
+	assert(list_empty(&batch->reads));
+	list_remove(&batch->link);
+	free(batch);
+}
+
+/* Puts the reads of a batch back in front of the queue. */
+static void begin_again(struct node *node, struct read_batch *batch)
+{
+	list_splice_back(&batch->reads, &node->reads);
+	list_splice_back(&node->reads, &batch->reads);
+	batch_free(batch);
+}
+
+static int64_t retry_ns(const struct node *node)
+{
+	return (int64_t)node->election_ms * NS_PER_MS;
+}
+
+void node_flush_reads(struct node *node, int64_t now_ns)
+{
+	struct read_batch *batch;
+
+	list_for_each_safe (it, &node->read_batches) {
+		batch = list_item(it, struct read_batch, link);
+		if (!batch->index && now_ns - batch->sent_ns >= retry_ns(node))
+			begin_again(node, batch);
+	}
+	if (list_empty(&node->reads) || raft_read_index(node->raft, node->next_read_context) < 0)
+		return;
+	batch = mem_new(struct read_batch);
+	batch->context = node->next_read_context++;
+	batch->sent_ns = now_ns;
+	list_init(&batch->reads);
+	list_splice_back(&batch->reads, &node->reads);
+	list_push_back(&node->read_batches, &batch->link);
+}
+
+void node_reads_answered(struct node *node, const struct raft_read *reads, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		list_for_each_safe (it, &node->read_batches) {
+			struct read_batch *batch = list_item(it, struct read_batch, link);
+
+			if (batch->context != reads[i].context || batch->index)
+				continue;
+			if (reads[i].dropped)
+				begin_again(node, batch);
+			else
+				batch->index = reads[i].index;
+			break;
+		}
+}
+
+void node_serve_reads(struct node *node)
+{
+	struct node_reply reply = {.raft_index = node->applied, .raft_term = node->applied_term};
+
+	list_for_each_safe (it, &node->read_batches) {
+		struct read_batch *batch = list_item(it, struct read_batch, link);
+
+		if (!batch->index || batch->index > node->applied)
+			continue;
+		while (!list_empty(&batch->reads))
+			answer(node, list_first(&batch->reads, struct read_request, link), &reply);
+		batch_free(batch);
+	}
+}
+
+static void expire(struct node *node, struct list *reads, int64_t now_ns)
+{
+	list_for_each_safe (it, reads) {
+		struct read_request *read = list_item(it, struct read_request, link);
+		struct node_reply reply = {.error = node_unknown_fate(node, read->leader_changes)};
+
+		if (read->deadline_ns <= now_ns)
+			answer(node, read, &reply);
+	}
+}
+
+void node_expire_reads(struct node *node, int64_t now_ns)
+{
+	expire(node, &node->reads, now_ns);
+	list_for_each_safe (it, &node->read_batches) {
+		struct read_batch *batch = list_item(it, struct read_batch, link);
+
+		expire(node, &batch->reads, now_ns);
+		if (list_empty(&batch->reads))
+			batch_free(batch);
+	}
+}
+
+int64_t node_reads_deadline(const struct node *node)
+{
+	int64_t due_ns = INT64_MAX;
+
+	if (!list_empty(&node->reads))
+		due_ns = list_first(&node->reads, struct read_request, link)->deadline_ns;
+	list_for_each (it, &node->read_batches)
+		due_ns = MIN(due_ns, list_item(it, struct read_batch, link)->sent_ns + retry_ns(node));
+	return due_ns;
+}
+
+void node_stop_reads(struct node *node, bool tell)
+{
+	struct node_reply reply = {.error = NODE_ERROR_STOPPED};
+
+	list_for_each_safe (it, &node->read_batches)
+		begin_again(node, list_item(it, struct read_batch, link));
+	while (!list_empty(&node->reads))
+		answer(node, list_first(&node->reads, struct read_request, link), tell ? &reply : NULL);
+}
+
+static bool forget(struct list *reads, void *request)
+{
+	list_for_each (it, reads)
+		if (list_item(it, struct read_request, link)->request == request) {
+			list_item(it, struct read_request, link)->request = NULL;
+			return true;
+		}
+	return false;
+}
+
+bool node_forget_read(struct node *node, void *request)
+{
+	if (forget(&node->reads, request))
+		return true;
+	list_for_each (it, &node->read_batches)
+		if (forget(&list_item(it, struct read_batch, link)->reads, request))
+			return true;
+	return false;
+}
