@@ -285,6 +285,8 @@ int flags_parse(struct flag *flags, enum flags_dialect dialect, int argc, char *
 	}
 	for (; at < argc; at++)
 		argv[1 + count++] = argv[at];
+	if (argc > 0)
+		argv[1 + count] = NULL;
 	for (struct flag *flag = flags; flag->name; flag++) {
 		r = env_take(flag, reterr);
 		if (r < 0)

@@ -29,7 +29,7 @@ struct flag {
 };
 
 /* Parses argv[1..argc) against `flags` (ends in a row with name NULL). The words that are no flags are moved to
- * argv[1..], *ret_count of them, and argv stays borrowed. The environment counts for rows that the command line did not
+ * argv[1..], *ret_count of them and a NULL, and argv stays borrowed. The environment counts for rows that the command line did not
  * set; an empty variable is none; a list in the environment is separated by commas. `value` may be NULL: the value is
  * checked and dropped. FLAG_IGNORED takes a value of any kind. A list is empty when parsing begins.
  * -EINVAL with a one-line message in `reterr`: an unknown flag (with the nearest known one), a bad or missing value;

@@ -474,6 +474,17 @@ void text_add_quoted(struct buf *out, struct slice text)
 	buf_add_char(out, '"');
 }
 
+void text_add_errno(struct buf *out, int error)
+{
+	char room[128];
+	const char *text = strerror_r(error < 0 ? -error : error, room, sizeof(room));
+	bool is_word = text[0] >= 'A' && text[0] <= 'Z' && !(text[1] >= 'A' && text[1] <= 'Z');
+
+	buf_add_char(out, is_word ? (char)(text[0] | 0x20) : text[0]);
+	if (text[0])
+		buf_add_str(out, text + 1);
+}
+
 size_t text_utf8_decode(struct slice text, uint32_t *ret_code_point)
 {
 	static const uint32_t lowest[] = {0, 0, 0x80, 0x800, 0x10000};

@@ -21,6 +21,8 @@ void text_add_rfc3339(struct buf *out, int64_t unix_ns);
 void text_add_hex(struct buf *out, const void *data, size_t len); /* lower case */
 /* Appends Go's %q: double quotes, \n \t \" \\ \x.. \u.... escapes. */
 void text_add_quoted(struct buf *out, struct slice text);
+/* Appends the text of an error number (either sign) in Go's spelling: "connection refused". */
+void text_add_errno(struct buf *out, int error);
 /* Length of the valid UTF-8 sequence at the start of text (1-4) and its code point, or 0 when it is not valid. */
 size_t text_utf8_decode(struct slice text, uint32_t *ret_code_point);
 /* The known word nearest to `word` (for "did you mean"), or NULL when none is near. words ends in NULL. */
