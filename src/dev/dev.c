@@ -1,5 +1,6 @@
-/* The command line of `flotilla dev`: starts the hub, or talks to a running one over its control socket. `exec` asks for
- * the machine's first process and enters its namespaces itself, so that the command has the caller's terminal. */
+/* The command line of `flotilla dev`: starts the hub, or talks to a running one over its control socket.
+ * `exec` asks for the machine's first process and enters its namespaces itself, so that the command has the
+ * caller's terminal. */
 #include "dev/dev.h"
 #include "base/buf.h"
 #include "base/flags.h"
@@ -36,7 +37,8 @@ void machine_address(unsigned int number, char ret_address[32])
 
 void machine_id(unsigned int number, char ret_id[33])
 {
-	/* Spread by a multiplicative hash, so that the short forms (the first eight digits) differ at a glance. */
+	/* Spread by a multiplicative hash, so that the short forms (the first eight digits) differ at a
+	 * glance. */
 	uint64_t high = (number * UINT64_C(0x9e3779b97f4a7c15)) ^ UINT64_C(0x52bd1b3d84c58228);
 
 	(void)snprintf(ret_id, 33, "%016llx%016llx", (unsigned long long)high,
@@ -103,7 +105,8 @@ static int control_connect(const char *dir)
 
 	if (fd < 0)
 		return -errno;
-	if (snprintf(address.sun_path, sizeof(address.sun_path), "%s/control", dir) >= (int)sizeof(address.sun_path))
+	if (snprintf(address.sun_path, sizeof(address.sun_path), "%s/control", dir) >=
+		(int)sizeof(address.sun_path))
 		return -ENAMETOOLONG;
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		return -errno;
@@ -117,8 +120,10 @@ static int control_request(const char *dir, const char *request, struct buf *ret
 	struct slice answer;
 
 	if (fd < 0) {
-		fprintf(stderr, "flotilla dev: no cluster runs in %s (%s); start one with 'flotilla dev', or say --dir\n", dir,
-			strerror(-fd));
+		fprintf(stderr,
+			"flotilla dev: no cluster runs in %s (%s); start one with 'flotilla dev', or say "
+			"--dir\n",
+			dir, strerror(-fd));
 		return fd;
 	}
 	if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0 || send(fd, "\n", 1, MSG_NOSIGNAL) < 0)
@@ -150,7 +155,8 @@ static bool other_user_namespace(pid_t pid)
 	_cleanup_free_ char *path = mem_printf("/proc/%d/ns/user", (int)pid);
 	struct stat own, theirs;
 
-	return stat("/proc/self/ns/user", &own) == 0 && stat(path, &theirs) == 0 && own.st_ino != theirs.st_ino;
+	return stat("/proc/self/ns/user", &own) == 0 && stat(path, &theirs) == 0 &&
+	       own.st_ino != theirs.st_ino;
 }
 
 static int exec_in(pid_t pid, char **argv)
@@ -165,7 +171,9 @@ static int exec_in(pid_t pid, char **argv)
 	if (other_user_namespace(pid))
 		flags |= CLONE_NEWUSER;
 	if (pid_fd < 0 || setns(pid_fd, flags) < 0) {
-		fprintf(stderr, "flotilla dev: cannot enter the machine: %s (it must be run by the user who started the cluster)\n",
+		fprintf(stderr,
+			"flotilla dev: cannot enter the machine: %s (it must be run by the user who started "
+			"the cluster)\n",
 			strerror(errno));
 		return 1;
 	}
@@ -194,8 +202,8 @@ static int exec_in(pid_t pid, char **argv)
 static int ssh_keys(const char *dir, unsigned int machines)
 {
 	_cleanup_free_ char *ssh = mem_printf("%s/ssh", dir), *id = mem_printf("%s/id", ssh),
-				    *host = mem_printf("%s/host", ssh), *known = mem_printf("%s/known_hosts", ssh),
-				    *host_pub = mem_printf("%s.pub", host);
+			    *host = mem_printf("%s/host", ssh), *known = mem_printf("%s/known_hosts", ssh),
+			    *host_pub = mem_printf("%s.pub", host);
 	char key[1024];
 	FILE *file;
 
@@ -206,8 +214,8 @@ static int ssh_keys(const char *dir, unsigned int machines)
 
 		if (access(path, F_OK) == 0)
 			continue;
-		if (run_command(false, (const char *[]){"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "flotilla-dev",
-					       "-f", path, NULL}) < 0)
+		if (run_command(false, (const char *[]){"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C",
+					       "flotilla-dev", "-f", path, NULL}) < 0)
 			return -EIO;
 	}
 	file = fopen(host_pub, "re");
@@ -232,8 +240,11 @@ static int ssh_keys(const char *dir, unsigned int machines)
 
 static int run_cluster(const char *dir, uint64_t machines, bool docker, const char *agent_ttl)
 {
-	struct dev_config config = {.dir = dir, .machines = (unsigned int)machines, .agent_ttl = agent_ttl,
-		.docker = docker, .rootless = geteuid() != 0};
+	struct dev_config config = {.dir = dir,
+		.machines = (unsigned int)machines,
+		.agent_ttl = agent_ttl,
+		.docker = docker,
+		.rootless = geteuid() != 0};
 	_cleanup_close_ int lock_fd = -1;
 	_cleanup_free_ char *lock = mem_printf("%s/lock", dir);
 	char exe[PATH_MAX];
@@ -247,11 +258,14 @@ static int run_cluster(const char *dir, uint64_t machines, bool docker, const ch
 	r = make_dir(dir);
 	lock_fd = r < 0 ? r : open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (lock_fd < 0) {
-		fprintf(stderr, "flotilla dev: cannot use %s: %s; say --dir\n", dir, strerror(r < 0 ? -r : errno));
+		fprintf(stderr, "flotilla dev: cannot use %s: %s; say --dir\n", dir,
+			strerror(r < 0 ? -r : errno));
 		return 1;
 	}
 	if (flock(lock_fd, LOCK_EX | LOCK_NB) < 0) {
-		fprintf(stderr, "flotilla dev: a cluster runs in %s already; stop it with 'flotilla dev stop'\n", dir);
+		fprintf(stderr,
+			"flotilla dev: a cluster runs in %s already; stop it with 'flotilla dev stop'\n",
+			dir);
 		return 1;
 	}
 	len = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
@@ -329,9 +343,10 @@ int dev_main(int argc, char **argv)
 	bool docker = false, help = false;
 	struct flag flags[] = {
 		{"machines", FLAG_UINT, &machines, "how many machines, 1 to 99 (default 3)", "N"},
-		{"dir", FLAG_STRING, &dir, "where the machines' disks, logs and the control socket are", "DIR",
-			"FLOTILLA_DEV_DIR"},
-		{"agent-ttl", FLAG_STRING, &agent_ttl, "how long fleet waits for a silent machine (default 30s)", "TIME"},
+		{"dir", FLAG_STRING, &dir, "where the machines' disks, logs and the control socket are",
+			"DIR", "FLOTILLA_DEV_DIR"},
+		{"agent-ttl", FLAG_STRING, &agent_ttl,
+			"how long fleet waits for a silent machine (default 30s)", "TIME"},
 		{"docker", FLAG_BOOL, &docker, "give each machine a Docker engine of its own (as root)"},
 		{"help,h", FLAG_BOOL, &help, "print this text"},
 		{0},

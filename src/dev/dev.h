@@ -1,11 +1,12 @@
-/* `flotilla dev`: a whole cluster on one machine. Each of its machines is a world of its own: PID, mount, UTS, IPC and
- * network namespaces, a host name, an address on a private bridge, its own /etc, /run, /var/log and /usr/bin (with our
- * programs), and a PID 1 that starts the store, fleetd, and where asked for sshd and a Docker engine. Killing that PID 1
- * is pulling the plug. As root the namespaces are made directly, otherwise inside a user namespace.
+/* `flotilla dev`: a whole cluster on one machine. Each of its machines is a world of its own: PID, mount,
+ * UTS, IPC and network namespaces, a host name, an address on a private bridge, its own /etc, /run, /var/log
+ * and /usr/bin (with our programs), and a PID 1 that starts the store, fleetd, and where asked for sshd and a
+ * Docker engine. Killing that PID 1 is pulling the plug. As root the namespaces are made directly, otherwise
+ * inside a user namespace.
  *
- * The hub is the process that the user started: it holds the bridge (in a network namespace of its own, so that nothing
- * collides with the host), starts and watches the machines, and listens on a control socket in the cluster's directory.
- * Everything here is single-threaded. */
+ * The hub is the process that the user started: it holds the bridge (in a network namespace of its own, so
+ * that nothing collides with the host), starts and watches the machines, and listens on a control socket in
+ * the cluster's directory. Everything here is single-threaded. */
 #pragma once
 #include "base/macros.h"
 
@@ -21,28 +22,28 @@ struct dev_config {
 	const char *bin_dir;   /* absolute; holds the `flotilla` executable that runs */
 	unsigned int machines; /* 1 … DEV_MACHINES_MAX */
 	const char *agent_ttl; /* for fleetd, Go duration */
-	bool docker;           /* a Docker engine per machine */
-	bool ssh;              /* an sshd per machine */
+	bool docker;	       /* a Docker engine per machine */
+	bool ssh;	       /* an sshd per machine */
 	bool rootless;
 };
 
 /* The hub: runs until SIGINT, SIGTERM or a `stop` request. Answers the exit status. */
 int hub_run(const struct dev_config *config);
 
-/* The child side of a new machine: called in fresh namespaces, becomes its PID 1, never returns. `go_fd` answers one
- * byte when the machine's network interface eth0 is there. */
+/* The child side of a new machine: called in fresh namespaces, becomes its PID 1, never returns. `go_fd`
+ * answers one byte when the machine's network interface eth0 is there. */
 _noreturn_ void world_run(const struct dev_config *config, unsigned int number, int go_fd);
 
-/* The service loop of PID 1: starts the services in order, restarts those that end, reaps orphans; SIGTERM stops them
- * in reverse order and returns. */
+/* The service loop of PID 1: starts the services in order, restarts those that end, reaps orphans; SIGTERM
+ * stops them in reverse order and returns. */
 struct service {
-	const char *name;    /* its log is LOG_DIR/NAME.log */
-	char *const *argv;   /* argv[0] is a path */
+	const char *name;  /* its log is LOG_DIR/NAME.log */
+	char *const *argv; /* argv[0] is a path */
 };
 void init_run(const struct service *services, size_t count, int log_dir_fd);
 
-/* Runs a command and waits: 0, or a negative errno when it cannot be run or -EIO when it exits with another status than
- * 0 (its messages go to stderr, or nowhere when quiet). */
+/* Runs a command and waits: 0, or a negative errno when it cannot be run or -EIO when it exits with another
+ * status than 0 (its messages go to stderr, or nowhere when quiet). */
 int run_command(bool quiet, const char *const *argv);
 
 void machine_name(unsigned int number, char ret_name[32]);

@@ -1,5 +1,5 @@
-/* The hub holds the bridge, the machines and the control socket. One poll over a signalfd, the control socket and its
- * connections; a request is one line, the answer one line or more, then the connection closes:
+/* The hub holds the bridge, the machines and the control socket. One poll over a signalfd, the control socket
+ * and its connections; a request is one line, the answer one line or more, then the connection closes:
  *
  *   pid N    the PID of machine N's first process    kill N    pull the plug
  *   start N  start a machine that is down             status    a line per machine
@@ -61,7 +61,8 @@ static int machine_directories(const struct hub *hub, unsigned int number)
 
 static pid_t clone_world(const struct hub *hub, unsigned int number, int go_fd)
 {
-	unsigned long flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWIPC | SIGCHLD;
+	unsigned long flags =
+		CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWIPC | SIGCHLD;
 	pid_t pid = (pid_t)syscall(SYS_clone, flags, 0UL, 0UL, 0UL, 0UL);
 
 	if (pid == 0) {
@@ -69,7 +70,11 @@ static pid_t clone_world(const struct hub *hub, unsigned int number, int go_fd)
 
 		sigemptyset(&none);
 		(void)sigprocmask(SIG_SETMASK, &none, NULL);
-		world_run(hub->config, number, go_fd);
+		/* The machine lives on without exec: nothing of the hub's may stay open in it, or a client that waits
+		 * for its connection to close would wait for the machine's death. */
+		if (dup2(go_fd, 3) < 0 || close_range(4, ~0U, 0) < 0)
+			_exit(1);
+		world_run(hub->config, number, 3);
 	}
 	return pid < 0 ? -errno : pid;
 }
@@ -82,9 +87,10 @@ static int connect_machine(unsigned int number, pid_t pid)
 	(void)snprintf(netns, sizeof(netns), "%d", (int)pid);
 	/* The old pair of a machine that just died may still be on its way out. */
 	(void)run_command(true, (const char *[]){"ip", "link", "del", veth, NULL});
-	if (run_command(false, (const char *[]){"ip", "link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns",
-				       netns, NULL}) < 0 ||
-		run_command(false, (const char *[]){"ip", "link", "set", veth, "master", "flotilla0", "up", NULL}) < 0)
+	if (run_command(false, (const char *[]){"ip", "link", "add", veth, "type", "veth", "peer", "name",
+				       "eth0", "netns", netns, NULL}) < 0 ||
+		run_command(false,
+			(const char *[]){"ip", "link", "set", veth, "master", "flotilla0", "up", NULL}) < 0)
 		return -EIO;
 	return 0;
 }
@@ -106,7 +112,8 @@ static int machine_start(struct hub *hub, unsigned int number)
 	go_write = fds[1];
 	pid = clone_world(hub, number, go_read);
 	if (pid < 0) {
-		fprintf(stderr, "flotilla dev: cannot make the namespaces of machine %u: %s\n", number, strerror(-pid));
+		fprintf(stderr, "flotilla dev: cannot make the namespaces of machine %u: %s\n", number,
+			strerror(-pid));
 		return pid;
 	}
 	hub->pids[number] = pid;
@@ -188,7 +195,8 @@ static void answer_request(struct hub *hub, struct slice line, struct buf *out)
 		return;
 	}
 	if (!hub->pids[number]) {
-		buf_printf(out, "error the machine is down; start it with 'flotilla dev start %u'\n", (unsigned int)number);
+		buf_printf(out, "error the machine is down; start it with 'flotilla dev start %u'\n",
+			(unsigned int)number);
 	} else if (slice_is(verb, "kill")) {
 		machine_kill(hub, (unsigned int)number);
 		buf_add_str(out, "ok\n");
@@ -227,7 +235,8 @@ static int control_open(struct hub *hub)
 	_cleanup_free_ char *path = mem_printf("%s/control", hub->config->dir);
 
 	if (strlen(path) >= sizeof(address.sun_path)) {
-		fprintf(stderr, "flotilla dev: the path %s is too long for a socket; choose a shorter --dir\n", path);
+		fprintf(stderr,
+			"flotilla dev: the path %s is too long for a socket; choose a shorter --dir\n", path);
 		return -ENAMETOOLONG;
 	}
 	(void)strcpy(address.sun_path, path);
@@ -236,8 +245,8 @@ static int control_open(struct hub *hub)
 	if (hub->control_fd < 0)
 		return -errno;
 	/* The directory is 0700; the socket too, since whoever may write to it commands the machines. */
-	if (bind(hub->control_fd, (struct sockaddr *)&address, sizeof(address)) < 0 || chmod(path, 0600) < 0 ||
-		listen(hub->control_fd, 16) < 0) {
+	if (bind(hub->control_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+		chmod(path, 0600) < 0 || listen(hub->control_fd, 16) < 0) {
 		int r = -errno;
 
 		fprintf(stderr, "flotilla dev: cannot listen on %s: %s\n", path, strerror(-r));
@@ -260,14 +269,16 @@ static int enter_user_namespace(void)
 
 	if (unshare(CLONE_NEWUSER) < 0) {
 		fprintf(stderr,
-			"flotilla dev: cannot make a user namespace: %s\nRun it as root, or allow user namespaces "
+			"flotilla dev: cannot make a user namespace: %s\nRun it as root, or allow user "
+			"namespaces "
 			"(sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces)\n",
 			strerror(errno));
 		return -errno;
 	}
 	if (write_file("/proc/self/setgroups", "deny") < 0 || write_file("/proc/self/uid_map", uid_map) < 0 ||
 		write_file("/proc/self/gid_map", gid_map) < 0) {
-		fprintf(stderr, "flotilla dev: cannot map the user into its namespace: %s\n", strerror(errno));
+		fprintf(stderr, "flotilla dev: cannot map the user into its namespace: %s\n",
+			strerror(errno));
 		return -EPERM;
 	}
 	return 0;
@@ -279,15 +290,17 @@ static int network_open(const struct dev_config *config)
 
 	if (r < 0)
 		return r;
-	if (unshare(CLONE_NEWNET | CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
+	if (unshare(CLONE_NEWNET | CLONE_NEWNS) < 0 ||
+		mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
 		r = -errno;
 		fprintf(stderr, "flotilla dev: cannot make the hub's namespaces: %s\n", strerror(-r));
 		return r;
 	}
 	if (run_command(false, (const char *[]){"ip", "link", "set", "lo", "up", NULL}) < 0 ||
-		run_command(false, (const char *[]){"ip", "link", "add", "flotilla0", "type", "bridge", NULL}) < 0 ||
-		run_command(false, (const char *[]){"ip", "addr", "add", DEV_HUB_ADDRESS "/24", "dev", "flotilla0", NULL}) <
-			0 ||
+		run_command(false,
+			(const char *[]){"ip", "link", "add", "flotilla0", "type", "bridge", NULL}) < 0 ||
+		run_command(false, (const char *[]){"ip", "addr", "add", DEV_HUB_ADDRESS "/24", "dev",
+					   "flotilla0", NULL}) < 0 ||
 		run_command(false, (const char *[]){"ip", "link", "set", "flotilla0", "up", NULL}) < 0) {
 		fprintf(stderr, "flotilla dev: cannot make the private bridge (is iproute2 installed?)\n");
 		return -EIO;
@@ -353,7 +366,8 @@ static void announce(const struct hub *hub)
 		machine_address(i, address);
 		printf("  %u  %s  %s\n", i, name, address);
 	}
-	printf("\nThe store is on ports 2379 and 4001 of each, fleetd on its /var/run/fleet.sock. Talk to the cluster:\n"
+	printf("\nThe store is on ports 2379 and 4001 of each, fleetd on its /var/run/fleet.sock. Talk to "
+	       "the cluster:\n"
 	       "  flotilla dev exec 1 etcdctl ls --recursive\n"
 	       "  flotilla dev exec 1 fleetctl list-machines\n"
 	       "  flotilla dev exec 2 bash\n"
@@ -376,7 +390,8 @@ int hub_run(const struct dev_config *config)
 			goto out;
 	announce(&hub);
 	while (!hub.stopping) {
-		struct pollfd fds[] = {{.fd = hub.signal_fd, .events = POLLIN}, {.fd = hub.control_fd, .events = POLLIN}};
+		struct pollfd fds[] = {
+			{.fd = hub.signal_fd, .events = POLLIN}, {.fd = hub.control_fd, .events = POLLIN}};
 
 		if (poll(fds, ARRAY_LEN(fds), -1) < 0 && errno != EINTR)
 			goto out;

@@ -1,5 +1,5 @@
-/* PID 1 of a dev machine. One wait with a timeout carries everything: children that end, services due for a restart,
- * and the request to shut down. */
+/* PID 1 of a dev machine. One wait with a timeout carries everything: children that end, services due for a
+ * restart, and the request to shut down. */
 #include "dev/dev.h"
 #include "base/time.h"
 #include <errno.h>
@@ -18,7 +18,7 @@ enum {
 
 struct running {
 	const struct service *service;
-	pid_t pid;            /* 0: not running */
+	pid_t pid; /* 0: not running */
 	int64_t restart_at_ms;
 };
 
@@ -50,7 +50,8 @@ static void service_start(struct init *init, struct running *running)
 	(void)snprintf(name, sizeof(name), "%s.log", running->service->name);
 	log_fd = openat(init->log_dir_fd, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (log_fd >= 0 && null_fd >= 0 && dup2(null_fd, 0) >= 0 && dup2(log_fd, 1) >= 0 && dup2(log_fd, 2) >= 0)
+	if (log_fd >= 0 && null_fd >= 0 && dup2(null_fd, 0) >= 0 && dup2(log_fd, 1) >= 0 &&
+		dup2(log_fd, 2) >= 0)
 		(void)execv(running->service->argv[0], running->service->argv);
 	_exit(127);
 }

@@ -1,13 +1,15 @@
-/* What a machine sees of the file system. The host's tree stays visible except where a machine must have its own:
+/* What a machine sees of the file system. The host's tree stays visible except where a machine must have its
+ * own:
  *
  *   /proc, /run        fresh
  *   /etc               a copy, then the machine's own files on top
- *   /usr/bin, /var/lib a "farm": an empty directory filled with links to the host's entries (kept reachable below
- *                      /run/flotilla/host), then our programs and the machine's disk on top
- *   /var/log           fresh, with the host's directories
+ *   /usr/bin, /var/lib a "farm": an empty directory filled with links to the host's entries (kept reachable
+ * below /run/flotilla/host), then our programs and the machine's disk on top /var/log           fresh, with
+ * the host's directories
  *
- * Copies and farms instead of overlayfs, because an overlay cannot change files of users that a user namespace does not
- * map, and the same way should work with and without root. /home, /root, /tmp and the rest are the host's. */
+ * Copies and farms instead of overlayfs, because an overlay cannot change files of users that a user
+ * namespace does not map, and the same way should work with and without root. /home, /root, /tmp and the rest
+ * are the host's. */
 #include "dev/dev.h"
 #include "base/buf.h"
 #include "base/memory.h"
@@ -46,7 +48,8 @@ static void must_mkdir(const char *path, mode_t mode)
 		give_up("cannot make %s", path);
 }
 
-static void must_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)
+static void must_mount(
+	const char *source, const char *target, const char *type, unsigned long flags, const char *data)
 {
 	if (mount(source, target, type, flags, data) < 0)
 		give_up("cannot mount %s on %s", type ? type : source, target);
@@ -68,39 +71,37 @@ static void fd_path(int fd, char ret_path[64])
 	(void)snprintf(ret_path, 64, "/proc/self/fd/%d", fd);
 }
 
-/* Covers `dir` with an empty tmpfs of the same mode, and answers a descriptor of what was there. */
-static int cover(const char *dir)
+/* Keeps what is at `dir` reachable at HOST_DIR/NAME, covers `dir` with an empty tmpfs of the same mode, and
+ * answers the new path (owned). */
+static char *cover(const char *dir, const char *name)
 {
+	char *host = mem_printf("%s/%s", HOST_DIR, name);
 	char options[64];
 	struct stat st;
-	int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-	if (fd < 0 || fstat(fd, &st) < 0)
-		give_up("cannot open %s", dir);
+	if (stat(dir, &st) < 0)
+		give_up("cannot look at %s", dir);
 	(void)snprintf(options, sizeof(options), "mode=%o,size=256m", st.st_mode & 07777);
+	must_mkdir(host, 0755);
+	must_mount(dir, host, NULL, MS_BIND | MS_REC, NULL);
 	must_mount("tmpfs", dir, "tmpfs", MS_NOSUID | MS_NODEV, options);
-	return fd;
+	return host;
 }
 
-/* Replaces `dir` by links to its own entries, which stay reachable at HOST_DIR/NAME. */
+/* Replaces `dir` by links to its own entries. */
 static void farm(const char *dir, const char *name)
 {
-	_cleanup_close_ int host_fd = cover(dir);
-	_cleanup_free_ char *host = mem_printf("%s/%s", HOST_DIR, name);
-	char source[64];
-	DIR *entries;
+	_cleanup_free_ char *host = cover(dir, name);
+	DIR *entries = opendir(host);
 
-	must_mkdir(host, 0755);
-	fd_path(host_fd, source);
-	must_mount(source, host, NULL, MS_BIND | MS_REC, NULL);
-	entries = opendir(host);
 	if (!entries)
 		give_up("cannot read %s", host);
 	for (struct dirent *entry; (entry = readdir(entries));) {
 		_cleanup_free_ char *from = mem_printf("%s/%s", host, entry->d_name);
 		_cleanup_free_ char *to = mem_printf("%s/%s", dir, entry->d_name);
 
-		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 && symlink(from, to) < 0)
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+			symlink(from, to) < 0)
 			give_up("cannot link %s", to);
 	}
 	closedir(entries);
@@ -142,7 +143,7 @@ static void own_programs(int exe_fd)
 
 static void own_var(int disk_fd)
 {
-	_cleanup_close_ int logs_fd = -1;
+	_cleanup_free_ char *logs = NULL;
 	char source[64];
 	DIR *entries;
 
@@ -155,16 +156,16 @@ static void own_var(int disk_fd)
 	(void)unlink("/var/lib/nginx");
 	must_mkdir("/var/lib/nginx", 0755);
 
-	logs_fd = cover("/var/log");
-	fd_path(logs_fd, source);
-	entries = opendir(source);
+	logs = cover("/var/log", "var-log");
+	entries = opendir(logs);
 	if (!entries)
-		give_up("cannot read /var/log");
+		give_up("cannot read %s", logs);
 	for (struct dirent *entry; (entry = readdir(entries));) {
 		_cleanup_free_ char *path = mem_printf("/var/log/%s", entry->d_name);
 		struct stat st;
 
-		if (entry->d_name[0] == '.' || fstatat(logs_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		if (entry->d_name[0] == '.' ||
+			fstatat(dirfd(entries), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
 			!S_ISDIR(st.st_mode))
 			continue;
 		must_mkdir(path, st.st_mode & 07777);
@@ -175,15 +176,13 @@ static void own_var(int disk_fd)
 
 static void own_etc(const struct dev_config *config, unsigned int number)
 {
-	_cleanup_close_ int host_fd = cover("/etc");
+	_cleanup_free_ char *host = cover("/etc", "etc"), *source = mem_printf("%s/.", host);
 	_cleanup_buf_ struct buf text = BUF_INIT(64 * 1024);
-	char source[80], name[32], address[32], id[33];
+	char name[32], address[32], id[33];
 
 	machine_name(number, name);
 	machine_address(number, address);
 	machine_id(number, id);
-	fd_path(host_fd, source);
-	(void)strcat(source, "/.");
 	/* What an ordinary user may not read is left out, as the machine could not read it either. */
 	(void)run_command(true, (const char *[]){"cp", "-a", source, "/etc", NULL});
 	buf_printf(&text, "%s\n", id);
@@ -207,34 +206,41 @@ static void own_etc(const struct dev_config *config, unsigned int number)
 	must_mkdir("/etc/fleet", 0755);
 	buf_clear(&text);
 	buf_printf(&text,
-		"# written by flotilla dev\netcd_servers=\"http://127.0.0.1:2379\"\npublic_ip=%s\nagent_ttl=%s\n"
+		"# written by flotilla "
+		"dev\netcd_servers=\"http://127.0.0.1:2379\"\npublic_ip=%s\nagent_ttl=%s\n"
 		"unit_manager=supervisor\n",
 		address, config->agent_ttl);
 	must_write("/etc/fleet/fleet.conf", 0644, buf_text(&text));
 }
 
-/* Every machine accepts the cluster's one key for the users root and core, and knows every machine's host key. */
-static void own_ssh(int dir_fd)
+/* Every machine accepts the cluster's one key for the users root and core, and knows every machine's host
+ * key. */
+static void own_ssh(int keys_fd)
 {
-	char source[80];
+	static const char keys[] = HOST_DIR "/ssh";
+	char source[64];
 
-	fd_path(dir_fd, source);
-	(void)strcat(source, "/ssh");
+	fd_path(keys_fd, source);
+	must_mkdir(keys, 0755);
+	must_mount(source, keys, NULL, MS_BIND, NULL);
 	must_mkdir("/etc/ssh", 0755);
-	if (run_command(false, (const char *[]){"cp", "-r", source, "/etc/ssh/flotilla", NULL}) < 0 ||
+	if (run_command(false, (const char *[]){"cp", "-r", keys, "/etc/ssh/flotilla", NULL}) < 0 ||
 		chmod("/etc/ssh/flotilla", 0755) < 0 || chmod("/etc/ssh/flotilla/id", 0600) < 0 ||
 		chmod("/etc/ssh/flotilla/host", 0600) < 0)
 		give_up("cannot install the ssh keys");
 	must_write("/etc/ssh/flotilla/sshd_config", 0644,
-		"HostKey /etc/ssh/flotilla/host\nAuthorizedKeysFile /etc/ssh/flotilla/id.pub\nStrictModes no\n"
-		"PermitRootLogin prohibit-password\nPasswordAuthentication no\nUsePAM no\nPidFile /run/sshd.pid\n"
+		"HostKey /etc/ssh/flotilla/host\nAuthorizedKeysFile /etc/ssh/flotilla/id.pub\nStrictModes "
+		"no\n"
+		"PermitRootLogin prohibit-password\nPasswordAuthentication no\nUsePAM no\nPidFile "
+		"/run/sshd.pid\n"
 		"AcceptEnv LANG LC_*\n");
 	must_write("/etc/ssh/ssh_config", 0644,
 		"Host 172.17.8.* core-*\n  IdentityFile /etc/ssh/flotilla/id\n"
 		"  GlobalKnownHostsFile /etc/ssh/flotilla/known_hosts\n  LogLevel ERROR\n");
 	if (run_command(true, (const char *[]){"grep", "-q", "^core:", "/etc/passwd", NULL}) < 0)
-		(void)run_command(false, (const char *[]){"sh", "-c",
-			"echo 'core:x:0:0:CoreOS:/run/home:/bin/bash' >>/etc/passwd", NULL});
+		(void)run_command(
+			false, (const char *[]){"sh", "-c",
+				       "echo 'core:x:0:0:CoreOS:/run/home:/bin/bash' >>/etc/passwd", NULL});
 }
 
 static void own_network(unsigned int number)
@@ -245,9 +251,11 @@ static void own_network(unsigned int number)
 	machine_address(number, address);
 	with_prefix = mem_printf("%s/%d", address, DEV_NETWORK_PREFIX);
 	if (run_command(false, (const char *[]){"ip", "link", "set", "lo", "up", NULL}) < 0 ||
-		run_command(false, (const char *[]){"ip", "addr", "add", with_prefix, "dev", "eth0", NULL}) < 0 ||
+		run_command(false, (const char *[]){"ip", "addr", "add", with_prefix, "dev", "eth0", NULL}) <
+			0 ||
 		run_command(false, (const char *[]){"ip", "link", "set", "eth0", "up", NULL}) < 0 ||
-		run_command(false, (const char *[]){"ip", "route", "add", "default", "via", DEV_HUB_ADDRESS, NULL}) < 0)
+		run_command(false,
+			(const char *[]){"ip", "route", "add", "default", "via", DEV_HUB_ADDRESS, NULL}) < 0)
 		_exit(1);
 }
 
@@ -293,9 +301,10 @@ static void etcd_argv(const struct dev_config *config, unsigned int number, stru
 
 static void services_run(const struct dev_config *config, unsigned int number, int log_fd)
 {
-	static char *const sshd_argv[] = {"/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/flotilla/sshd_config", NULL};
-	static char *const dockerd_argv[] = {"/usr/sbin/dockerd", "--data-root", DEV_DISK "/docker", "--exec-root",
-		"/run/docker", "--pidfile", "/run/docker.pid", NULL};
+	static char *const sshd_argv[] = {
+		"/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/flotilla/sshd_config", NULL};
+	static char *const dockerd_argv[] = {"/usr/sbin/dockerd", "--data-root", DEV_DISK "/docker",
+		"--exec-root", "/run/docker", "--pidfile", "/run/docker.pid", NULL};
 	static char *const fleetd_argv[] = {"/usr/bin/fleetd", "--config", "/etc/fleet/fleet.conf", NULL};
 	struct argv_builder etcd = {0};
 	struct service services[4];
@@ -325,7 +334,7 @@ static int open_below(int dir_fd, unsigned int number, const char *what)
 
 void world_run(const struct dev_config *config, unsigned int number, int go_fd)
 {
-	int dir_fd, disk_fd, log_fd, exe_fd;
+	int dir_fd, disk_fd, log_fd, exe_fd, keys_fd = -1;
 	_cleanup_free_ char *exe = mem_printf("%s/flotilla", config->bin_dir);
 	char name[32], go;
 
@@ -338,6 +347,11 @@ void world_run(const struct dev_config *config, unsigned int number, int go_fd)
 		give_up("cannot open %s or %s", config->dir, exe);
 	disk_fd = open_below(dir_fd, number, "disk");
 	log_fd = open_below(dir_fd, number, "log");
+	if (config->ssh) {
+		keys_fd = openat(dir_fd, "ssh", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (keys_fd < 0)
+			give_up("cannot open the ssh keys in %s", config->dir);
+	}
 	if (read(go_fd, &go, 1) != 1)
 		_exit(1);
 	must_mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
@@ -350,7 +364,7 @@ void world_run(const struct dev_config *config, unsigned int number, int go_fd)
 	own_var(disk_fd);
 	own_etc(config, number);
 	if (config->ssh)
-		own_ssh(dir_fd);
+		own_ssh(keys_fd);
 	(void)setenv("HOME", "/run/home", 1);
 	(void)setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
 	if (chdir("/") < 0)
