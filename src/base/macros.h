@@ -44,6 +44,9 @@
 		const __typeof__(((type *)0)->member) *member_ptr_ = (ptr);                                            \
 		(type *)((char *)(uintptr_t)member_ptr_ - offsetof(type, member));                                     \
 	})
+/* <sys/param.h>, which <uv.h> brings in, has its own. */
+#undef MIN
+#undef MAX
 #define MIN(a, b)                                                                                                      \
 	__extension__({                                                                                                \
 		__typeof__(a) min_a_ = (a);                                                                            \
