@@ -238,12 +238,14 @@ static int ssh_keys(const char *dir, unsigned int machines)
 	return fclose(file) == 0 ? 0 : -EIO;
 }
 
-static int run_cluster(const char *dir, uint64_t machines, bool docker, const char *agent_ttl)
+static int run_cluster(
+	const char *dir, uint64_t machines, bool docker, const char *docker_mirror, const char *agent_ttl)
 {
 	struct dev_config config = {.dir = dir,
 		.machines = (unsigned int)machines,
 		.agent_ttl = agent_ttl,
 		.docker = docker,
+		.docker_mirror = docker_mirror,
 		.rootless = geteuid() != 0};
 	_cleanup_close_ int lock_fd = -1;
 	_cleanup_free_ char *lock = mem_printf("%s/lock", dir);
@@ -301,6 +303,8 @@ static void usage(FILE *out, const struct flag *flags)
 		"  flotilla dev [--machines 3] [--dir D]   start a cluster and stay until ^C\n"
 		"  flotilla dev status                     which machines are up\n"
 		"  flotilla dev exec N CMD [ARG...]        run a command on machine N\n"
+		"  flotilla dev exec 0 CMD [ARG...]        run a command in the network that the machines "
+		"share\n"
 		"  flotilla dev kill N                     the power of machine N goes\n"
 		"  flotilla dev start N                    machine N boots again, with its disk\n"
 		"  flotilla dev stop                       end the cluster\n\nFlags:\n%s",
@@ -338,7 +342,7 @@ int dev_main(int argc, char **argv)
 {
 	_cleanup_free_ char *fallback = default_dir();
 	_cleanup_buf_ struct buf error = BUF_INIT(4096);
-	const char *dir = fallback, *agent_ttl = "30s";
+	const char *dir = fallback, *agent_ttl = "30s", *docker_mirror = NULL;
 	uint64_t machines = 3;
 	bool docker = false, help = false;
 	struct flag flags[] = {
@@ -348,6 +352,8 @@ int dev_main(int argc, char **argv)
 		{"agent-ttl", FLAG_STRING, &agent_ttl,
 			"how long fleet waits for a silent machine (default 30s)", "TIME"},
 		{"docker", FLAG_BOOL, &docker, "give each machine a Docker engine of its own (as root)"},
+		{"docker-mirror", FLAG_STRING, &docker_mirror,
+			"a registry that the engines ask before Docker Hub", "URL"},
 		{"help,h", FLAG_BOOL, &help, "print this text"},
 		{0},
 	};
@@ -374,7 +380,7 @@ int dev_main(int argc, char **argv)
 		dir = absolute;
 	}
 	if (argc == 1)
-		return run_cluster(dir, machines, docker, agent_ttl);
+		return run_cluster(dir, machines, docker, docker_mirror, agent_ttl);
 	if (strcmp(argv[1], "exec") == 0 && argc >= 4)
 		return command_exec(dir, argv[2], argv + 3);
 	if (((strcmp(argv[1], "kill") == 0 || strcmp(argv[1], "start") == 0) && argc == 3) ||

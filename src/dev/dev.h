@@ -18,12 +18,13 @@ enum {
 #define DEV_DISK "/var/lib/flotilla" /* what outlives a machine's death, seen from inside */
 
 struct dev_config {
-	const char *dir;       /* absolute; the cluster's directory on the host */
-	const char *bin_dir;   /* absolute; holds the `flotilla` executable that runs */
-	unsigned int machines; /* 1 … DEV_MACHINES_MAX */
-	const char *agent_ttl; /* for fleetd, Go duration */
-	bool docker;	       /* a Docker engine per machine */
-	bool ssh;	       /* an sshd per machine */
+	const char *dir;	   /* absolute; the cluster's directory on the host */
+	const char *bin_dir;	   /* absolute; holds the `flotilla` executable that runs */
+	unsigned int machines;	   /* 1 … DEV_MACHINES_MAX */
+	const char *agent_ttl;	   /* for fleetd, Go duration */
+	bool docker;		   /* a Docker engine per machine */
+	const char *docker_mirror; /* the URL of a registry that the engines ask first, or NULL */
+	bool ssh;		   /* an sshd per machine */
 	bool rootless;
 };
 

@@ -1,7 +1,7 @@
 /* The hub holds the bridge, the machines and the control socket. One poll over a signalfd, the control socket
  * and its connections; a request is one line, the answer one line or more, then the connection closes:
  *
- *   pid N    the PID of machine N's first process    kill N    pull the plug
+ *   pid N    the PID of machine N's first process (0: the hub's own)    kill N    pull the plug
  *   start N  start a machine that is down             status    a line per machine
  *   stop     end the cluster
  */
@@ -70,8 +70,8 @@ static pid_t clone_world(const struct hub *hub, unsigned int number, int go_fd)
 
 		sigemptyset(&none);
 		(void)sigprocmask(SIG_SETMASK, &none, NULL);
-		/* The machine lives on without exec: nothing of the hub's may stay open in it, or a client that waits
-		 * for its connection to close would wait for the machine's death. */
+		/* The machine lives on without exec: nothing of the hub's may stay open in it, or a client
+		 * that waits for its connection to close would wait for the machine's death. */
 		if (dup2(go_fd, 3) < 0 || close_range(4, ~0U, 0) < 0)
 			_exit(1);
 		world_run(hub->config, number, 3);
@@ -178,6 +178,10 @@ static void answer_request(struct hub *hub, struct slice line, struct buf *out)
 	}
 	if (slice_is(verb, "status")) {
 		answer_status(hub, out);
+		return;
+	}
+	if (slice_is(verb, "pid") && slice_is(argument, "0")) {
+		buf_printf(out, "ok %d\n", (int)getpid());
 		return;
 	}
 	if (text_to_u64(argument, &number) < 0 || number < 1 || number > hub->config->machines) {

@@ -203,6 +203,9 @@ static void own_etc(const struct dev_config *config, unsigned int number)
 	buf_clear(&text);
 	buf_printf(&text, "COREOS_PUBLIC_IPV4=%s\nCOREOS_PRIVATE_IPV4=%s\n", address, address);
 	must_write("/etc/environment", 0644, buf_text(&text));
+	/* The private network has no way out: a name server that cannot be reached would cost every look-up
+	 * its time-out. */
+	must_write("/etc/resolv.conf", 0644, "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
 	must_mkdir("/etc/fleet", 0755);
 	buf_clear(&text);
 	buf_printf(&text,
@@ -303,17 +306,24 @@ static void services_run(const struct dev_config *config, unsigned int number, i
 {
 	static char *const sshd_argv[] = {
 		"/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/flotilla/sshd_config", NULL};
-	static char *const dockerd_argv[] = {"/usr/sbin/dockerd", "--data-root", DEV_DISK "/docker",
-		"--exec-root", "/run/docker", "--pidfile", "/run/docker.pid", NULL};
 	static char *const fleetd_argv[] = {"/usr/bin/fleetd", "--config", "/etc/fleet/fleet.conf", NULL};
-	struct argv_builder etcd = {0};
+	struct argv_builder etcd = {0}, dockerd = {0};
 	struct service services[4];
 	size_t count = 0;
 
 	etcd_argv(config, number, &etcd);
 	services[count++] = (struct service){"etcd", etcd.words};
-	if (config->docker)
-		services[count++] = (struct service){"dockerd", dockerd_argv};
+	if (config->docker) {
+		argv_add(&dockerd, "/usr/sbin/dockerd");
+		argv_add(&dockerd, "--data-root=%s/docker", DEV_DISK);
+		argv_add(&dockerd, "--exec-root=/run/docker");
+		argv_add(&dockerd, "--pidfile=/run/docker.pid");
+		/* A registry of the cluster itself needs no certificate: the network is private. */
+		argv_add(&dockerd, "--insecure-registry=172.17.8.0/24");
+		if (config->docker_mirror)
+			argv_add(&dockerd, "--registry-mirror=%s", config->docker_mirror);
+		services[count++] = (struct service){"dockerd", dockerd.words};
+	}
 	if (config->ssh)
 		services[count++] = (struct service){"sshd", sshd_argv};
 	services[count++] = (struct service){"fleetd", fleetd_argv};

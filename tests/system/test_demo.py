@@ -1,0 +1,28 @@
+#!/usr/bin/env python3
+"""The demo tells the truth: it ends with 0, with Docker and without, as root and without."""
+import os
+import subprocess
+
+from harness import Cases
+
+cases = Cases()
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def demo(*words):
+    done = subprocess.run([os.path.join(ROOT, "scripts", "demo"), "--verbose"] + list(words), stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, errors="replace", timeout=280)
+    assert done.returncode == 0, done.stdout[-12000:]
+
+
+@cases.case("with units as plain processes")
+def processes():
+    demo("--no-docker")
+
+
+@cases.case("with units in Docker, an engine per machine")
+def docker():
+    demo()
+
+
+cases.run()

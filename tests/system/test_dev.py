@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Dev machines: each a world of its own, as root and without root; killing one is pulling its plug."""
+import os
+import shutil
+import signal
+import subprocess
+
+from harness import Cases, kill, program, start, temp_dir, wait_for
+
+cases = Cases()
+FLOTILLA = program("flotilla")
+
+
+class Dev:
+    """A cluster, run by this user or by `user` (a name) in a user namespace."""
+
+    def __init__(self, user=None, machines=3):
+        self.dir = temp_dir()
+        self.prefix = []
+        if user:
+            os.chmod(self.dir, 0o755)
+            shutil.chown(self.dir, user)
+            self.prefix = ["setpriv", "--reuid", user, "--regid", "nogroup", "--clear-groups", "env", "-i",
+                           "PATH=" + os.environ["PATH"], "HOME=/"]
+        self.log = os.path.join(temp_dir(), "hub.log")
+        self.hub = start(self.prefix + [FLOTILLA, "dev", "--dir", os.path.join(self.dir, "d"), "--machines", str(machines),
+                                        "--agent-ttl", "5s"],
+                         stdout=open(self.log, "w"), stderr=subprocess.STDOUT)
+        wait_for(lambda: "Talk to the cluster" in open(self.log).read() or self.hub.poll() is not None, 20, "the machines")
+        assert self.hub.poll() is None, open(self.log).read()
+
+    def run(self, *words, timeout_s=20):
+        done = subprocess.run(self.prefix + [FLOTILLA, "dev", "--dir", os.path.join(self.dir, "d")] + list(words),
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
+                              timeout=timeout_s, cwd="/")
+        return done.returncode, done.stdout
+
+    def on(self, machine, *words):
+        return self.run("exec", str(machine), *words)
+
+    def stop(self):
+        status, output = self.run("stop")
+        assert status == 0, output
+        assert self.hub.wait(30) == 0
+
+
+def story(dev):
+    names = set()
+    for machine in (1, 2, 3):
+        status, output = dev.on(machine, "sh", "-c", "hostname; cat /etc/machine-id /etc/environment; readlink /usr/bin/etcd")
+        assert status == 0, output
+        assert "COREOS_PUBLIC_IPV4=172.17.8.%d" % (100 + machine) in output, output
+        assert output.strip().endswith("flotilla"), output
+        names.update(output.split()[:2])
+    assert len(names) == 6, names
+    wait_for(lambda: dev.on(1, "etcdctl", "cluster-health")[0] == 0, 30, "a healthy store")
+    assert dev.on(1, "etcdctl", "set", "/a", "1") == (0, "1\n")
+    assert dev.on(2, "etcdctl", "--endpoints", "http://127.0.0.1:4001", "--no-sync", "get", "/a") == (0, "1\n")
+    # What runs on a machine dies with it, and is not seen from another.
+    assert dev.on(2, "sh", "-c", "sleep 987654 & echo ok")[0] == 0
+    assert "987654" in dev.on(2, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")[1]
+    assert "sleep 987654" not in dev.on(1, "sh", "-c", "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; done")[1]
+    status, output = dev.run("kill", "2")
+    assert status == 0, output
+    done = subprocess.run(["pgrep", "-f", "^sleep 987654"], stdout=subprocess.PIPE, text=True)
+    assert done.stdout == "", "a process outlived its machine"
+    assert "down" in dev.run("status")[1]
+    status, output = dev.on(2, "true")
+    assert status == 1 and "the machine is down" in output, output
+    wait_for(lambda: dev.on(1, "etcdctl", "set", "/b", "2")[0] == 0, 20, "two members take writes")
+    assert dev.run("start", "2")[0] == 0
+    wait_for(lambda: dev.on(2, "etcdctl", "get", "/b")[1] == "2\n", 30, "the machine catches up with its old disk")
+    assert dev.run("start", "2")[0] == 1
+    assert dev.on(1, "sh", "-c", "exit 7")[0] == 7
+    dev.stop()
+
+
+@cases.case("as root, three machines are worlds of their own and one can lose its power")
+def as_root():
+    assert os.geteuid() == 0, "this test needs root"
+    story(Dev())
+
+
+@cases.case("without root the same happens inside a user namespace")
+def without_root():
+    build_is_reachable = subprocess.run(["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", FLOTILLA,
+                                         "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    if not build_is_reachable:
+        # The checkout lies in a directory that others may not enter: run a copy that they can.
+        copy = temp_dir()
+        os.chmod(copy, 0o755)
+        shutil.copy(FLOTILLA, copy)
+        globals()["FLOTILLA"] = os.path.join(copy, "flotilla")
+    story(Dev(user="nobody"))
+
+
+@cases.case("the hub's death is the end of all its machines")
+def hub_killed():
+    dev = Dev(machines=1)
+    assert dev.on(1, "sh", "-c", "sleep 876543 & echo ok")[0] == 0
+    kill(dev.hub, signal.SIGKILL)
+    wait_for(lambda: subprocess.run(["pgrep", "-f", "^sleep 876543"], stdout=subprocess.DEVNULL).returncode == 1, 10,
+             "nothing is left")
+
+
+@cases.case("wrong use is told what to do")
+def wrong_use():
+    for words, said in ((["--machines", "0"], "--machines must be 1 to 99"), (["exec", "1", "true"], "no cluster runs in"),
+                        (["nonsense"], "Usage:"), (["--nonsense"], "flag provided but not defined")):
+        done = subprocess.run([FLOTILLA, "dev", "--dir", temp_dir()] + words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, timeout=20)
+        assert done.returncode != 0 and said in done.stdout, (words, done.stdout)
+
+
+cases.run()
