@@ -73,12 +73,14 @@ struct http_call_options {
 };
 struct http_call *http_client_send(struct http_client *client, const struct http_call_options *options);
 void http_call_cancel(struct http_call *call);
-/* Stops and resumes the delivery of the body (the sender is then slowed down by TCP). */
+/* Stops and resumes reading from the connection: the sender is then slowed down by TCP. Pieces that were
+ * already received may still be delivered. */
 void http_call_pause(struct http_call *call);
 void http_call_resume(struct http_call *call);
 
 /* For command-line tools: sends, runs the client's loop until the call is done, and answers error (0 or
- * -errno). The callbacks in `options` other than on_body are not used. The result's texts are owned by it. */
+ * -errno). The callbacks in `options` other than on_body are not used; a name and password in the URL are not
+ * sent. The result's texts are owned by it. */
 struct http_result {
 	int error;
 	char *text;		       /* the error's text, or "" */

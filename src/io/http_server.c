@@ -4,6 +4,7 @@
  * such answer, which keeps the loop from sleeping, and stopped when all is sent. */
 #include "io/http_server_internal.h"
 #include "base/text.h"
+#include "io/sigpipe.h"
 #include "io/url.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -81,6 +82,7 @@ struct http_server *http_server_new(uv_loop_t *loop, const struct http_server_op
 	struct http_server_options *set = &server->options;
 
 	assert(options->on_request);
+	ignore_sigpipe();
 	http_parser_set_max_header_size(UINT32_MAX / 2); /* each server has its own ceiling */
 	server->loop = loop;
 	*set = *options;

@@ -1,4 +1,5 @@
 /* HTTP/1.x server on a libuv loop. Everything happens in the loop's thread.
+ * (Servers, clients, processes and streams ignore SIGPIPE unless the program handles it.)
  *
  * Life of a request: on_request is called once per complete request (head and body). The handler answers it,
  * at once or in any later turn, by http_reply() or by http_reply_begin() ... http_reply_end(). The requests
