@@ -5,43 +5,11 @@ import shutil
 import signal
 import subprocess
 
-from harness import Cases, kill, program, start, temp_dir, wait_for
+from dev_cluster import Dev
+from harness import Cases, kill, program, temp_dir, wait_for
 
 cases = Cases()
 FLOTILLA = program("flotilla")
-
-
-class Dev:
-    """A cluster, run by this user or by `user` (a name) in a user namespace."""
-
-    def __init__(self, user=None, machines=3):
-        self.dir = temp_dir()
-        self.prefix = []
-        if user:
-            os.chmod(self.dir, 0o755)
-            shutil.chown(self.dir, user)
-            self.prefix = ["setpriv", "--reuid", user, "--regid", "nogroup", "--clear-groups", "env", "-i",
-                           "PATH=" + os.environ["PATH"], "HOME=/"]
-        self.log = os.path.join(temp_dir(), "hub.log")
-        self.hub = start(self.prefix + [FLOTILLA, "dev", "--dir", os.path.join(self.dir, "d"), "--machines", str(machines),
-                                        "--agent-ttl", "5s"],
-                         stdout=open(self.log, "w"), stderr=subprocess.STDOUT)
-        wait_for(lambda: "Talk to the cluster" in open(self.log).read() or self.hub.poll() is not None, 20, "the machines")
-        assert self.hub.poll() is None, open(self.log).read()
-
-    def run(self, *words, timeout_s=20):
-        done = subprocess.run(self.prefix + [FLOTILLA, "dev", "--dir", os.path.join(self.dir, "d")] + list(words),
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-                              timeout=timeout_s, cwd="/")
-        return done.returncode, done.stdout
-
-    def on(self, machine, *words):
-        return self.run("exec", str(machine), *words)
-
-    def stop(self):
-        status, output = self.run("stop")
-        assert status == 0, output
-        assert self.hub.wait(30) == 0
 
 
 def story(dev):
@@ -90,8 +58,9 @@ def without_root():
         copy = temp_dir()
         os.chmod(copy, 0o755)
         shutil.copy(FLOTILLA, copy)
-        globals()["FLOTILLA"] = os.path.join(copy, "flotilla")
-    story(Dev(user="nobody"))
+        story(Dev(user="nobody", flotilla=os.path.join(copy, "flotilla")))
+    else:
+        story(Dev(user="nobody"))
 
 
 @cases.case("the hub's death is the end of all its machines")
