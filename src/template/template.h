@@ -12,7 +12,7 @@
 #pragma once
 #include "template/value.h"
 
-#define TEMPLATE_TEXT_MAX (64u << 20)
+#define TEMPLATE_TEXT_MAX (4u << 20)
 #define TEMPLATE_PARENS_MAX 500
 #define TEMPLATE_DEPTH_MAX 100000
 #define TEMPLATE_MEMORY_DEFAULT (1ull << 30)

@@ -1,5 +1,5 @@
 /* The values of the template language: Go's kinds as far as templates can meet them, with their types, because error
- * texts and formatting name types. A value is 48 bytes, copied freely; what it points to (text, list items, maps,
+ * texts and formatting name types. A value is 40 bytes, copied freely; what it points to (text, list items, maps,
  * objects) is borrowed, usually from the arena of one execution. Pure, no thread may change what another reads.
  *
  * Interfaces: Go tells a concrete value from one that sits in an interface (an element of []interface{}, a value of
@@ -46,7 +46,8 @@ struct template_type {
 	size_t field_count;
 	const struct template_func *methods; /* structs and pointers; called with call->receiver */
 	size_t method_count;
-	void (*add_text)(const void *object, struct buf *out); /* Error() or String(); NULL: none */
+	/* Error() or String(); NULL: none. Integers: object points to the int64_t. */
+	void (*add_text)(const void *object, struct buf *out);
 	bool (*equal)(const void *a, const void *b);           /* structs; NULL: field by field */
 };
 
