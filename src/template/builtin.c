@@ -1,4 +1,5 @@
-/* The functions every template has. `and` and `or` have no body here: the executor evaluates their arguments one by one. */
+/* The functions every template has. `and` and `or` have no body here: the executor evaluates their arguments
+ * one by one. */
 #include "template/node.h"
 #include "template/format.h"
 #include "template/unicode.h"
@@ -116,7 +117,8 @@ static bool is_comparable(const struct template_value *value)
 {
 	if (!value->type)
 		return true;
-	if (value->type->kind == TEMPLATE_LIST || value->type->kind == TEMPLATE_MAP || value->type->kind == TEMPLATE_FUNC)
+	if (value->type->kind == TEMPLATE_LIST || value->type->kind == TEMPLATE_MAP ||
+		value->type->kind == TEMPLATE_FUNC)
 		return false;
 	if (value->type->kind != TEMPLATE_STRUCT || value->type->equal)
 		return true;
@@ -152,7 +154,8 @@ static bool identical(const struct template_value *a, const struct template_valu
 }
 
 /* `VALUE: TYPE[, TYPE: VALUE]` */
-static int fail_comparable(struct template_call *call, const struct template_value *a, const struct template_value *b)
+static int fail_comparable(
+	struct template_call *call, const struct template_value *a, const struct template_value *b)
 {
 	buf_add_str(call->error, b ? "non-comparable types " : "non-comparable type ");
 	format_printf(call->arena, call->error, SLICE_LITERAL("%s"), a, 1);
@@ -168,7 +171,8 @@ static int fail_comparable(struct template_call *call, const struct template_val
 }
 
 /* 1, 0, or an error. */
-static int compare_equal(struct template_call *call, const struct template_value *a, const struct template_value *b)
+static int compare_equal(
+	struct template_call *call, const struct template_value *a, const struct template_value *b)
 {
 	enum basic_kind a_kind = basic_kind(a), b_kind = basic_kind(b);
 
@@ -192,7 +196,8 @@ static int compare_equal(struct template_call *call, const struct template_value
 	return identical(a, b);
 }
 
-static int builtin_eq(struct template_call *call, const struct template_value *args, size_t count, struct template_value *ret)
+static int builtin_eq(struct template_call *call, const struct template_value *args, size_t count,
+	struct template_value *ret)
 {
 	struct template_value first = template_out_of_interface(args[0]);
 
@@ -211,7 +216,8 @@ static int builtin_eq(struct template_call *call, const struct template_value *a
 	return 0;
 }
 
-static int builtin_ne(struct template_call *call, const struct template_value *args, size_t count, struct template_value *ret)
+static int builtin_ne(struct template_call *call, const struct template_value *args, size_t count,
+	struct template_value *ret)
 {
 	int r = builtin_eq(call, args, count, ret);
 
@@ -256,7 +262,8 @@ static int builtin_lt(struct template_call *call, const struct template_value *a
 	return r < 0 ? r : 0;
 }
 
-static int builtin_le(struct template_call *call, const struct template_value *args, size_t count, struct template_value *ret)
+static int builtin_le(struct template_call *call, const struct template_value *args, size_t count,
+	struct template_value *ret)
 {
 	int r = compare_less(call, args);
 
@@ -266,7 +273,8 @@ static int builtin_le(struct template_call *call, const struct template_value *a
 	return builtin_eq(call, args, count, ret);
 }
 
-static int builtin_gt(struct template_call *call, const struct template_value *args, size_t count, struct template_value *ret)
+static int builtin_gt(struct template_call *call, const struct template_value *args, size_t count,
+	struct template_value *ret)
 {
 	int r = builtin_le(call, args, count, ret);
 
@@ -274,7 +282,8 @@ static int builtin_gt(struct template_call *call, const struct template_value *a
 	return r;
 }
 
-static int builtin_ge(struct template_call *call, const struct template_value *args, size_t count, struct template_value *ret)
+static int builtin_ge(struct template_call *call, const struct template_value *args, size_t count,
+	struct template_value *ret)
 {
 	int r = builtin_lt(call, args, count, ret);
 
@@ -282,8 +291,8 @@ static int builtin_ge(struct template_call *call, const struct template_value *a
 	return r;
 }
 
-static int builtin_not(struct template_call *call _unused_, const struct template_value *args, size_t count _unused_,
-	struct template_value *ret)
+static int builtin_not(struct template_call *call _unused_, const struct template_value *args,
+	size_t count _unused_, struct template_value *ret)
 {
 	*ret = template_bool(!template_truth(args[0]));
 	return 0;
@@ -317,7 +326,8 @@ static int builtin_len(struct template_call *call, const struct template_value *
 }
 
 /* An index of 0 to `limit`, which is allowed itself. */
-static int index_argument(struct template_call *call, const struct template_value *index, size_t limit, size_t *ret_index)
+static int index_argument(
+	struct template_call *call, const struct template_value *index, size_t limit, size_t *ret_index)
 {
 	int64_t value;
 
@@ -354,8 +364,8 @@ static bool int_like(const struct template_type *type)
 }
 
 /* Go's prepareArg: the value as the type, or an error. */
-static int prepare_argument(struct template_call *call, struct template_value value, const struct template_type *type,
-	struct template_value *ret)
+static int prepare_argument(struct template_call *call, struct template_value value,
+	const struct template_type *type, struct template_value *ret)
 {
 	if (!value.type) {
 		if (!template_type_nilable(type))
@@ -390,7 +400,8 @@ static int index_map(struct template_call *call, struct template_value *item, st
 	return 0;
 }
 
-static int index_sequence(struct template_call *call, struct template_value *item, struct template_value index)
+static int index_sequence(
+	struct template_call *call, struct template_value *item, struct template_value index)
 {
 	bool is_text = item->type->kind == TEMPLATE_STRING;
 	size_t len = is_text ? item->text.len : item->list.len, at;
@@ -497,7 +508,8 @@ static int builtin_call(struct template_call *call, const struct template_value 
 	if (!func || !func->result)
 		return fail(call, "function called with 0 args; should be 1 or 2");
 	if (func->variadic && given + 1 < func->in_count)
-		return fail(call, "wrong number of args: got %zu want at least %u", given, func->in_count - 1);
+		return fail(
+			call, "wrong number of args: got %zu want at least %u", given, func->in_count - 1);
 	if (!func->variadic && given != func->in_count)
 		return fail(call, "wrong number of args: got %zu want %u", given, func->in_count);
 	values = arena_alloc(call->arena, MAX(given, (size_t)1) * sizeof(*values));
@@ -550,13 +562,15 @@ static int builtin_printf(struct template_call *call, const struct template_valu
 /* ---- escaping ---- */
 
 /* The arguments as print writes them, but with "<no value>" for nil. */
-static void arguments_text(struct template_call *call, const struct template_value *args, size_t count, struct buf *out)
+static void arguments_text(
+	struct template_call *call, const struct template_value *args, size_t count, struct buf *out)
 {
 	struct template_value *shown = arena_alloc(call->arena, MAX(count, (size_t)1) * sizeof(*shown));
 
 	for (size_t i = 0; i < count; i++) {
 		shown[i] = args[i];
-		indirect(&shown[i]);
+		if (!shown[i].type || !shown[i].type->add_text)
+			indirect(&shown[i]);
 		if (!shown[i].type)
 			shown[i] = template_str("<no value>");
 	}

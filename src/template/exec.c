@@ -1,7 +1,7 @@
-/* Execution. Statements run on a stack of frames of our own (a body of {{if}}/{{with}}, the rounds of a {{range}}, a called
- * template), so that 100000 nested templates need no C stack; expressions recurse, bounded by the parser's limit on
- * parentheses. `node` is what an error is blamed on, set at the same points as in Go. Functions answer false after they
- * have written the error. */
+/* Execution. Statements run on a stack of frames of our own (a body of {{if}}/{{with}}, the rounds of a
+ * {{range}}, a called template), so that 100000 nested templates need no C stack; expressions recurse,
+ * bounded by the parser's limit on parentheses. `node` is what an error is blamed on, set at the same points
+ * as in Go. Functions answer false after they have written the error. */
 #include "template/node.h"
 #include "template/format.h"
 
@@ -47,9 +47,10 @@ struct state {
 	uint64_t steps, max_memory;
 };
 
-static bool eval_pipeline(struct state *s, struct template_value dot, const struct node *pipe, struct template_value *ret);
-static bool eval_arg(struct state *s, struct template_value dot, const struct template_type *type, const struct node *node,
-	struct template_value *ret);
+static bool eval_pipeline(
+	struct state *s, struct template_value dot, const struct node *pipe, struct template_value *ret);
+static bool eval_arg(struct state *s, struct template_value dot, const struct template_type *type,
+	const struct node *node, struct template_value *ret);
 
 /* ---- errors ---- */
 
@@ -189,10 +190,12 @@ static bool has_arguments(const struct arguments *args)
 	return args->count > 0 || args->final;
 }
 
-static bool eval_call(struct state *s, struct template_value dot, const struct template_func *func, bool is_builtin,
-	struct template_value receiver, const struct node *node, const struct arguments *args, struct template_value *ret);
+static bool eval_call(struct state *s, struct template_value dot, const struct template_func *func,
+	bool is_builtin, struct template_value receiver, const struct node *node,
+	const struct arguments *args, struct template_value *ret);
 
-static bool fail_evaluate(struct state *s, const char *before, const char *between, struct slice name, const char *type)
+static bool fail_evaluate(
+	struct state *s, const char *before, const char *between, struct slice name, const char *type)
 {
 	error_place(s);
 	buf_add_str(s->error, before);
@@ -281,8 +284,8 @@ static bool not_a_function(struct state *s, const struct node *first, const stru
 	return false;
 }
 
-static bool eval_variable(struct state *s, struct template_value dot, const struct node *node, const struct arguments *args,
-	struct template_value *ret)
+static bool eval_variable(struct state *s, struct template_value dot, const struct node *node,
+	const struct arguments *args, struct template_value *ret)
 {
 	struct variable *variable;
 
@@ -297,8 +300,8 @@ static bool eval_variable(struct state *s, struct template_value dot, const stru
 	return eval_field_chain(s, dot, variable->value, node, 1, args, ret);
 }
 
-static bool eval_chain(struct state *s, struct template_value dot, const struct node *node, const struct arguments *args,
-	struct template_value *ret)
+static bool eval_chain(struct state *s, struct template_value dot, const struct node *node,
+	const struct arguments *args, struct template_value *ret)
 {
 	struct template_value receiver;
 
@@ -346,7 +349,8 @@ static bool fits_int(int64_t value, unsigned bits)
 }
 
 /* A literal as an argument of a declared type. */
-static bool eval_literal(struct state *s, const struct template_type *type, const struct node *node, struct template_value *ret)
+static bool eval_literal(struct state *s, const struct template_type *type, const struct node *node,
+	struct template_value *ret)
 {
 	const struct number *number = node->type == NODE_NUMBER ? node->number : NULL;
 
@@ -433,16 +437,16 @@ static bool validate_type(struct state *s, struct template_value value, const st
 	return false;
 }
 
-static bool eval_function(struct state *s, struct template_value dot, const struct node *node, const struct node *blame,
-	const struct arguments *args, struct template_value *ret)
+static bool eval_function(struct state *s, struct template_value dot, const struct node *node,
+	const struct node *blame, const struct arguments *args, struct template_value *ret)
 {
 	s->node = node;
 	return eval_call(s, dot, node->func, node->is_builtin, template_nil(), blame, args, ret);
 }
 
 /* type NULL: whatever it is. */
-static bool eval_arg(struct state *s, struct template_value dot, const struct template_type *type, const struct node *node,
-	struct template_value *ret)
+static bool eval_arg(struct state *s, struct template_value dot, const struct template_type *type,
+	const struct node *node, struct template_value *ret)
 {
 	struct template_value value;
 
@@ -497,15 +501,17 @@ static bool eval_and_or(struct state *s, struct template_value dot, bool is_or, 
 	return true;
 }
 
-static bool check_argument_count(struct state *s, const struct template_func *func, const struct arguments *args)
+static bool check_argument_count(
+	struct state *s, const struct template_func *func, const struct arguments *args)
 {
 	size_t given = args->count + (args->final ? 1 : 0);
 
 	if (func->variadic && given + 1 < func->in_count)
-		return fail(s, "wrong number of args for %s: want at least %u got %zu", func->name, func->in_count - 1,
-			args->count);
+		return fail(s, "wrong number of args for %s: want at least %u got %zu", func->name,
+			func->in_count - 1, args->count);
 	if (!func->variadic && given != func->in_count)
-		return fail(s, "wrong number of args for %s: want %u got %zu", func->name, func->in_count, given);
+		return fail(
+			s, "wrong number of args for %s: want %u got %zu", func->name, func->in_count, given);
 	return true;
 }
 
@@ -514,13 +520,15 @@ static const struct template_type *parameter_type(const struct template_func *fu
 	return func->in[MIN(index, (size_t)func->in_count - 1)];
 }
 
-static bool eval_call(struct state *s, struct template_value dot, const struct template_func *func, bool is_builtin,
-	struct template_value receiver, const struct node *node, const struct arguments *args, struct template_value *ret)
+static bool eval_call(struct state *s, struct template_value dot, const struct template_func *func,
+	bool is_builtin, struct template_value receiver, const struct node *node,
+	const struct arguments *args, struct template_value *ret)
 {
 	struct template_value on_stack[ARGUMENTS_ON_STACK], *values = on_stack;
 	size_t count = args->count + (args->final ? 1 : 0);
 	_cleanup_buf_ struct buf error = BUF_INIT(1 << 20);
-	struct template_call call = {.arena = s->arena, .user = s->run->user, .receiver = receiver, .error = &error};
+	struct template_call call = {
+		.arena = s->arena, .user = s->run->user, .receiver = receiver, .error = &error};
 
 	if (!check_argument_count(s, func, args))
 		return false;
@@ -531,7 +539,8 @@ static bool eval_call(struct state *s, struct template_value dot, const struct t
 	for (size_t i = 0; i < args->count; i++)
 		if (!eval_arg(s, dot, parameter_type(func, i), args->nodes[i], &values[i]))
 			return false;
-	if (args->final && !validate_type(s, *args->final, parameter_type(func, count - 1), &values[count - 1]))
+	if (args->final &&
+		!validate_type(s, *args->final, parameter_type(func, count - 1), &values[count - 1]))
 		return false;
 	/* Functions see what is in an interface; only reflect.Value parameters tell the difference. */
 	for (size_t i = 0; i < count; i++)
@@ -591,7 +600,8 @@ static bool eval_command(struct state *s, struct template_value dot, const struc
 	}
 }
 
-static bool eval_pipeline(struct state *s, struct template_value dot, const struct node *pipe, struct template_value *ret)
+static bool eval_pipeline(
+	struct state *s, struct template_value dot, const struct node *pipe, struct template_value *ret)
 {
 	struct template_value value = template_nil(), final;
 
@@ -620,8 +630,8 @@ static bool eval_pipeline(struct state *s, struct template_value dot, const stru
 
 /* ---- statements ---- */
 
-static struct frame *frame_push(struct state *s, enum frame_kind kind, const struct node *list, struct template_value dot,
-	size_t var_mark)
+static struct frame *frame_push(struct state *s, enum frame_kind kind, const struct node *list,
+	struct template_value dot, size_t var_mark)
 {
 	struct frame *frame;
 
@@ -637,7 +647,8 @@ static struct frame *frame_push(struct state *s, enum frame_kind kind, const str
 static bool print_result(struct state *s, const struct node *node, struct template_value value)
 {
 	s->node = node;
-	indirect(&value);
+	if (!value.type || !value.type->add_text)
+		indirect(&value);
 	if (!value.type) {
 		buf_add_str(s->out, "<no value>");
 		return true;
@@ -826,7 +837,8 @@ static bool check_limits(struct state *s)
 	if (s->arena->total_bytes > s->max_memory)
 		return fail(s, "the template uses more than %llu bytes", (unsigned long long)s->max_memory);
 	if (s->run->max_steps && ++s->steps > s->run->max_steps)
-		return fail(s, "the template takes more than %llu steps", (unsigned long long)s->run->max_steps);
+		return fail(
+			s, "the template takes more than %llu steps", (unsigned long long)s->run->max_steps);
 	return true;
 }
 
@@ -857,8 +869,8 @@ static bool walk_all(struct state *s)
 	return check_limits(s);
 }
 
-int template_execute(const struct template *template, const struct template_run *run, struct template_value data,
-	struct buf *out, struct buf *reterr)
+int template_execute(const struct template *template, const struct template_run *run,
+	struct template_value data, struct buf *out, struct buf *reterr)
 {
 	struct state s = {
 		.template = template,

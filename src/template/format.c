@@ -1,12 +1,12 @@
-/* Follows fmt's own shape: a printer with the flags of the verb at work, one function per kind of value, and the error
- * texts (%!d(string=x)) for a verb that does not suit its value. */
+/* Follows fmt's own shape: a printer with the flags of the verb at work, one function per kind of value, and
+ * the error texts (%!d(string=x)) for a verb that does not suit its value. */
 #include "template/format.h"
 #include "template/unicode.h"
 
 #include <math.h>
 
 #define FORMAT_NUMBER_MAX 1000000 /* larger widths and precisions are errors, as in fmt */
-#define FORMAT_DEPTH_MAX 200      /* nested values; deeper ones print as ... */
+#define FORMAT_DEPTH_MAX 200	  /* nested values; deeper ones print as ... */
 
 struct printer {
 	struct arena *arena;
@@ -74,7 +74,8 @@ static void bad_verb(struct printer *p, struct template_value value, uint32_t ve
 	p->erroring = erroring;
 }
 
-static void print_integer_digits(struct printer *p, uint64_t value, unsigned base, bool negative, uint32_t verb, bool upper)
+static void print_integer_digits(
+	struct printer *p, uint64_t value, unsigned base, bool negative, uint32_t verb, bool upper)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(0);
 	char digits[64];
@@ -133,7 +134,8 @@ static void print_unicode(struct printer *p, uint64_t value)
 	add_padded_plain(p, buf_slice(&text));
 }
 
-static void print_integer(struct printer *p, struct template_value value, uint64_t bits, bool is_signed, uint32_t verb)
+static void print_integer(
+	struct printer *p, struct template_value value, uint64_t bits, bool is_signed, uint32_t verb)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(0);
 	bool negative = is_signed && (int64_t)bits < 0;
@@ -418,7 +420,8 @@ static bool print_bytes(struct printer *p, struct template_value value, uint32_t
 {
 	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
 
-	if (value.type->elem != &template_type_uint8 || (verb != 's' && verb != 'q' && verb != 'x' && verb != 'X'))
+	if (value.type->elem != &template_type_uint8 ||
+		(verb != 's' && verb != 'q' && verb != 'x' && verb != 'X'))
 		return false;
 	for (size_t i = 0; i < value.list.len; i++)
 		buf_add_char(&bytes, (char)value.list.items[i].natural);
@@ -485,7 +488,8 @@ static void print_struct(struct printer *p, struct template_value value, uint32_
 	buf_add_char(p->out, '}');
 }
 
-/* Addresses would differ from run to run; a pointer that is not shown by its contents shows as nil or as 0x0. */
+/* Addresses would differ from run to run; a pointer that is not shown by its contents shows as nil or as 0x0.
+ */
 static void print_pointer(struct printer *p, struct template_value value, uint32_t verb, unsigned depth)
 {
 	bool is_nil = value.type->kind == TEMPLATE_FUNC ? !value.func : !value.object;
@@ -583,7 +587,8 @@ static void print_argument(struct printer *p, struct template_value value, uint3
 		bad_verb(p, value, verb);
 		return;
 	}
-	if (verb == 'p' && value.type && value.type->kind != TEMPLATE_POINTER && value.type->kind != TEMPLATE_FUNC) {
+	if (verb == 'p' && value.type && value.type->kind != TEMPLATE_POINTER &&
+		value.type->kind != TEMPLATE_FUNC) {
 		bad_verb(p, value, verb);
 		return;
 	}
@@ -637,7 +642,8 @@ static bool parse_number(struct slice format, size_t *position, size_t end, int 
 }
 
 /* "[n]": the explicit index of the next argument. True when there was one. */
-static bool argument_index(struct printer *p, struct slice format, size_t *position, size_t count, size_t *argument)
+static bool argument_index(
+	struct printer *p, struct slice format, size_t *position, size_t count, size_t *argument)
 {
 	size_t start = *position, close = start + 1, at;
 	int number;
@@ -717,8 +723,8 @@ static size_t parse_flags(struct printer *p, struct slice format, size_t i)
 }
 
 /* Width and precision; answers where the verb begins. */
-static size_t parse_sizes(
-	struct printer *p, struct slice format, size_t i, const struct template_value *args, size_t count, size_t *argument)
+static size_t parse_sizes(struct printer *p, struct slice format, size_t i, const struct template_value *args,
+	size_t count, size_t *argument)
 {
 	bool after_index = argument_index(p, format, &i, count, argument);
 
@@ -782,8 +788,8 @@ static void add_extra(struct printer *p, const struct template_value *args, size
 	buf_add_char(p->out, ')');
 }
 
-void format_printf(
-	struct arena *arena, struct buf *out, struct slice format, const struct template_value *args, size_t count)
+void format_printf(struct arena *arena, struct buf *out, struct slice format,
+	const struct template_value *args, size_t count)
 {
 	struct printer p = {.arena = arena, .out = out};
 	size_t argument = 0, i = 0;

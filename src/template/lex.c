@@ -1,5 +1,5 @@
-/* Each call scans until one token is complete, by the state the last one left: plain text, the delimiter, inside an
- * action. It follows Go's scanner step by step, since error texts depend on where it stops. */
+/* Each call scans until one token is complete, by the state the last one left: plain text, the delimiter,
+ * inside an action. It follows Go's scanner step by step, since error texts depend on where it stops. */
 #include "template/lex.h"
 #include "template/format.h"
 #include "template/unicode.h"
@@ -111,7 +111,8 @@ static struct token fail_number(struct lexer *lexer)
 	_cleanup_buf_ struct buf text = BUF_INIT(0);
 
 	buf_add_str(&text, "bad number syntax: ");
-	quote_text(&text, slice_make(lexer->input.data + lexer->start, lexer->position - lexer->start), false);
+	quote_text(
+		&text, slice_make(lexer->input.data + lexer->start, lexer->position - lexer->start), false);
 	return fail(lexer, arena_strndup(lexer->arena, buf_text(&text), text.len));
 }
 
@@ -129,7 +130,8 @@ static bool at_right_delim(const struct lexer *lexer, bool *ret_trim)
 {
 	struct slice left = rest(lexer);
 
-	*ret_trim = right_trim_marker(left) && starts_with(slice_make(left.data + TRIM_LEN, left.len - TRIM_LEN), "}}");
+	*ret_trim = right_trim_marker(left) &&
+		    starts_with(slice_make(left.data + TRIM_LEN, left.len - TRIM_LEN), "}}");
 	return *ret_trim || starts_with(left, "}}");
 }
 
@@ -137,8 +139,8 @@ static bool at_terminator(const struct lexer *lexer)
 {
 	uint32_t rune = peek(lexer, NULL);
 
-	return is_space(rune) || rune == END_OF_TEXT || (rune < 0x80 && rune && strchr(".,|:)(", (int)rune)) ||
-	       starts_with(rest(lexer), "}}");
+	return is_space(rune) || rune == END_OF_TEXT ||
+	       (rune < 0x80 && rune && strchr(".,|:)(", (int)rune)) || starts_with(rest(lexer), "}}");
 }
 
 static void skip_spaces(struct lexer *lexer)
@@ -249,7 +251,8 @@ static struct token lex_space(struct lexer *lexer)
 		count++;
 	/* The space before a trim marker belongs to it. */
 	last = slice_make(lexer->input.data + lexer->position - 1, lexer->input.len - lexer->position + 1);
-	if (right_trim_marker(last) && starts_with(slice_make(last.data + TRIM_LEN, last.len - TRIM_LEN), "}}")) {
+	if (right_trim_marker(last) &&
+		starts_with(slice_make(last.data + TRIM_LEN, last.len - TRIM_LEN), "}}")) {
 		lexer->position--;
 		if (count == 1)
 			return lex_right_delim(lexer);
@@ -303,8 +306,8 @@ static struct token lex_identifier(struct lexer *lexer)
 	accept_alphanumeric(lexer);
 	if (!at_terminator(lexer))
 		return fail_rune(lexer, "bad character ", peek(lexer, NULL));
-	return emit(lexer,
-		word_type(lexer, slice_make(lexer->input.data + lexer->start, lexer->position - lexer->start)));
+	return emit(lexer, word_type(lexer, slice_make(lexer->input.data + lexer->start,
+						    lexer->position - lexer->start)));
 }
 
 /* The '.' or '$' has been read. */
@@ -319,7 +322,8 @@ static struct token lex_field_or_variable(struct lexer *lexer, enum token_type t
 }
 
 /* A string or character constant up to its closing quote; the opening one has been read. */
-static struct token lex_quoted(struct lexer *lexer, char quote, enum token_type type, const char *unterminated)
+static struct token lex_quoted(
+	struct lexer *lexer, char quote, enum token_type type, const char *unterminated)
 {
 	for (;;) {
 		uint32_t rune = advance(lexer);
@@ -412,7 +416,8 @@ static struct token lex_action(struct lexer *lexer)
 	if (rune == END_OF_TEXT)
 		return fail(lexer, "unclosed action");
 	if (rune == '+' || rune == '-' || (rune >= '0' && rune <= '9') ||
-		(rune == '.' && rest(lexer).len > 1 && rest(lexer).data[1] >= '0' && rest(lexer).data[1] <= '9'))
+		(rune == '.' && rest(lexer).len > 1 && rest(lexer).data[1] >= '0' &&
+			rest(lexer).data[1] <= '9'))
 		return lex_number(lexer);
 	if (rune == '.' && rest(lexer).len == 1)
 		return lex_number(lexer);
@@ -470,7 +475,8 @@ struct token lexer_next(struct lexer *lexer)
 			token = lex_action(lexer);
 			break;
 		default:
-			return (struct token){.type = TOKEN_EOF, .position = lexer->start, .line = lexer->line};
+			return (struct token){
+				.type = TOKEN_EOF, .position = lexer->start, .line = lexer->line};
 		}
 	} while (token.type == TOKEN_TYPE_MAX);
 	return token;

@@ -43,7 +43,7 @@ enum token_type {
 struct token {
 	enum token_type type;
 	size_t position; /* byte offset in the text */
-	unsigned line;   /* from 1 */
+	unsigned line;	 /* from 1 */
 	struct slice text;
 };
 

@@ -154,8 +154,12 @@ static int parse_char(struct slice text, struct number *ret, struct buf *reterr)
 		buf_add_slice(reterr, text);
 		return -EINVAL;
 	}
-	*ret = (struct number){
-		.is_int = true, .integer = rune, .is_uint = true, .natural = rune, .is_float = true, .real = rune};
+	*ret = (struct number){.is_int = true,
+		.integer = rune,
+		.is_uint = true,
+		.natural = rune,
+		.is_float = true,
+		.real = rune};
 	return 0;
 }
 
@@ -167,10 +171,12 @@ static void simplify_complex(struct number *number)
 	if (!number->is_float)
 		return;
 	number->real = number->complex.real;
-	number->is_int = number->real >= -0x1p63 && number->real < 0x1p63 && number->real == (double)(int64_t)number->real;
+	number->is_int = number->real >= -0x1p63 && number->real < 0x1p63 &&
+			 number->real == (double)(int64_t)number->real;
 	if (number->is_int)
 		number->integer = (int64_t)number->real;
-	number->is_uint = number->real >= 0 && number->real < 0x1p64 && number->real == (double)(uint64_t)number->real;
+	number->is_uint =
+		number->real >= 0 && number->real < 0x1p64 && number->real == (double)(uint64_t)number->real;
 	if (number->is_uint)
 		number->natural = (uint64_t)number->real;
 }
@@ -191,7 +197,8 @@ static int parse_complex(struct slice text, struct number *ret, struct buf *rete
 	}
 	*ret = (struct number){0};
 	if (!split || number_parse_float(slice_make(text.data, split), &ret->complex.real) < 0 ||
-		number_parse_float(slice_make(text.data + split, text.len - split - 1), &ret->complex.imaginary) < 0) {
+		number_parse_float(
+			slice_make(text.data + split, text.len - split - 1), &ret->complex.imaginary) < 0) {
 		buf_add_str(reterr, "syntax error scanning complex number");
 		return -EINVAL;
 	}
@@ -235,11 +242,13 @@ int number_parse(struct slice text, bool is_char, bool is_complex, struct number
 			return -EINVAL;
 		}
 		number.is_float = true;
-		if (number.real >= -0x1p63 && number.real < 0x1p63 && (double)(int64_t)number.real == number.real) {
+		if (number.real >= -0x1p63 && number.real < 0x1p63 &&
+			(double)(int64_t)number.real == number.real) {
 			number.is_int = true;
 			number.integer = (int64_t)number.real;
 		}
-		if (number.real >= 0 && number.real < 0x1p64 && (double)(uint64_t)number.real == number.real) {
+		if (number.real >= 0 && number.real < 0x1p64 &&
+			(double)(uint64_t)number.real == number.real) {
 			number.is_uint = true;
 			number.natural = (uint64_t)number.real;
 		}

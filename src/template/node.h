@@ -42,7 +42,7 @@ struct number {
 
 struct node {
 	enum node_type type;
-	size_t position; /* byte offset in the template's text */
+	size_t position;   /* byte offset in the template's text */
 	struct slice text; /* text, numbers and strings as written, name of a function or template */
 	union {
 		struct slice value; /* strings: unquoted */
@@ -54,7 +54,7 @@ struct node {
 		};
 		struct node_list items; /* lists: nodes; commands: operands */
 		struct {
-			struct node_list commands; /* pipes */
+			struct node_list commands;  /* pipes */
 			struct node_list variables; /* declared or assigned */
 			bool is_assign;
 		};
@@ -64,7 +64,8 @@ struct node {
 			size_t ident_count;
 		};
 		struct {
-			struct node *pipe, *list, *else_list; /* controls; pipe: actions and templates (NULL: none) */
+			struct node *pipe, *list,
+				*else_list; /* controls; pipe: actions and templates (NULL: none) */
 		};
 	};
 };
@@ -74,7 +75,8 @@ struct tree {
 	struct node *root;
 };
 
-struct template {
+struct template
+{
 	struct arena arena;
 	struct slice name, text;
 	const struct template_func *funcs;

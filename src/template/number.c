@@ -1,6 +1,6 @@
-/* Go's number texts: the syntax is checked here, byte by byte, as strconv does; a float's value then comes from strtod on
- * the text without its underscores. Shortest float texts are found by trying precisions until the text reads back the
- * same, which takes at most 17 tries. */
+/* Go's number texts: the syntax is checked here, byte by byte, as strconv does; a float's value then comes
+ * from strtod on the text without its underscores. Shortest float texts are found by trying precisions until
+ * the text reads back the same, which takes at most 17 tries. */
 #include "template/format.h"
 
 #include <errno.h>
@@ -274,7 +274,8 @@ void format_float(struct buf *out, double value, char format, int precision, uns
 		if (precision < 0)
 			snprintf(text, sizeof(text), format == 'x' ? "%a" : "%A", value);
 		else
-			snprintf(text, sizeof(text), format == 'x' ? "%.*a" : "%.*A", MIN(precision, 1000), value);
+			snprintf(text, sizeof(text), format == 'x' ? "%.*a" : "%.*A", MIN(precision, 1000),
+				value);
 		add_hex_float(out, text, format == 'X');
 		return;
 	}
@@ -282,7 +283,8 @@ void format_float(struct buf *out, double value, char format, int precision, uns
 		add_shortest(out, value, format, bits);
 		return;
 	}
-	/* Digits beyond the exact decimal expansion are zeros, so that a huge precision costs no huge buffer here. */
+	/* Digits beyond the exact decimal expansion are zeros, so that a huge precision costs no huge buffer
+	 * here. */
 	switch (format) {
 	case 'e':
 		snprintf(text, sizeof(text), "%.*e", MIN(precision, 1100), value);

@@ -1,6 +1,8 @@
-/* The parser. Expressions are parsed by recursion (bounded by TEMPLATE_PARENS_MAX); what {{if}}, {{range}}, {{with}},
- * {{block}} and {{define}} open is kept on a stack of its own, so that any depth of nesting costs only heap. Every
- * definition has its own three-token look-ahead over the one scanner, as in Go, since error lines come from it. */
+/* The parser. Expressions are parsed by recursion (bounded by TEMPLATE_PARENS_MAX); what {{if}}, {{range}},
+ * {{with}},
+ * {{block}} and {{define}} open is kept on a stack of its own, so that any depth of nesting costs only heap.
+ * Every definition has its own three-token look-ahead over the one scanner, as in Go, since error lines come
+ * from it. */
 #include "template/lex.h"
 #include "template/node.h"
 #include "template/format.h"
@@ -289,8 +291,8 @@ static struct node *parse_number(struct parser *p, struct token token)
 
 	node->text = token.text;
 	node->number = arena_alloc(p->arena, sizeof(*node->number));
-	if (number_parse(token.text, token.type == TOKEN_CHAR_CONSTANT, token.type == TOKEN_COMPLEX, node->number,
-		    &error) < 0) {
+	if (number_parse(token.text, token.type == TOKEN_CHAR_CONSTANT, token.type == TOKEN_COMPLEX,
+		    node->number, &error) < 0) {
 		fail(p, "%s", "");
 		buf_add_slice(p->error, buf_slice(&error));
 		return NULL;
@@ -381,8 +383,8 @@ static bool parse_term(struct parser *p, struct node **ret_node)
 	return node != NULL;
 }
 
-/* A term and the fields behind it. Fields behind a field or a variable join it; what then is blamed in errors is the
- * position of the first that joined. */
+/* A term and the fields behind it. Fields behind a field or a variable join it; what then is blamed in errors
+ * is the position of the first that joined. */
 static bool parse_operand(struct parser *p, struct node **ret_node)
 {
 	struct node *node, *chain;
@@ -571,9 +573,9 @@ static bool text_is_blank(struct slice text)
 		uint32_t rune;
 		size_t len = unicode_decode(text, &rune);
 
-		if (!(rune == ' ' || (rune >= '\t' && rune <= '\r') || rune == 0x85 || rune == 0xa0 || rune == 0x1680 ||
-			    (rune >= 0x2000 && rune <= 0x200a) || rune == 0x2028 || rune == 0x2029 ||
-			    rune == 0x202f || rune == 0x205f || rune == 0x3000))
+		if (!(rune == ' ' || (rune >= '\t' && rune <= '\r') || rune == 0x85 || rune == 0xa0 ||
+			    rune == 0x1680 || (rune >= 0x2000 && rune <= 0x200a) || rune == 0x2028 ||
+			    rune == 0x2029 || rune == 0x202f || rune == 0x205f || rune == 0x3000))
 			return false;
 		text.data += len;
 		text.len -= len;
@@ -632,7 +634,8 @@ static void opened_begin_list(struct parser *p, struct opened *opened)
 	opened->list = node_new(p, NODE_LIST, peek_non_space(p).position);
 }
 
-static bool parse_definition_name(struct parser *p, struct token token, const char *context, struct slice *ret_name)
+static bool parse_definition_name(
+	struct parser *p, struct token token, const char *context, struct slice *ret_name)
 {
 	if (token.type != TOKEN_STRING && token.type != TOKEN_RAW_STRING) {
 		unexpected(p, token, context);
@@ -911,7 +914,8 @@ int template_parse(const char *name, struct slice text, const struct template_fu
 	struct opened *top;
 
 	if (text.len > TEMPLATE_TEXT_MAX) {
-		buf_printf(reterr, "template: %s: the template is larger than %u bytes", name, TEMPLATE_TEXT_MAX);
+		buf_printf(reterr, "template: %s: the template is larger than %u bytes", name,
+			TEMPLATE_TEXT_MAX);
 		return -EINVAL;
 	}
 	arena_init(&template->arena);

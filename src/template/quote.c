@@ -70,7 +70,8 @@ bool quote_can_backquote(struct slice text)
 				return false;
 			continue;
 		}
-		if (rune == UNICODE_REPLACEMENT || (rune < ' ' && rune != '\t') || rune == '`' || rune == 0x7f)
+		if (rune == UNICODE_REPLACEMENT || (rune < ' ' && rune != '\t') || rune == '`' ||
+			rune == 0x7f)
 			return false;
 	}
 	return true;

@@ -1,5 +1,6 @@
-/* Days to dates by Howard Hinnant's era arithmetic (chrono-compatible low-level date algorithms). A layout is read chunk
- * by chunk: the reference time's own texts ("Jan", "02", "15") are replaced, everything else is copied. */
+/* Days to dates by Howard Hinnant's era arithmetic (chrono-compatible low-level date algorithms). A layout is
+ * read chunk by chunk: the reference time's own texts ("Jan", "02", "15") are replaced, everything else is
+ * copied. */
 #include "template/time.h"
 #include "base/text.h"
 
@@ -11,12 +12,12 @@
 #define ZERO_SECONDS INT64_C(-62135596800)
 
 struct civil {
-	int64_t year, yearday; /* yearday from 1 */
+	int64_t year, yearday;			       /* yearday from 1 */
 	int month, day, hour, minute, second, weekday; /* month from 1; weekday 0 is Sunday */
 };
 
-static const char *const month_names[] = {"January", "February", "March", "April", "May", "June", "July", "August",
-	"September", "October", "November", "December"};
+static const char *const month_names[] = {"January", "February", "March", "April", "May", "June", "July",
+	"August", "September", "October", "November", "December"};
 static const char *const day_names[] = {
 	"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
 
@@ -39,7 +40,8 @@ static int64_t days_from_civil(int64_t year, int64_t month, int64_t day)
 static struct civil civil_from_time(const struct template_time *time)
 {
 	int64_t local = time->seconds + time->offset, days = floor_div(local, DAY_SECONDS);
-	int64_t in_day = local - days * DAY_SECONDS, shifted = days + 719468, era = floor_div(shifted, 146097);
+	int64_t in_day = local - days * DAY_SECONDS, shifted = days + 719468,
+		era = floor_div(shifted, 146097);
 	int64_t day_of_era = shifted - era * 146097;
 	int64_t year_of_era =
 		(day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
@@ -233,7 +235,8 @@ static size_t fraction_match(struct slice layout)
 static void add_offset_chunk(struct buf *out, const struct template_time *time, enum chunk chunk)
 {
 	bool iso = chunk <= CHUNK_OFFSET_ISO_SHORT;
-	enum chunk plain = iso ? chunk + (CHUNK_OFFSET_SECONDS_COLON - CHUNK_OFFSET_ISO_SECONDS_COLON) : chunk;
+	enum chunk plain =
+		iso ? chunk + (CHUNK_OFFSET_SECONDS_COLON - CHUNK_OFFSET_ISO_SECONDS_COLON) : chunk;
 
 	if (iso && time->offset == 0) {
 		buf_add_char(out, 'Z');
@@ -241,7 +244,8 @@ static void add_offset_chunk(struct buf *out, const struct template_time *time, 
 	}
 	add_offset(out, time->offset,
 		plain == CHUNK_OFFSET_SECONDS_COLON || plain == CHUNK_OFFSET_COLON ? ":" : "",
-		plain != CHUNK_OFFSET_SHORT, plain == CHUNK_OFFSET_SECONDS_COLON || plain == CHUNK_OFFSET_SECONDS);
+		plain != CHUNK_OFFSET_SHORT,
+		plain == CHUNK_OFFSET_SECONDS_COLON || plain == CHUNK_OFFSET_SECONDS);
 }
 
 static void add_space_padded(struct buf *out, int64_t value, int width)
@@ -249,7 +253,8 @@ static void add_space_padded(struct buf *out, int64_t value, int width)
 	buf_printf(out, "%*lld", width, (long long)value);
 }
 
-static void add_chunk(struct buf *out, const struct template_time *time, const struct civil *civil, enum chunk chunk)
+static void add_chunk(
+	struct buf *out, const struct template_time *time, const struct civil *civil, enum chunk chunk)
 {
 	int hour12 = civil->hour % 12 ? civil->hour % 12 : 12;
 
@@ -349,8 +354,8 @@ static void time_add_text(const void *object, struct buf *out)
 	if (!time->has_monotonic)
 		return;
 	absolute = time->monotonic_ns < 0 ? -time->monotonic_ns : time->monotonic_ns;
-	buf_printf(out, " m=%c%lld.%09lld", time->monotonic_ns < 0 ? '-' : '+', (long long)(absolute / 1000000000),
-		(long long)(absolute % 1000000000));
+	buf_printf(out, " m=%c%lld.%09lld", time->monotonic_ns < 0 ? '-' : '+',
+		(long long)(absolute / 1000000000), (long long)(absolute % 1000000000));
 }
 
 /* ---- parsing ---- */
@@ -410,8 +415,8 @@ static int take_zone(struct slice *text, struct template_time *time)
 	sign = text->data[0] == '-' ? -1 : 1;
 	if (take_char(text, '+') < 0 && take_char(text, '-') < 0)
 		return -EINVAL;
-	if (take_digits(text, 2, &hours) < 0 || take_char(text, ':') < 0 || take_digits(text, 2, &minutes) < 0 ||
-		hours > 23 || minutes > 59)
+	if (take_digits(text, 2, &hours) < 0 || take_char(text, ':') < 0 ||
+		take_digits(text, 2, &minutes) < 0 || hours > 23 || minutes > 59)
 		return -EINVAL;
 	time->offset = sign * (hours * 3600 + minutes * 60);
 	return 0;
@@ -422,8 +427,9 @@ int template_time_parse(struct slice text, struct template_time *ret_time)
 	struct template_time time = {0};
 	int year, month, day, hour, minute, second;
 
-	if (take_digits(&text, 4, &year) < 0 || take_char(&text, '-') < 0 || take_digits(&text, 2, &month) < 0 ||
-		take_char(&text, '-') < 0 || take_digits(&text, 2, &day) < 0 || take_char(&text, 'T') < 0 ||
+	if (take_digits(&text, 4, &year) < 0 || take_char(&text, '-') < 0 ||
+		take_digits(&text, 2, &month) < 0 || take_char(&text, '-') < 0 ||
+		take_digits(&text, 2, &day) < 0 || take_char(&text, 'T') < 0 ||
 		take_digits(&text, 2, &hour) < 0 || take_char(&text, ':') < 0 ||
 		take_digits(&text, 2, &minute) < 0 || take_char(&text, ':') < 0 ||
 		take_digits(&text, 2, &second) < 0 || take_fraction(&text, &time.nanoseconds) < 0 ||
@@ -431,7 +437,8 @@ int template_time_parse(struct slice text, struct template_time *ret_time)
 		return -EINVAL;
 	if (month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 59)
 		return -EINVAL;
-	time.seconds = days_from_civil(year, month, day) * DAY_SECONDS + hour * 3600 + minute * 60 + second - time.offset;
+	time.seconds = days_from_civil(year, month, day) * DAY_SECONDS + hour * 3600 + minute * 60 + second -
+		       time.offset;
 	*ret_time = time;
 	return 0;
 }
@@ -456,8 +463,8 @@ static struct template_value int64_value(int64_t value)
 	return (struct template_value){.type = &template_type_int64, .integer = value};
 }
 
-#define TIME_METHOD(function)                                                                                          \
-	static int function(struct template_call *call, const struct template_value *args _unused_,                   \
+#define TIME_METHOD(function)                                                                       \
+	static int function(struct template_call *call, const struct template_value *args _unused_, \
 		size_t count _unused_, struct template_value *ret)
 
 TIME_METHOD(time_format)
@@ -505,11 +512,11 @@ TIME_METHOD(time_unix_micro)
 	return 0;
 }
 
-#define TIME_PART(function, part)                                                                                      \
-	TIME_METHOD(function)                                                                                          \
-	{                                                                                                              \
-		*ret = template_int(civil_from_time(receiver_of(call)).part);                                          \
-		return 0;                                                                                              \
+#define TIME_PART(function, part)                                             \
+	TIME_METHOD(function)                                                 \
+	{                                                                     \
+		*ret = template_int(civil_from_time(receiver_of(call)).part); \
+		return 0;                                                     \
 	}
 
 TIME_PART(time_year, year)
@@ -552,7 +559,8 @@ TIME_METHOD(time_utc)
 
 TIME_METHOD(time_is_zero)
 {
-	*ret = template_bool(receiver_of(call)->seconds == ZERO_SECONDS && receiver_of(call)->nanoseconds == 0);
+	*ret = template_bool(
+		receiver_of(call)->seconds == ZERO_SECONDS && receiver_of(call)->nanoseconds == 0);
 	return 0;
 }
 
@@ -610,7 +618,8 @@ TIME_METHOD(time_add_date)
 	year += floor_div(month, 12);
 	month -= floor_div(month, 12) * 12;
 	days = days_from_civil(year, month + 1, 1) + civil.day - 1 + args[2].integer;
-	time.seconds = days * DAY_SECONDS + civil.hour * 3600 + civil.minute * 60 + civil.second - time.offset;
+	time.seconds =
+		days * DAY_SECONDS + civil.hour * 3600 + civil.minute * 60 + civil.second - time.offset;
 	time.has_monotonic = false;
 	*ret = template_time_value(call->arena, &time);
 	return 0;
@@ -651,7 +660,8 @@ static bool time_same(const void *a, const void *b)
 {
 	const struct template_time *left = a, *right = b;
 
-	return time_compare(left, right) == 0 && left->offset == right->offset && strcmp(left->zone, right->zone) == 0;
+	return time_compare(left, right) == 0 && left->offset == right->offset &&
+	       strcmp(left->zone, right->zone) == 0;
 }
 
 static void month_add_text(const void *object, struct buf *out)
@@ -680,4 +690,5 @@ const struct template_type template_type_month = {
 	.name = "time.Month", .kind = TEMPLATE_INT, .bits = 64, .add_text = month_add_text};
 const struct template_type template_type_weekday = {
 	.name = "time.Weekday", .kind = TEMPLATE_INT, .bits = 64, .add_text = weekday_add_text};
-const struct template_type template_type_duration = {.name = "time.Duration", .kind = TEMPLATE_INT, .bits = 64};
+const struct template_type template_type_duration = {
+	.name = "time.Duration", .kind = TEMPLATE_INT, .bits = 64};

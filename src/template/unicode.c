@@ -1,4 +1,5 @@
-/* Binary searches in the generated tables, and UTF-8 with Go's handling of invalid bytes: each is one U+FFFD. */
+/* Binary searches in the generated tables, and UTF-8 with Go's handling of invalid bytes: each is one U+FFFD.
+ */
 #include "template/unicode.h"
 #include "base/text.h"
 

@@ -1,5 +1,5 @@
-/* What the template language asks of Unicode: letters and digits in names, printable characters in quoted text, one-to-one
- * case mappings. Tables are generated (generate_unicode.py). Pure, any thread. */
+/* What the template language asks of Unicode: letters and digits in names, printable characters in quoted
+ * text, one-to-one case mappings. Tables are generated (generate_unicode.py). Pure, any thread. */
 #pragma once
 #include "base/buf.h"
 #include "base/slice.h"
@@ -26,8 +26,8 @@ bool unicode_is_print(uint32_t rune);
 uint32_t unicode_to_upper(uint32_t rune);
 uint32_t unicode_to_lower(uint32_t rune);
 
-/* Decodes the first character of text (not empty): its length in bytes; what is not valid UTF-8 counts as one byte and
- * UNICODE_REPLACEMENT. */
+/* Decodes the first character of text (not empty): its length in bytes; what is not valid UTF-8 counts as one
+ * byte and UNICODE_REPLACEMENT. */
 size_t unicode_decode(struct slice text, uint32_t *ret_rune);
 void unicode_add(struct buf *out, uint32_t rune); /* UTF-8; surrogates and beyond UNICODE_MAX become U+FFFD */
-size_t unicode_count(struct slice text);          /* characters, each invalid byte counts as one */
+size_t unicode_count(struct slice text);	  /* characters, each invalid byte counts as one */

@@ -1,5 +1,5 @@
-/* Types are static rows compared by address. Lists grow by doubling inside the arena. Maps collect entries in order of
- * arrival and are sorted once, before the first look-up, so that a map of n keys costs n log n. */
+/* Types are static rows compared by address. Lists grow by doubling inside the arena. Maps collect entries in
+ * order of arrival and are sorted once, before the first look-up, so that a map of n keys costs n log n. */
 #include "template/value.h"
 
 #define NUMBER_TYPE(variable, text, kind_, bits_) \
@@ -35,10 +35,14 @@ const struct template_type template_type_map = {.name = "map[string]interface {}
 	.kind = TEMPLATE_MAP,
 	.elem = &template_type_any,
 	.key = &template_type_string};
-const struct template_type template_type_map_string = {
-	.name = "map[string]string", .kind = TEMPLATE_MAP, .elem = &template_type_string, .key = &template_type_string};
-const struct template_type template_type_map_int_string = {
-	.name = "map[int]string", .kind = TEMPLATE_MAP, .elem = &template_type_string, .key = &template_type_int};
+const struct template_type template_type_map_string = {.name = "map[string]string",
+	.kind = TEMPLATE_MAP,
+	.elem = &template_type_string,
+	.key = &template_type_string};
+const struct template_type template_type_map_int_string = {.name = "map[int]string",
+	.kind = TEMPLATE_MAP,
+	.elem = &template_type_string,
+	.key = &template_type_int};
 
 static struct template_value no_items;
 
@@ -138,8 +142,8 @@ struct template_value template_map_new(struct arena *arena, const struct templat
 	return (struct template_value){.type = type, .map = arena_alloc(arena, sizeof(struct template_map))};
 }
 
-void template_map_put(
-	struct arena *arena, struct template_value *map, struct template_value key, struct template_value value)
+void template_map_put(struct arena *arena, struct template_value *map, struct template_value key,
+	struct template_value value)
 {
 	struct template_map *to = map->map;
 
@@ -177,8 +181,9 @@ static void entries_sort(struct arena *arena, struct template_map *map)
 			size_t right = middle, end = MIN(start + 2 * width, map->count);
 
 			for (size_t i = start; i < end; i++) {
-				bool take_left = left < middle &&
-						 (right >= end || key_compare(&from[left].key, &from[right].key) <= 0);
+				bool take_left =
+					left < middle &&
+					(right >= end || key_compare(&from[left].key, &from[right].key) <= 0);
 
 				to[i] = take_left ? from[left++] : from[right++];
 			}
@@ -210,7 +215,8 @@ void template_map_sort(struct arena *arena, struct template_map *map)
 	map->sorted = true;
 }
 
-const struct template_value *template_map_get(const struct template_map *map, const struct template_value *key)
+const struct template_value *template_map_get(
+	const struct template_map *map, const struct template_value *key)
 {
 	size_t low = 0, high = map ? map->count : 0;
 

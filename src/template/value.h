@@ -1,10 +1,12 @@
-/* The values of the template language: Go's kinds as far as templates can meet them, with their types, because error
- * texts and formatting name types. A value is 40 bytes, copied freely; what it points to (text, list items, maps,
- * objects) is borrowed, usually from the arena of one execution. Pure, no thread may change what another reads.
+/* The values of the template language: Go's kinds as far as templates can meet them, with their types,
+ * because error texts and formatting name types. A value is 40 bytes, copied freely; what it points to (text,
+ * list items, maps, objects) is borrowed, usually from the arena of one execution. Pure, no thread may change
+ * what another reads.
  *
- * Interfaces: Go tells a concrete value from one that sits in an interface (an element of []interface{}, a value of
- * map[string]interface{}). `is_interface` marks the latter: its static type is "interface {}", `type` is the dynamic one,
- * and type NULL is a nil interface. A value with type NULL and no interface is Go's zero reflect.Value ("<no value>"). */
+ * Interfaces: Go tells a concrete value from one that sits in an interface (an element of []interface{}, a
+ * value of map[string]interface{}). `is_interface` marks the latter: its static type is "interface {}",
+ * `type` is the dynamic one, and type NULL is a nil interface. A value with type NULL and no interface is
+ * Go's zero reflect.Value ("<no value>"). */
 #pragma once
 #include "base/buf.h"
 #include "base/memory.h"
@@ -32,23 +34,24 @@ struct template_func;
 
 struct template_field {
 	const char *name;
-	struct template_value (*get)(const void *object); /* is_interface set when the field's type is an interface */
+	struct template_value (*get)(
+		const void *object); /* is_interface set when the field's type is an interface */
 };
 
 struct template_type {
 	const char *name; /* as Go prints it: "int", "[]string", "memkv.KVPair" */
 	enum template_kind kind;
-	unsigned bits;                          /* numbers: 8 to 64 (complex: 128) */
-	const struct template_type *elem;       /* lists, maps, pointers */
-	const struct template_type *key;        /* maps: string or an int type */
+	unsigned bits;				/* numbers: 8 to 64 (complex: 128) */
+	const struct template_type *elem;	/* lists, maps, pointers */
+	const struct template_type *key;	/* maps: string or an int type */
 	const struct template_type *underlying; /* a named list or map type: its unnamed form; else NULL */
-	const struct template_field *fields;    /* structs */
+	const struct template_field *fields;	/* structs */
 	size_t field_count;
 	const struct template_func *methods; /* structs and pointers; called with call->receiver */
 	size_t method_count;
 	/* Error() or String(); NULL: none. Integers: object points to the int64_t. */
 	void (*add_text)(const void *object, struct buf *out);
-	bool (*equal)(const void *a, const void *b);           /* structs; NULL: field by field */
+	bool (*equal)(const void *a, const void *b); /* structs; NULL: field by field */
 };
 
 struct template_complex {
@@ -79,36 +82,38 @@ struct template_value {
 struct template_map_entry {
 	struct template_value key, value;
 };
-/* Entries in key order once template_map_sort() ran, which every reader calls. A key put twice keeps the last value. */
+/* Entries in key order once template_map_sort() ran, which every reader calls. A key put twice keeps the last
+ * value. */
 struct template_map {
 	struct template_map_entry *entries;
 	size_t count, cap;
 	bool sorted;
 };
 
-extern const struct template_type template_type_bool, template_type_int, template_type_int8, template_type_int16,
-	template_type_int32, template_type_int64, template_type_uint, template_type_uint8, template_type_uint16,
-	template_type_uint32, template_type_uint64, template_type_float32, template_type_float64,
-	template_type_complex128, template_type_string;
-extern const struct template_type template_type_any;           /* interface {} */
-extern const struct template_type template_type_reflect;       /* reflect.Value: a parameter that takes anything as it is */
-extern const struct template_type template_type_list;          /* []interface {} */
-extern const struct template_type template_type_strings;       /* []string */
-extern const struct template_type template_type_ints;          /* []int */
-extern const struct template_type template_type_bytes;         /* []uint8 */
-extern const struct template_type template_type_map;           /* map[string]interface {} */
-extern const struct template_type template_type_map_string;    /* map[string]string */
+extern const struct template_type template_type_bool, template_type_int, template_type_int8,
+	template_type_int16, template_type_int32, template_type_int64, template_type_uint,
+	template_type_uint8, template_type_uint16, template_type_uint32, template_type_uint64,
+	template_type_float32, template_type_float64, template_type_complex128, template_type_string;
+extern const struct template_type template_type_any; /* interface {} */
+extern const struct template_type
+	template_type_reflect; /* reflect.Value: a parameter that takes anything as it is */
+extern const struct template_type template_type_list;		/* []interface {} */
+extern const struct template_type template_type_strings;	/* []string */
+extern const struct template_type template_type_ints;		/* []int */
+extern const struct template_type template_type_bytes;		/* []uint8 */
+extern const struct template_type template_type_map;		/* map[string]interface {} */
+extern const struct template_type template_type_map_string;	/* map[string]string */
 extern const struct template_type template_type_map_int_string; /* map[int]string */
 
 /* What a function sees of its call. `error` takes the message when the function answers -EINVAL. */
 struct template_call {
-	struct arena *arena; /* of this execution: results may point into it */
-	void *user;          /* as given to template_execute() */
+	struct arena *arena;		/* of this execution: results may point into it */
+	void *user;			/* as given to template_execute() */
 	struct template_value receiver; /* methods: what they were called on */
 	struct buf *error;
 };
-/* args: as many as given (the fixed ones are all there), each of the declared type, nil where that may be nil. Answers 0
- * and *ret_value, or -EINVAL with a message. */
+/* args: as many as given (the fixed ones are all there), each of the declared type, nil where that may be
+ * nil. Answers 0 and *ret_value, or -EINVAL with a message. */
 typedef int (*template_call_fn)(struct template_call *call, const struct template_value *args, size_t count,
 	struct template_value *ret_value);
 
@@ -117,7 +122,8 @@ struct template_func {
 	const char *name;
 	template_call_fn fn;
 	const struct template_type *result;
-	const struct template_type *in[TEMPLATE_PARAMETERS_MAX]; /* the last one of a variadic function: its element type */
+	const struct template_type
+		*in[TEMPLATE_PARAMETERS_MAX]; /* the last one of a variadic function: its element type */
 	unsigned in_count;
 	bool variadic;
 };
@@ -138,16 +144,20 @@ struct template_value template_list_new(struct arena *arena, const struct templa
 void template_list_add(struct arena *arena, struct template_value *list, struct template_value item);
 
 struct template_value template_map_new(struct arena *arena, const struct template_type *type);
-void template_map_put(struct arena *arena, struct template_value *map, struct template_value key, struct template_value value);
+void template_map_put(struct arena *arena, struct template_value *map, struct template_value key,
+	struct template_value value);
 void template_map_sort(struct arena *arena, struct template_map *map);
 /* NULL: not there. The map must be sorted. */
-const struct template_value *template_map_get(const struct template_map *map, const struct template_value *key);
+const struct template_value *template_map_get(
+	const struct template_map *map, const struct template_value *key);
 
 /* The zero value of a type: 0, "", an empty (nil) list, a nil interface. */
 struct template_value template_zero(const struct template_type *type);
-enum template_kind template_kind(const struct template_value *value); /* TEMPLATE_INTERFACE when it sits in one */
+enum template_kind template_kind(
+	const struct template_value *value); /* TEMPLATE_INTERFACE when it sits in one */
 const struct template_type *template_static_type(const struct template_value *value);
 bool template_type_assignable(const struct template_type *from, const struct template_type *to);
 bool template_type_nilable(const struct template_type *type);
-void template_type_add_name(struct buf *out, const struct template_value *value); /* static; functions by signature */
+void template_type_add_name(
+	struct buf *out, const struct template_value *value); /* static; functions by signature */
 bool template_truth(struct template_value value);

@@ -1,6 +1,6 @@
-/* Runs the cases of tests/data/confd/gotemplate.jsonl, recorded with Go's own text/template 1.19: one test per group. A
- * case says which functions it needs; those that need none run with the template room alone, the others with confd's
- * functions (tests/unit/confd). */
+/* Runs the cases of tests/data/confd/gotemplate.jsonl, recorded with Go's own text/template 1.19: one test
+ * per group. A case says which functions it needs; those that need none run with the template room alone, the
+ * others with confd's functions (tests/unit/confd). */
 #pragma once
 #include "base/buf.h"
 #include "template/format.h"
@@ -33,15 +33,18 @@ static struct template_value golden_pair_value(const void *object)
 	return template_text(((const struct golden_pair *)object)->value);
 }
 
-static const struct template_field golden_pair_fields[] = {{"Key", golden_pair_key}, {"Value", golden_pair_value}};
+static const struct template_field golden_pair_fields[] = {
+	{"Key", golden_pair_key}, {"Value", golden_pair_value}};
 static const struct template_type golden_pair_type = {
 	.name = "memkv.KVPair", .kind = TEMPLATE_STRUCT, .fields = golden_pair_fields, .field_count = 2};
 static const struct template_type golden_pair_pointer = {
 	.name = "*memkv.KVPair", .kind = TEMPLATE_POINTER, .elem = &golden_pair_type};
 static const struct template_type golden_pair_list = {
 	.name = "[]memkv.KVPair", .kind = TEMPLATE_LIST, .elem = &golden_pair_type};
-static const struct template_type golden_pairs_type = {
-	.name = "memkv.KVPairs", .kind = TEMPLATE_LIST, .elem = &golden_pair_type, .underlying = &golden_pair_list};
+static const struct template_type golden_pairs_type = {.name = "memkv.KVPairs",
+	.kind = TEMPLATE_LIST,
+	.elem = &golden_pair_type,
+	.underlying = &golden_pair_list};
 
 struct golden_node {
 	struct slice key, value;
@@ -49,12 +52,12 @@ struct golden_node {
 	int64_t ttl;
 	struct template_value nodes;
 };
-#define GOLDEN_NODE_FIELD(name, expression)                                                                            \
-	static struct template_value golden_node_##name(const void *object)                                            \
-	{                                                                                                              \
-		const struct golden_node *node = object;                                                               \
-		(void)node;                                                                                            \
-		return expression;                                                                                     \
+#define GOLDEN_NODE_FIELD(name, expression)                                 \
+	static struct template_value golden_node_##name(const void *object) \
+	{                                                                   \
+		const struct golden_node *node = object;                    \
+		(void)node;                                                 \
+		return expression;                                          \
 	}
 static const struct template_type golden_time_pointer = {
 	.name = "*time.Time", .kind = TEMPLATE_POINTER, .elem = &template_type_time};
@@ -65,9 +68,10 @@ GOLDEN_NODE_FIELD(expiration, template_object(&golden_time_pointer, NULL))
 GOLDEN_NODE_FIELD(ttl, ((struct template_value){.type = &template_type_int64, .integer = node->ttl}))
 GOLDEN_NODE_FIELD(nodes, node->nodes)
 GOLDEN_NODE_FIELD(index, ((struct template_value){.type = &template_type_uint64}))
-static const struct template_field golden_node_fields[] = {{"Key", golden_node_key}, {"Value", golden_node_value},
-	{"Dir", golden_node_dir}, {"Expiration", golden_node_expiration}, {"TTL", golden_node_ttl},
-	{"Nodes", golden_node_nodes}, {"ModifiedIndex", golden_node_index}, {"CreatedIndex", golden_node_index}};
+static const struct template_field golden_node_fields[] = {{"Key", golden_node_key},
+	{"Value", golden_node_value}, {"Dir", golden_node_dir}, {"Expiration", golden_node_expiration},
+	{"TTL", golden_node_ttl}, {"Nodes", golden_node_nodes}, {"ModifiedIndex", golden_node_index},
+	{"CreatedIndex", golden_node_index}};
 static const struct template_type golden_node_type = {.name = "etcd.Node",
 	.kind = TEMPLATE_STRUCT,
 	.fields = golden_node_fields,
@@ -114,8 +118,8 @@ static const struct template_type golden_channel_type = {
 	.name = "chan int", .kind = TEMPLATE_LIST, .elem = &template_type_int};
 static const struct template_type golden_func_type = {.name = "func()", .kind = TEMPLATE_FUNC};
 
-static int golden_add(struct template_call *call _unused_, const struct template_value *args, size_t count _unused_,
-	struct template_value *ret)
+static int golden_add(struct template_call *call _unused_, const struct template_value *args,
+	size_t count _unused_, struct template_value *ret)
 {
 	*ret = template_int(args[0].integer + args[1].integer);
 	return 0;
@@ -130,8 +134,8 @@ static int golden_concat(struct template_call *call, const struct template_value
 	*ret = template_text(slice_make(arena_strndup(call->arena, buf_text(&text), text.len), text.len));
 	return 0;
 }
-static int golden_fail(struct template_call *call, const struct template_value *args _unused_, size_t count _unused_,
-	struct template_value *ret _unused_)
+static int golden_fail(struct template_call *call, const struct template_value *args _unused_,
+	size_t count _unused_, struct template_value *ret _unused_)
 {
 	buf_add_str(call->error, "deliberate failure");
 	return -EINVAL;
@@ -148,7 +152,8 @@ static struct slice golden_text(struct arena *arena, const json_t *json)
 {
 	size_t len = json_string_length(json);
 
-	return slice_make(arena_strndup(arena, json_is_string(json) ? json_string_value(json) : "", len), len);
+	return slice_make(
+		arena_strndup(arena, json_is_string(json) ? json_string_value(json) : "", len), len);
 }
 
 static struct template_value golden_value(struct arena *arena, json_t *json);
@@ -190,7 +195,8 @@ static double golden_float(json_t *json)
 	return json_is_string(json) ? strtod(json_string_value(json), NULL) : json_number_value(json);
 }
 
-static struct template_value golden_typed_list(struct arena *arena, const struct template_type *type, json_t *json)
+static struct template_value golden_typed_list(
+	struct arena *arena, const struct template_type *type, json_t *json)
 {
 	struct template_value list = template_list_new(arena, type, 0);
 
@@ -212,7 +218,8 @@ static struct template_value golden_typed_list(struct arena *arena, const struct
 	return list;
 }
 
-static struct template_value golden_typed_map(struct arena *arena, const struct template_type *type, json_t *json)
+static struct template_value golden_typed_map(
+	struct arena *arena, const struct template_type *type, json_t *json)
 {
 	struct template_value map = template_map_new(arena, type);
 	const char *key;
@@ -220,7 +227,8 @@ static struct template_value golden_typed_map(struct arena *arena, const struct 
 
 	json_object_foreach(json, key, value)
 	{
-		struct template_value at = template_text(slice_make(arena_strndup(arena, key, strlen(key)), strlen(key)));
+		struct template_value at =
+			template_text(slice_make(arena_strndup(arena, key, strlen(key)), strlen(key)));
 
 		if (type->key->kind == TEMPLATE_INT)
 			at = template_int(strtoll(key, NULL, 10));
@@ -252,11 +260,13 @@ static struct template_value golden_typed(struct arena *arena, const char *type,
 		const char *name;
 		const struct template_type *type;
 	} lists[] = {{"KVPairs", &golden_pairs_type}, {"[]string", &template_type_strings},
-		{"[]int", &template_type_ints}, {"[]byte", &template_type_bytes}, {"chan", &golden_channel_type}};
+		{"[]int", &template_type_ints}, {"[]byte", &template_type_bytes},
+		{"chan", &golden_channel_type}};
 	static const struct {
 		const char *name;
 		const struct template_type *type;
-	} maps[] = {{"map[string]string", &template_type_map_string}, {"map[int]string", &template_type_map_int_string}};
+	} maps[] = {{"map[string]string", &template_type_map_string},
+		{"map[int]string", &template_type_map_int_string}};
 	json_t *v = json_object_get(json, "v");
 
 	for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
@@ -424,7 +434,8 @@ static bool golden_case(json_t *json, const struct template_func *funcs, size_t 
 		r = template_execute(template, &(struct template_run){.arena = &arena},
 			data ? golden_value(&arena, data) : template_nil(), &out, &error);
 	if ((r < 0) != (expected_error != NULL)) {
-		print_error("%s: %s\n  template: %.300s\n", id, r < 0 ? buf_text(&error) : "no error", buf_text(&text));
+		print_error("%s: %s\n  template: %.300s\n", id, r < 0 ? buf_text(&error) : "no error",
+			buf_text(&text));
 		return false;
 	}
 	return golden_check(id, "error", &error, &want_error) & golden_check(id, "output", &out, &want);
@@ -467,7 +478,8 @@ static void golden_group(void **state)
 	for (size_t i = 0; i < json_array_size(golden_suite.cases); i++) {
 		json_t *json = json_array_get(golden_suite.cases, i);
 
-		if (strcmp(json_string_value(json_object_get(json, "group")), group) != 0 || !golden_selected(json) ||
+		if (strcmp(json_string_value(json_object_get(json, "group")), group) != 0 ||
+			!golden_selected(json) ||
 			golden_exclusion(json_string_value(json_object_get(json, "id"))))
 			continue;
 		run++;
@@ -509,7 +521,8 @@ static int golden_main(void)
 	for (size_t i = 0; i < json_array_size(golden_suite.cases); i++) {
 		json_t *json = json_array_get(golden_suite.cases, i);
 		const char *group = json_string_value(json_object_get(json, "group"));
-		bool known = !golden_selected(json) || golden_exclusion(json_string_value(json_object_get(json, "id")));
+		bool known = !golden_selected(json) ||
+			     golden_exclusion(json_string_value(json_object_get(json, "id")));
 
 		for (size_t j = 0; j < count && !known; j++)
 			known = strcmp(tests[j].initial_state, group) == 0;
