@@ -1,0 +1,210 @@
+/* Foreign data is recognised before anything is written. The identity file is a few lines "word value": a
+ * line that is missing or does not parse means damage, not a new member. */
+#include "etcd/datadir.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "io/file.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { IDENTITY_MAX_BYTES = 4096 };
+
+static char *join(const char *path, const char *name)
+{
+	return mem_printf("%s/%s", path, name);
+}
+
+static bool exists_in(const char *path, const char *name)
+{
+	_cleanup_free_ char *full = join(path, name);
+	struct stat st;
+
+	return lstat(full, &st) == 0;
+}
+
+/* The original's directories: 2.x and 3.x have member/ or proxy/, 0.4 has the files log and conf. */
+static int refuse_foreign(const char *path, struct buf *reterr)
+{
+	if (exists_in(path, "member/wal") || exists_in(path, "member/snap")) {
+		buf_printf(reterr,
+			"data directory %s holds the data of an original etcd (member/). Flotilla's members "
+			"cannot join "
+			"it or read it: start with another --data-dir and copy the keys over the API while "
+			"the original runs",
+			path);
+		return -EEXIST;
+	}
+	if (exists_in(path, "proxy/cluster")) {
+		buf_printf(reterr,
+			"data directory %s belongs to an original etcd in proxy mode (proxy/cluster): start "
+			"with another "
+			"--data-dir",
+			path);
+		return -EEXIST;
+	}
+	if (exists_in(path, "conf") && exists_in(path, "log")) {
+		buf_printf(reterr,
+			"data directory %s holds the data of an original etcd 0.4 (conf, log): start with "
+			"another "
+			"--data-dir and copy the keys over the API while the original runs",
+			path);
+		return -EEXIST;
+	}
+	return 0;
+}
+
+static int read_identity(const char *file, struct datadir *datadir, struct buf *reterr)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(IDENTITY_MAX_BYTES);
+	struct slice rest, line, word, value;
+	bool version = false, member = false, cluster = false;
+	int r = file_read(file, IDENTITY_MAX_BYTES, &text);
+
+	if (r == -ENOENT) {
+		datadir->fresh = true;
+		return 0;
+	}
+	if (r < 0) {
+		buf_printf(reterr, "cannot read %s: %s", file, strerror(-r));
+		return r;
+	}
+	rest = buf_slice(&text);
+	while (rest.len) {
+		(void)text_cut(rest, '\n', &line, &rest);
+		(void)text_cut(line, ' ', &word, &value);
+		if (slice_is(word, "version"))
+			version = slice_is(value, "1");
+		else if (slice_is(word, "member"))
+			member = text_hex_to_u64(value, &datadir->member_id) == 0;
+		else if (slice_is(word, "log"))
+			datadir->has_log = slice_is(value, "yes");
+		else if (slice_is(word, "cluster"))
+			cluster = text_hex_to_u64(value, &datadir->cluster_id) == 0;
+	}
+	if (!version || !member || !cluster) {
+		buf_printf(reterr,
+			"%s is damaged or of a later version (expected the lines \"version 1\", \"member "
+			"ID\", \"cluster "
+			"ID\"): restore it from a backup, or remove the whole data directory and let the "
+			"member start afresh",
+			file);
+		return -EBADMSG;
+	}
+	return 0;
+}
+
+/* A log without an identity would be written over by a new member's start, and an identity without its log
+ * would vote as if it had promised nothing. */
+static int check_whole(const struct datadir *datadir, const char *file, struct buf *reterr)
+{
+	DIR *dir = opendir(datadir->log_path);
+	struct dirent *entry;
+	bool any = false;
+
+	while (dir && (entry = readdir(dir)))
+		any = any || entry->d_name[0] != '.';
+	if (dir)
+		(void)closedir(dir);
+	if (any ? !datadir->fresh : datadir->fresh || !datadir->has_log)
+		return 0;
+	buf_printf(reterr,
+		"data directory is damaged: %s %s, but %s %s: restore it from a backup, or remove the whole "
+		"data "
+		"directory and let the member start afresh",
+		datadir->log_path, any ? "has a log" : "is empty", file,
+		any ? "is missing" : "says that there is a log");
+	return -EBADMSG;
+}
+
+static int lock_it(const char *own, const char *path, struct datadir *datadir, struct buf *reterr)
+{
+	int r = file_lock_dir(own, "LOCK", &datadir->lock_fd);
+
+	if (r == -EWOULDBLOCK) {
+		_cleanup_free_ char *lock = join(own, "LOCK");
+		_cleanup_buf_ struct buf pid = BUF_INIT(64);
+		struct slice text;
+
+		(void)!file_read(lock, 64, &pid);
+		text = text_trim(buf_slice(&pid));
+		buf_printf(reterr,
+			"data directory %s is in use by another process (pid %.*s): stop it, or start with "
+			"another "
+			"--data-dir",
+			path, (int)text.len, text.data);
+	} else if (r < 0) {
+		buf_printf(reterr,
+			"cannot write to data directory %s: %s: correct its owner or permissions, or start "
+			"with another "
+			"--data-dir",
+			path, strerror(-r));
+	}
+	return r;
+}
+
+int datadir_open(const char *path, struct datadir *ret_datadir, struct buf *reterr)
+{
+	_cleanup_free_ char *own = join(path, "flotilla"), *log = join(path, "flotilla/log"),
+			    *identity = join(path, "flotilla/identity");
+	struct datadir datadir = {.lock_fd = -1};
+	struct stat st;
+	int r;
+
+	if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode)) {
+		buf_printf(
+			reterr, "data directory %s is not a directory: start with another --data-dir", path);
+		return -ENOTDIR;
+	}
+	r = refuse_foreign(path, reterr);
+	if (r < 0)
+		return r;
+	r = file_mkdir_all(log, 0700);
+	if (r < 0) {
+		buf_printf(reterr,
+			"cannot write to data directory %s: %s: correct its owner or permissions, or start "
+			"with another "
+			"--data-dir",
+			path, strerror(-r));
+		return r;
+	}
+	r = lock_it(own, path, &datadir, reterr);
+	if (r < 0)
+		return r;
+	datadir.log_path = take_ptr(log);
+	r = read_identity(identity, &datadir, reterr);
+	if (r == 0)
+		r = check_whole(&datadir, identity, reterr);
+	if (r < 0) {
+		datadir_done(&datadir);
+		return r;
+	}
+	*ret_datadir = datadir;
+	return 0;
+}
+
+int datadir_set_identity(const char *path, const char *name, uint64_t member_id, uint64_t cluster_id,
+	bool has_log, struct buf *reterr)
+{
+	_cleanup_free_ char *file = join(path, "flotilla/identity");
+	_cleanup_buf_ struct buf text = BUF_INIT(IDENTITY_MAX_BYTES);
+	int r;
+
+	buf_printf(&text, "version 1\nmember %llx\ncluster %llx\nname %.255s\nlog %s\n",
+		(unsigned long long)member_id, (unsigned long long)cluster_id, name, has_log ? "yes" : "no");
+	r = file_write_atomic(file, buf_slice(&text), NULL);
+	if (r < 0)
+		buf_printf(reterr, "cannot write %s: %s", file, strerror(-r));
+	return r;
+}
+
+void datadir_done(struct datadir *datadir)
+{
+	free(datadir->log_path);
+	if (datadir->lock_fd >= 0)
+		(void)close(datadir->lock_fd);
+	*datadir = (struct datadir){.lock_fd = -1};
+}

@@ -1,0 +1,24 @@
+/* The data directory: whose it is, whether it can be used, and which member lives there. Blocking, at start.
+ *
+ *   DIR/flotilla/            this member's directory: so that a directory of the original is told apart
+ *   DIR/flotilla/LOCK        held while the member runs
+ *   DIR/flotilla/identity    ids and name, text
+ *   DIR/flotilla/log/        the log (what node/ sees) */
+#pragma once
+#include "base/buf.h"
+
+struct datadir {
+	char *log_path; /* owned */
+	int lock_fd;
+	bool fresh;   /* no identity yet: a new member */
+	bool has_log; /* the log had been made when the identity was last written: it must be there */
+	uint64_t member_id, cluster_id; /* when not fresh */
+};
+
+/* Makes the directory as needed and takes its lock. -errno with a message in reterr that says what is wrong
+ * and what to do; then nothing of another's was changed. */
+int datadir_open(const char *path, struct datadir *ret_datadir, struct buf *reterr) _must_check_;
+/* Writes down who lives here, durably. */
+int datadir_set_identity(const char *path, const char *name, uint64_t member_id, uint64_t cluster_id,
+	bool has_log, struct buf *reterr) _must_check_;
+void datadir_done(struct datadir *datadir);

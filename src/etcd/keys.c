@@ -1,0 +1,326 @@
+/* /v2/keys: writes go through the log, reads come from this member's own store (or wait for a confirmed read
+ * index), watches hang on the store's hub. Answers that are too large for one go are streamed from a
+ * snapshot, a slice per turn, at the pace of the client. */
+#include "etcd/keys_request.h"
+#include "etcd/server.h"
+#include "base/memory.h"
+#include <errno.h>
+#include <stdio.h>
+
+enum {
+	READ_SLICE_BYTES = 256 * 1024,
+	READ_QUEUE_BYTES = 1024 * 1024, /* unsent bytes at which a large answer waits for its client */
+};
+
+struct keys_op {
+	struct question question;
+	struct keys_request request;
+};
+
+/* ---- answers ---- */
+
+struct head {
+	struct http_header headers[8];
+	size_t count;
+	char numbers[3][24];
+};
+
+static void head_add_u64(struct head *head, size_t slot, const char *name, uint64_t value)
+{
+	(void)snprintf(head->numbers[slot], sizeof(head->numbers[slot]), "%llu", (unsigned long long)value);
+	head->headers[head->count++] = (struct http_header){slice_str(name), slice_str(head->numbers[slot])};
+}
+
+static void head_begin(struct head *head, const struct server *server, uint64_t index)
+{
+	head->count = 0;
+	head->headers[head->count++] = HTTP_HEADER("Content-Type", "application/json");
+	head->headers[head->count++] = HTTP_HEADER("X-Etcd-Cluster-Id", server->cluster_id_text);
+	head_add_u64(head, 0, "X-Etcd-Index", index);
+}
+
+static void head_add_raft(struct head *head, uint64_t raft_index, uint64_t raft_term)
+{
+	head_add_u64(head, 1, "X-Raft-Index", raft_index);
+	head_add_u64(head, 2, "X-Raft-Term", raft_term);
+}
+
+static void reply_error(struct server *server, struct http_request *req, enum store_error error,
+	const char *cause, uint64_t index)
+{
+	_cleanup_buf_ struct buf body = BUF_INIT(0);
+	struct head head;
+
+	head_begin(&head, server, index);
+	store_error_add_json(&body, error, cause, index);
+	http_reply(req, store_error_http_status(error), head.headers, head.count, buf_slice(&body));
+}
+
+static void reply_node_error(struct server *server, struct http_request *req, enum node_error error)
+{
+	reply_error(server, req, STORE_RAFT_INTERNAL, node_error_text(error), 0);
+}
+
+/* ---- reads ---- */
+
+struct reading {
+	struct list link; /* in server->readings, or in none while the client is slow */
+	struct server *server;
+	struct http_request *req;
+	struct store_reader *reader;
+};
+
+static void reading_free(struct reading *reading)
+{
+	list_remove(&reading->link);
+	(void)store_reader_free(reading->reader);
+	free(reading);
+}
+
+static void reading_cancelled(struct http_request *req)
+{
+	reading_free(req->user);
+}
+
+static void reading_drained(struct http_request *req)
+{
+	struct reading *reading = req->user;
+
+	if (list_empty(&reading->link))
+		list_push_back(&reading->server->readings, &reading->link);
+}
+
+/* Sends one slice. The reading is gone when it was the last. */
+static void reading_step(struct reading *reading)
+{
+	_cleanup_buf_ struct buf piece = BUF_INIT(0);
+	struct http_request *req = reading->req;
+	bool more = store_reader_step(reading->reader, &piece, READ_SLICE_BYTES);
+
+	if (http_reply_piece(req, buf_slice(&piece)) < 0) {
+		/* Cut off: on_cancel ends it. */
+		list_remove(&reading->link);
+		return;
+	}
+	if (!more) {
+		req->on_cancel = NULL;
+		req->on_drain = NULL;
+		reading_free(reading);
+		http_reply_end(req);
+	} else if (http_reply_queued_bytes(req) > READ_QUEUE_BYTES) {
+		list_remove(&reading->link);
+	}
+}
+
+bool keys_continue(struct server *server)
+{
+	struct list now = LIST_INIT(now);
+
+	list_splice_back(&now, &server->readings);
+	while (!list_empty(&now)) {
+		struct reading *reading = list_first(&now, struct reading, link);
+
+		list_remove(&reading->link);
+		list_push_back(&server->readings, &reading->link);
+		reading_step(reading);
+	}
+	return !list_empty(&server->readings);
+}
+
+static void reading_begin(struct server *server, struct http_request *req, const struct head *head,
+	struct store_reader *reader, struct slice begun)
+{
+	struct reading *reading = mem_new(struct reading);
+
+	*reading = (struct reading){.server = server, .req = req, .reader = reader};
+	list_init(&reading->link);
+	req->user = reading;
+	req->on_cancel = reading_cancelled;
+	req->on_drain = reading_drained;
+	list_push_back(&server->readings, &reading->link);
+	http_reply_begin(req, 200, head->headers, head->count);
+	(void)http_reply_piece(req, begun);
+}
+
+static void keys_read(struct server *server, struct http_request *req, const struct keys_request *request)
+{
+	_cleanup_buf_ struct buf body = BUF_INIT(0);
+	struct store_result result;
+	struct store_reader *reader;
+	struct node_status status;
+	struct head head;
+
+	reader = store_reader_open(node_store(server->node), request->command.path, request->recursive,
+		node_clock_ns(server->node), &result);
+	if (!reader) {
+		reply_error(server, req, result.error, result.cause, result.index);
+		store_result_done(&result);
+		return;
+	}
+	node_get_status(server->node, &status);
+	head_begin(&head, server, result.index);
+	head_add_raft(&head, status.applied, status.term);
+	if (store_reader_step(reader, &body, READ_SLICE_BYTES)) {
+		reading_begin(server, req, &head, reader, buf_slice(&body));
+		return;
+	}
+	(void)store_reader_free(reader);
+	http_reply(req, 200, head.headers, head.count, buf_slice(&body));
+}
+
+static void read_answered(struct question *question, const struct node_reply *reply)
+{
+	struct keys_op *op = container_of(question, struct keys_op, question);
+
+	if (reply->error)
+		reply_node_error(question->server, question->req, reply->error);
+	else
+		keys_read(question->server, question->req, &op->request);
+}
+
+/* ---- writes ---- */
+
+static void write_answered(struct question *question, const struct node_reply *reply)
+{
+	const struct store_result *result = reply->result;
+	struct head head;
+
+	if (reply->error) {
+		reply_node_error(question->server, question->req, reply->error);
+		return;
+	}
+	if (result->error) {
+		reply_error(question->server, question->req, result->error, result->cause, result->index);
+		return;
+	}
+	head_begin(&head, question->server, result->index);
+	head_add_raft(&head, reply->raft_index, reply->raft_term);
+	http_reply(question->req, store_event_http_status(result->event), head.headers, head.count,
+		store_event_json(result->event));
+}
+
+static void ask(struct keys_op *op)
+{
+	struct server *server = op->question.server;
+	struct http_request *req = op->question.req;
+	int r;
+
+	question_begin(&op->question);
+	if (op->request.kind == KEYS_WRITE) {
+		_cleanup_buf_ struct buf command = BUF_INIT(0);
+
+		keys_request_stamp(&op->request, node_clock_ns(server->node));
+		store_command_encode(&op->request.command, &command);
+		r = node_propose(server->node, buf_slice(&command), &op->question);
+	} else {
+		r = node_read_index(server->node, &op->question);
+	}
+	if (r == 0)
+		return;
+	req->on_cancel = NULL;
+	reply_node_error(server, req,
+		r == -EMSGSIZE	  ? NODE_ERROR_TOO_LARGE
+		: r == -ESHUTDOWN ? NODE_ERROR_STOPPED
+				  : NODE_ERROR_TOO_MANY);
+}
+
+/* ---- watches ---- */
+
+struct watching {
+	struct store_watch watch;
+	struct server *server;
+	struct http_request *req;
+};
+
+static void watch_cancelled(struct http_request *req)
+{
+	struct watching *watching = req->user;
+
+	store_watch_stop(node_store(watching->server->node), &watching->watch);
+	free(watching);
+}
+
+static void watch_event(struct store_watch *watch, struct store_event *event)
+{
+	struct watching *watching = container_of(watch, struct watching, watch);
+	struct http_request *req = watching->req;
+	int r = http_reply_piece(req, store_event_json(event));
+
+	if (watch->stream) {
+		/* A client that cannot keep up is cut off; on_cancel frees. */
+		if (r < 0)
+			store_watch_stop(node_store(watching->server->node), watch);
+		return;
+	}
+	req->on_cancel = NULL;
+	free(watching);
+	http_reply_end(req);
+}
+
+static void keys_watch(struct server *server, struct http_request *req, const struct keys_request *request)
+{
+	struct watching *watching = mem_new(struct watching);
+	struct store *store = node_store(server->node);
+	struct store_event *event = NULL;
+	struct store_result result;
+	struct node_status status;
+	struct head head;
+	int r;
+
+	watching->server = server;
+	watching->req = req;
+	r = store_watch_start(store, &watching->watch, request->command.path, request->recursive,
+		request->stream, request->wait_index, watch_event, &event, &result);
+	if (r < 0) {
+		free(watching);
+		reply_error(server, req, result.error, result.cause, result.index);
+		store_result_done(&result);
+		return;
+	}
+	node_get_status(server->node, &status);
+	head_begin(&head, server, result.index);
+	head_add_raft(&head, status.applied, status.term);
+	req->user = watching;
+	req->on_cancel = watch_cancelled;
+	req->cancel_on_eof = true;
+	http_reply_begin(req, 200, head.headers, head.count);
+	if (r == 0)
+		return;
+	(void)http_reply_piece(req, store_event_json(event));
+	(void)store_event_unref(event);
+	if (!request->stream) {
+		req->on_cancel = NULL;
+		free(watching);
+		http_reply_end(req);
+	}
+}
+
+void keys_serve(struct server *server, struct http_request *req, struct slice key)
+{
+	const struct keys_input input = {.method = req->method,
+		.key = key,
+		.query = req->query,
+		.content_type = http_request_header(req, "Content-Type"),
+		.body = req->body,
+		.body_too_large = req->body_too_large};
+	struct keys_request request;
+	const char *cause = NULL;
+	enum store_error error = keys_request_parse(&req->arena, &input, &request, &cause);
+	struct keys_op *op;
+
+	if (error) {
+		reply_error(server, req, error, cause, 0);
+		return;
+	}
+	if (request.kind == KEYS_WATCH) {
+		keys_watch(server, req, &request);
+	} else if (request.kind == KEYS_READ && (!request.quorum || slice_is(req->method, "HEAD"))) {
+		keys_read(server, req, &request);
+	} else {
+		op = arena_alloc(&req->arena, sizeof(*op));
+		op->question = (struct question){
+			server, req, request.kind == KEYS_WRITE ? write_answered : read_answered};
+		op->request = request;
+		ask(op);
+	}
+}

@@ -1,0 +1,63 @@
+/* The running server, as its own files see it: routes, key requests, statistics. Loop's thread. */
+#pragma once
+#include "base/list.h"
+#include "etcd/config.h"
+#include "io/http_server.h"
+#include "node/node.h"
+#include "store/store.h"
+#include <uv.h>
+
+struct server {
+	uv_loop_t *loop;
+	const struct config *config;
+	struct node *node;
+	struct http_server *clients;
+	uint64_t member_id, cluster_id;
+	char cluster_id_text[24];
+	int64_t start_wall_ns;
+	struct list readings; /* large answers that can go on: struct reading.link */
+	/* Messages with entries, counted by the peer transport: received from a leader, sent as a leader. */
+	uint64_t (*received_appends)(const struct server *server);
+	uint64_t (*sent_appends)(const struct server *server);
+	int argc;
+	char **argv;
+};
+
+/* The one entry for client requests (http_server_options.on_request, user = server). */
+void route_request(struct http_request *req, void *user);
+/* The node's answer to a request that a route gave it (env->reply). */
+void route_reply(void *request, const struct node_reply *reply);
+
+/* keys.c */
+void keys_serve(struct server *server, struct http_request *req, struct slice key);
+bool keys_continue(struct server *server); /* goes on with large answers; true: call again soon */
+
+/* A question to the node on behalf of a request: what node_propose() and node_read_index() are given. It
+ * lives in the request's arena; when the client goes away the node forgets it. */
+struct question {
+	struct server *server;
+	struct http_request *req;
+	void (*answered)(struct question *question, const struct node_reply *reply);
+};
+void question_begin(struct question *question); /* before the node is asked: sets the request's on_cancel */
+
+/* status.c: everything but keys */
+void status_members(struct server *server, struct http_request *req, struct slice rest);
+void status_machines(struct server *server, struct http_request *req, struct slice rest);
+void status_version(struct server *server, struct http_request *req, struct slice rest);
+void status_health(struct server *server, struct http_request *req, struct slice rest);
+void status_self(struct server *server, struct http_request *req, struct slice rest);
+void status_store(struct server *server, struct http_request *req, struct slice rest);
+void status_leader(struct server *server, struct http_request *req, struct slice rest);
+void status_metrics(struct server *server, struct http_request *req, struct slice rest);
+void status_vars(struct server *server, struct http_request *req, struct slice rest);
+void status_log_level(struct server *server, struct http_request *req, struct slice rest);
+void status_auth(struct server *server, struct http_request *req, struct slice rest);
+
+/* Answers in the original's forms. */
+void reply_json(struct http_request *req, int status, struct slice body);
+void reply_message(struct server *server, struct http_request *req, int status,
+	const char *text); /* {"message":"..."} */
+void reply_not_allowed(
+	struct server *server, struct http_request *req, const char *allow); /* allow NULL: no such header,
+									      * but the cluster's id */

@@ -1,0 +1,404 @@
+/* What a member says about itself and its cluster. Bodies as the original writes them. */
+#include "etcd/server.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "base/time.h"
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* ---- members ---- */
+
+static void add_urls(struct buf *out, const char *name, const char *const *urls)
+{
+	buf_printf(out, ",\"%s\":[", name);
+	for (size_t i = 0; urls && urls[i]; i++) {
+		if (i)
+			buf_add_char(out, ',');
+		json_add_string(out, slice_str(urls[i]));
+	}
+	buf_add_char(out, ']');
+}
+
+static void add_member(struct buf *out, const struct node_member *member)
+{
+	buf_printf(out, "{\"id\":\"%llx\",\"name\":", (unsigned long long)member->id);
+	json_add_string(out, slice_str(member->name));
+	add_urls(out, "peerURLs", member->peer_urls);
+	add_urls(out, "clientURLs", member->client_urls);
+	buf_add_char(out, '}');
+}
+
+static void reply_with_cluster(struct server *server, struct http_request *req, struct slice body)
+{
+	struct http_header headers[] = {HTTP_HEADER("Content-Type", "application/json"),
+		HTTP_HEADER("X-Etcd-Cluster-Id", server->cluster_id_text)};
+
+	http_reply(req, 200, headers, ARRAY_LEN(headers), body);
+}
+
+static void members_list(struct server *server, struct http_request *req)
+{
+	_cleanup_buf_ struct buf body = BUF_INIT(0);
+
+	buf_add_str(&body, "{\"members\":[");
+	for (size_t i = 0; i < node_member_count(server->node); i++) {
+		if (i)
+			buf_add_char(&body, ',');
+		add_member(&body, node_member_at(server->node, i));
+	}
+	buf_add_str(&body, "]}\n");
+	reply_with_cluster(server, req, buf_slice(&body));
+}
+
+static void members_leader(struct server *server, struct http_request *req)
+{
+	_cleanup_buf_ struct buf body = BUF_INIT(0);
+	const struct node_member *leader;
+	struct node_status status;
+
+	node_get_status(server->node, &status);
+	leader = status.leader ? node_member_by_id(server->node, status.leader) : NULL;
+	if (!leader) {
+		reply_message(server, req, 503, "During election");
+		return;
+	}
+	add_member(&body, leader);
+	buf_add_char(&body, '\n');
+	reply_with_cluster(server, req, buf_slice(&body));
+}
+
+static void members_write(struct server *server, struct http_request *req, struct slice id_text)
+{
+	bool post = slice_is(req->method, "POST");
+	uint64_t id;
+
+	if (!post && !id_text.len) {
+		reply_not_allowed(server, req, NULL);
+		return;
+	}
+	if (!post && (text_hex_to_u64(id_text, &id) < 0 || !node_member_by_id(server->node, id))) {
+		reply_message(server, req, 404,
+			arena_printf(&req->arena, "No such member: %.*s", (int)id_text.len, id_text.data));
+		return;
+	}
+	reply_message(server, req, 501,
+		"changing the members of a running cluster is not supported yet by this server");
+}
+
+void status_members(struct server *server, struct http_request *req, struct slice rest)
+{
+	if (rest.len && rest.data[0] == '/')
+		rest = slice_make(rest.data + 1, rest.len - 1);
+	if (!slice_is(req->method, "GET"))
+		members_write(server, req, rest);
+	else if (!rest.len)
+		members_list(server, req);
+	else if (slice_is(rest, "leader"))
+		members_leader(server, req);
+	else
+		reply_message(server, req, 404, "Not found");
+}
+
+static int text_order(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+void status_machines(struct server *server, struct http_request *req, struct slice rest)
+{
+	struct http_header headers[] = {HTTP_HEADER("Content-Type", "text/plain; charset=utf-8")};
+	_cleanup_buf_ struct buf body = BUF_INIT(0);
+	const char **urls;
+	size_t count = 0, cap = 0;
+
+	(void)rest;
+	for (size_t i = 0; i < node_member_count(server->node); i++)
+		for (const char *const *url = node_member_at(server->node, i)->client_urls; url && *url;
+			url++)
+			cap++;
+	urls = arena_alloc(&req->arena, (cap + 1) * sizeof(*urls));
+	for (size_t i = 0; i < node_member_count(server->node); i++)
+		for (const char *const *url = node_member_at(server->node, i)->client_urls; url && *url;
+			url++)
+			urls[count++] = *url;
+	qsort(urls, count, sizeof(*urls), text_order);
+	for (size_t i = 0; i < count; i++) {
+		buf_add_str(&body, i ? ", " : "");
+		buf_add_str(&body, urls[i]);
+	}
+	http_reply(req, 200, headers, ARRAY_LEN(headers), buf_slice(&body));
+}
+
+/* ---- version and health ---- */
+
+void status_version(struct server *server, struct http_request *req, struct slice rest)
+{
+	const char *cluster = node_cluster_version(server->node);
+	_cleanup_buf_ struct buf body = BUF_INIT(0);
+
+	(void)rest;
+	buf_add_str(&body, "{\"etcdserver\":\"" ETCD_VERSION "\",\"etcdcluster\":");
+	json_add_string(&body, slice_str(*cluster ? cluster : "not_decided"));
+	buf_add_char(&body, '}');
+	reply_json(req, 200, buf_slice(&body));
+}
+
+static void reply_sick(struct http_request *req)
+{
+	http_reply_error(req, 503, "{\"health\": \"false\"}");
+}
+
+static void health_answered(struct question *question, const struct node_reply *reply)
+{
+	struct http_header headers[] = {HTTP_HEADER("Content-Type", "text/plain; charset=utf-8")};
+
+	if (reply->error)
+		reply_sick(question->req);
+	else
+		http_reply(
+			question->req, 200, headers, ARRAY_LEN(headers), slice_str("{\"health\": \"true\"}"));
+}
+
+/* Healthy is who has a leader that a quorum confirms right now. */
+void status_health(struct server *server, struct http_request *req, struct slice rest)
+{
+	struct question *question = arena_alloc(&req->arena, sizeof(*question));
+	struct node_status status;
+
+	(void)rest;
+	node_get_status(server->node, &status);
+	*question = (struct question){server, req, health_answered};
+	if (status.leader) {
+		question_begin(question);
+		if (node_read_index(server->node, question) == 0)
+			return;
+		req->on_cancel = NULL;
+	}
+	reply_sick(req);
+}
+
+/* ---- statistics ---- */
+
+/* Go's time.Duration as text, as in "1h2m3.5s" and "12.3ms". */
+static void add_duration(struct buf *out, int64_t ns)
+{
+	int64_t seconds = ns / NS_PER_S, unit = ns < 1000	 ? 1
+						: ns < NS_PER_MS ? 1000
+						: ns < NS_PER_S	 ? NS_PER_MS
+								 : NS_PER_S;
+	char fraction[16];
+	int len;
+
+	if (ns <= 0) {
+		buf_add_str(out, "0s");
+		return;
+	}
+	if (seconds >= 3600)
+		buf_printf(out, "%lldh", (long long)(seconds / 3600));
+	if (seconds >= 60)
+		buf_printf(out, "%lldm", (long long)(seconds / 60 % 60));
+	buf_printf(out, "%lld", (long long)(seconds >= 60 ? seconds % 60 : ns / unit));
+	if (ns % unit) {
+		int digits = unit == NS_PER_S ? 9 : unit == NS_PER_MS ? 6 : 3;
+
+		len = snprintf(fraction, sizeof(fraction), ".%0*lld", digits, (long long)(ns % unit));
+		while (len > 0 && fraction[len - 1] == '0')
+			fraction[--len] = '\0';
+		buf_add_str(out, fraction);
+	}
+	buf_add_str(out, unit == NS_PER_S    ? "s"
+			 : unit == NS_PER_MS ? "ms"
+			 : unit == 1000	     ? "\302\265s"
+					     : "ns");
+}
+
+void status_self(struct server *server, struct http_request *req, struct slice rest)
+{
+	static const char *const states[NODE_ROLE_MAX] = {[NODE_FOLLOWER] = "StateFollower",
+		[NODE_CANDIDATE] = "StateCandidate",
+		[NODE_LEADER] = "StateLeader"};
+	_cleanup_buf_ struct buf body = BUF_INIT(0);
+	struct node_status status;
+
+	(void)rest;
+	node_get_status(server->node, &status);
+	buf_add_str(&body, "{\"name\":");
+	json_add_string(&body, slice_str(server->config->name));
+	buf_printf(&body, ",\"id\":\"%llx\",\"state\":\"%s\",\"startTime\":\"",
+		(unsigned long long)server->member_id, states[status.role]);
+	text_add_rfc3339(&body, server->start_wall_ns);
+	buf_printf(&body, "\",\"leaderInfo\":{\"leader\":\"%llx\",\"uptime\":\"",
+		(unsigned long long)status.leader);
+	add_duration(&body, status.leader_since_wall_ns ? time_wall_ns() - status.leader_since_wall_ns : 0);
+	buf_add_str(&body, "\",\"startTime\":\"");
+	text_add_rfc3339(&body, status.leader_since_wall_ns);
+	buf_printf(&body, "\"},\"recvAppendRequestCnt\":%llu,\"sendAppendRequestCnt\":%llu}",
+		(unsigned long long)(server->received_appends ? server->received_appends(server) : 0),
+		(unsigned long long)(server->sent_appends ? server->sent_appends(server) : 0));
+	reply_json(req, 200, buf_slice(&body));
+}
+
+void status_store(struct server *server, struct http_request *req, struct slice rest)
+{
+	_cleanup_buf_ struct buf body = BUF_INIT(0);
+	struct store_stats stats;
+
+	(void)rest;
+	store_get_stats(node_store(server->node), &stats);
+	store_stats_add_json(&stats, &body);
+	reply_json(req, 200, buf_slice(&body));
+}
+
+void status_leader(struct server *server, struct http_request *req, struct slice rest)
+{
+	_cleanup_buf_ struct buf body = BUF_INIT(0);
+	struct node_status status;
+
+	(void)rest;
+	node_get_status(server->node, &status);
+	if (status.role != NODE_LEADER) {
+		reply_json(req, 403, slice_str("{\"message\":\"not current leader\"}"));
+		return;
+	}
+	buf_printf(&body, "{\"leader\":\"%llx\",\"followers\":{}}", (unsigned long long)server->member_id);
+	reply_json(req, 200, buf_slice(&body));
+}
+
+/* ---- metrics ---- */
+
+static void add_metric(struct buf *out, const char *name, const char *type, const char *help, uint64_t value)
+{
+	buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s %llu\n", name, help, name, type, name,
+		(unsigned long long)value);
+}
+
+static uint64_t resident_bytes(void)
+{
+	unsigned long long size = 0, resident = 0;
+	FILE *file = fopen("/proc/self/statm", "re");
+
+	if (file) {
+		if (fscanf(file, "%llu %llu", &size, &resident) != 2)
+			resident = 0;
+		(void)fclose(file);
+	}
+	return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+void status_metrics(struct server *server, struct http_request *req, struct slice rest)
+{
+	struct http_header headers[] = {HTTP_HEADER("Content-Type", "text/plain; version=0.0.4")};
+	_cleanup_buf_ struct buf body = BUF_INIT(0);
+	struct http_server_stats http;
+	struct node_status status;
+	struct store_stats stats;
+	struct store *store = node_store(server->node);
+
+	(void)rest;
+	node_get_status(server->node, &status);
+	store_get_stats(store, &stats);
+	http_server_get_stats(server->clients, &http);
+	add_metric(
+		&body, "etcd_server_has_leader", "gauge", "Whether a leader is known.", status.leader != 0);
+	add_metric(&body, "etcd_server_is_leader", "gauge", "Whether this member leads.",
+		status.role == NODE_LEADER);
+	add_metric(&body, "etcd_server_proposals_pending", "gauge", "Requests that wait for the log.",
+		status.pending_count);
+	add_metric(&body, "etcd_server_pending_bytes", "gauge", "Their bytes.", status.pending_bytes);
+	add_metric(&body, "etcd_server_proposals_committed_total", "gauge", "Raft index that is committed.",
+		status.commit);
+	add_metric(&body, "etcd_server_proposals_applied_total", "gauge", "Raft index that is applied.",
+		status.applied);
+	add_metric(&body, "etcd_server_raft_term", "gauge", "Raft term.", status.term);
+	add_metric(&body, "etcd_store_index", "gauge", "Index of the store.", store_index(store));
+	add_metric(&body, "etcd_store_nodes", "gauge", "Files and directories.", store_nodes(store));
+	add_metric(&body, "etcd_store_watchers", "gauge", "Watches that wait.", stats.watchers);
+	add_metric(&body, "etcd_store_undelivered", "gauge", "Events that wait for delivery.",
+		store_undelivered(store));
+	add_metric(&body, "etcd_store_expires_total", "counter", "Nodes that expired.", stats.expire_count);
+	add_metric(&body, "etcd_store_reads_total", "counter", "Reads that succeeded.", stats.gets_success);
+	add_metric(&body, "etcd_store_reads_failed_total", "counter", "Reads that failed.", stats.gets_fail);
+	add_metric(&body, "etcd_store_writes_total", "counter", "Writes that succeeded.",
+		stats.sets_success + stats.create_success + stats.update_success + stats.delete_success +
+			stats.cas_success + stats.cad_success);
+	add_metric(&body, "etcd_store_writes_failed_total", "counter", "Writes that failed.",
+		stats.sets_fail + stats.create_fail + stats.update_fail + stats.delete_fail + stats.cas_fail +
+			stats.cad_fail);
+	add_metric(&body, "etcd_http_requests_total", "counter", "Client requests.", http.requests_total);
+	add_metric(&body, "etcd_http_connections", "gauge", "Client connections.", http.connections);
+	add_metric(&body, "etcd_http_slow_readers_total", "counter", "Streams cut off.",
+		http.slow_readers_total);
+	add_metric(&body, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
+	add_metric(&body, "process_start_time_seconds", "gauge", "Start, Unix time.",
+		(uint64_t)(server->start_wall_ns / NS_PER_S));
+	http_reply(req, 200, headers, ARRAY_LEN(headers), buf_slice(&body));
+}
+
+void status_vars(struct server *server, struct http_request *req, struct slice rest)
+{
+	struct http_header headers[] = {HTTP_HEADER("Content-Type", "application/json; charset=utf-8")};
+	_cleanup_buf_ struct buf body = BUF_INIT(0);
+	struct node_status status;
+	struct rlimit files = {0};
+
+	(void)rest;
+	(void)getrlimit(RLIMIT_NOFILE, &files);
+	node_get_status(server->node, &status);
+	buf_add_str(&body, "{\n\"cmdline\": [");
+	for (int i = 0; i < server->argc; i++) {
+		buf_add_str(&body, i ? "," : "");
+		json_add_string(&body, slice_str(server->argv[i]));
+	}
+	buf_printf(&body,
+		"],\n\"file_descriptor_limit\": %llu,\n\"raft.status\": "
+		"{\"id\":\"%llx\",\"term\":%llu,\"commit\":%llu,"
+		"\"applied\":%llu,\"lead\":\"%llx\"}\n}\n",
+		(unsigned long long)files.rlim_cur, (unsigned long long)server->member_id,
+		(unsigned long long)status.term, (unsigned long long)status.commit,
+		(unsigned long long)status.applied, (unsigned long long)status.leader);
+	http_reply(req, 200, headers, ARRAY_LEN(headers), buf_slice(&body));
+}
+
+void status_log_level(struct server *server, struct http_request *req, struct slice rest)
+{
+	static const struct {
+		const char *name;
+		enum log_level level;
+	} levels[] = {{"CRITICAL", LOG_LEVEL_ERROR}, {"ERROR", LOG_LEVEL_ERROR},
+		{"WARNING", LOG_LEVEL_WARNING}, {"NOTICE", LOG_LEVEL_NOTICE}, {"INFO", LOG_LEVEL_INFO},
+		{"DEBUG", LOG_LEVEL_DEBUG}, {"TRACE", LOG_LEVEL_DEBUG}};
+	json_t *root = json_loadb(req->body.data, req->body.len, 0, NULL);
+	const char *name = root ? json_string_value(json_object_get(root, "Level")) : NULL;
+	const char *shown = arena_strndup(&req->arena, name ? name : "", name ? strlen(name) : 0);
+	bool is_object = json_is_object(root);
+
+	(void)rest;
+	json_decref(root);
+	if (!is_object) {
+		reply_message(server, req, 400, "Invalid json body");
+		return;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(levels); i++) {
+		if (strcmp(levels[i].name, shown) != 0)
+			continue;
+		log_set_level(levels[i].level);
+		http_reply(req, 204, NULL, 0, slice_make("", 0));
+		return;
+	}
+	reply_message(server, req, 400, arena_printf(&req->arena, "Invalid log level %s", shown));
+}
+
+/* There are no users and roles yet: what can be said truthfully is that nothing is enforced. */
+void status_auth(struct server *server, struct http_request *req, struct slice rest)
+{
+	(void)rest;
+	if (slice_is(req->method, "GET") && slice_ends_with(req->path, slice_str("/enable")))
+		reply_with_cluster(server, req, slice_str("{\"enabled\":false}\n"));
+	else
+		reply_message(server, req, 501, "users and roles are not supported yet by this server");
+}
