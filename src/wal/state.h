@@ -27,6 +27,9 @@ struct wal {
 
 	uint64_t spare_bytes; /* size of the spare segment; 0: none */
 	bool spare_under_way;
+	/* The newest plan takes the spare: until it is carried out, which the next flush shows, its name is
+	 * in use. */
+	bool spare_leaving;
 
 	char (*doomed)[WAL_NAME_MAX]; /* files that the start plan removes */
 	size_t doomed_len;

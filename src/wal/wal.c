@@ -173,6 +173,7 @@ static void plan_add_segment(struct wal *wal, struct wal_plan *plan, uint64_t fr
 	if (wal->spare_bytes >= need) {
 		size = wal->spare_bytes;
 		wal->spare_bytes = 0;
+		wal->spare_leaving = true;
 		plan_add_rename(plan, WAL_SPARE_NAME, name);
 		plan_add(plan, WAL_STEP_SYNC_DIR, NULL);
 	} else {
@@ -232,6 +233,7 @@ void wal_flush(struct wal *wal, struct wal_plan *plan)
 	assert(wal_batch_bytes(wal) > 0 && wal_batch_bytes(wal) <= WAL_BATCH_MAX_BYTES);
 	assert(!wal->doomed_len);
 	plan_reset(plan, false);
+	wal->spare_leaving = false;
 	payload_len = plan_take_batch(wal, plan, first);
 	frame_bytes = wal_frame_bytes(payload_len);
 	if (opens && !wal->sealed)
@@ -269,7 +271,8 @@ bool wal_spare_plan(struct wal *wal, struct wal_plan *plan)
 {
 	const struct wal_segment *segment;
 
-	if (wal->spare_bytes || wal->spare_under_way || wal->sealed || !wal->segments_len)
+	if (wal->spare_bytes || wal->spare_under_way || wal->spare_leaving || wal->sealed ||
+		!wal->segments_len)
 		return false;
 	segment = &wal->segments[wal->segments_len - 1];
 	if (wal->offset < segment->size_bytes / 4)

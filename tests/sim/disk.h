@@ -1,0 +1,20 @@
+/* A disk of memory. What was written is in the cache until its file is synced; names made by rename and
+ * remove are until the directory is. When the process dies the cache stays; when the power fails each
+ * unsynced write is lost, kept, or torn at a byte or by sectors, and of the unsynced changes of names a
+ * random number of the newest is undone. */
+#pragma once
+#include "base/rng.h"
+#include "wal/plan.h"
+
+struct disk;
+
+struct disk *disk_new(struct rng *rng); /* borrowed generator */
+struct disk *disk_free(struct disk *disk);
+int disk_list(struct disk *disk, void (*fn)(void *arg, const char *name, uint64_t size_bytes), void *arg);
+int disk_read(struct disk *disk, const char *name, size_t max_bytes, char **ret_data, size_t *ret_len);
+/* Carries out one step of a plan; 0 or -errno when the plan makes no sense (a fault of whoever made it). */
+int disk_step(struct disk *disk, const struct wal_plan *plan, const struct wal_step *step);
+/* A step during which the machine stops or the disk fails: any part of it may have been done. */
+void disk_step_partly(struct disk *disk, const struct wal_plan *plan, const struct wal_step *step);
+/* Answers how many unsynced writes were torn. */
+unsigned disk_power_off(struct disk *disk);

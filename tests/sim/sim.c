@@ -1,0 +1,252 @@
+/* The scheduler: events in the order of virtual time. Nothing here depends on anything but the seed. */
+#include "sim.h"
+#include "base/hash.h"
+#include "base/memory.h"
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#define SETTLE_NS (20 * NS_PER_S) /* longer than a request may take */
+#define FINAL_NS (5 * NS_PER_S)
+#define AGREE_RETRIES 20
+#define EVENTS_MAX 20000000
+
+int64_t world_rand(struct world *world, int64_t below)
+{
+	return below > 0 ? (int64_t)rng_below(&world->rng, (uint64_t)below) : 0;
+}
+
+void world_trace(struct world *world, uint64_t a, uint64_t b)
+{
+	world->trace = hash_u64(
+		world->trace ^ hash_u64(a + (uint64_t)world->now_ns) ^ (b * UINT64_C(0x9e3779b97f4a7c15)));
+}
+
+void world_log(struct world *world, const char *format, ...)
+{
+	va_list args;
+
+	if (!world->verbose)
+		return;
+	printf("%10.6f ", (double)world->now_ns / 1e9);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	putchar('\n');
+}
+
+void world_finding(struct world *world, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	world_log(world, "FINDING: %s", text);
+	if (!world->finding)
+		world->finding = mem_strdup(text);
+	world->stopped = true;
+}
+
+static bool earlier(const struct heap_item *a, const struct heap_item *b)
+{
+	const struct event *left = container_of(a, struct event, item),
+			   *right = container_of(b, struct event, item);
+
+	return left->at_ns != right->at_ns ? left->at_ns < right->at_ns : left->number < right->number;
+}
+
+struct event *world_at(
+	struct world *world, int64_t at_ns, enum event_kind kind, unsigned member, unsigned other)
+{
+	struct event *event = mem_new(struct event);
+
+	event->at_ns = MAX(at_ns, world->now_ns);
+	event->number = world->next_number++;
+	event->kind = kind;
+	event->member = member;
+	event->other = other;
+	heap_insert(&world->events, &event->item);
+	return event;
+}
+
+static void event_free(struct event *event)
+{
+	free(event->bytes);
+	free(event);
+}
+
+/* All members have applied the same and follow the same leader. */
+static bool members_agree(struct world *world)
+{
+	struct node_status first = {0}, status;
+
+	for (unsigned i = 0; i < world->profile.members; i++) {
+		if (!world->members[i].node)
+			return false;
+		node_get_status(world->members[i].node, &status);
+		if (i == 0)
+			first = status;
+		if (status.applied != first.applied || status.leader != first.leader || !status.leader)
+			return false;
+	}
+	return true;
+}
+
+static void end(struct world *world, unsigned tries)
+{
+	if (!members_agree(world) && tries < AGREE_RETRIES) {
+		world_at(world, world->now_ns + 200 * NS_PER_MS, EVENT_END, 0, tries + 1);
+		return;
+	}
+	client_check(world);
+	world->stopped = true;
+}
+
+/* What happens to a stopped process waits until it goes on. */
+static bool postponed(struct world *world, struct event *event)
+{
+	struct member *member = &world->members[event->member];
+
+	if (event->kind != EVENT_TURN && event->kind != EVENT_DISK && event->kind != EVENT_MESSAGE)
+		return false;
+	if (!member->node || member->paused_until_ns <= world->now_ns)
+		return false;
+	event->at_ns = member->paused_until_ns;
+	heap_insert(&world->events, &event->item);
+	return true;
+}
+
+static void run_event(struct world *world, struct event *event)
+{
+	struct member *member = &world->members[event->member];
+
+	switch (event->kind) {
+	case EVENT_TURN:
+		member_turn(member, event);
+		break;
+	case EVENT_DISK:
+		member_disk(member, event);
+		break;
+	case EVENT_MESSAGE:
+		member_message(member, event);
+		break;
+	case EVENT_CLIENT:
+		client_step(world, &world->clients[event->other]);
+		break;
+	case EVENT_START:
+		if (!member->node)
+			member_start(member);
+		break;
+	case EVENT_FAULT:
+		fault_inject(world);
+		break;
+	case EVENT_HEAL:
+		fault_heal_network(world);
+		break;
+	case EVENT_CALM:
+		world_log(world, "the faults are over");
+		fault_calm(world);
+		break;
+	case EVENT_FINAL:
+		client_final_reads(world);
+		break;
+	case EVENT_END:
+		end(world, event->other);
+		break;
+	}
+}
+
+static void set_up(struct world *world)
+{
+	struct profile *profile = &world->profile;
+
+	rng_seed(&world->rng, world->seed);
+	heap_init(&world->events, earlier);
+	world->next_value = 1;
+	world->expiries = mem_calloc(1, sizeof(*world->expiries));
+	fault_profile(world);
+	for (unsigned i = 0; i < profile->members; i++) {
+		member_init(world, i);
+		(void)snprintf(world->urls[i], sizeof(world->urls[i]), "http://10.0.0.%u:2380", i + 1);
+		world->url_lists[i][0] = world->urls[i];
+		world->initial[i] = (struct node_member){
+			.id = world->members[i].id,
+			.name = "",
+			.peer_urls = world->url_lists[i],
+			.client_urls = world->url_lists[i] + 1,
+		};
+		world_at(world, world_rand(world, 300 * NS_PER_MS), EVENT_START, i, 0);
+	}
+	for (unsigned i = 0; i < profile->clients; i++) {
+		world->clients[i].number = i;
+		world_at(world, world_rand(world, NS_PER_S), EVENT_CLIENT, 0, i);
+	}
+	world_at(world, world_rand(world, NS_PER_S), EVENT_FAULT, 0, 0);
+	world_at(world, profile->run_ns, EVENT_CALM, 0, 0);
+	world_at(world, profile->run_ns + SETTLE_NS, EVENT_FINAL, 0, 0);
+	world_at(world, profile->run_ns + SETTLE_NS + FINAL_NS, EVENT_END, 0, 0);
+	world_log(world,
+		"%u members, %u clients, %u keys, heartbeat %u ms, election %u ms, segments of %" PRIu64
+		" bytes",
+		profile->members, profile->clients, profile->keys, profile->heartbeat_ms,
+		profile->election_ms, profile->segment_bytes);
+}
+
+static void tear_down(struct world *world)
+{
+	struct heap_item *item;
+
+	for (unsigned i = 0; i < world->profile.members; i++) {
+		struct member *member = &world->members[i];
+
+		if (member->watching)
+			store_watch_stop(node_store(member->node), &member->expiry_watch);
+		member->node = node_free(member->node);
+		member->disk = disk_free(member->disk);
+	}
+	while ((item = heap_top(&world->events))) {
+		heap_remove(&world->events, item);
+		event_free(container_of(item, struct event, item));
+	}
+	heap_done(&world->events);
+	for (size_t i = 0; i < world->ops_len; i++)
+		free(world->ops[i]);
+	free(world->ops);
+	free(world->expiries);
+	free(world->hashes);
+}
+
+char *world_run(uint64_t seed, bool verbose, struct summary *summary, uint64_t *ret_trace)
+{
+	struct world *world = mem_new(struct world);
+	uint64_t events = 0;
+	char *finding;
+
+	world->seed = seed;
+	world->verbose = verbose;
+	world->summary = summary;
+	set_up(world);
+	while (!world->stopped) {
+		struct heap_item *item = heap_top(&world->events);
+		struct event *event = container_of(item, struct event, item);
+
+		heap_remove(&world->events, item);
+		world->now_ns = event->at_ns;
+		if (postponed(world, event))
+			continue;
+		run_event(world, event);
+		event_free(event);
+		if (++events > EVENTS_MAX)
+			world_finding(world, "the run does not come to an end");
+	}
+	summary->seeds++;
+	summary->findings += world->finding != NULL;
+	summary->simulated_ns += world->now_ns;
+	*ret_trace = world->trace;
+	finding = world->finding;
+	tear_down(world);
+	free(world);
+	return finding;
+}
