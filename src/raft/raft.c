@@ -321,8 +321,10 @@ void raft_commit_to(struct raft *raft, uint64_t index)
 void raft_applied(struct raft *raft, uint64_t index)
 {
 	assert(index <= raft->applying);
-	raft->applied = MAX(raft->applied, index);
-	trim_cache(raft, raft->applied);
+	if (index <= raft->applied)
+		return;
+	raft->applied = index;
+	trim_cache(raft, index);
 	raft_leave_joint(raft);
 	raft_check(raft);
 }
