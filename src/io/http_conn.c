@@ -318,7 +318,7 @@ static void dispatch(struct conn *conn)
 }
 
 /* Feeds the parser inside a request. */
-static size_t parse_some(struct conn *conn, struct slice bytes)
+static size_t execute_some(struct conn *conn, struct slice bytes)
 {
 	size_t used = request_execute(&conn->parser, bytes);
 	enum http_errno error = HTTP_PARSER_ERRNO(&conn->parser);
@@ -347,6 +347,41 @@ static size_t parse_some(struct conn *conn, struct slice bytes)
 		return bytes.len;
 	}
 	return used;
+}
+
+/* The parser is not strict about the word HTTP: looks at the last bytes of the request line itself. False:
+ * the line is whole and does not end as it must. */
+static bool check_line_end(struct conn *conn, struct slice bytes)
+{
+	const char *end = memchr(bytes.data, '\n', bytes.len);
+	size_t len = end ? (size_t)(end - bytes.data) : bytes.len, keep;
+	struct slice tail;
+
+	keep = MIN(sizeof(conn->line_tail) - MIN(len, sizeof(conn->line_tail)), conn->line_tail_len);
+	memmove(conn->line_tail, conn->line_tail + conn->line_tail_len - keep, keep);
+	len = MIN(len, sizeof(conn->line_tail) - keep);
+	memcpy(conn->line_tail + keep, (end ? end : bytes.data + bytes.len) - len, len);
+	conn->line_tail_len = (unsigned char)(keep + len);
+	if (!end)
+		return true;
+	conn->line_done = true;
+	tail = slice_make(conn->line_tail, conn->line_tail_len);
+	if (tail.len && tail.data[tail.len - 1] == '\r')
+		tail.len--;
+	if (tail.len < 9)
+		return false;
+	tail = slice_make(tail.data + tail.len - 9, 9);
+	return memcmp(tail.data, " HTTP/", 6) == 0 && tail.data[7] == '.';
+}
+
+/* Feeds the parser inside a request. */
+static size_t parse_some(struct conn *conn, struct slice bytes)
+{
+	if (conn->state == CONN_HEAD && !conn->line_done && !check_line_end(conn, bytes)) {
+		fail_request(conn, 400, NULL);
+		return bytes.len;
+	}
+	return execute_some(conn, bytes);
 }
 
 static bool may_parse(const struct conn *conn)

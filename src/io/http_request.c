@@ -281,6 +281,8 @@ void request_begin(struct conn *conn, struct slice method)
 	req->pub.method = slice_make(req->method, method.len);
 	req->is_head = slice_is(method, "HEAD");
 	conn->error_status = 0;
+	conn->line_done = false;
+	conn->line_tail_len = 0;
 	http_parser_init(&conn->parser, HTTP_REQUEST);
 	conn->parser.data = conn;
 	used = request_execute(&conn->parser, SLICE_LITERAL("GET "));

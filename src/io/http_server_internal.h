@@ -81,6 +81,9 @@ struct conn {
 	struct buf input;  /* received, not parsed yet */
 	struct slice rest; /* while running: what follows the request just handed out */
 	size_t head_bytes;
+	char line_tail[12]; /* the last bytes of the request line */
+	unsigned char line_tail_len;
+	bool line_done;
 	struct buf out; /* to be sent in this turn */
 	struct {
 		uv_write_t req;

@@ -761,7 +761,9 @@ static void malformed_requests_are_refused(void **state)
 
 		world_open(&world, (struct http_server_options){0});
 		raw_send(&world.raw, cases[i].bytes);
-		raw_wait(&world.raw, cases[i].answer);
+		raw_wait(&world.raw, "\r\n\r\n");
+		if (strstr(cases[i].answer, "\r\n\r\n"))
+			raw_wait(&world.raw, cases[i].answer);
 		if (strncmp(buf_text(&world.raw.in), cases[i].answer, strlen(cases[i].answer)) != 0)
 			fail_msg("case %zu: got \"%s\"", i, buf_text(&world.raw.in));
 		http_server_get_stats(world.server, &stats);
