@@ -1,0 +1,578 @@
+/* One record per unit: what is wanted of it, and the one operation that is under way. agent_step() compares
+ * the two with the manager's mirror and starts the next operation; its end, a change of the wish, and a
+ * change of the unit's state call it again. Units do not wait for each other. */
+#include "fleet/agent.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "fleet/held.h"
+
+#define AGENT_RETRY_MS 1000
+#define AGENT_TEXT_RETRY_MS 200
+#define AGENT_HAND_OVER_STEP_MS 50
+#define AGENT_TEXTS_MAX 256
+
+struct agent_unit {
+	struct agent *agent;
+	char *name;
+	bool in_index, wanted; /* wanted: `assignment` is in force */
+	bool seen;	       /* by the walk that is going on */
+	struct registry_assignment index, assignment;
+	bool busy; /* an operation of the manager is under way */
+	struct etcd_request *fetch;
+	uint64_t not_before_ms; /* after a failure */
+	char *published;	/* last value of its state, "" when none */
+};
+struct agent {
+	struct agent_config config;
+	char *prefix, *machine_id;
+	struct held *held;
+	struct map units, texts; /* texts: hash -> char *, of units that are wanted here */
+	char *epoch, *term;
+	bool index_loaded, trusted, handing_over;
+	bool foreign, foreign_known; /* known: the cluster has been looked at since */
+	uv_timer_t *retry_timer, *hand_over_timer;
+	uint64_t hand_over_until_ms;
+	void (*handed_over)(void *userdata);
+	void *handed_over_userdata;
+};
+
+static void agent_step(struct agent_unit *unit);
+
+static uint64_t now_ms(const struct agent *a)
+{
+	return uv_now(etcd_client_loop(a->config.client));
+}
+
+static void say(const struct agent *a, char *text)
+{
+	if (a->config.log)
+		a->config.log(a->config.userdata, text);
+	free(text);
+}
+
+static struct agent_unit *unit_get(struct agent *a, const char *name)
+{
+	struct agent_unit *unit = map_get(&a->units, slice_str(name));
+
+	if (!unit) {
+		unit = mem_new(struct agent_unit);
+		unit->agent = a;
+		unit->name = mem_strdup(name);
+		map_put(&a->units, slice_str(name), unit);
+	}
+	return unit;
+}
+
+static void unit_free(struct agent_unit *unit)
+{
+	etcd_request_cancel(unit->fetch);
+	free(unit->published);
+	free(unit->name);
+	free(unit);
+}
+
+static void forget_if_unused(struct agent_unit *unit)
+{
+	struct manager_unit_state state;
+
+	if (unit->in_index || unit->wanted || unit->busy || unit->fetch ||
+		manager_state(unit->agent->config.manager, unit->name, &state))
+		return;
+	map_remove(&unit->agent->units, slice_str(unit->name));
+	unit_free(unit);
+}
+
+/* Steps every unit; each step may forget its unit, so the walk goes over a list of names. */
+static void step_all(struct agent *a)
+{
+	size_t count = 0, position = 0;
+	struct slice name;
+	char **names = mem_new_array(char *, a->units.count + 1);
+
+	while (map_next(&a->units, &position, &name, NULL))
+		names[count++] = mem_strndup(name.data, name.len);
+	for (size_t i = 0; i < count; i++) {
+		struct agent_unit *unit = map_get(&a->units, slice_str(names[i]));
+
+		if (unit)
+			agent_step(unit);
+		free(names[i]);
+	}
+	free(names);
+}
+
+static void retry_fired(uv_timer_t *timer)
+{
+	step_all(timer->data);
+}
+
+static void retry_later(struct agent_unit *unit, uint64_t ms)
+{
+	unit->not_before_ms = now_ms(unit->agent) + ms;
+	if (!uv_is_active((uv_handle_t *)unit->agent->retry_timer) ||
+		uv_timer_get_due_in(unit->agent->retry_timer) > ms)
+		uv_timer_start(unit->agent->retry_timer, retry_fired, ms + 1, 0);
+}
+
+/* ---- publishing ---- */
+
+static void publish(struct agent_unit *unit, const struct manager_unit_state *state)
+{
+	struct agent *a = unit->agent;
+	_cleanup_free_ char *legacy = mem_printf("%s/state/%s", a->prefix, unit->name);
+	_cleanup_free_ char *key = mem_printf("%s/states/%s/%s", a->prefix, unit->name, a->machine_id);
+	_cleanup_free_ char *heartbeat = mem_printf("%s/job/%s/job-state", a->prefix, unit->name);
+	_cleanup_buf_ struct buf value = BUF_INIT(64 * 1024);
+
+	if (!state) {
+		held_drop(a->held, key);
+		held_drop(a->held, legacy);
+		held_drop(a->held, heartbeat);
+		unit->published = mem_free(unit->published);
+		return;
+	}
+	registry_encode_unit_state(&value, &(struct registry_unit_state){.load = (char *)state->load,
+						   .active = (char *)state->active,
+						   .sub = (char *)state->sub,
+						   .machine = a->machine_id,
+						   .hash = (char *)state->hash});
+	if (!unit->published || strcmp(unit->published, buf_text(&value)) != 0) {
+		held_set(a->held, key, buf_text(&value));
+		held_set(a->held, legacy, buf_text(&value));
+		free(unit->published);
+		unit->published = mem_strdup(buf_text(&value));
+	}
+	/* Launched means: the manager was asked to start it. A global unit has no one machine to tell of. */
+	if (state->wanted && !(unit->wanted && unit->assignment.global))
+		held_set(a->held, heartbeat, a->machine_id);
+	else
+		held_drop(a->held, heartbeat);
+}
+
+/* ---- operations ---- */
+
+static void operation_done(struct agent_unit *unit, int result, const char *what, const char *message)
+{
+	unit->busy = false;
+	if (result < 0) {
+		say(unit->agent, mem_printf("cannot %s %s: %s", what, unit->name, message));
+		retry_later(unit, AGENT_RETRY_MS);
+		return;
+	}
+	agent_step(unit);
+}
+
+static void load_done(void *userdata, int result, const char *message)
+{
+	operation_done(userdata, result, "load", message);
+}
+
+static void unload_done(void *userdata, int result, const char *message)
+{
+	operation_done(userdata, result, "unload", message);
+}
+
+static void start_done(void *userdata, int result, const char *message)
+{
+	operation_done(userdata, result, "start", message);
+}
+
+static void stop_done(void *userdata, int result, const char *message)
+{
+	operation_done(userdata, result, "stop", message);
+}
+
+static void drop_texts(struct agent *a)
+{
+	size_t position = 0;
+	void *value;
+
+	while (map_next(&a->texts, &position, NULL, &value))
+		free(value);
+	map_done(&a->texts);
+	map_init(&a->texts, 0);
+}
+
+static void fetch_done(const struct etcd_response *response, void *userdata)
+{
+	struct agent_unit *unit = userdata;
+	struct agent *a = unit->agent;
+	struct unit_file *file;
+	char *raw, hash[UNIT_HASH_HEX_SIZE];
+	uint8_t bytes[UNIT_HASH_SIZE];
+	size_t len;
+
+	unit->fetch = NULL;
+	if (response->outcome != ETCD_OK || !response->node || !response->node->value ||
+		registry_decode_unit(
+			slice_make(response->node->value, response->node->value_len), &raw, &len) < 0) {
+		if (response->outcome == ETCD_OK || response->outcome == ETCD_REFUSED)
+			say(a, mem_printf("no text of %s in the store (unit/%s): %s", unit->name,
+				       unit->assignment.hash, response->error_text));
+		retry_later(unit, AGENT_TEXT_RETRY_MS);
+		return;
+	}
+	if (unit_file_parse(slice_make(raw, len), &file, NULL) < 0) {
+		say(a, mem_printf("the text of %s in the store (unit/%s) is no unit file", unit->name,
+			       unit->assignment.hash));
+		free(raw);
+		retry_later(unit, AGENT_RETRY_MS);
+		return;
+	}
+	unit_file_hash(file, bytes);
+	unit_hash_hex(bytes, hash);
+	unit_file_free(file);
+	if (a->texts.count >= AGENT_TEXTS_MAX)
+		drop_texts(a);
+	free(map_put(&a->texts, slice_str(hash), raw));
+	agent_step(unit);
+}
+
+static const char *text_of(struct agent_unit *unit)
+{
+	struct agent *a = unit->agent;
+	const struct cluster_text *known = cluster_text(a->config.cluster, unit->assignment.hash);
+	_cleanup_free_ char *key = NULL;
+	struct etcd_get_options options = {.quorum = true};
+	char *text = map_get(&a->texts, slice_str(unit->assignment.hash));
+
+	if (text)
+		return text;
+	if (known)
+		return known->raw;
+	key = mem_printf("%s/unit/%s", a->prefix, unit->assignment.hash);
+	unit->fetch = etcd_get(a->config.client, key, &options, fetch_done, unit);
+	return NULL;
+}
+
+/* Does the next thing that the unit needs, if anything. */
+static void agent_step(struct agent_unit *unit)
+{
+	struct agent *a = unit->agent;
+	struct manager *manager = a->config.manager;
+	struct manager_unit_state state;
+	bool known = manager_state(manager, unit->name, &state);
+	bool wanted = unit->wanted && !a->handing_over && unit->assignment.state != REGISTRY_INACTIVE;
+	const char *text;
+
+	if (unit->busy || unit->fetch || !manager_is_ready(manager) || now_ms(a) < unit->not_before_ms)
+		return;
+	if (!a->trusted && !a->foreign_known && !a->handing_over)
+		return;
+	if (!wanted) {
+		if (!known) {
+			publish(unit, NULL);
+			forget_if_unused(unit);
+			return;
+		}
+		unit->busy = true;
+		manager_unload(manager, unit->name, unload_done, unit);
+		return;
+	}
+	if (known && strcmp(state.hash, unit->assignment.hash) != 0) {
+		/* Another text: the old one ends first. */
+		unit->busy = true;
+		manager_unload(manager, unit->name, unload_done, unit);
+		return;
+	}
+	if (!known) {
+		text = text_of(unit);
+		if (!text)
+			return;
+		unit->busy = true;
+		manager_load(manager, unit->name, slice_str(text), unit->assignment.hash, load_done, unit);
+		return;
+	}
+	if (unit->assignment.state == REGISTRY_LAUNCHED && !state.wanted) {
+		unit->busy = true;
+		manager_start(manager, unit->name, start_done, unit);
+	} else if (unit->assignment.state == REGISTRY_LOADED && state.wanted) {
+		unit->busy = true;
+		manager_stop(manager, unit->name, stop_done, unit);
+	}
+	publish(unit, &state);
+}
+
+/* ---- what is wanted ---- */
+
+static void want(struct agent_unit *unit, const struct registry_assignment *assignment)
+{
+	unit->wanted = assignment != NULL;
+	if (assignment)
+		unit->assignment = *assignment;
+	unit->not_before_ms = 0;
+	agent_step(unit);
+}
+
+/* The index has become trustworthy: everything by it. Units that the manager knows and the index does not are
+ * not wanted. */
+static void take_index(struct agent *a)
+{
+	size_t position = 0;
+	void *value;
+
+	while (map_next(&a->units, &position, NULL, &value)) {
+		struct agent_unit *unit = value;
+
+		unit->wanted = unit->in_index;
+		if (unit->in_index)
+			unit->assignment = unit->index;
+		unit->not_before_ms = 0;
+	}
+	step_all(a);
+}
+
+static void check_trust(struct agent *a)
+{
+	bool trusted =
+		!a->foreign && a->index_loaded && a->term && a->epoch && strcmp(a->term, a->epoch) == 0;
+
+	if (trusted == a->trusted)
+		return;
+	a->trusted = trusted;
+	if (trusted)
+		take_index(a);
+}
+
+void agent_index_begin(struct agent *a)
+{
+	size_t position = 0;
+	void *value;
+
+	while (map_next(&a->units, &position, NULL, &value))
+		((struct agent_unit *)value)->seen = false;
+	a->trusted = false;
+	a->epoch = mem_free(a->epoch);
+}
+
+void agent_index_set(struct agent *a, const char *name, struct slice value)
+{
+	struct registry_assignment assignment;
+	struct agent_unit *unit;
+
+	if (strcmp(name, "epoch") == 0) {
+		free(a->epoch);
+		a->epoch = mem_strndup(value.data, value.len);
+		if (a->index_loaded)
+			check_trust(a);
+		return;
+	}
+	if (strchr(name, '/') || registry_decode_assignment(value, &assignment) < 0)
+		return;
+	unit = unit_get(a, name);
+	unit->seen = unit->in_index = true;
+	unit->index = assignment;
+	if (a->trusted)
+		want(unit, &assignment);
+}
+
+void agent_index_remove(struct agent *a, const char *name)
+{
+	struct agent_unit *unit;
+
+	if (!name[0] || strcmp(name, "epoch") == 0) {
+		/* Without its epoch the index says nothing (any more). */
+		a->epoch = mem_free(a->epoch);
+		a->trusted = false;
+	}
+	if (!name[0]) {
+		agent_index_begin(a);
+		agent_index_end(a);
+		return;
+	}
+	unit = map_get(&a->units, slice_str(name));
+	if (!unit || !unit->in_index)
+		return;
+	unit->in_index = false;
+	if (a->trusted)
+		want(unit, NULL);
+}
+
+void agent_index_end(struct agent *a)
+{
+	size_t position = 0;
+	void *value;
+
+	while (map_next(&a->units, &position, NULL, &value)) {
+		struct agent_unit *unit = value;
+
+		if (!unit->seen)
+			unit->in_index = false;
+	}
+	a->index_loaded = true;
+	check_trust(a);
+}
+
+void agent_lease_term(struct agent *a, const char *term)
+{
+	if (!term || (a->term && strcmp(a->term, term) == 0))
+		return;
+	free(a->term);
+	a->term = mem_strdup(term);
+	/* Until the new leader has gone over the index nothing changes here. */
+	check_trust(a);
+}
+
+void agent_set_foreign(struct agent *a, bool foreign)
+{
+	if (a->foreign == foreign)
+		return;
+	a->foreign = foreign;
+	a->foreign_known = false;
+	say(a, mem_printf(foreign ? "a fleet 1.0 engine leads: going by its registry"
+				  : "going by the assignment index again"));
+	check_trust(a);
+}
+
+void agent_cluster_changed(struct agent *a)
+{
+	size_t count;
+	_cleanup_free_ const struct cluster_unit **units = NULL;
+	size_t position = 0;
+	void *value;
+
+	if (!a->foreign)
+		return;
+	a->foreign_known = true;
+	while (map_next(&a->units, &position, NULL, &value))
+		((struct agent_unit *)value)->wanted = false;
+	units = cluster_entries(a->config.cluster, &count);
+	for (size_t i = 0; i < count; i++) {
+		const struct cluster_unit *from = units[i];
+		struct agent_unit *unit;
+		bool here;
+
+		if (!from->planned || from->desired == REGISTRY_INACTIVE)
+			continue;
+		here = from->global ? scheduler_global_runs(
+					      cluster_scheduler(a->config.cluster), from->name, a->machine_id)
+				    : from->target && strcmp(from->target, a->machine_id) == 0;
+		if (!here)
+			continue;
+		unit = unit_get(a, from->name);
+		unit->wanted = true;
+		unit->assignment.global = from->global;
+		unit->assignment.state = from->desired;
+		memcpy(unit->assignment.hash, from->hash, sizeof(from->hash));
+	}
+	step_all(a);
+}
+
+/* ---- the manager's news ---- */
+
+void agent_unit_state_changed(struct agent *a, const struct manager_unit_state *state)
+{
+	struct agent_unit *unit = unit_get(a, state->name);
+
+	publish(unit, state);
+	agent_step(unit);
+}
+
+static void note_unit(void *userdata, const struct manager_unit_state *state)
+{
+	struct agent_unit *unit = unit_get(userdata, state->name);
+
+	publish(unit, state);
+}
+
+void agent_manager_ready(struct agent *a)
+{
+	manager_list(a->config.manager, note_unit, a);
+	step_all(a);
+}
+
+void agent_unit_unloaded(struct agent *a, const char *name)
+{
+	struct agent_unit *unit = map_get(&a->units, slice_str(name));
+
+	if (!unit)
+		return;
+	publish(unit, NULL);
+	agent_step(unit);
+}
+
+void agent_contact(struct agent *a)
+{
+	held_renew_all(a->held);
+	step_all(a);
+}
+
+/* ---- life ---- */
+
+static void hand_over_fired(uv_timer_t *timer)
+{
+	struct agent *a = timer->data;
+
+	if ((manager_count(a->config.manager) || held_dropping(a->held)) &&
+		now_ms(a) < a->hand_over_until_ms) {
+		step_all(a);
+		return;
+	}
+	uv_timer_stop(timer);
+	a->handed_over(a->handed_over_userdata);
+}
+
+void agent_hand_over(struct agent *a, uint64_t limit_ms, void (*done)(void *userdata), void *userdata)
+{
+	a->handing_over = true;
+	a->handed_over = done;
+	a->handed_over_userdata = userdata;
+	a->hand_over_until_ms = now_ms(a) + limit_ms;
+	manager_list(a->config.manager, note_unit, a);
+	step_all(a);
+	uv_timer_start(a->hand_over_timer, hand_over_fired, 1, AGENT_HAND_OVER_STEP_MS);
+}
+
+static uv_timer_t *timer_new(struct agent *a)
+{
+	uv_timer_t *timer = mem_new(uv_timer_t);
+
+	uv_timer_init(etcd_client_loop(a->config.client), timer);
+	timer->data = a;
+	return timer;
+}
+
+struct agent *agent_new(const struct agent_config *config)
+{
+	struct agent *a = mem_new(struct agent);
+
+	a->config = *config;
+	a->prefix = mem_strdup(config->prefix);
+	a->machine_id = mem_strdup(config->machine_id);
+	a->held = held_new(config->client, config->ttl_s);
+	map_init(&a->units, 0);
+	map_init(&a->texts, 0);
+	a->retry_timer = timer_new(a);
+	a->hand_over_timer = timer_new(a);
+	return a;
+}
+
+static void timer_closed(uv_handle_t *handle)
+{
+	free(handle);
+}
+
+struct agent *agent_free(struct agent *a)
+{
+	size_t position;
+	void *value;
+
+	if (!a)
+		return NULL;
+	for (position = 0; map_next(&a->units, &position, NULL, &value);)
+		unit_free(value);
+	drop_texts(a);
+	map_done(&a->units);
+	map_done(&a->texts);
+	held_free(a->held);
+	uv_close((uv_handle_t *)a->retry_timer, timer_closed);
+	uv_close((uv_handle_t *)a->hand_over_timer, timer_closed);
+	free(a->epoch);
+	free(a->term);
+	free(a->prefix);
+	free(a->machine_id);
+	free(a);
+	return NULL;
+}

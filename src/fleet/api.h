@@ -1,0 +1,43 @@
+/* The HTTP API: fleet's v1 (`/fleet/v1`, `/v1-alpha`), and Flotilla's own routes below `/flotilla/v1`:
+ *
+ *   GET units/NAME/explain            why no machine takes a unit
+ *   GET units/NAME/status             what `systemctl status` says; header X-Exit-Status
+ *   GET units/NAME/journal?lines=N&follow=true&output=short
+ * both asked from the machine that runs the unit (machine=ID for a global one), through its peer address;
+ *   GET local/NAME/status, local/NAME/journal    the same for this machine's own units: all that peers are
+ * served
+ *
+ * Reads are answered from memory. A write is answered when the mirror has it, so that what a client reads
+ * next from the same fleetd includes it. Without a known cluster: 503. Loop's thread. */
+#pragma once
+#include "fleet/cluster.h"
+#include "flotilla/etcd.h"
+#include "io/http_client.h"
+#include "io/http_server.h"
+#include "manager/manager.h"
+
+struct api;
+struct api_config {
+	uv_loop_t *loop;
+	struct etcd_client *client;
+	const char *prefix; /* without a slash at its end */
+	const char *machine_id;
+	struct cluster *cluster;
+	struct manager *manager;
+	uint16_t token_limit; /* page size */
+	bool (*cluster_loaded)(void *userdata);
+	void (*cluster_needed)(void *userdata); /* a request came: the mirror shall be kept */
+	uint64_t (*mirror_index)(void *userdata);
+	const char *(*leader)(void *userdata); /* machine that leads the engine, or NULL */
+	/* Stop taking part (503 to all but local routes), e.g. while shutting down; the reason goes into the
+	 * message. */
+	const char *(*unavailable)(void *userdata);
+	void *userdata;
+};
+struct api *api_new(const struct api_config *config);
+/* Cancels everything; the servers must be closed before. */
+struct api *api_free(struct api *api);
+/* Servers whose requests come to this API: the full one, and one for peers only (own routes, read only). */
+struct http_server *api_server(struct api *api, bool for_peers);
+/* The mirror has been read or has moved on. */
+void api_turn(struct api *api);

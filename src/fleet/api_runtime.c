@@ -1,0 +1,389 @@
+/* Flotilla's own routes: why a unit is not placed, and status and journal of units from the machine that runs
+ * them. What another machine runs is asked from its peer address and passed through as it comes. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "fleet/api_internal.h"
+#include "io/url.h"
+
+#define API_PEER_CONNECT_MS 3000
+#define API_LINES_DEFAULT 10
+
+/* One answer that comes in pieces, from the manager or from a peer. */
+struct api_stream {
+	struct list link;
+	struct http_request *req;
+	struct manager_stream *journal; /* NULL: no longer, or a status */
+	struct http_call *call;		/* to the peer */
+	bool begun, follows;
+	struct manager *manager;
+	char *name;
+	bool status_text; /* of this machine: one piece with an exit status */
+};
+
+static const struct http_header text_headers[] = {
+	{SLICE_LITERAL("Content-Type"), SLICE_LITERAL("text/plain; charset=utf-8")},
+	{SLICE_LITERAL("Server"), SLICE_LITERAL("fleetd/" FLEET_VERSION)},
+};
+
+static struct api_stream *stream_new_for(struct api *api, struct http_request *req);
+
+static void stream_free(struct api_stream *stream)
+{
+	list_remove(&stream->link);
+	stream->req->on_cancel = NULL;
+	stream->req->user = NULL;
+	http_request_unref(stream->req);
+	free(stream->name);
+	free(stream);
+}
+
+static void stream_cancelled(struct http_request *req)
+{
+	struct api_stream *stream = req->user;
+
+	if (!stream)
+		return;
+	if (stream->journal)
+		manager_stream_cancel(stream->journal);
+	if (stream->call)
+		http_call_cancel(stream->call);
+	/* A status is answered in one piece and cannot be cancelled: its callback finds the request closed.
+	 */
+	if (stream->status_text)
+		return;
+	stream_free(stream);
+}
+
+static struct api_stream *stream_new_for(struct api *api, struct http_request *req)
+{
+	struct api_stream *stream = mem_new(struct api_stream);
+
+	stream->req = http_request_ref(req);
+	stream->manager = api->config.manager;
+	req->user = stream;
+	req->on_cancel = stream_cancelled;
+	req->cancel_on_eof = true;
+	list_push_back(&api->streams, &stream->link);
+	return stream;
+}
+
+void api_streams_free(struct api *api)
+{
+	list_for_each_safe (it, &api->streams) {
+		struct api_stream *stream = list_item(it, struct api_stream, link);
+
+		if (stream->journal)
+			manager_stream_cancel(stream->journal);
+		if (stream->call)
+			http_call_cancel(stream->call);
+		stream_free(stream);
+	}
+}
+
+/* ---- this machine's units ---- */
+
+static int error_status(int result)
+{
+	return result == -ENOENT ? 404 : result == -ENOTSUP || result == -EINVAL ? 400 : 500;
+}
+
+static void status_text(void *userdata, int result, const char *message, struct slice text, bool last)
+{
+	struct api_stream *stream = userdata;
+	struct manager_unit_state state;
+	bool known;
+	char exit_text[16];
+	struct http_header headers[3] = {text_headers[0], text_headers[1]};
+	_cleanup_buf_ struct buf body = BUF_INIT(API_BODY_MAX);
+
+	if (!last)
+		return;
+	known = manager_state(stream->manager, stream->name, &state);
+	snprintf(exit_text, sizeof(exit_text), "%d", manager_status_exit(known ? &state : NULL));
+	headers[2] = HTTP_HEADER("X-Exit-Status", exit_text);
+	if (result < 0) {
+		api_reply_error(stream->req, error_status(result), message);
+	} else {
+		buf_add_slice(&body, text);
+		http_reply(stream->req, 200, headers, 3, buf_slice(&body));
+	}
+	stream_free(stream);
+}
+
+static void journal_text(void *userdata, int result, const char *message, struct slice text, bool last)
+{
+	struct api_stream *stream = userdata;
+
+	if (last)
+		stream->journal = NULL;
+	if (result < 0 && !stream->begun) {
+		api_reply_error(stream->req, error_status(result), message);
+		stream_free(stream);
+		return;
+	}
+	if (!stream->begun)
+		http_reply_begin(stream->req, 200, text_headers, ARRAY_LEN(text_headers));
+	stream->begun = true;
+	if (http_reply_piece(stream->req, text) < 0) {
+		/* Reads too slowly, or is gone: on_cancel may follow or not, so end it here. */
+		struct http_request *req = http_request_ref(stream->req);
+
+		if (stream->journal)
+			manager_stream_cancel(stream->journal);
+		stream_free(stream);
+		http_request_abort(req);
+		http_request_unref(req);
+		return;
+	}
+	if (!last)
+		return;
+	http_reply_end(stream->req);
+	stream_free(stream);
+}
+
+static void local_status(struct api *api, struct http_request *req, const char *name)
+{
+	struct api_stream *stream = stream_new_for(api, req);
+
+	stream->name = mem_strdup(name);
+	stream->status_text = true;
+	manager_status(api->config.manager, name, status_text, stream);
+}
+
+static void local_journal(struct api *api, struct http_request *req, const char *name)
+{
+	struct url_form form = {0};
+	const struct slice *lines, *follow, *output;
+	struct api_stream *stream;
+	int64_t count = API_LINES_DEFAULT;
+	bool follows = false;
+	_cleanup_free_ char *output_text = NULL;
+
+	(void)!url_form_parse(&req->arena, &form, req->query, NULL);
+	lines = url_form_get(&form, "lines");
+	follow = url_form_get(&form, "follow");
+	output = url_form_get(&form, "output");
+	if ((lines && text_to_i64(*lines, &count) < 0) || (follow && text_to_bool(*follow, &follows) < 0)) {
+		api_reply_error(req, 400, "lines must be a number and follow true or false");
+		return;
+	}
+	if (output)
+		output_text = mem_strndup(output->data, output->len);
+	stream = stream_new_for(api, req);
+	stream->journal = manager_journal(api->config.manager, name, (long)MAX(count, (int64_t)-1), follows,
+		output_text, journal_text, stream);
+}
+
+/* ---- other machines' units ---- */
+
+static void peer_head(struct http_call *call, const struct http_response *response, void *user)
+{
+	struct api_stream *stream = user;
+	const struct slice *type = http_response_header(response, "Content-Type");
+	const struct slice *exit_status = http_response_header(response, "X-Exit-Status");
+	struct http_header headers[3] = {
+		{SLICE_LITERAL("Content-Type"), type ? *type : text_headers[0].value}, text_headers[1]};
+	size_t count = 2;
+
+	(void)call;
+	if (exit_status)
+		headers[count++] = (struct http_header){SLICE_LITERAL("X-Exit-Status"), *exit_status};
+	http_reply_begin(stream->req, response->status, headers, count);
+	stream->begun = true;
+}
+
+static void peer_body(struct http_call *call, struct slice piece, void *user)
+{
+	struct api_stream *stream = user;
+	struct http_request *req;
+
+	if (http_reply_piece(stream->req, piece) >= 0)
+		return;
+	req = http_request_ref(stream->req);
+	http_call_cancel(call);
+	stream_free(stream);
+	http_request_abort(req);
+	http_request_unref(req);
+}
+
+static void peer_done(
+	struct http_call *call, int error, const char *text, const struct http_response *response, void *user)
+{
+	struct api_stream *stream = user;
+	_cleanup_free_ char *message = NULL;
+	struct http_request *req = http_request_ref(stream->req);
+
+	(void)call;
+	(void)response;
+	if (!stream->begun) {
+		message = mem_printf("cannot reach the fleetd of that machine at %s: %s", stream->name, text);
+		api_reply_error(req, 502, message);
+	} else if (error < 0) {
+		stream_free(stream);
+		http_request_abort(req);
+		http_request_unref(req);
+		return;
+	} else {
+		http_reply_end(req);
+	}
+	stream_free(stream);
+	http_request_unref(req);
+}
+
+static void ask_peer(
+	struct api *api, struct http_request *req, const char *address, const char *name, const char *what)
+{
+	struct api_stream *stream = stream_new_for(api, req);
+	_cleanup_buf_ struct buf url = BUF_INIT(64 * 1024);
+	struct http_call_options options = {.connect_timeout_ms = API_PEER_CONNECT_MS,
+		.on_head = peer_head,
+		.on_body = peer_body,
+		.on_done = peer_done,
+		.no_reuse = true,
+		.user = stream};
+
+	buf_printf(&url, "http://%s/flotilla/v1/local/", address);
+	url_escape(&url, slice_str(name), URL_PART_SEGMENT);
+	buf_printf(&url, "/%s", what);
+	if (req->query.len) {
+		buf_add_char(&url, '?');
+		buf_add_slice(&url, req->query);
+	}
+	options.url = buf_text(&url);
+	stream->name = mem_strdup(address);
+	stream->call = http_client_send(api->peers, &options);
+}
+
+/* ---- which machine ---- */
+
+/* The machine to ask about a unit: the one named, else its target, else (global) the only one that it runs
+ * on. */
+static const char *machine_of(struct http_request *req, const struct cluster_unit *unit)
+{
+	struct url_form form = {0};
+	const struct slice *machine;
+
+	(void)!url_form_parse(&req->arena, &form, req->query, NULL);
+	machine = url_form_get(&form, "machine");
+	if (machine)
+		return arena_strndup(&req->arena, machine->data, machine->len);
+	if (unit->target)
+		return unit->target;
+	return unit->state_count == 1 ? unit->states[0].state.machine : NULL;
+}
+
+static void unit_runtime(struct api *api, struct http_request *req, const char *name, const char *what)
+{
+	const struct cluster_unit *unit = cluster_entry(api->config.cluster, name);
+	const struct cluster_machine *machine;
+	const char *id;
+
+	if (!unit || (!unit->planned && !unit->state_count)) {
+		api_reply_error(req, 404, arena_printf(&req->arena, "unit %s does not exist", name));
+		return;
+	}
+	id = machine_of(req, unit);
+	if (!id) {
+		api_reply_error(req, 409,
+			arena_printf(&req->arena,
+				unit->state_count ? "unit %s runs on several machines: say which one"
+						  : "unit %s is on no machine",
+				name));
+		return;
+	}
+	if (strcmp(id, api->config.machine_id) == 0) {
+		if (strcmp(what, "status") == 0)
+			local_status(api, req, name);
+		else
+			local_journal(api, req, name);
+		return;
+	}
+	machine = cluster_machine(api->config.cluster, id);
+	if (!machine) {
+		api_reply_error(req, 502, arena_printf(&req->arena, "machine %s is not present", id));
+	} else if (!machine->object.peer_api || !machine->object.peer_api[0]) {
+		/* fleet 1.0, or no peer address: the client goes there by ssh. */
+		api_reply_error(req, 501, arena_printf(&req->arena, "machine %s answers no peers", id));
+	} else {
+		ask_peer(api, req, machine->object.peer_api, name, what);
+	}
+}
+
+/* ---- why not placed ---- */
+
+static void explain(struct api *api, struct http_request *req, const char *name)
+{
+	const struct cluster_unit *unit = cluster_unit(api->config.cluster, name);
+	const struct scheduler_refusal *refusals;
+	const char *leader = api->config.leader(api->config.userdata);
+	_cleanup_buf_ struct buf out = BUF_INIT(API_BODY_MAX);
+	size_t count;
+
+	if (!unit || scheduler_explain(cluster_scheduler(api->config.cluster), name, &refusals, &count) < 0) {
+		api_reply_error(req, 404, "unit does not exist");
+		return;
+	}
+	buf_add_str(&out, "{\"name\":");
+	json_add_string(&out, slice_str(name));
+	buf_printf(&out,
+		",\"desiredState\":\"%s\",\"global\":%s,\"target\":", registry_state_name(unit->desired),
+		unit->global ? "true" : "false");
+	json_add_string(&out, slice_str(unit->target ? unit->target : ""));
+	buf_add_str(&out, ",\"leader\":");
+	json_add_string(&out, slice_str(leader ? leader : ""));
+	buf_printf(&out, ",\"machines\":%zu,\"refusals\":[",
+		scheduler_machine_count(cluster_scheduler(api->config.cluster)));
+	for (size_t i = 0; i < count; i++) {
+		const struct cluster_machine *machine =
+			cluster_machine(api->config.cluster, refusals[i].machine);
+
+		buf_add_str(&out, i ? ",{\"machine\":" : "{\"machine\":");
+		json_add_string(&out, slice_str(refusals[i].machine));
+		buf_add_str(&out, ",\"ip\":");
+		json_add_string(&out, slice_str(machine ? machine->object.public_ip : ""));
+		buf_printf(&out, ",\"rule\":\"%s\",\"detail\":", scheduler_rule_name(refusals[i].rule));
+		json_add_string(&out, slice_str(refusals[i].detail));
+		buf_add_char(&out, '}');
+	}
+	buf_add_str(&out, "]}");
+	api_reply_json(req, 200, &out);
+}
+
+/* "/units/NAME/WHAT" or "/local/NAME/WHAT". */
+void api_runtime(struct api *api, struct http_request *req, struct slice rest, bool for_peers)
+{
+	struct slice kind, name, what;
+	_cleanup_buf_ struct buf decoded = BUF_INIT(64 * 1024);
+	const char *text;
+	bool local;
+
+	if (!rest.len || !text_cut(slice_make(rest.data + 1, rest.len - 1), '/', &kind, &name) ||
+		!text_cut(name, '/', &name, &what) ||
+		url_unescape(&decoded, name, URL_PART_SEGMENT, NULL) < 0) {
+		api_reply_error(req, 404, "");
+		return;
+	}
+	if (!slice_is(req->method, "GET")) {
+		api_reply_error(req, 405, "only GET supported against this resource");
+		return;
+	}
+	text = arena_strndup(&req->arena, buf_text(&decoded), decoded.len);
+	local = slice_is(kind, "local");
+	if (local && slice_is(what, "status"))
+		local_status(api, req, text);
+	else if (local && slice_is(what, "journal"))
+		local_journal(api, req, text);
+	else if (for_peers || !slice_is(kind, "units"))
+		api_reply_error(req, 404, "");
+	else if (slice_is(what, "status"))
+		unit_runtime(api, req, text, "status");
+	else if (slice_is(what, "journal"))
+		unit_runtime(api, req, text, "journal");
+	else if (slice_is(what, "explain"))
+		explain(api, req, text);
+	else
+		api_reply_error(req, 404, "");
+}

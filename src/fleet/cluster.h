@@ -1,0 +1,90 @@
+/* The cluster in memory: what the registry says, read through a mirror of the whole prefix, indexed by
+ * machine and unit, and fed to a scheduler. It is told keys (cluster_set, cluster_remove) and tells its
+ * observers which machine or unit changed. No I/O. Loop's thread; texts are borrowed until the next key is
+ * told. */
+#pragma once
+#include "base/map.h"
+#include "fleet/registry.h"
+#include "fleet/scheduler.h"
+
+struct cluster_machine {
+	char *id;
+	bool present; /* machines/ID/object is there */
+	struct registry_machine object;
+	struct registry_pair *dynamic; /* machines/ID/metadata/, sorted */
+	size_t dynamic_count;
+	uint64_t object_seen, dynamic_seen; /* generation of the read that had it last */
+};
+/* A unit's text, shared by the units of equal hash. */
+struct cluster_text {
+	char hash[UNIT_HASH_HEX_SIZE];
+	char *raw;
+	size_t raw_len;
+	struct unit_file *file; /* NULL: cannot be parsed */
+	uint64_t seen;
+};
+struct cluster_state {
+	struct registry_unit_state state;
+	uint64_t seen;
+};
+struct cluster_assignment {
+	char *machine, *value;
+	uint64_t seen;
+};
+struct cluster_unit {
+	char *name;
+	char hash[UNIT_HASH_HEX_SIZE]; /* "" without an object: no unit (yet, or any more) */
+	enum registry_state desired;
+	bool has_desired, global;
+	char *target, *heartbeat;     /* machine IDs or NULL */
+	struct cluster_state *states; /* sorted by machine */
+	size_t state_count;
+	struct cluster_assignment *assignments;
+	size_t assignment_count;
+	bool planned;  /* the scheduler knows it */
+	bool textless; /* has a hash whose text is not known: counted in cluster.textless */
+	uint64_t object_seen, desired_seen, target_seen, heartbeat_seen;
+};
+
+struct cluster;
+struct cluster_observer {
+	void (*machine)(void *userdata, const char *id);    /* came, went, or has other metadata */
+	void (*unit)(void *userdata, const char *name);	    /* object, wish or target changed; or it went */
+	void (*state)(void *userdata, const char *name);    /* published states or heartbeat */
+	void (*assigned)(void *userdata, const char *name); /* its entries in the assignment index */
+	void *userdata;
+};
+
+struct cluster *cluster_new(void);
+struct cluster *cluster_free(struct cluster *cluster);
+DEFINE_CLEANUP(struct cluster *, cluster_free)
+void cluster_observe(
+	struct cluster *cluster, const struct cluster_observer *observer); /* one; any member may be NULL */
+
+/* Keys relative to the prefix, in the manner of mirror_handler. What is not understood is ignored. */
+void cluster_begin(struct cluster *cluster);
+void cluster_set(struct cluster *cluster, const char *path, struct slice value);
+void cluster_remove(struct cluster *cluster, const char *path);
+void cluster_end(struct cluster *cluster);
+/* Forgets everything without telling the observer (the mirror was closed). */
+void cluster_clear(struct cluster *cluster);
+
+struct scheduler *cluster_scheduler(const struct cluster *cluster);
+const struct cluster_machine *cluster_machine(
+	const struct cluster *cluster, const char *id); /* present ones */
+/* NULL unless it has an object with a known text and a desired state. */
+const struct cluster_unit *cluster_unit(const struct cluster *cluster, const char *name);
+/* Any entry, also of a unit that is gone but still has states or assignments. */
+const struct cluster_unit *cluster_entry(const struct cluster *cluster, const char *name);
+const struct cluster_text *cluster_text(const struct cluster *cluster, const char *hash);
+/* fleet's current state: inactive without a target or a state published there; launched while the heartbeat
+ * is the target's; else loaded. */
+enum registry_state cluster_unit_current(const struct cluster_unit *unit);
+const struct cluster_state *cluster_unit_state(const struct cluster_unit *unit, const char *machine);
+/* Static metadata overridden by dynamic, sorted by key; keys hidden by an empty value left out. Borrowed
+ * pairs in a block that the caller frees. */
+struct scheduler_pair *cluster_machine_metadata(const struct cluster_machine *machine, size_t *ret_count);
+/* Sorted arrays of present machines and of all entries; the caller frees the block. */
+const struct cluster_machine **cluster_machines(const struct cluster *cluster, size_t *ret_count);
+const struct cluster_unit **cluster_entries(const struct cluster *cluster, size_t *ret_count);
+size_t cluster_unit_count(const struct cluster *cluster);

@@ -1,0 +1,369 @@
+/* One table of keys; the file's lines and the environment go through the same setter. */
+#include "fleet/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/text.h"
+#include "io/file.h"
+
+#define CONFIG_FILE_MAX (1024 * 1024)
+#define CONFIG_FILE_DEFAULT "/etc/fleet/fleet.conf"
+
+enum key_kind {
+	KEY_TEXT,
+	KEY_LIST, /* a,b or ["a","b"]: kept comma separated */
+	KEY_BOOL,
+	KEY_INT,
+	KEY_SECONDS, /* a float, kept in ms */
+	KEY_TTL,     /* Go's duration, kept in whole seconds */
+	KEY_METADATA,
+	KEY_MANAGER,
+	KEY_LIMIT,
+	KEY_IGNORED, /* fleet 1.0's, without a meaning here */
+	KEY_TLS,
+};
+struct config_key {
+	const char *name;
+	enum key_kind kind;
+	size_t offset;
+	const char *fallback;
+};
+#define FIELD(member) offsetof(struct fleetd_config, member)
+
+static const struct config_key keys[] = {
+	{"verbosity", KEY_INT, FIELD(verbosity), "0"},
+	{"etcd_servers", KEY_LIST, FIELD(etcd_servers), "http://127.0.0.1:2379,http://127.0.0.1:4001"},
+	{"etcd_username", KEY_TEXT, FIELD(etcd_username), ""},
+	{"etcd_password", KEY_TEXT, FIELD(etcd_password), ""},
+	{"etcd_keyfile", KEY_TLS, 0, ""},
+	{"etcd_certfile", KEY_TLS, 0, ""},
+	{"etcd_cafile", KEY_TLS, 0, ""},
+	{"etcd_key_prefix", KEY_TEXT, FIELD(prefix), REGISTRY_PREFIX_DEFAULT},
+	{"etcd_request_timeout", KEY_SECONDS, FIELD(etcd_request_timeout_ms), "1.0"},
+	{"engine_reconcile_interval", KEY_SECONDS, FIELD(reconcile_ms), "2.0"},
+	{"public_ip", KEY_TEXT, FIELD(public_ip), ""},
+	{"metadata", KEY_METADATA, 0, ""},
+	{"agent_ttl", KEY_TTL, FIELD(agent_ttl_s), "30s"},
+	{"token_limit", KEY_LIMIT, FIELD(token_limit), "100"},
+	{"disable_engine", KEY_BOOL, FIELD(disable_engine), "false"},
+	{"units_directory", KEY_IGNORED, 0, ""},
+	{"systemd_user", KEY_IGNORED, 0, ""},
+	{"enable_grpc", KEY_IGNORED, 0, ""},
+	{"disable_watches", KEY_IGNORED, 0, ""},
+	{"verify_units", KEY_IGNORED, 0, ""},
+	{"authorized_keys_file", KEY_IGNORED, 0, ""},
+	{"machine_id", KEY_TEXT, FIELD(machine_id), ""},
+	{"listen", KEY_LIST, FIELD(listen), "unix:///var/run/fleet.sock"},
+	{"peer_listen", KEY_TEXT, FIELD(peer_listen), "0.0.0.0:49153"},
+	{"agent_data_dir", KEY_TEXT, FIELD(data_dir), "/var/lib/fleet"},
+	{"supervisor_dir", KEY_TEXT, FIELD(supervisor_dir), "/run/fleet/supervisor"},
+	{"unit_manager", KEY_MANAGER, FIELD(unit_manager), "supervisor"},
+	{"keep_units_on_stop", KEY_BOOL, FIELD(keep_units_on_stop), "false"},
+};
+
+static void warn(struct fleetd_config *config, const char *where, const char *key, const char *what)
+{
+	buf_printf(&config->warnings, "%s: %s: %s\n", where, key, what);
+}
+
+static void pairs_free(struct fleetd_config *config)
+{
+	for (size_t i = 0; i < config->metadata_count; i++) {
+		free(config->metadata[i].key);
+		free(config->metadata[i].value);
+	}
+	free(config->metadata);
+	config->metadata = NULL;
+	config->metadata_count = 0;
+}
+
+/* "k=v,k=v": trimmed; pairs without '=' are dropped; the last of a key wins. */
+static void set_metadata(struct fleetd_config *config, struct slice text)
+{
+	struct slice pair, key, value;
+
+	pairs_free(config);
+	while (text.len && config->metadata_count < REGISTRY_METADATA_MAX) {
+		(void)text_cut(text, ',', &pair, &text);
+		if (!text_cut(pair, '=', &key, &value))
+			continue;
+		key = text_trim(key);
+		value = text_trim(value);
+		if (!key.len)
+			continue;
+		config->metadata = mem_reallocarray(
+			config->metadata, config->metadata_count + 1, sizeof(struct registry_pair));
+		config->metadata[config->metadata_count++] = (struct registry_pair){
+			mem_strndup(key.data, key.len), mem_strndup(value.data, value.len)};
+	}
+	config->metadata_count = registry_pairs_sort(config->metadata, config->metadata_count);
+}
+
+static char *list_text(struct slice text)
+{
+	struct buf out = BUF_INIT(CONFIG_FILE_MAX);
+	struct slice item;
+
+	text = text_trim(text);
+	if (text.len >= 2 && text.data[0] == '[' && text.data[text.len - 1] == ']')
+		text = slice_make(text.data + 1, text.len - 2);
+	while (text.len) {
+		(void)text_cut(text, ',', &item, &text);
+		item = text_trim(item);
+		if (item.len >= 2 && (item.data[0] == '"' || item.data[0] == '\'') &&
+			item.data[item.len - 1] == item.data[0])
+			item = slice_make(item.data + 1, item.len - 2);
+		if (!item.len)
+			continue;
+		if (out.len)
+			buf_add_char(&out, ',');
+		buf_add_slice(&out, item);
+	}
+	return buf_take(&out, NULL);
+}
+
+static bool parse_seconds(const char *text, int64_t *ret_ms)
+{
+	char *end;
+	double seconds = strtod(text, &end);
+
+	if (end == text || *end || !(seconds > 0) || seconds > 86400)
+		return false;
+	*ret_ms = MAX((int64_t)(seconds * 1000), (int64_t)1);
+	return true;
+}
+
+static int set_ttl(struct fleetd_config *config, const char *where, const char *text, struct buf *reterr)
+{
+	int64_t ns;
+
+	if (text_to_duration(slice_str(text), &ns) < 0 || ns <= 0) {
+		buf_printf(reterr, "%s: agent_ttl: time: invalid duration \"%s\" (write it as 30s or 1m)",
+			where, text);
+		return -EINVAL;
+	}
+	config->agent_ttl_s = (ns + 999999999) / 1000000000;
+	return 0;
+}
+
+static int set_key(struct fleetd_config *config, const struct config_key *key, const char *where,
+	const char *text, struct buf *reterr)
+{
+	void *field = (char *)config + key->offset;
+	bool yes;
+	uint64_t number;
+	int64_t ms;
+
+	switch (key->kind) {
+	case KEY_TEXT:
+		free(*(char **)field);
+		*(char **)field = mem_strdup(text);
+		break;
+	case KEY_LIST:
+		free(*(char **)field);
+		*(char **)field = list_text(slice_str(text));
+		break;
+	case KEY_BOOL:
+		if (text_to_bool(slice_str(text), &yes) < 0)
+			warn(config, where, key->name, "is neither true nor false: ignored");
+		else
+			*(bool *)field = yes;
+		break;
+	case KEY_INT:
+	case KEY_LIMIT:
+		if (text_to_u64(slice_str(text), &number) < 0 || number > 65535 ||
+			(key->kind == KEY_LIMIT && !number))
+			warn(config, where, key->name, "is no number that fits: ignored");
+		else if (key->kind == KEY_LIMIT)
+			*(uint16_t *)field = (uint16_t)number;
+		else
+			*(int *)field = (int)number;
+		break;
+	case KEY_SECONDS:
+		if (!parse_seconds(text, &ms))
+			warn(config, where, key->name, "is no number of seconds: ignored");
+		else
+			*(int64_t *)field = ms;
+		break;
+	case KEY_TTL:
+		return set_ttl(config, where, text, reterr);
+	case KEY_METADATA:
+		set_metadata(config, slice_str(text));
+		break;
+	case KEY_MANAGER:
+		if (manager_kind_from_name(text) < 0) {
+			buf_printf(reterr, "%s: unit_manager: \"%s\" is unknown: it is supervisor or systemd",
+				where, text);
+			return -EINVAL;
+		}
+		*(enum manager_kind *)field = manager_kind_from_name(text);
+		break;
+	case KEY_IGNORED:
+		if (text[0])
+			warn(config, where, key->name, "has no meaning here: ignored");
+		break;
+	case KEY_TLS:
+		if (text[0]) {
+			buf_printf(reterr, "%s: %s: TLS to the store is not supported yet", where, key->name);
+			return -EPROTONOSUPPORT;
+		}
+		break;
+	}
+	return 0;
+}
+
+void fleetd_config_defaults(struct fleetd_config *config)
+{
+	_cleanup_buf_ struct buf unused = BUF_INIT(4096);
+
+	*config = (struct fleetd_config){.warnings = BUF_INIT(64 * 1024)};
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+		(void)!set_key(config, &keys[i], "default", keys[i].fallback, &unused);
+}
+
+static const struct config_key *find_key(struct slice name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+		if (strlen(keys[i].name) == name.len && strncasecmp(keys[i].name, name.data, name.len) == 0)
+			return &keys[i];
+	return NULL;
+}
+
+/* "…", '…', or bare up to a '#' or ';'. */
+static struct slice value_of(struct slice text)
+{
+	text = text_trim(text);
+	if (text.len >= 2 && (text.data[0] == '"' || text.data[0] == '\'')) {
+		const char *end = memchr(text.data + 1, text.data[0], text.len - 1);
+
+		if (end)
+			return slice_make(text.data + 1, (size_t)(end - text.data - 1));
+	}
+	for (size_t i = 0; i < text.len; i++)
+		if (text.data[i] == '#' || text.data[i] == ';')
+			return text_trim(slice_make(text.data, i));
+	return text;
+}
+
+static int parse_line(struct fleetd_config *config, const char *name, unsigned number, struct slice line,
+	bool *in_section, struct buf *reterr)
+{
+	struct slice key_text, value;
+	const struct config_key *key;
+	_cleanup_free_ char *where = mem_printf("%s:%u", name, number), *text = NULL, *key_name = NULL;
+
+	line = text_trim(line);
+	if (!line.len || line.data[0] == '#' || line.data[0] == ';')
+		return 0;
+	if (line.data[0] == '[') {
+		*in_section = true;
+		return 0;
+	}
+	if (!text_cut(line, '=', &key_text, &value)) {
+		buf_printf(reterr, "%s: iniparser: syntax error: expected KEY=VALUE", where);
+		return -EINVAL;
+	}
+	key_text = text_trim(key_text);
+	value = value_of(value);
+	key = find_key(key_text);
+	key_name = mem_strndup(key_text.data, key_text.len);
+	if (*in_section) {
+		warn(config, where, key_name,
+			"stands in a section: ignored (keys belong above any [section])");
+		return 0;
+	}
+	if (!key) {
+		warn(config, where, key_name, "is no known key: ignored");
+		return 0;
+	}
+	text = mem_strndup(value.data, value.len);
+	return set_key(config, key, where, text, reterr);
+}
+
+int fleetd_config_parse(struct fleetd_config *config, const char *name, struct slice text, struct buf *reterr)
+{
+	unsigned number = 1;
+	bool in_section = false;
+	_cleanup_buf_ struct buf line = BUF_INIT(CONFIG_FILE_MAX);
+
+	while (text.len) {
+		struct slice part;
+		unsigned first = number;
+		int r;
+
+		buf_clear(&line);
+		/* A backslash at the end of a line continues it. */
+		do {
+			(void)text_cut(text, '\n', &part, &text);
+			number++;
+			if (line.len)
+				buf_truncate(&line, line.len - 1);
+			buf_add_slice(&line, part);
+		} while (line.len && line.data[line.len - 1] == '\\' && text.len);
+		r = parse_line(config, name, first, buf_slice(&line), &in_section, reterr);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int read_environment(struct fleetd_config *config, struct buf *reterr)
+{
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		_cleanup_free_ char *name = mem_printf("FLEET_%s", keys[i].name);
+		const char *value;
+		int r;
+
+		for (char *at = name; *at; at++)
+			*at = (char)toupper((unsigned char)*at);
+		value = getenv(name);
+		if (!value)
+			continue;
+		r = set_key(config, &keys[i], name, value, reterr);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int fleetd_config_load(const char *path, struct fleetd_config *ret, struct buf *reterr)
+{
+	const char *name = path ? path : CONFIG_FILE_DEFAULT;
+	_cleanup_buf_ struct buf text = BUF_INIT(CONFIG_FILE_MAX);
+	struct fleetd_config config;
+	int r = file_read(name, CONFIG_FILE_MAX, &text);
+
+	fleetd_config_defaults(&config);
+	if (r < 0 && (path || r != -ENOENT)) {
+		buf_printf(reterr, "cannot read the configuration %s: %s", name, strerror(-r));
+		fleetd_config_done(&config);
+		return r;
+	}
+	r = fleetd_config_parse(&config, name, buf_slice(&text), reterr);
+	if (r >= 0)
+		r = read_environment(&config, reterr);
+	if (r < 0) {
+		fleetd_config_done(&config);
+		return r;
+	}
+	for (size_t len = strlen(config.prefix); len > 0 && config.prefix[len - 1] == '/'; len--)
+		config.prefix[len - 1] = '\0';
+	*ret = config;
+	return 0;
+}
+
+void fleetd_config_done(struct fleetd_config *config)
+{
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+		if (keys[i].kind == KEY_TEXT || keys[i].kind == KEY_LIST) {
+			char **field = (char **)(void *)((char *)config + keys[i].offset);
+
+			*field = mem_free(*field);
+		}
+	pairs_free(config);
+	buf_done(&config->warnings);
+}

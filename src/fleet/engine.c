@@ -1,0 +1,774 @@
+/* The lease is a small machine: what the mirror saw of it, at most one request under way, one timer. While
+ * leading, changes mark names; engine_turn() runs the scheduler, queues the writes of its decisions, and
+ * brings the assignment index of the marked units up to date. The index is derived: whoever leads compares it
+ * with what it should be, so a stray write of a former leader is corrected as soon as it is seen. After
+ * taking over, an epoch key is written per machine behind all the corrections: from then on the machine's
+ * agent trusts its index. */
+#include "fleet/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "base/text.h"
+#include "fleet/engine_writer.h"
+
+#define ENGINE_RETRY_MS 200
+#define ENGINE_REFUSED_RETRY_MS 50
+#define ENGINE_SETTLE_MS 2000 /* missing machines get that long after an outage to come back */
+#define ENGINE_PASS_SHARE 200 /* a safety-net pass may cost one part in so many of the time */
+
+enum lease_step { LEASE_IDLE, LEASE_ACQUIRE, LEASE_ADOPT, LEASE_RENEW, LEASE_BREAK, LEASE_RESIGN };
+struct engine {
+	struct engine_config config;
+	char *prefix, *machine_id;
+	struct engine_writer *writer;
+
+	struct registry_lease seen; /* machine NULL: nobody */
+	uint64_t seen_index;
+	bool seen_known;
+
+	enum lease_step step;
+	struct etcd_request *lease_request, *version_request;
+	uv_timer_t *lease_timer, *pass_timer, *run_timer;
+	char *term, *lease_value;
+	uint64_t lease_index, renewed_ms, sent_ms;
+	bool leads, ready, resigned;
+	void (*resign_done)(void *userdata);
+	void *resign_userdata;
+
+	bool all;		 /* look at everything in the next run */
+	struct map dirty;	 /* names whose index entries must be compared */
+	struct map globals;	 /* names of global units */
+	struct map busy;	 /* name -> index writes under way (as a count) */
+	struct map epochs;	 /* machines that have this term's epoch */
+	struct map new_machines; /* machines that want it */
+};
+
+static void lease_next(struct engine *e);
+static void run(struct engine *e);
+static void run_fired(uv_timer_t *timer);
+
+static uint64_t now_ms(const struct engine *e)
+{
+	return uv_now(etcd_client_loop(e->config.client));
+}
+
+static void say(const struct engine *e, const char *text)
+{
+	if (e->config.log)
+		e->config.log(e->config.userdata, text);
+}
+
+/* Sets of names. */
+static void set_add(struct map *set, const char *name)
+{
+	map_put(set, slice_str(name), set);
+}
+
+static void set_clear(struct map *set)
+{
+	map_done(set);
+	map_init(set, 0);
+}
+
+static void names_free(char **names, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		free(names[i]);
+	free(names);
+}
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Takes all names out, sorted. */
+static char **set_take(struct map *set, size_t *ret_count)
+{
+	char **names = mem_new_array(char *, set->count + 1);
+	size_t count = 0, position = 0;
+	struct slice key;
+
+	while (map_next(set, &position, &key, NULL))
+		names[count++] = mem_strndup(key.data, key.len);
+	set_clear(set);
+	qsort(names, count, sizeof(*names), by_text);
+	*ret_count = count;
+	return names;
+}
+
+/* ---- the lease ---- */
+
+static void stop_leading(struct engine *e, const char *why)
+{
+	if (!e->leads)
+		return;
+	e->leads = e->ready = false;
+	e->term = mem_free(e->term);
+	engine_writer_clear(e->writer);
+	set_clear(&e->busy);
+	set_clear(&e->epochs);
+	e->version_request = etcd_request_cancel(e->version_request);
+	say(e, why);
+	if (e->config.leading)
+		e->config.leading(e->config.userdata, false);
+}
+
+static void version_done(const struct etcd_response *response, void *userdata)
+{
+	struct engine *e = userdata;
+	uint64_t version = 0;
+
+	e->version_request = NULL;
+	if (!e->leads)
+		return;
+	if (response->outcome == ETCD_OK && response->node && response->node->value)
+		(void)!text_to_u64(slice_make(response->node->value, response->node->value_len), &version);
+	if (version > REGISTRY_VERSION) {
+		stop_leading(e, "the cluster's engine/version is newer than this engine: not leading");
+		e->resigned = true;
+		return;
+	}
+	if (response->outcome != ETCD_OK && !etcd_response_is(response, ETCD_KEY_NOT_FOUND)) {
+		uv_timer_start(e->run_timer, run_fired, ENGINE_RETRY_MS, 0);
+		return;
+	}
+	if (version < REGISTRY_VERSION) {
+		_cleanup_free_ char *key = mem_printf("%s/engine/version", e->prefix);
+		struct engine_op op = {.write = ENGINE_WRITE_SET, .key = key, .value = "1"};
+
+		engine_writer_add(e->writer, &op);
+	}
+	e->ready = true;
+	e->all = true;
+	run(e);
+}
+
+static void check_version(struct engine *e)
+{
+	_cleanup_free_ char *key = mem_printf("%s/engine/version", e->prefix);
+	struct etcd_get_options options = {.quorum = true};
+
+	if (!e->version_request)
+		e->version_request = etcd_get(e->config.client, key, &options, version_done, e);
+}
+
+static void start_leading(struct engine *e)
+{
+	e->leads = true;
+	set_clear(&e->epochs);
+	say(e, "this machine leads the engine now");
+	if (e->config.leading)
+		e->config.leading(e->config.userdata, true);
+	check_version(e);
+}
+
+static void lease_timer_fired(uv_timer_t *timer)
+{
+	lease_next(timer->data);
+}
+
+static void lease_after(struct engine *e, uint64_t ms)
+{
+	uv_timer_start(e->lease_timer, lease_timer_fired, ms, 0);
+}
+
+static void resign_ended(struct engine *e)
+{
+	void (*done)(void *) = e->resign_done;
+
+	e->resign_done = NULL;
+	if (done)
+		done(e->resign_userdata);
+}
+
+static void lease_done(const struct etcd_response *response, void *userdata)
+{
+	struct engine *e = userdata;
+	enum lease_step step = e->step;
+	uint64_t ttl_ms = (uint64_t)e->config.lease_ttl_s * 1000;
+
+	e->lease_request = NULL;
+	e->step = LEASE_IDLE;
+	if (step == LEASE_RESIGN) {
+		resign_ended(e);
+		return;
+	}
+	if (response->outcome == ETCD_OK && step != LEASE_BREAK) {
+		e->renewed_ms = e->sent_ms;
+		e->lease_index = response->node ? response->node->modified_index : 0;
+		if (step != LEASE_RENEW)
+			start_leading(e);
+		lease_after(e, ttl_ms / 3);
+		return;
+	}
+	if (response->outcome == ETCD_REFUSED && !etcd_response_is(response, ETCD_RAFT_ERROR)) {
+		if (step == LEASE_RENEW)
+			stop_leading(e, "the engine's lease was lost");
+		/* The mirror will tell who has it; look again in case it is nobody. */
+		lease_after(e, step == LEASE_BREAK ? 0 : ENGINE_RETRY_MS);
+		return;
+	}
+	if (response->outcome == ETCD_OK) {
+		/* Broken: take it without waiting for the mirror. */
+		registry_lease_done(&e->seen);
+		lease_after(e, 0);
+		return;
+	}
+	if (e->leads && now_ms(e) - e->renewed_ms > ttl_ms)
+		stop_leading(e, "the engine's lease could not be renewed in time");
+	lease_after(e, ENGINE_RETRY_MS);
+}
+
+static void new_term(struct engine *e)
+{
+	struct buf value = BUF_INIT(64 * 1024);
+	_cleanup_buf_ struct buf term = BUF_INIT(64);
+	uint8_t random[8];
+	struct registry_lease lease = {.machine = e->machine_id, .version = REGISTRY_VERSION};
+
+	rng_system(random, sizeof(random));
+	text_add_hex(&term, random, sizeof(random));
+	free(e->term);
+	e->term = mem_strdup(buf_text(&term));
+	lease.term = e->term;
+	registry_encode_lease(&value, &lease);
+	free(e->lease_value);
+	e->lease_value = buf_take(&value, NULL);
+}
+
+static void lease_send(struct engine *e, enum lease_step step)
+{
+	_cleanup_free_ char *key = mem_printf("%s/lease/engine-leader", e->prefix);
+	struct etcd_put_options put = {.ttl_s = e->config.lease_ttl_s};
+	struct etcd_delete_options del = {0};
+
+	e->step = step;
+	e->sent_ms = now_ms(e);
+	switch (step) {
+	case LEASE_ACQUIRE:
+	case LEASE_ADOPT:
+		new_term(e);
+		put.value = e->lease_value;
+		put.prev_exist = step == LEASE_ACQUIRE ? ETCD_PREV_NO_EXIST : ETCD_PREV_EXIST;
+		put.prev_index = step == LEASE_ADOPT ? e->seen_index : 0;
+		e->lease_request = etcd_put(e->config.client, key, &put, lease_done, e);
+		break;
+	case LEASE_RENEW:
+		put.refresh = true;
+		put.prev_exist = ETCD_PREV_EXIST;
+		put.prev_index = e->lease_index;
+		e->lease_request = etcd_put(e->config.client, key, &put, lease_done, e);
+		break;
+	case LEASE_BREAK:
+		del.prev_index = e->seen_index;
+		e->lease_request = etcd_delete(e->config.client, key, &del, lease_done, e);
+		break;
+	case LEASE_RESIGN:
+		del.prev_index = e->lease_index;
+		e->lease_request = etcd_delete(e->config.client, key, &del, lease_done, e);
+		break;
+	case LEASE_IDLE:
+		break;
+	}
+}
+
+static uint64_t contact_age_ms(const struct engine *e)
+{
+	uint64_t since = e->config.contact_since_ms(e->config.userdata);
+
+	return since ? now_ms(e) - since + 1 : 0;
+}
+
+/* Decides what the lease needs now, if anything. */
+static void lease_next(struct engine *e)
+{
+	bool loaded = e->config.cluster_loaded(e->config.userdata);
+
+	if (e->lease_request || e->resigned || e->config.disabled)
+		return;
+	if (e->leads) {
+		lease_send(e, LEASE_RENEW);
+		return;
+	}
+	if (!e->seen_known || !contact_age_ms(e))
+		return;
+	/* Only a registered machine may lead: its presence is what tells the others that it died. */
+	if (loaded && !cluster_machine(e->config.cluster, e->machine_id))
+		return;
+	if (!e->seen.machine)
+		lease_send(e, LEASE_ACQUIRE);
+	else if (strcmp(e->seen.machine, e->machine_id) == 0)
+		lease_send(e, LEASE_ADOPT);
+	else if (loaded && !cluster_machine(e->config.cluster, e->seen.machine)) {
+		uint64_t age = contact_age_ms(e);
+
+		if (age > ENGINE_SETTLE_MS)
+			lease_send(e, LEASE_BREAK);
+		else
+			lease_after(e, ENGINE_SETTLE_MS - age + 1);
+	}
+}
+
+void engine_lease_seen(struct engine *e, struct slice value, uint64_t index)
+{
+	registry_lease_done(&e->seen);
+	e->seen_known = true;
+	e->seen_index = index;
+	if (value.data)
+		registry_decode_lease(value, &e->seen);
+	if (!e->leads) {
+		lease_next(e);
+		return;
+	}
+	if (e->seen.term && e->term && strcmp(e->seen.term, e->term) == 0)
+		return;
+	/* News that contradict: older than our own write, or the lease is lost. A renewal finds out. */
+	if (!e->lease_request)
+		lease_send(e, LEASE_RENEW);
+}
+
+/* ---- the assignment index ---- */
+
+static void retry_run(struct engine *e, uint64_t ms)
+{
+	if (!uv_is_active((uv_handle_t *)e->run_timer) || uv_timer_get_due_in(e->run_timer) > ms)
+		uv_timer_start(e->run_timer, run_fired, ms, 0);
+}
+
+static void busy_add(struct engine *e, const char *name, intptr_t change)
+{
+	intptr_t count = (intptr_t)map_get(&e->busy, slice_str(name)) + change;
+
+	if (count > 0)
+		map_put(&e->busy, slice_str(name), (void *)count);
+	else
+		map_remove(&e->busy, slice_str(name));
+}
+
+static void index_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
+{
+	struct engine *e = userdata;
+	_cleanup_free_ char *path = mem_printf("assigned/%s/%s", op->machine, op->name);
+
+	busy_add(e, op->name, -1);
+	set_add(&e->dirty, op->name);
+	if (response->outcome == ETCD_OK && op->write == ENGINE_WRITE_SET) {
+		cluster_set(e->config.cluster, path, slice_str(op->value));
+		run(e);
+	} else if (op->write == ENGINE_WRITE_DELETE &&
+		   (response->outcome == ETCD_OK || etcd_response_is(response, ETCD_KEY_NOT_FOUND))) {
+		cluster_remove(e->config.cluster, path);
+		run(e);
+	} else {
+		retry_run(e, ENGINE_RETRY_MS);
+	}
+}
+
+static void index_write(struct engine *e, const char *machine, const char *name, const char *value)
+{
+	_cleanup_free_ char *key = mem_printf("%s/assigned/%s/%s", e->prefix, machine, name);
+	struct engine_op op = {.write = value ? ENGINE_WRITE_SET : ENGINE_WRITE_DELETE,
+		.key = key,
+		.value = value,
+		.name = name,
+		.machine = machine,
+		.done = index_done,
+		.userdata = e};
+
+	busy_add(e, name, 1);
+	engine_writer_add(e->writer, &op);
+}
+
+static bool machine_reads_index(const struct engine *e, const char *id)
+{
+	const struct cluster_machine *machine = id ? cluster_machine(e->config.cluster, id) : NULL;
+
+	return machine && machine->object.peer_api;
+}
+
+static bool index_wants(struct engine *e, const struct cluster_unit *unit, const char *machine)
+{
+	struct scheduler *s = cluster_scheduler(e->config.cluster);
+	const char *target;
+
+	if (!unit || unit->desired == REGISTRY_INACTIVE || !machine_reads_index(e, machine))
+		return false;
+	if (unit->global)
+		return scheduler_global_runs(s, unit->name, machine);
+	target = scheduler_target(s, unit->name);
+	return target && strcmp(target, machine) == 0;
+}
+
+static void index_set_if_other(
+	struct engine *e, const struct cluster_unit *unit, const char *machine, const char *value)
+{
+	for (size_t i = 0; i < unit->assignment_count; i++)
+		if (strcmp(unit->assignments[i].machine, machine) == 0 &&
+			strcmp(unit->assignments[i].value, value) == 0)
+			return;
+	index_write(e, machine, unit->name, value);
+}
+
+/* Brings the index entries of one unit to what they should be. */
+static void index_unit(struct engine *e, const char *name)
+{
+	const struct cluster *c = e->config.cluster;
+	const struct cluster_unit *entry = cluster_entry(c, name), *unit = cluster_unit(c, name);
+	_cleanup_buf_ struct buf value = BUF_INIT(4096);
+	struct registry_assignment assignment;
+
+	if (map_get(&e->busy, slice_str(name)))
+		return; /* looked at again when those writes have ended */
+	for (size_t i = 0; entry && i < entry->assignment_count; i++) {
+		const char *machine = entry->assignments[i].machine;
+
+		if (index_wants(e, unit, machine))
+			continue;
+		/* A machine that is away for a moment keeps its global units. */
+		if (unit && unit->global && unit->desired != REGISTRY_INACTIVE &&
+			!cluster_machine(c, machine))
+			continue;
+		index_write(e, machine, name, NULL);
+	}
+	if (!unit || unit->desired == REGISTRY_INACTIVE)
+		return;
+	assignment = (struct registry_assignment){.state = unit->desired, .global = unit->global};
+	memcpy(assignment.hash, unit->hash, sizeof(assignment.hash));
+	registry_encode_assignment(&value, &assignment);
+	if (!unit->global) {
+		const char *target = scheduler_target(cluster_scheduler(c), name);
+
+		if (target && machine_reads_index(e, target))
+			index_set_if_other(e, unit, target, buf_text(&value));
+		return;
+	}
+	{
+		size_t count;
+		_cleanup_free_ const struct cluster_machine **machines = cluster_machines(c, &count);
+
+		for (size_t i = 0; i < count; i++)
+			if (index_wants(e, unit, machines[i]->id))
+				index_set_if_other(e, unit, machines[i]->id, buf_text(&value));
+	}
+}
+
+static void epoch_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
+{
+	struct engine *e = userdata;
+
+	if (response->outcome == ETCD_OK)
+		return;
+	map_remove(&e->epochs, slice_str(op->machine));
+	set_add(&e->new_machines, op->machine);
+	retry_run(e, ENGINE_RETRY_MS);
+}
+
+/* Behind all corrections queued so far: the machine's index is complete by this term. */
+static void epoch_write(struct engine *e, const char *machine)
+{
+	_cleanup_free_ char *key = mem_printf("%s/assigned/%s/epoch", e->prefix, machine);
+	struct engine_op op = {.write = ENGINE_WRITE_SET,
+		.key = key,
+		.value = e->term,
+		.barrier = true,
+		.machine = machine,
+		.done = epoch_done,
+		.userdata = e};
+
+	if (map_get(&e->epochs, slice_str(machine)) || !machine_reads_index(e, machine))
+		return;
+	set_add(&e->epochs, machine);
+	engine_writer_add(e->writer, &op);
+}
+
+/* ---- decisions ---- */
+
+static void target_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
+{
+	struct engine *e = userdata;
+	struct scheduler *s = cluster_scheduler(e->config.cluster);
+	const struct cluster_unit *unit = cluster_entry(e->config.cluster, op->name);
+
+	if (response->outcome == ETCD_OK)
+		return;
+	/* Somebody else decided, or nothing was written: back to what the registry says. */
+	scheduler_set_target(s, op->name, unit ? unit->target : NULL);
+	scheduler_touch_unit(s, op->name);
+	set_add(&e->dirty, op->name);
+	retry_run(e, response->outcome == ETCD_REFUSED ? ENGINE_REFUSED_RETRY_MS : ENGINE_RETRY_MS);
+}
+
+static void target_write(struct engine *e, const char *name, const char *from, const char *to)
+{
+	_cleanup_free_ char *key = mem_printf("%s/job/%s/target", e->prefix, name);
+	struct engine_op op = {.write = !from ? ENGINE_WRITE_CREATE
+					: to  ? ENGINE_WRITE_SWAP
+					      : ENGINE_WRITE_DELETE,
+		.key = key,
+		.value = to,
+		.prev_value = from,
+		.name = name,
+		.done = target_done,
+		.userdata = e};
+
+	engine_writer_add(e->writer, &op);
+}
+
+static bool targets_are_missing(const struct engine *e)
+{
+	size_t count;
+	_cleanup_free_ const struct cluster_unit **units = cluster_entries(e->config.cluster, &count);
+
+	for (size_t i = 0; i < count; i++)
+		if (units[i]->target && !cluster_machine(e->config.cluster, units[i]->target))
+			return true;
+	return false;
+}
+
+static void mark_globals(struct engine *e)
+{
+	size_t position = 0;
+	struct slice name;
+
+	while (map_next(&e->globals, &position, &name, NULL))
+		map_put(&e->dirty, name, e);
+}
+
+static void mark_everything(struct engine *e)
+{
+	size_t count;
+
+	scheduler_touch_all(cluster_scheduler(e->config.cluster));
+	{
+		_cleanup_free_ const struct cluster_unit **units = cluster_entries(e->config.cluster, &count);
+
+		for (size_t i = 0; i < count; i++) {
+			set_add(&e->dirty, units[i]->name);
+			if (units[i]->planned && units[i]->global)
+				set_add(&e->globals, units[i]->name);
+		}
+	}
+	{
+		_cleanup_free_ const struct cluster_machine **machines =
+			cluster_machines(e->config.cluster, &count);
+
+		for (size_t i = 0; i < count; i++)
+			set_add(&e->new_machines, machines[i]->id);
+	}
+}
+
+/* A target without a unit is what a decision left that met the unit's end. */
+static void sweep_leftover(struct engine *e, const char *name)
+{
+	const struct cluster_unit *entry = cluster_entry(e->config.cluster, name);
+
+	if (entry && entry->target && !entry->hash[0] && !entry->has_desired)
+		target_write(e, name, entry->target, NULL);
+}
+
+static void run(struct engine *e)
+{
+	const struct scheduler_decision *decisions;
+	uint64_t age = contact_age_ms(e);
+	size_t count;
+	char **names;
+
+	if (!e->leads || !e->ready || !age || !e->config.cluster_loaded(e->config.userdata))
+		return;
+	if (age <= ENGINE_SETTLE_MS && targets_are_missing(e)) {
+		retry_run(e, ENGINE_SETTLE_MS - age + 1);
+		return;
+	}
+	if (e->all)
+		mark_everything(e);
+	e->all = false;
+	count = scheduler_run(cluster_scheduler(e->config.cluster), &decisions);
+	for (size_t i = 0; i < count; i++) {
+		target_write(e, decisions[i].unit, decisions[i].from, decisions[i].to);
+		set_add(&e->dirty, decisions[i].unit);
+	}
+	if (count)
+		mark_globals(e); /* a unit that came or went may make or leave room for them */
+	names = set_take(&e->dirty, &count);
+	for (size_t i = 0; i < count; i++) {
+		index_unit(e, names[i]);
+		sweep_leftover(e, names[i]);
+	}
+	names_free(names, count);
+	names = set_take(&e->new_machines, &count);
+	for (size_t i = 0; i < count; i++)
+		epoch_write(e, names[i]);
+	names_free(names, count);
+}
+
+/* ---- news ---- */
+
+void engine_machine_changed(struct engine *e, const char *id)
+{
+	if (cluster_machine(e->config.cluster, id)) {
+		set_add(&e->new_machines, id);
+		if (!e->leads && strcmp(id, e->machine_id) == 0)
+			lease_after(e, 0);
+	} else {
+		map_remove(&e->epochs, slice_str(id));
+		if (!e->leads && e->seen.machine && strcmp(e->seen.machine, id) == 0)
+			lease_after(e, 0);
+	}
+	if (!e->leads)
+		return;
+	mark_globals(e);
+	/* Entries from an earlier life of the machine. */
+	{
+		size_t count;
+		_cleanup_free_ const struct cluster_unit **units = cluster_entries(e->config.cluster, &count);
+
+		for (size_t i = 0; i < count; i++)
+			for (size_t k = 0; k < units[i]->assignment_count; k++)
+				if (strcmp(units[i]->assignments[k].machine, id) == 0)
+					set_add(&e->dirty, units[i]->name);
+	}
+}
+
+void engine_unit_changed(struct engine *e, const char *name)
+{
+	const struct cluster_unit *unit = cluster_unit(e->config.cluster, name);
+
+	set_add(&e->dirty, name);
+	if (unit && unit->global)
+		set_add(&e->globals, name);
+	else if (map_remove(&e->globals, slice_str(name)) || e->globals.count)
+		mark_globals(e);
+}
+
+void engine_assignments_changed(struct engine *e, const char *name)
+{
+	set_add(&e->dirty, name);
+}
+
+void engine_turn(struct engine *e)
+{
+	run(e);
+}
+
+void engine_look_at_all(struct engine *e)
+{
+	e->all = true;
+	if (!e->leads)
+		lease_after(e, 0);
+	retry_run(e, 0);
+}
+
+bool engine_leads(const struct engine *e)
+{
+	return e->leads;
+}
+
+const char *engine_leader(const struct engine *e)
+{
+	return e->leads ? e->machine_id : e->seen.machine;
+}
+
+/* ---- life ---- */
+
+static void pass_fired(uv_timer_t *timer)
+{
+	struct engine *e = timer->data;
+	uint64_t start = uv_hrtime(), cost_ms;
+
+	if (!e->leads) {
+		lease_next(e);
+		/* Names pile up only for who acts on them. */
+		set_clear(&e->dirty);
+		set_clear(&e->new_machines);
+	}
+	e->all = e->leads;
+	run(e);
+	cost_ms = (uv_hrtime() - start) / 1000000 * ENGINE_PASS_SHARE;
+	uv_timer_start(e->pass_timer, pass_fired, MAX(e->config.reconcile_ms, cost_ms), 0);
+}
+
+static void run_fired(uv_timer_t *timer)
+{
+	struct engine *e = timer->data;
+
+	if (e->leads && !e->ready)
+		check_version(e);
+	run(e);
+}
+
+static uv_timer_t *timer_new(struct engine *e)
+{
+	uv_timer_t *timer = mem_new(uv_timer_t);
+
+	uv_timer_init(etcd_client_loop(e->config.client), timer);
+	timer->data = e;
+	return timer;
+}
+
+struct engine *engine_new(const struct engine_config *config)
+{
+	struct engine *e = mem_new(struct engine);
+
+	e->config = *config;
+	e->prefix = mem_strdup(config->prefix);
+	e->machine_id = mem_strdup(config->machine_id);
+	e->writer = engine_writer_new(config->client);
+	map_init(&e->dirty, 0);
+	map_init(&e->globals, 0);
+	map_init(&e->busy, 0);
+	map_init(&e->epochs, 0);
+	map_init(&e->new_machines, 0);
+	e->lease_timer = timer_new(e);
+	e->pass_timer = timer_new(e);
+	e->run_timer = timer_new(e);
+	uv_timer_start(e->run_timer, run_fired, 0, 0);
+	uv_timer_start(e->pass_timer, pass_fired, config->reconcile_ms, 0);
+	return e;
+}
+
+static void timer_closed(uv_handle_t *handle)
+{
+	free(handle);
+}
+
+struct engine *engine_free(struct engine *e)
+{
+	if (!e)
+		return NULL;
+	etcd_request_cancel(e->lease_request);
+	etcd_request_cancel(e->version_request);
+	engine_writer_free(e->writer);
+	uv_close((uv_handle_t *)e->lease_timer, timer_closed);
+	uv_close((uv_handle_t *)e->pass_timer, timer_closed);
+	uv_close((uv_handle_t *)e->run_timer, timer_closed);
+	registry_lease_done(&e->seen);
+	map_done(&e->dirty);
+	map_done(&e->globals);
+	map_done(&e->busy);
+	map_done(&e->epochs);
+	map_done(&e->new_machines);
+	free(e->term);
+	free(e->lease_value);
+	free(e->prefix);
+	free(e->machine_id);
+	free(e);
+	return NULL;
+}
+
+void engine_resign(struct engine *e, void (*done)(void *userdata), void *userdata)
+{
+	bool led = e->leads;
+
+	e->resigned = true;
+	e->resign_done = done;
+	e->resign_userdata = userdata;
+	e->lease_request = etcd_request_cancel(e->lease_request);
+	stop_leading(e, "giving the engine's lease back");
+	if (led)
+		lease_send(e, LEASE_RESIGN);
+	else
+		resign_ended(e);
+}

@@ -1,0 +1,46 @@
+/* The engine: of all fleetd one leads, by a lease in the store, and decides where units run. It acts on each
+ * change as it comes; a pass over everything every reconcile interval is only the safety net.
+ *
+ * The lease is created when absent, renewed every ttl/3, and compared by index. A dead leader's lease is
+ * broken as soon as its machine's presence has expired. A leader without contact to the store decides
+ * nothing, and after an outage machines that are missing get time to come back before their units are moved:
+ * "could not read" is unknown, not gone. Loop's thread. */
+#pragma once
+#include "fleet/cluster.h"
+#include "flotilla/etcd.h"
+
+struct engine;
+struct engine_config {
+	struct etcd_client *client;
+	const char *prefix; /* "/_coreos.com/fleet", without a slash at its end */
+	const char *machine_id;
+	struct cluster *cluster;
+	int64_t lease_ttl_s;
+	uint64_t reconcile_ms;
+	bool disabled; /* never leads, only follows who does */
+	/* Loop time in ms since when the store has been in contact, 0: not now. */
+	uint64_t (*contact_since_ms)(void *userdata);
+	/* True while the cluster mirror holds a complete read. */
+	bool (*cluster_loaded)(void *userdata);
+	/* Began or ceased to lead; a full mirror is needed while leading. */
+	void (*leading)(void *userdata, bool leads);
+	void (*log)(void *userdata, const char *text);
+	void *userdata;
+};
+
+struct engine *engine_new(const struct engine_config *config);
+struct engine *engine_free(struct engine *engine);
+/* What the mirror of lease/engine-leader says; value.data NULL: nobody leads. */
+void engine_lease_seen(struct engine *engine, struct slice value, uint64_t index);
+/* Changes of the cluster, by name; engine_turn() then acts on all of them. */
+void engine_machine_changed(struct engine *engine, const char *id);
+void engine_unit_changed(struct engine *engine, const char *name);
+void engine_assignments_changed(struct engine *engine, const char *name);
+void engine_turn(struct engine *engine);
+/* The cluster was read anew, or contact came back: look at everything. */
+void engine_look_at_all(struct engine *engine);
+bool engine_leads(const struct engine *engine);
+/* ID of the leading machine, or NULL when nobody leads as far as is known. */
+const char *engine_leader(const struct engine *engine);
+/* Gives the lease back (if it is ours), then calls back; the engine takes no part any more. */
+void engine_resign(struct engine *engine, void (*done)(void *userdata), void *userdata);

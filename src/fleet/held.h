@@ -1,0 +1,19 @@
+/* Keys that this daemon keeps in the store while they are true: written with a TTL, refreshed without waking
+ * any watcher, written again when they got lost, deleted (by comparison with what was written) when they are
+ * no longer true. Every request is retried until the store answers. Loop's thread. */
+#pragma once
+#include "flotilla/etcd.h"
+
+struct held;
+/* Refreshes come every ttl/2. The client is borrowed. */
+struct held *held_new(struct etcd_client *client, int64_t ttl_s);
+/* Forgets all; the keys in the store end by their TTL. */
+struct held *held_free(struct held *held);
+/* The key shall have that value. Setting the same again costs nothing. */
+void held_set(struct held *held, const char *key, const char *value);
+/* The key shall be gone; harmless when it is not held. */
+void held_drop(struct held *held, const char *key);
+/* Writes every key anew at once: after an outage, in which TTLs may have run out. */
+void held_renew_all(struct held *held);
+/* Keys whose deletion the store has not confirmed yet. */
+size_t held_dropping(const struct held *held);
