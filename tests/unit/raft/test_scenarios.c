@@ -378,8 +378,15 @@ static void do_install(struct cluster *cluster, const struct words *words)
 		index, option_number(words, "term", 0), &conf);
 
 	say(cluster, r);
-	if (r == 0)
-		node->applied = index;
+	if (r < 0)
+		return;
+	node->applied = index;
+	/* The owner's checkpoint stands for these. */
+	while (node->disk_count < index) {
+		grow(node->disk, node->disk_count, node->disk_cap);
+		node->disk[node->disk_count] = (struct raft_entry){.index = node->disk_count + 1, .term = 1};
+		node->disk_count++;
+	}
 }
 
 /* The commands that are about one member that runs: the first word is the command, the second the member. */
