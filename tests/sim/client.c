@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 #define CLIENT_PATIENCE_NS (9 * NS_PER_S)
-#define CHECK_STEPS_MAX 3000000
+#define CHECK_STEPS_MAX 60000000
 
 static void value_text(const struct world *world, uint32_t value, struct buf *out)
 {
@@ -202,7 +202,7 @@ static void take_result(struct world *world, struct op *op, const struct store_r
 	case STORE_OK:
 		op->lin.result = LIN_OK;
 		op->lin.seen = op->in_order ? LIN_ABSENT : previous_value(result->event);
-		op->index = result->index;
+		op->index = op->lin.order = result->index;
 		break;
 	case STORE_KEY_NOT_FOUND:
 		op->lin.result = LIN_MISSING;
@@ -303,7 +303,7 @@ static void check_key(struct world *world, unsigned key)
 		world->summary->undecided++;
 		printf("seed %" PRIu64 ": key %u: undecided, %zu operations\n", world->seed, key, count);
 	}
-	if (verdict == LIN_VIOLATION) {
+	if (verdict != LIN_FINE) {
 		for (size_t i = 0; i < count; i++)
 			world_log(world,
 				"key %u: op %zu client %u member %u kind %d result %d value %u expect %u "
@@ -312,8 +312,9 @@ static void check_key(struct world *world, unsigned key)
 				world->ops[numbers[i]]->member, history[i].kind, history[i].result,
 				history[i].value, history[i].expect, (int)history[i].seen, history[i].call_ns,
 				history[i].return_ns);
-		world_finding(world, "key %u is not linearizable, near operation %zu", key, numbers[stuck]);
 	}
+	if (verdict == LIN_VIOLATION)
+		world_finding(world, "key %u is not linearizable, near operation %zu", key, numbers[stuck]);
 	free(history);
 	free(numbers);
 }

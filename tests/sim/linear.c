@@ -1,6 +1,8 @@
 /* Depth-first search for an order: at each step any operation may come next that was called before the first
  * return among those left. A set of operations already ordered, with the value they lead to, is tried only
- * once. Operations without an answer are tried after the others, and only where they change something. */
+ * once. Operations without an answer are tried after the others, and only where they change something. Of
+ * those among them that cannot be told apart (what they write was never seen by anyone) only the one called
+ * first is tried. */
 #include "linear.h"
 #include "base/hash.h"
 #include "base/memory.h"
@@ -15,6 +17,8 @@ struct search {
 	const struct lin_op *ops;
 	size_t count, known_left, steps_left;
 	bool *done;
+	size_t *twin;	 /* of an operation without answer: the one before it that it cannot be told from, or
+			    itself */
 	uint64_t key[2]; /* of the set of operations done */
 	struct seen_set seen;
 	size_t best, stuck;
@@ -89,14 +93,16 @@ static void toggle(struct search *search, size_t i)
 
 static bool extend(struct search *search, uint32_t value, size_t depth);
 
-static bool try_next(struct search *search, uint32_t value, size_t depth, bool known, int64_t first_return_ns)
+static bool try_next(struct search *search, uint32_t value, size_t depth, bool known, int64_t first_return_ns,
+	uint64_t first_order)
 {
 	for (size_t i = 0; i < search->count; i++) {
 		const struct lin_op *op = &search->ops[i];
 		uint32_t next;
 
 		if (search->done[i] || (op->result != LIN_UNKNOWN) != known ||
-			op->call_ns > first_return_ns || !possible(op, value, &next))
+			op->call_ns > first_return_ns || (op->order && op->order != first_order) ||
+			!possible(op, value, &next))
 			continue;
 		toggle(search, i);
 		search->known_left -= known;
@@ -113,6 +119,7 @@ static bool try_next(struct search *search, uint32_t value, size_t depth, bool k
 static bool extend(struct search *search, uint32_t value, size_t depth)
 {
 	int64_t first_return_ns = INT64_MAX;
+	uint64_t first_order = UINT64_MAX;
 	size_t first = 0;
 
 	if (!search->known_left)
@@ -125,18 +132,52 @@ static bool extend(struct search *search, uint32_t value, size_t depth)
 	if (!seen_add(&search->seen, search->key[0] ^ hash_u64(value + UINT64_C(0x1234567)),
 		    search->key[1] + value))
 		return false;
-	for (size_t i = 0; i < search->count; i++)
-		if (!search->done[i] && search->ops[i].result != LIN_UNKNOWN &&
-			search->ops[i].return_ns < first_return_ns) {
-			first_return_ns = search->ops[i].return_ns;
+	for (size_t i = 0; i < search->count; i++) {
+		const struct lin_op *op = &search->ops[i];
+
+		if (search->done[i] || op->result == LIN_UNKNOWN)
+			continue;
+		if (op->return_ns < first_return_ns) {
+			first_return_ns = op->return_ns;
 			first = i;
 		}
+		if (op->order)
+			first_order = MIN(first_order, op->order);
+	}
 	if (depth >= search->best) {
 		search->best = depth;
 		search->stuck = first;
 	}
-	return try_next(search, value, depth, true, first_return_ns) ||
-	       (!search->cut_off && try_next(search, value, depth, false, first_return_ns));
+	return try_next(search, value, depth, true, first_return_ns, first_order) ||
+	       (!search->cut_off && try_next(search, value, depth, false, first_return_ns, first_order));
+}
+
+static bool is_seen(const struct lin_op *ops, size_t count, uint32_t value)
+{
+	for (size_t i = 0; i < count; i++)
+		if (ops[i].seen == value || ops[i].expect == value)
+			return true;
+	return false;
+}
+
+/* Expects operations in the order of their calls; if they are not, fewer twins are found. */
+static void find_twins(struct search *search)
+{
+	const struct lin_op *ops = search->ops;
+
+	for (size_t i = 0; i < search->count; i++) {
+		search->twin[i] = i;
+		if (ops[i].result != LIN_UNKNOWN ||
+			(ops[i].value && is_seen(ops, search->count, ops[i].value)))
+			continue;
+		for (size_t k = i; k-- > 0;)
+			if (ops[k].result == LIN_UNKNOWN && ops[k].kind == ops[i].kind &&
+				ops[k].expect == ops[i].expect && ops[k].call_ns <= ops[i].call_ns &&
+				!(ops[k].value && is_seen(ops, search->count, ops[k].value))) {
+				search->twin[i] = k;
+				break;
+			}
+	}
 }
 
 enum lin_verdict lin_check(const struct lin_op *ops, size_t count, size_t steps_max, size_t *ret_stuck)
@@ -145,11 +186,14 @@ enum lin_verdict lin_check(const struct lin_op *ops, size_t count, size_t steps_
 	bool fine;
 
 	search.done = mem_calloc(count + 1, sizeof(*search.done));
+	search.twin = mem_calloc(count + 1, sizeof(*search.twin));
+	find_twins(&search);
 	for (size_t i = 0; i < count; i++)
 		search.known_left += ops[i].result != LIN_UNKNOWN;
 	fine = extend(&search, LIN_ABSENT, 0);
 	*ret_stuck = search.stuck;
 	free(search.done);
+	free(search.twin);
 	free(search.seen.keys);
 	if (fine)
 		return LIN_FINE;

@@ -22,7 +22,8 @@ struct lin_op {
 	int64_t call_ns, return_ns; /* return_ns means nothing when unknown */
 	uint32_t value;		    /* what a write writes; not LIN_ABSENT */
 	uint32_t expect;	    /* CAS, CAD */
-	uint32_t seen; /* the value before it (of a get: its value), LIN_ABSENT, or LIN_NOT_TOLD */
+	uint32_t seen;	/* the value before it (of a get: its value), LIN_ABSENT, or LIN_NOT_TOLD */
+	uint64_t order; /* of writes that succeeded: they came in this order, says the store; 0: not told */
 };
 
 enum lin_verdict { LIN_FINE, LIN_VIOLATION, LIN_UNDECIDED /* the search was cut off */ };

@@ -106,6 +106,17 @@ static void deletes_follow_their_model(void **state)
 	CHECK(LIN_VIOLATION, SET(0, 1, 1, 0), {LIN_CAD, LIN_OK, 2, 3, 0, 9, LIN_NOT_TOLD});
 }
 
+static void order_that_the_store_tells_must_hold(void **state)
+{
+	(void)state;
+	CHECK(LIN_FINE, {LIN_SET, LIN_OK, 0, 9, 1, 0, LIN_NOT_TOLD, 7},
+		{LIN_SET, LIN_OK, 0, 9, 2, 0, LIN_NOT_TOLD, 8}, GET(10, 11, 2));
+	CHECK(LIN_VIOLATION, {LIN_SET, LIN_OK, 0, 9, 1, 0, LIN_NOT_TOLD, 8},
+		{LIN_SET, LIN_OK, 0, 9, 2, 0, LIN_NOT_TOLD, 7}, GET(10, 11, 2));
+	CHECK(LIN_VIOLATION, {LIN_SET, LIN_OK, 0, 1, 1, 0, LIN_NOT_TOLD, 8},
+		{LIN_SET, LIN_OK, 2, 3, 2, 0, LIN_NOT_TOLD, 7});
+}
+
 /* Random histories made by a real register, with concurrency and lost answers, pass; with one read changed to
  * a value overwritten long before, they do not. */
 static void random_histories_are_told_apart(void **state)
@@ -168,6 +179,7 @@ int main(void)
 		cmocka_unit_test(compare_and_swap_follows_its_model),
 		cmocka_unit_test(create_succeeds_once),
 		cmocka_unit_test(deletes_follow_their_model),
+		cmocka_unit_test(order_that_the_store_tells_must_hold),
 		cmocka_unit_test(random_histories_are_told_apart),
 	};
 
