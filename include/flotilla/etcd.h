@@ -95,7 +95,8 @@ struct etcd_response *etcd_response_unref(struct etcd_response *response); /* an
 const char *etcd_node_name(const struct etcd_node *node);
 /* The child of that name, or NULL. Linear. */
 const struct etcd_node *etcd_node_child(const struct etcd_node *node, const char *name);
-/* Whether the answer is the server's error with that code. */
+/* Whether the server answered with that error. ETCD_RAFT_ERROR comes with outcome ETCD_UNKNOWN: the members
+ * could not agree in time, and the write may still happen. */
 bool etcd_response_is(const struct etcd_response *response, enum etcd_code code);
 
 /* ---- client ---- */
@@ -192,7 +193,8 @@ struct etcd_raw_request {
 struct etcd_request *etcd_raw(
 	struct etcd_client *client, const struct etcd_raw_request *raw, etcd_response_fn *fn, void *userdata);
 
-/* fn will not be called. A write that was sent may still happen. Accepts NULL, answers NULL. */
+/* fn will not be called. A write that was sent may still happen. Harmless inside the request's own fn.
+ * Accepts NULL, answers NULL. */
 struct etcd_request *etcd_request_cancel(struct etcd_request *request);
 
 /* For tools: run the loop until the client has no request under way (watches do not count), or until this
@@ -205,8 +207,8 @@ struct etcd_response *etcd_request_wait(struct etcd_request *request);
  * failovers. fn may close the watch. */
 enum etcd_watch_news {
 	ETCD_WATCH_OPEN,    /* the first server is listening, once: response->etcd_index is the index when it
-			     * began. A    read that is started now misses nothing: apply events with an index above
-			     * its own */
+			     * began. A    read that is started now misses nothing: apply events with an index
+			     * above    its own */
 	ETCD_WATCH_EVENT,   /* one event: action, node, prev_node; node->modified_index is its index */
 	ETCD_WATCH_CLEARED, /* events were lost (history cleared, or a stream was cut): read again. The watch
 			     * goes on by itself from now, with ETCD_WATCH_OPEN first: start the read there */

@@ -21,6 +21,7 @@ struct etcd_request {
 	struct response *response;
 	struct http_call *call;
 	bool finished; /* waiting for etcd_request_wait() */
+	bool calling;  /* inside fn: cancelling it there is harmless */
 };
 
 static bool is_read(const struct etcd_request *request)
@@ -49,7 +50,7 @@ void request_abandon(struct etcd_request *request)
 
 struct etcd_request *etcd_request_cancel(struct etcd_request *request)
 {
-	if (request)
+	if (request && !request->calling)
 		request_abandon(request);
 	return NULL;
 }
@@ -66,6 +67,7 @@ static void finish(struct etcd_request *request)
 		return;
 	}
 	/* The callback may free the client: nothing of it is touched afterwards. */
+	request->calling = true;
 	request->fn(&request->response->pub, request->userdata);
 	request_free(request);
 }

@@ -287,5 +287,6 @@ const struct etcd_node *etcd_node_child(const struct etcd_node *node, const char
 
 bool etcd_response_is(const struct etcd_response *response, enum etcd_code code)
 {
-	return response->outcome == ETCD_REFUSED && response->code == (int)code;
+	return (response->outcome == ETCD_REFUSED || response->outcome == ETCD_UNKNOWN) &&
+	       response->code == (int)code;
 }

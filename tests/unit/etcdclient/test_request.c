@@ -306,6 +306,35 @@ static void a_cancelled_request_calls_nothing(void **state _unused_)
 	fake_stop(&server);
 }
 
+struct self_cancelling {
+	struct etcd_request *request;
+	int calls;
+};
+
+static void cancel_self(const struct etcd_response *response, void *userdata)
+{
+	struct self_cancelling *self = userdata;
+
+	self->request = etcd_request_cancel(self->request);
+	self->calls += response->outcome == ETCD_OK;
+}
+
+static void cancelling_a_request_in_its_own_callback_is_harmless(void **state _unused_)
+{
+	static const struct fake_step steps[] = {{NODE}};
+	struct self_cancelling self = {0};
+	struct fake_server server;
+	struct fixture f;
+
+	fake_start(&server, steps, 1);
+	open_client(&f, server.url, 0);
+	self.request = etcd_get(f.client, "/k", NULL, cancel_self, &self);
+	etcd_wait(f.client);
+	assert_int_equal(self.calls, 1);
+	close_client(&f);
+	fake_stop(&server);
+}
+
 static void free_client(const struct etcd_response *response, void *userdata)
 {
 	struct fixture *f = userdata;
@@ -363,6 +392,7 @@ int main(void)
 		cmocka_unit_test(an_answer_above_the_limit_is_refused),
 		cmocka_unit_test(sync_takes_over_the_advertised_urls),
 		cmocka_unit_test(a_cancelled_request_calls_nothing),
+		cmocka_unit_test(cancelling_a_request_in_its_own_callback_is_harmless),
 		cmocka_unit_test(the_client_may_be_freed_in_a_callback_with_requests_under_way),
 		cmocka_unit_test(bad_endpoints_make_no_client),
 	};
