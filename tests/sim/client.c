@@ -36,8 +36,9 @@ static struct op *op_new(struct world *world, unsigned client, unsigned member)
 
 static uint32_t new_value(struct world *world)
 {
-	world->expiries = mem_reallocarray(world->expiries, world->next_value + 1, sizeof(*world->expiries));
-	world->expiries[world->next_value] = 0;
+	world->lifetimes =
+		mem_reallocarray(world->lifetimes, world->next_value + 1, sizeof(*world->lifetimes));
+	world->lifetimes[world->next_value] = (struct lifetime){0};
 	return world->next_value++;
 }
 
@@ -88,6 +89,22 @@ static void op_path(const struct op *op, char *out, size_t size)
 		(void)snprintf(out, size, STORE_USER_PREFIX "/%s%u", op->expiring ? "ttl/" : "k", op->key);
 }
 
+static void set_lifetime(struct world *world, struct op *op, struct store_command *command)
+{
+	int64_t ttl_ns = world_rand(world, 3 * NS_PER_S);
+	struct node_status status;
+
+	node_get_status(world->members[op->member].node, &status);
+	command->has_expiry = true;
+	command->expires_ns = op->expires_ns = command->time_ns + ttl_ns;
+	world->lifetimes[op->lin.value] = (struct lifetime){
+		.expires_ns = op->expires_ns,
+		.set_ns = world->now_ns,
+		.ttl_ns = ttl_ns,
+		.term = status.role == NODE_LEADER ? status.term : 0,
+	};
+}
+
 static int op_submit(struct world *world, struct op *op)
 {
 	static const enum store_op ops[LIN_KIND_MAX] = {
@@ -108,11 +125,8 @@ static int op_submit(struct world *world, struct op *op)
 	op_path(op, path, sizeof(path));
 	command.path = slice_str(path);
 	command.time_ns = node_clock_ns(node);
-	if (op->expiring) {
-		command.has_expiry = true;
-		command.expires_ns = op->expires_ns = command.time_ns + world_rand(world, 3 * NS_PER_S);
-		world->expiries[op->lin.value] = op->expires_ns;
-	}
+	if (op->expiring)
+		set_lifetime(world, op, &command);
 	if (op->lin.value)
 		value_text(world, op->lin.value, &value);
 	if (op->lin.expect)
@@ -368,7 +382,8 @@ static void check_expired(struct world *world, const struct member *member)
 		if (!store_peek(store, slice_str(path), &value))
 			continue;
 		number = parse_value(value.data);
-		if (number < world->next_value && world->expiries[number] < clock_ns - 2 * NS_PER_S)
+		if (number < world->next_value &&
+			world->lifetimes[number].expires_ns < clock_ns - 2 * NS_PER_S)
 			world_finding(world, "v%u on member %u did not expire", number, member->number);
 	}
 }

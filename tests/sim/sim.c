@@ -165,7 +165,7 @@ static void set_up(struct world *world)
 	rng_seed(&world->rng, world->seed);
 	heap_init(&world->events, earlier);
 	world->next_value = 1;
-	world->expiries = mem_calloc(1, sizeof(*world->expiries));
+	world->lifetimes = mem_calloc(1, sizeof(*world->lifetimes));
 	fault_profile(world);
 	for (unsigned i = 0; i < profile->members; i++) {
 		member_init(world, i);
@@ -214,7 +214,7 @@ static void tear_down(struct world *world)
 	for (size_t i = 0; i < world->ops_len; i++)
 		free(world->ops[i]);
 	free(world->ops);
-	free(world->expiries);
+	free(world->lifetimes);
 	free(world->hashes);
 }
 

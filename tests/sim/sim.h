@@ -121,6 +121,13 @@ struct profile { /* what this seed does; chances are per million */
 	bool expiry;
 };
 
+/* What is known of the time of life of a value. */
+struct lifetime {
+	int64_t expires_ns;	/* cluster clock; 0: it has none */
+	int64_t set_ns, ttl_ns; /* virtual time when it was asked for, and for how long */
+	uint64_t term;		/* the term in which the leader itself was asked; 0: another member was */
+};
+
 struct applied_hash {
 	uint64_t index, hash;
 };
@@ -144,7 +151,7 @@ struct world {
 	struct op **ops;
 	size_t ops_len, ops_cap;
 	uint32_t next_value;
-	int64_t *expiries; /* by value: when it may go, cluster clock; 0: never */
+	struct lifetime *lifetimes; /* by value */
 	struct applied_hash *hashes;
 	size_t hashes_len, hashes_cap;
 	uint64_t trace; /* hash of all that happened */
