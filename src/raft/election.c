@@ -2,7 +2,9 @@
  * (pre-vote, thesis 9.6), without touching its term, so that a member coming back from a partition disturbs
  * nobody; only a majority of yes lets it raise the term and campaign (3.4). Whoever hears from a leader
  * ignores both kinds of question (4.2.3), unless the leader itself asked for the transfer (3.10). The own
- * vote counts when it is on disk, like any other. */
+ * vote counts when it is on disk, like any other. Questions and answers also tell what is committed:
+ * membership takes effect when it is applied, so a member that has a committed change in its log but does not
+ * know it to be committed might otherwise wait for ever for the vote of one that the change removed. */
 #include "raft/internal.h"
 
 static void reset_timeout(struct raft *raft)
@@ -90,6 +92,8 @@ void raft_request_votes(struct raft *raft)
 			.index = raft->log.last,
 			.log_term = raft_log_last_term(&raft->log),
 			.transfer = raft->campaign_transfer,
+			.commit = raft->commit,
+			.hint_term = raft_log_term(&raft->log, raft->commit),
 		};
 
 		if (peer->id == raft->options.id || peer->voted || !raft_conf_is_voter(&raft->conf, peer->id))
@@ -180,6 +184,14 @@ static bool up_to_date(const struct raft *raft, const struct raft_message *messa
 	return message->log_term > term || (message->log_term == term && message->index >= raft->log.last);
 }
 
+/* What is committed is committed for ever and everywhere: an entry of that index and term here is it. */
+static void learn_commit(struct raft *raft, const struct raft_message *message)
+{
+	if (raft->role != RAFT_LEADER && message->commit > raft->commit && message->hint_term &&
+		raft_log_term(&raft->log, message->commit) == message->hint_term)
+		raft_commit_to(raft, message->commit);
+}
+
 void raft_handle_vote(struct raft *raft, const struct raft_message *message)
 {
 	bool pre = message->type == RAFT_MSG_PREVOTE;
@@ -192,8 +204,11 @@ void raft_handle_vote(struct raft *raft, const struct raft_message *message)
 		.reject = !grant,
 		/* The term that was asked about, or the own one to bring the asker up to date. */
 		.term = grant ? message->term : raft->term,
+		.commit = raft->commit,
+		.hint_term = raft_log_term(&raft->log, raft->commit),
 	};
 
+	learn_commit(raft, message);
 	if (!grant || pre) {
 		raft_send(raft, answer);
 		return;
@@ -211,6 +226,7 @@ void raft_handle_vote_res(struct raft *raft, const struct raft_message *message)
 	struct raft_peer *peer = raft_peer(raft, message->from);
 	bool pre = message->type == RAFT_MSG_PREVOTE_RES;
 
+	learn_commit(raft, message);
 	if (!peer || raft->role != (pre ? RAFT_PRECANDIDATE : RAFT_CANDIDATE))
 		return;
 	if (pre && !message->reject && message->term != raft->term + 1)

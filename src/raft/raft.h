@@ -99,15 +99,15 @@ enum raft_message_type {
 	RAFT_MSG_HEARTBEAT,  /* commit; context: number of the read round */
 	RAFT_MSG_HEARTBEAT_RES, /* context */
 	RAFT_MSG_COMMIT,	/* commit; needs no answer */
-	RAFT_MSG_PREVOTE,	/* term: the next one; index, log_term: last entry */
-	RAFT_MSG_PREVOTE_RES,	/* reject */
-	RAFT_MSG_VOTE,		/* index, log_term: last entry; transfer: the leader wants it */
-	RAFT_MSG_VOTE_RES,	/* reject */
-	RAFT_MSG_READ,		/* context: a follower asks for a read index */
-	RAFT_MSG_READ_RES,	/* context, index */
-	RAFT_MSG_PROPOSE,	/* context, entries (index and term 0): forwarded proposal */
-	RAFT_MSG_PROPOSE_RES,	/* context: refused, surely not in the log */
-	RAFT_MSG_TIMEOUT_NOW,	/* campaign at once (thesis 3.10) */
+	RAFT_MSG_PREVOTE,     /* term: the next one; index, log_term: last entry; commit of term hint_term */
+	RAFT_MSG_PREVOTE_RES, /* reject */
+	RAFT_MSG_VOTE,	      /* index, log_term: last entry; transfer: the leader wants it */
+	RAFT_MSG_VOTE_RES,    /* reject */
+	RAFT_MSG_READ,	      /* context: a follower asks for a read index */
+	RAFT_MSG_READ_RES,    /* context, index */
+	RAFT_MSG_PROPOSE,     /* context, entries (index and term 0): forwarded proposal */
+	RAFT_MSG_PROPOSE_RES, /* context: refused, surely not in the log */
+	RAFT_MSG_TIMEOUT_NOW, /* campaign at once (thesis 3.10) */
 	RAFT_MSG_TYPE_MAX
 };
 struct raft_message {

@@ -1,6 +1,6 @@
-/* A cluster in memory for the tests of the room: members with a disk that remembers only what was synced, a net of
- * encoded messages that the test delivers, drops, doubles or turns around, and a state machine that records what it was
- * given. Everything that happens is written to `out` as text when there is one. */
+/* A cluster in memory for the tests of the room: members with a disk that remembers only what was synced, a
+ * net of encoded messages that the test delivers, drops, doubles or turns around, and a state machine that
+ * records what it was given. Everything that happens is written to `out` as text when there is one. */
 #pragma once
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,7 +35,7 @@ struct node {
 	uint64_t *refused;
 	size_t refused_count, refused_cap;
 	unsigned lives;
-	bool lagging_log; /* its log ops answer -EAGAIN */
+	bool lagging_log;  /* its log ops answer -EAGAIN */
 	uint64_t log_gone; /* its log ops answer -ENOENT up to here */
 };
 struct packet {
@@ -55,12 +55,12 @@ struct cluster {
 	void *userdata;
 };
 
-#define grow(array, count, cap)                                                                                        \
-	do {                                                                                                           \
-		if ((count) == (cap)) {                                                                                \
-			(cap) = (cap) ? (cap) * 2 : 16;                                                                \
-			(array) = mem_reallocarray((array), (cap), sizeof(*(array)));                                  \
-		}                                                                                                      \
+#define grow(array, count, cap)                                                       \
+	do {                                                                          \
+		if ((count) == (cap)) {                                               \
+			(cap) = (cap) ? (cap)*2 : 16;                                 \
+			(array) = mem_reallocarray((array), (cap), sizeof(*(array))); \
+		}                                                                     \
 	} while (0)
 
 static inline void note(struct cluster *cluster, const char *format, ...) _printf_(2, 3);
@@ -82,7 +82,8 @@ static inline void note_entries(struct cluster *cluster, const struct raft_entry
 	for (size_t i = 0; i < count; i++) {
 		struct slice data = raft_blob_slice(entries[i].data);
 
-		note(cluster, " %llu/%llu", (unsigned long long)entries[i].index, (unsigned long long)entries[i].term);
+		note(cluster, " %llu/%llu", (unsigned long long)entries[i].index,
+			(unsigned long long)entries[i].term);
 		if (entries[i].type == RAFT_ENTRY_CONF)
 			note(cluster, ":conf");
 		else if (data.len > 12)
@@ -97,7 +98,8 @@ static inline void note_message(struct cluster *cluster, const char *verb, const
 	if (!cluster->out)
 		return;
 	note(cluster, "%s %llu->%llu %s term=%llu", verb, (unsigned long long)message->from,
-		(unsigned long long)message->to, raft_message_name(message->type), (unsigned long long)message->term);
+		(unsigned long long)message->to, raft_message_name(message->type),
+		(unsigned long long)message->term);
 	if (message->index || message->log_term || message->type == RAFT_MSG_APPEND)
 		note(cluster, " at=%llu", (unsigned long long)message->index);
 	if (message->log_term || message->type == RAFT_MSG_APPEND)
@@ -180,8 +182,8 @@ static inline void node_sync(struct cluster *cluster, struct node *node, size_t 
 		raft_persisted(node->raft, id);
 }
 
-static inline int log_entries(void *userdata, uint64_t lo, uint64_t hi, uint64_t max_bytes, struct raft_entry *ret_entries,
-	size_t max)
+static inline int log_entries(void *userdata, uint64_t lo, uint64_t hi, uint64_t max_bytes,
+	struct raft_entry *ret_entries, size_t max)
 {
 	struct node *node = userdata;
 	uint64_t bytes = 0;
@@ -268,9 +270,11 @@ static inline void take_batch(struct cluster *cluster, struct node *node)
 		grow(node->reads, node->read_count, node->read_cap);
 		node->reads[node->read_count++] = batch.reads[i];
 		if (batch.reads[i].dropped)
-			note(cluster, "%llu read %llu dropped\n", id, (unsigned long long)batch.reads[i].context);
+			note(cluster, "%llu read %llu dropped\n", id,
+				(unsigned long long)batch.reads[i].context);
 		else
-			note(cluster, "%llu read %llu at %llu\n", id, (unsigned long long)batch.reads[i].context,
+			note(cluster, "%llu read %llu at %llu\n", id,
+				(unsigned long long)batch.reads[i].context,
 				(unsigned long long)batch.reads[i].index);
 	}
 	for (size_t i = 0; i < batch.refused_count; i++) {
@@ -362,8 +366,8 @@ static inline void cluster_done(struct cluster *cluster)
 	*cluster = (struct cluster){0};
 }
 
-static inline int node_propose(struct cluster *cluster, struct node *node, const char *const *texts, size_t count,
-	uint64_t *ret_id)
+static inline int node_propose(
+	struct cluster *cluster, struct node *node, const char *const *texts, size_t count, uint64_t *ret_id)
 {
 	struct raft_blob *blobs[16];
 	int r;

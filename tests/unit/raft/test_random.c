@@ -1,7 +1,7 @@
-/* Clusters of one to five members under a seeded storm: messages lost, doubled and reordered, members cut off, crashed
- * with part of their unsynced writes, restarted, membership changed and leadership moved. After every step the four
- * promises of Raft (thesis figure 3.2) and the reads are checked; at the end the storm stops and all must agree.
- * RAFT_SEED=n runs one seed, RAFT_SEEDS=n that many. */
+/* Clusters of one to five members under a seeded storm: messages lost, doubled and reordered, members cut
+ * off, crashed with part of their unsynced writes, restarted, membership changed and leadership moved. After
+ * every step the four promises of Raft (thesis figure 3.2) and the reads are checked; at the end the storm
+ * stops and all must agree. RAFT_SEED=n runs one seed, RAFT_SEEDS=n that many. */
 #include "cluster.h"
 #include "base/hash.h"
 #include "base/text.h"
@@ -13,8 +13,8 @@ struct world {
 	struct cluster cluster;
 	struct rng rng;
 	uint64_t seed;
-	uint64_t leader_of[TERM_MAX];           /* election safety */
-	uint64_t applied_term[INDEX_MAX];       /* state machine safety: what was applied first at an index */
+	uint64_t leader_of[TERM_MAX];	  /* election safety */
+	uint64_t applied_term[INDEX_MAX]; /* state machine safety: what was applied first at an index */
 	uint64_t applied_hash[INDEX_MAX];
 	uint64_t applied_last;
 	uint32_t text_count;
@@ -33,6 +33,29 @@ struct world {
 
 static void broken(const struct world *world, const char *what)
 {
+	for (unsigned i = 1; i <= world->cluster.count; i++) {
+		const struct raft *raft = world->cluster.nodes[i].raft;
+		const struct raft_conf *conf;
+		struct raft_status s;
+
+		if (!raft)
+			continue;
+		raft_status_get(raft, &s);
+		conf = raft_conf_get(raft);
+		print_message("# %u %s term %llu leader %llu last %llu/%llu commit %llu applied %llu "
+			      "persisted %llu",
+			i, raft_role_name(s.role), (unsigned long long)s.term, (unsigned long long)s.leader,
+			(unsigned long long)s.last_index, (unsigned long long)s.last_term,
+			(unsigned long long)s.commit, (unsigned long long)s.applied,
+			(unsigned long long)s.persisted);
+		print_message("; voters");
+		for (uint32_t k = 0; k < conf->voters.count; k++)
+			print_message(" %llu", (unsigned long long)conf->voters.ids[k]);
+		print_message("; outgoing");
+		for (uint32_t k = 0; k < conf->outgoing.count; k++)
+			print_message(" %llu", (unsigned long long)conf->outgoing.ids[k]);
+		print_message("\n");
+	}
 	fail_msg("seed %llu: %s", (unsigned long long)world->seed, what);
 }
 
@@ -58,7 +81,8 @@ static void on_applied(struct cluster *cluster, struct node *node, const struct 
 				broken(world, "a refused proposal was applied");
 			world->text_applied[text] = true;
 		}
-	} else if (world->applied_term[entry->index] != entry->term || world->applied_hash[entry->index] != hash) {
+	} else if (world->applied_term[entry->index] != entry->term ||
+		   world->applied_hash[entry->index] != hash) {
 		broken(world, "two members applied different entries at one index");
 	}
 }
@@ -87,7 +111,8 @@ static void check_logs_match(struct world *world)
 {
 	for (unsigned a = 1; a <= world->cluster.count; a++) {
 		for (unsigned b = 1; b < a; b++) {
-			const struct raft *left = world->cluster.nodes[a].raft, *right = world->cluster.nodes[b].raft;
+			const struct raft *left = world->cluster.nodes[a].raft,
+					  *right = world->cluster.nodes[b].raft;
 			struct raft_status x, y;
 			bool same = false;
 
@@ -95,7 +120,8 @@ static void check_logs_match(struct world *world)
 				continue;
 			raft_status_get(left, &x);
 			raft_status_get(right, &y);
-			for (uint64_t i = MIN(x.last_index, y.last_index); i >= MAX(x.first_index, y.first_index); i--) {
+			for (uint64_t i = MIN(x.last_index, y.last_index);
+				i >= MAX(x.first_index, y.first_index); i--) {
 				bool equal = raft_term_of(left, i) == raft_term_of(right, i);
 
 				if (same && !equal)
@@ -194,7 +220,8 @@ static void crash_or_start(struct world *world, struct node *node)
 static void disturb_net(struct world *world)
 {
 	struct cluster *cluster = &world->cluster;
-	uint64_t a = 1 + rng_below(&world->rng, cluster->count), b = 1 + rng_below(&world->rng, cluster->count);
+	uint64_t a = 1 + rng_below(&world->rng, cluster->count),
+		 b = 1 + rng_below(&world->rng, cluster->count);
 
 	switch (rng_below(&world->rng, 4)) {
 	case 0:
@@ -302,7 +329,8 @@ static void check_calm(struct world *world)
 		raft_status_get(cluster->nodes[i].raft, &status);
 		if (conf->outgoing.count)
 			broken(world, "the joint configuration was not left");
-		if ((raft_conf_is_voter(conf, i) || raft_set_has(&conf->learners, i)) && status.applied != leader.applied)
+		if ((raft_conf_is_voter(conf, i) || raft_set_has(&conf->learners, i)) &&
+			status.applied != leader.applied)
 			broken(world, "a member did not catch up");
 	}
 }
@@ -311,7 +339,8 @@ static struct world *run_seed(uint64_t seed)
 {
 	struct world *world = mem_new(struct world);
 	struct cluster *cluster = &world->cluster;
-	struct raft_options options = {.heartbeat_ticks = 2, .election_ticks = 10, .election_jitter_ticks = 10};
+	struct raft_options options = {
+		.heartbeat_ticks = 2, .election_ticks = 10, .election_jitter_ticks = 10};
 
 	world->seed = seed;
 	rng_seed(&world->rng, seed);
@@ -362,7 +391,8 @@ static uint64_t setting(const char *name, uint64_t otherwise)
 
 static void the_promises_hold_in_a_storm(void **state)
 {
-	uint64_t first = setting("RAFT_SEED", 1), count = getenv("RAFT_SEED") ? 1 : setting("RAFT_SEEDS", 2000);
+	uint64_t first = setting("RAFT_SEED", 1),
+		 count = getenv("RAFT_SEED") ? 1 : setting("RAFT_SEEDS", 2000);
 	uint64_t applied = 0, leaders = 0, reads = 0;
 
 	(void)state;

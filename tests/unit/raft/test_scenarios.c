@@ -1,6 +1,6 @@
-/* Runs the scenarios in tests/data/raft/: commands, a line "----", and everything that the members then did. A blank
- * line ends a step; lines with # are comments. With RAFT_REWRITE=1 the files are written anew with what happened, so
- * that a reviewer reads the difference. */
+/* Runs the scenarios in tests/data/raft/: commands, a line "----", and everything that the members then did.
+ * A blank line ends a step; lines with # are comments. With RAFT_REWRITE=1 the files are written anew with
+ * what happened, so that a reviewer reads the difference. */
 #include "cluster.h"
 #include "base/text.h"
 #include <dirent.h>
@@ -72,7 +72,8 @@ static void add_ids(struct raft_set *set, const char *list)
 		assert_int_equal(raft_set_add(set, strtoull(list, (char **)&list, 10)), 0);
 }
 
-/* cluster [voters=1,2,3] [learners=4] [option=number ...]: starts all; node N start ... may be given before. */
+/* cluster [voters=1,2,3] [learners=4] [option=number ...]: starts all; node N start ... may be given before.
+ */
 static void do_options(struct cluster *cluster, const struct words *words, struct node *node)
 {
 	struct raft_options *options = &node->options;
@@ -100,7 +101,8 @@ static void do_options(struct cluster *cluster, const struct words *words, struc
 	add_ids(&options->conf.outgoing, option(words, "outgoing"));
 }
 
-/* start N voters=... [log=1,1,2] [term=3] [vote=2] [commit=1]: a member whose disk holds entries of these terms. */
+/* start N voters=... [log=1,1,2] [term=3] [vote=2] [commit=1]: a member whose disk holds entries of these
+ * terms. */
 static void do_start(struct cluster *cluster, const struct words *words)
 {
 	struct node *node = node_at(cluster, words, 1);
@@ -113,13 +115,14 @@ static void do_start(struct cluster *cluster, const struct words *words)
 		char data[32];
 
 		entry.term = strtoull(log, (char **)&log, 10);
-		snprintf(data, sizeof(data), "e%llu.%llu", (unsigned long long)entry.index, (unsigned long long)entry.term);
+		snprintf(data, sizeof(data), "e%llu.%llu", (unsigned long long)entry.index,
+			(unsigned long long)entry.term);
 		entry.data = raft_blob_new(data, strlen(data));
 		grow(node->disk, node->disk_count, node->disk_cap);
 		node->disk[node->disk_count++] = entry;
 	}
-	node->hard_state = (struct raft_hard_state){option_number(words, "term", 0), option_number(words, "vote", 0),
-		option_number(words, "commit", 0)};
+	node->hard_state = (struct raft_hard_state){option_number(words, "term", 0),
+		option_number(words, "vote", 0), option_number(words, "commit", 0)};
 	r = node_start(cluster, node);
 	if (r < 0)
 		note(cluster, "%llu does not start: %s\n", (unsigned long long)node->id, strerrorname_np(-r));
@@ -132,7 +135,8 @@ static void do_cluster(struct cluster *cluster, const struct words *words)
 	add_ids(&conf.voters, option(words, "voters"));
 	add_ids(&conf.learners, option(words, "learners"));
 	for (uint32_t i = 0; i < conf.voters.count + conf.learners.count; i++) {
-		uint64_t id = i < conf.voters.count ? conf.voters.ids[i] : conf.learners.ids[i - conf.voters.count];
+		uint64_t id =
+			i < conf.voters.count ? conf.voters.ids[i] : conf.learners.ids[i - conf.voters.count];
 
 		do_options(cluster, words, &cluster->nodes[id]);
 		assert_int_equal(node_start(cluster, &cluster->nodes[id]), 0);
@@ -153,7 +157,8 @@ static bool packet_is(const struct packet *packet, const char *route)
 static void do_packets(struct cluster *cluster, const struct words *words)
 {
 	const char *verb = words->items[0], *route = words->count > 1 ? words->items[1] : NULL;
-	size_t limit = words->count > 2 ? number(words->items[2]) : SIZE_MAX, left = cluster->packet_count, at = 0;
+	size_t limit = words->count > 2 ? number(words->items[2]) : SIZE_MAX, left = cluster->packet_count,
+	       at = 0;
 	struct packet *turned = mem_new_array(struct packet, left + 1);
 	size_t turned_count = 0;
 
@@ -222,7 +227,8 @@ static const char *set_text(const struct raft_set *set, char *text, size_t size)
 
 	text[0] = '\0';
 	for (uint32_t i = 0; i < set->count; i++)
-		len += (size_t)snprintf(text + len, size - len, "%s%llu", i ? "," : "", (unsigned long long)set->ids[i]);
+		len += (size_t)snprintf(
+			text + len, size - len, "%s%llu", i ? "," : "", (unsigned long long)set->ids[i]);
 	return text;
 }
 
@@ -237,10 +243,13 @@ static void do_status(struct cluster *cluster, const struct words *words)
 		if ((words->count > 1 && number(words->items[1]) != i) || !node->raft)
 			continue;
 		raft_status_get(node->raft, &s);
-		note(cluster, "%u %s term=%llu vote=%llu leader=%llu log=%llu..%llu/%llu commit=%llu applied=%llu persisted=%llu", i,
-			raft_role_name(s.role), (unsigned long long)s.term, (unsigned long long)s.vote,
-			(unsigned long long)s.leader, (unsigned long long)s.first_index, (unsigned long long)s.last_index,
-			(unsigned long long)s.last_term, (unsigned long long)s.commit, (unsigned long long)s.applied,
+		note(cluster,
+			"%u %s term=%llu vote=%llu leader=%llu log=%llu..%llu/%llu commit=%llu applied=%llu "
+			"persisted=%llu",
+			i, raft_role_name(s.role), (unsigned long long)s.term, (unsigned long long)s.vote,
+			(unsigned long long)s.leader, (unsigned long long)s.first_index,
+			(unsigned long long)s.last_index, (unsigned long long)s.last_term,
+			(unsigned long long)s.commit, (unsigned long long)s.applied,
 			(unsigned long long)s.persisted);
 		if (s.transfer_to)
 			note(cluster, " transfer_to=%llu", (unsigned long long)s.transfer_to);
@@ -278,9 +287,10 @@ static void do_progress(struct cluster *cluster, const struct words *words)
 
 		if (raft_progress_get(node->raft, id, &p) < 0)
 			continue;
-		note(cluster, "%llu sees %u %s match=%llu next=%llu window=%u/%llu%s\n", (unsigned long long)node->id, id,
-			raft_progress_state_name(p.state), (unsigned long long)p.match, (unsigned long long)p.next,
-			p.window_messages, (unsigned long long)p.window_bytes, p.active ? "" : " silent");
+		note(cluster, "%llu sees %u %s match=%llu next=%llu window=%u/%llu%s\n",
+			(unsigned long long)node->id, id, raft_progress_state_name(p.state),
+			(unsigned long long)p.match, (unsigned long long)p.next, p.window_messages,
+			(unsigned long long)p.window_bytes, p.active ? "" : " silent");
 	}
 }
 
@@ -317,7 +327,8 @@ static void do_propose(struct cluster *cluster, const struct words *words)
 	if (r < 0)
 		say(cluster, r);
 	else
-		note(cluster, "%s %llu\n", r == RAFT_FORWARDED ? "forwarded as" : "appended at", (unsigned long long)id);
+		note(cluster, "%s %llu\n", r == RAFT_FORWARDED ? "forwarded as" : "appended at",
+			(unsigned long long)id);
 	for (size_t i = 0; i < count; i++)
 		mem_free(large[i]);
 }
@@ -331,15 +342,16 @@ static void do_conf(struct cluster *cluster, const struct words *words)
 	for (size_t i = 2; i < words->count; i++) {
 		char op = words->items[i][0];
 
-		change.steps[change.step_count].op = op == '+' ? RAFT_CONF_ADD_VOTER
-			: op == '~'			       ? RAFT_CONF_ADD_LEARNER
-							       : RAFT_CONF_REMOVE;
+		change.steps[change.step_count].op = op == '+'	 ? RAFT_CONF_ADD_VOTER
+						     : op == '~' ? RAFT_CONF_ADD_LEARNER
+								 : RAFT_CONF_REMOVE;
 		change.steps[change.step_count++].id = number(words->items[i] + 1);
 	}
 	say(cluster, raft_propose_conf(node_at(cluster, words, 1)->raft, &change, &index));
 }
 
-/* step N type=.. from=.. term=.. [index log_term commit context reject hint_index hint_term entries=t,t,...] */
+/* step N type=.. from=.. term=.. [index log_term commit context reject hint_index hint_term entries=t,t,...]
+ */
 static void do_step(struct cluster *cluster, const struct words *words)
 {
 	struct node *node = node_at(cluster, words, 1);
@@ -362,8 +374,9 @@ static void do_step(struct cluster *cluster, const struct words *words)
 	message.hint_term = option_number(words, "hint_term", 0);
 	message.entries = entries;
 	for (; terms && *terms; terms += *terms == ',') {
-		entries[message.entry_count] = (struct raft_entry){.index = message.index + 1 + message.entry_count,
-			.type = option_number(words, "conf", 0) ? RAFT_ENTRY_CONF : RAFT_ENTRY_DATA};
+		entries[message.entry_count] =
+			(struct raft_entry){.index = message.index + 1 + message.entry_count,
+				.type = option_number(words, "conf", 0) ? RAFT_ENTRY_CONF : RAFT_ENTRY_DATA};
 		entries[message.entry_count++].term = strtoull(terms, (char **)&terms, 10);
 	}
 	raft_step(node->raft, &message);
@@ -374,8 +387,8 @@ static void do_install(struct cluster *cluster, const struct words *words)
 	struct node *node = node_at(cluster, words, 1);
 	struct raft_conf conf = *raft_conf_get(node->raft);
 	uint64_t index = option_number(words, "index", 0);
-	int r = raft_snapshot_install(node->raft, option_number(words, "from", 0), option_number(words, "leader_term", 0),
-		index, option_number(words, "term", 0), &conf);
+	int r = raft_snapshot_install(node->raft, option_number(words, "from", 0),
+		option_number(words, "leader_term", 0), index, option_number(words, "term", 0), &conf);
 
 	say(cluster, r);
 	if (r < 0)
@@ -393,8 +406,8 @@ static void do_install(struct cluster *cluster, const struct words *words)
 static bool run_member_command(struct cluster *cluster, const struct words *words, const char *verb)
 {
 	struct node *node = words->count > 1 && words->items[1][0] >= '1' && words->items[1][0] <= '9'
-		? node_at(cluster, words, 1)
-		: NULL;
+				    ? node_at(cluster, words, 1)
+				    : NULL;
 
 	if (!node)
 		return false;
@@ -429,7 +442,8 @@ static bool run_member_command(struct cluster *cluster, const struct words *word
 	else if (strcmp(verb, "free-disk") == 0)
 		node->manual_sync = false;
 	else if (strcmp(verb, "sync") == 0)
-		node_sync(cluster, node, words->count > 2 ? number(words->items[2]) : node->pending_count, true);
+		node_sync(cluster, node, words->count > 2 ? number(words->items[2]) : node->pending_count,
+			true);
 	else if (strcmp(verb, "slow-log") == 0)
 		node->lagging_log = number(word_at(words, 2));
 	else if (strcmp(verb, "gone-log") == 0)
@@ -468,7 +482,7 @@ static void run_command(struct cluster *cluster, char *line)
 	else if (strcmp(verb, "cut") == 0 || strcmp(verb, "heal") == 0)
 		do_cut(cluster, &words);
 	else if (strcmp(verb, "deliver") == 0 || strcmp(verb, "drop") == 0 || strcmp(verb, "double") == 0 ||
-		strcmp(verb, "reverse") == 0)
+		 strcmp(verb, "reverse") == 0)
 		do_packets(cluster, &words);
 	else if (strcmp(verb, "status") == 0)
 		do_status(cluster, &words);
@@ -554,7 +568,8 @@ int main(void)
 	}
 	tests = mem_new_array(struct CMUnitTest, (size_t)count);
 	for (int i = 0; i < count; i++)
-		tests[i] = (struct CMUnitTest){.name = mem_strndup(files[i]->d_name, strlen(files[i]->d_name) - 4),
+		tests[i] = (struct CMUnitTest){
+			.name = mem_strndup(files[i]->d_name, strlen(files[i]->d_name) - 4),
 			.test_func = run_scenario,
 			.initial_state = mem_printf("%s/raft/%s", TEST_DATA_DIR, files[i]->d_name)};
 	r = _cmocka_run_group_tests("raft scenarios", tests, (size_t)count, NULL, NULL);
