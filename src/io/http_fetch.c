@@ -5,6 +5,7 @@
 struct fetch {
 	struct http_result *result;
 	bool done;
+	uv_loop_t *loop;
 };
 
 struct owned {
@@ -44,6 +45,7 @@ static void on_done(
 	struct fetch *fetch = user;
 
 	fetch->done = true;
+	uv_stop(fetch->loop); /* else it would wait for an event that has nothing to do with this call */
 	fetch->result->error = error;
 	fetch->result->text = mem_strdup(text);
 	if (response)
@@ -66,8 +68,9 @@ static void on_piece(struct http_call *call, struct slice piece, void *user)
 int http_client_fetch(
 	struct http_client *client, const struct http_call_options *options, struct http_result *ret_result)
 {
-	struct piece_relay relay = {
-		.fetch = {.result = ret_result}, .on_body = options->on_body, .user = options->user};
+	struct piece_relay relay = {.fetch = {.result = ret_result, .loop = client->loop},
+		.on_body = options->on_body,
+		.user = options->user};
 	struct http_call_options own = *options;
 
 	*ret_result = (struct http_result){0};
