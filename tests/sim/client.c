@@ -181,7 +181,7 @@ void client_step(struct world *world, struct client *client)
 	if (world->calm)
 		return;
 	if (!member->node || member->paused_until_ns > world->now_ns) {
-		world_at(world, world->now_ns + world->profile.think_ns + 1000, EVENT_CLIENT, 0,
+		world_at(world, world->now_ns + 5 * NS_PER_MS + world->profile.think_ns, EVENT_CLIENT, 0,
 			client->number);
 		return;
 	}
