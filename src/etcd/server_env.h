@@ -1,7 +1,5 @@
-/* The world as the server's node sees it: clocks, the disk through a writer thread, the other members over
- * the peer ports, answers to requests. What it starts it hands to the node when it is done (node_disk_done,
- * node_receive, node_peer_state), in the loop's thread, and then says so by on_event: the server runs the
- * node's turn. */
+/* The node's real world (node/env.h): clocks, the log directory with its writer threads, and the peers. Loop's
+ * thread. */
 #pragma once
 #include "base/buf.h"
 #include "node/node.h"
@@ -11,25 +9,32 @@ struct server_env;
 
 struct server_env_options {
 	uv_loop_t *loop;
-	const char *log_path; /* directory of the log; exists */
+	const char *log_path; /* the directory of the log; it exists */
 	uint64_t cluster_id, member_id;
-	char *const *listen_peer_urls; /* NULL-terminated, http://host:port */
-	void (*on_reply)(void *request, const struct node_reply *reply); /* env->reply */
-	void (*on_event)(void *user); /* the node was handed something: it wants a turn */
+	char *const *listen_peer_urls; /* http URLs, NULL-terminated */
+	uint64_t election_ms;	       /* paces reconnecting; 0: 1000 */
+	/* env->reply: the answer to a request given to the node. */
+	void (*on_reply)(void *request, const struct node_reply *reply);
+	/* The node was given an event (a message, a disk's answer): it wants a turn before the loop sleeps.
+	 * Called from the loop's callbacks, never from inside the node. */
+	void (*on_event)(void *user);
 	void *user;
 };
-/* Listens on the peer URLs and starts the writer. -errno with a message in reterr. The texts are borrowed
- * until server_env_free(). */
-int server_env_new(const struct server_env_options *options, struct server_env **ret_env,
-	struct buf *reterr) _must_check_;
-struct env *server_env_base(struct server_env *env); /* what node_open() takes */
-void server_env_attach(
-	struct server_env *env, struct node *node); /* after node_open(): from now on events flow */
-/* Stops the writer after the plan that is under way, closes what is open. The node is not called any more. */
+/* Starts the writer threads and listens for peers; what they send waits for server_env_attach(). -errno with a
+ * text in reterr. The options' texts are borrowed as long as it lives. */
+int server_env_new(const struct server_env_options *options, struct server_env **ret_env, struct buf *reterr)
+	_must_check_;
+struct env *server_env_base(struct server_env *env);
+/* The node that was opened with it: from now on peers are connected to and events are handed in. */
+void server_env_attach(struct server_env *env, struct node *node);
+/* Waits for the disk, closes the connections, frees; then the loop may still have closing handles to run. */
 struct server_env *server_env_free(struct server_env *env);
 
 struct server_env_counts {
-	uint64_t received_appends, sent_appends; /* messages with entries, from and to other members */
-	uint64_t received_bytes, sent_bytes;
+	uint64_t received_appends, sent_appends; /* messages that carry entries */
+	uint64_t received_bytes, sent_bytes;	 /* of all messages */
+	uint64_t dropped;			 /* messages that found no way */
+	uint64_t writes, write_bytes, syncs;	 /* of the log */
+	uint64_t sync_ns;			 /* spent in fdatasync */
 };
 void server_env_get_counts(const struct server_env *env, struct server_env_counts *ret_counts);

@@ -1,0 +1,52 @@
+/* The way to the other members, and from them: HTTP on the peer URLs, upgraded to frames (io/stream.h). Each
+ * member connects to each other one and only sends on its own connections; messages come in on the others'.
+ *
+ *     GET /flotilla/peer HTTP/1.1            101 Switching Protocols
+ *     Upgrade: flotilla-peer/1               Upgrade: flotilla-peer/1
+ *     X-Etcd-Cluster-ID: <hex>               X-Etcd-Cluster-ID: <hex>
+ *     X-Server-From, X-Server-To: <hex>      X-Server-From: <hex>
+ *
+ * A member of another cluster, of another version of this protocol, or with another id than expected is refused
+ * with a clear answer, and its operator told so once a minute. Two connections lead to each peer, one for small
+ * messages and one for bulk, so that heartbeats never wait behind entries. Queues are bounded: what does not fit
+ * is dropped, which raft repairs. Loop's thread. */
+#pragma once
+#include "base/buf.h"
+#include "base/slice.h"
+#include <uv.h>
+
+struct peers;
+
+#define PEER_PROTOCOL "flotilla-peer/1"
+
+struct peers_options {
+	uv_loop_t *loop;
+	uint64_t cluster_id, member_id;
+	size_t max_message_bytes;
+	uint64_t election_ms; /* a connection on which nothing was heard of for so long twice is made anew */
+	/* One whole message; borrowed for the call. `from` is who the connection belongs to. */
+	void (*on_message)(uint64_t from, struct slice message, void *user);
+	/* A peer can be reached, or no longer. */
+	void (*on_state)(uint64_t id, bool connected, void *user);
+	/* GET /members on the peer URL: appends the JSON body. May be NULL. */
+	void (*on_members)(struct buf *out, void *user);
+	void *user;
+};
+struct peers *peers_new(const struct peers_options *options);
+/* -errno with a text. `url`: "http://host:port". */
+int peers_listen(struct peers *peers, const char *url, uint16_t *ret_port, struct buf *reterr) _must_check_;
+/* The members to connect to are exactly these from now on (the own id is skipped). urls: tried in turn. */
+struct peer_address {
+	uint64_t id;
+	const char *const *urls; /* NULL-terminated; copied */
+};
+void peers_set(struct peers *peers, const struct peer_address *addresses, size_t count);
+/* Sends one message, or drops it: then false. The bytes are copied. */
+bool peers_send(struct peers *peers, uint64_t to, struct slice message, bool bulk);
+struct peers_counts {
+	uint64_t received_bulk, sent_bulk; /* messages */
+	uint64_t received_bytes, sent_bytes, dropped;
+};
+void peers_get_counts(const struct peers *peers, struct peers_counts *ret_counts);
+/* Closes all; the loop must run until the handles are closed. NULL is fine; answers NULL. */
+struct peers *peers_free(struct peers *peers);
