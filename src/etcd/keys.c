@@ -68,11 +68,14 @@ struct reading {
 	struct server *server;
 	struct http_request *req;
 	struct store_reader *reader;
+	struct buf piece; /* written but not taken by the connection yet */
+	bool more;	  /* after this piece */
 };
 
 static void reading_free(struct reading *reading)
 {
 	list_remove(&reading->link);
+	buf_done(&reading->piece);
 	(void)store_reader_free(reading->reader);
 	free(reading);
 }
@@ -90,19 +93,20 @@ static void reading_drained(struct http_request *req)
 		list_push_back(&reading->server->readings, &reading->link);
 }
 
-/* Sends one slice. The reading is gone when it was the last. */
+/* Sends one slice, or waits for on_drain when the client is slow. The reading is gone when it was the last.
+ */
 static void reading_step(struct reading *reading)
 {
-	_cleanup_buf_ struct buf piece = BUF_INIT(0);
 	struct http_request *req = reading->req;
-	bool more = store_reader_step(reading->reader, &piece, READ_SLICE_BYTES);
 
-	if (http_reply_piece(req, buf_slice(&piece)) < 0) {
-		/* Cut off: on_cancel ends it. */
+	if (!reading->piece.len)
+		reading->more = store_reader_step(reading->reader, &reading->piece, READ_SLICE_BYTES);
+	if (http_reply_piece(req, buf_slice(&reading->piece)) < 0) {
 		list_remove(&reading->link);
 		return;
 	}
-	if (!more) {
+	buf_clear(&reading->piece);
+	if (!reading->more) {
 		req->on_cancel = NULL;
 		req->on_drain = NULL;
 		reading_free(reading);
@@ -247,9 +251,13 @@ static void watch_event(struct store_watch *watch, struct store_event *event)
 	int r = http_reply_piece(req, store_event_json(event));
 
 	if (watch->stream) {
-		/* A client that cannot keep up is cut off; on_cancel frees. */
-		if (r < 0)
+		if (r < 0) {
+			/* A client that cannot keep up is cut off. */
 			store_watch_stop(node_store(watching->server->node), watch);
+			req->on_cancel = NULL;
+			free(watching);
+			http_request_abort(req);
+		}
 		return;
 	}
 	req->on_cancel = NULL;

@@ -2,6 +2,7 @@
 #pragma once
 #include "base/list.h"
 #include "etcd/config.h"
+#include "etcd/server_env.h"
 #include "io/http_server.h"
 #include "node/node.h"
 #include "store/store.h"
@@ -16,9 +17,7 @@ struct server {
 	char cluster_id_text[24];
 	int64_t start_wall_ns;
 	struct list readings; /* large answers that can go on: struct reading.link */
-	/* Messages with entries, counted by the peer transport: received from a leader, sent as a leader. */
-	uint64_t (*received_appends)(const struct server *server);
-	uint64_t (*sent_appends)(const struct server *server);
+	struct server_env *env;
 	int argc;
 	char **argv;
 };

@@ -223,10 +223,12 @@ void status_self(struct server *server, struct http_request *req, struct slice r
 		[NODE_CANDIDATE] = "StateCandidate",
 		[NODE_LEADER] = "StateLeader"};
 	_cleanup_buf_ struct buf body = BUF_INIT(0);
+	struct server_env_counts counts;
 	struct node_status status;
 
 	(void)rest;
 	node_get_status(server->node, &status);
+	server_env_get_counts(server->env, &counts);
 	buf_add_str(&body, "{\"name\":");
 	json_add_string(&body, slice_str(server->config->name));
 	buf_printf(&body, ",\"id\":\"%llx\",\"state\":\"%s\",\"startTime\":\"",
@@ -238,8 +240,7 @@ void status_self(struct server *server, struct http_request *req, struct slice r
 	buf_add_str(&body, "\",\"startTime\":\"");
 	text_add_rfc3339(&body, status.leader_since_wall_ns);
 	buf_printf(&body, "\"},\"recvAppendRequestCnt\":%llu,\"sendAppendRequestCnt\":%llu}",
-		(unsigned long long)(server->received_appends ? server->received_appends(server) : 0),
-		(unsigned long long)(server->sent_appends ? server->sent_appends(server) : 0));
+		(unsigned long long)counts.received_appends, (unsigned long long)counts.sent_appends);
 	reply_json(req, 200, buf_slice(&body));
 }
 
@@ -294,6 +295,7 @@ void status_metrics(struct server *server, struct http_request *req, struct slic
 {
 	struct http_header headers[] = {HTTP_HEADER("Content-Type", "text/plain; version=0.0.4")};
 	_cleanup_buf_ struct buf body = BUF_INIT(0);
+	struct server_env_counts counts;
 	struct http_server_stats http;
 	struct node_status status;
 	struct store_stats stats;
@@ -303,6 +305,7 @@ void status_metrics(struct server *server, struct http_request *req, struct slic
 	node_get_status(server->node, &status);
 	store_get_stats(store, &stats);
 	http_server_get_stats(server->clients, &http);
+	server_env_get_counts(server->env, &counts);
 	add_metric(
 		&body, "etcd_server_has_leader", "gauge", "Whether a leader is known.", status.leader != 0);
 	add_metric(&body, "etcd_server_is_leader", "gauge", "Whether this member leads.",
@@ -333,6 +336,16 @@ void status_metrics(struct server *server, struct http_request *req, struct slic
 	add_metric(&body, "etcd_http_connections", "gauge", "Client connections.", http.connections);
 	add_metric(&body, "etcd_http_slow_readers_total", "counter", "Streams cut off.",
 		http.slow_readers_total);
+	add_metric(&body, "etcd_wal_writes_total", "counter", "Writes of the log.", counts.writes);
+	add_metric(&body, "etcd_wal_write_bytes_total", "counter", "Bytes of the log.", counts.write_bytes);
+	add_metric(&body, "etcd_wal_syncs_total", "counter", "Syncs of the log.", counts.syncs);
+	add_metric(&body, "etcd_wal_sync_microseconds_total", "counter", "Time spent in them.",
+		counts.sync_ns / 1000);
+	add_metric(&body, "etcd_network_peer_received_bytes_total", "counter", "From members.",
+		counts.received_bytes);
+	add_metric(&body, "etcd_network_peer_sent_bytes_total", "counter", "To members.", counts.sent_bytes);
+	add_metric(&body, "etcd_network_peer_dropped_total", "counter", "Messages that found no way.",
+		counts.dropped);
 	add_metric(&body, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
 	add_metric(&body, "process_start_time_seconds", "gauge", "Start, Unix time.",
 		(uint64_t)(server->start_wall_ns / NS_PER_S));

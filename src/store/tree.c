@@ -598,14 +598,15 @@ static size_t tree_descend(struct tree *tree, struct slice path, uint64_t index,
 	struct slice segment, following;
 	uint64_t hash = 0;
 	struct dir *dir = tree->root;
+	bool below_root;
 
 	if (dir->head.refs > 1) {
 		tree->root = dir_copy(dir);
 		dir->head.refs--;
 		dir = tree->root;
 	}
-	if (!path_next(path, &position, &segment))
-		assert(!"the root cannot be changed");
+	below_root = path_next(path, &position, &segment);
+	assert(below_root);
 	chain_push(tree, &count, dir, hash);
 	while (path_next(path, &position, &following)) {
 		struct dir *child = dir->root ? page_edit(tree, &dir->root, segment) : NULL;

@@ -1,0 +1,317 @@
+/* The etcd program: configuration, data directory, node, listeners, then the loop. One turn of the loop:
+ * events are read (requests, messages, the disk's answers), then the check handle runs the node's turn,
+ * delivers a slice of what watchers wait for and goes on with large answers. Before the loop sleeps a timer
+ * is set to the node's next deadline. */
+#include "etcd/datadir.h"
+#include "etcd/server.h"
+#include "etcd/server_env.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/programs.h"
+#include "base/time.h"
+#include "io/notify.h"
+#include "io/url.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum {
+	DELIVER_PER_TURN = 4096, /* calls of watchers */
+	COLLECT_PER_TURN = 64,	 /* pages of large deletes to free */
+};
+
+struct program {
+	struct server server;
+	struct config config;
+	struct datadir datadir;
+	uv_loop_t loop;
+	uv_check_t check;
+	uv_prepare_t prepare;
+	uv_idle_t idle;	  /* active while there is work that needs no event */
+	uv_timer_t timer; /* the node's deadline */
+	uv_signal_t signals[2];
+	bool turning, ready;
+};
+
+/* ---- turns ---- */
+
+static void on_idle(uv_idle_t *idle)
+{
+	(void)idle; /* its only purpose is that the loop does not sleep */
+}
+
+_noreturn_ static void stop_on_failure(const char *why)
+{
+	log_error("this member has stopped: %s", why);
+	exit(1);
+}
+
+static void program_turn(struct program *program)
+{
+	struct store *store = node_store(program->server.node);
+	const char *failure;
+	bool more;
+
+	if (program->turning)
+		return;
+	program->turning = true;
+	node_turn(program->server.node);
+	failure = node_failure(program->server.node);
+	if (failure)
+		stop_on_failure(failure);
+	more = store_deliver(store, DELIVER_PER_TURN);
+	more = keys_continue(&program->server) || more;
+	more = store_collect(store, COLLECT_PER_TURN) || more;
+	if (more && !uv_is_active((uv_handle_t *)&program->idle))
+		(void)uv_idle_start(&program->idle, on_idle);
+	else if (!more)
+		(void)uv_idle_stop(&program->idle);
+	program->turning = false;
+}
+
+static void on_check(uv_check_t *check)
+{
+	program_turn(check->data);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+	(void)timer; /* the check handle of this turn does the work */
+}
+
+/* The loop is about to sleep: at most until the node's deadline. */
+static void on_prepare(uv_prepare_t *prepare)
+{
+	struct program *program = prepare->data;
+	int64_t deadline_ns = node_deadline_ns(program->server.node), left_ns;
+
+	if (deadline_ns == INT64_MAX) {
+		(void)uv_timer_stop(&program->timer);
+		return;
+	}
+	left_ns = deadline_ns - time_mono_ns();
+	if (left_ns <= 0 && !uv_is_active((uv_handle_t *)&program->idle))
+		(void)uv_idle_start(&program->idle, on_idle);
+	uv_update_time(&program->loop);
+	(void)uv_timer_start(&program->timer, on_timer,
+		left_ns <= 0 ? 0 : (uint64_t)((left_ns + NS_PER_MS - 1) / NS_PER_MS), 0);
+}
+
+static void on_event(void *user)
+{
+	(void)user; /* events come from the loop's callbacks: the check handle of this turn follows */
+}
+
+/* ---- start ---- */
+
+static int check_identity(struct program *program, struct buf *reterr)
+{
+	const struct config *config = &program->config;
+	const struct identity_member *self = identity_find(&config->cluster, config->name);
+	struct datadir *datadir = &program->datadir;
+
+	if (datadir->fresh && config->state_existing) {
+		buf_add_str(reterr, "--initial-cluster-state=existing: joining a running cluster is not "
+				    "supported yet; start all members "
+				    "with the state new");
+		return -ENOTSUP;
+	}
+	if (datadir->fresh) {
+		datadir->member_id = self->id;
+		datadir->cluster_id = config->cluster.id;
+		return datadir_set_identity(
+			config->data_dir, config->name, self->id, config->cluster.id, false, reterr);
+	}
+	if (config->cluster_given && !config->state_existing &&
+		(datadir->cluster_id != config->cluster.id || datadir->member_id != self->id)) {
+		buf_printf(reterr,
+			"data directory %s belongs to member %llx of cluster %llx, but --initial-cluster and "
+			"--initial-cluster-token make it member %llx of cluster %llx: give another "
+			"--data-dir for a new "
+			"cluster, or leave these flags as they were",
+			config->data_dir, (unsigned long long)datadir->member_id,
+			(unsigned long long)datadir->cluster_id, (unsigned long long)self->id,
+			(unsigned long long)config->cluster.id);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int open_node(struct program *program, struct buf *reterr)
+{
+	struct node_member members[IDENTITY_MEMBERS_MAX];
+	const struct config *config = &program->config;
+	struct server *server = &program->server;
+	_cleanup_free_ char *why = NULL;
+	struct node_config node_config = {.cluster_id = server->cluster_id,
+		.member_id = server->member_id,
+		.name = config->name,
+		.client_urls = (const char *const *)config->advertise_client_urls,
+		.members = members,
+		.members_len = config->cluster.count,
+		.server_version = ETCD_CLUSTER_VERSION,
+		.heartbeat_ms = (uint32_t)config->heartbeat_ms,
+		.election_ms = (uint32_t)config->election_ms};
+	int r;
+
+	for (size_t i = 0; i < config->cluster.count; i++)
+		members[i] = (struct node_member){.id = config->cluster.members[i].id,
+			.name = config->cluster.members[i].name,
+			.peer_urls = (const char *const *)config->cluster.members[i].urls};
+	r = node_open(&node_config, server_env_base(server->env), &server->node, &why);
+	if (r < 0) {
+		buf_printf(reterr, "data directory %s: %s", config->data_dir, why ? why : strerror(-r));
+		return r;
+	}
+	server_env_attach(server->env, server->node);
+	if (program->datadir.has_log)
+		return 0;
+	return datadir_set_identity(
+		config->data_dir, config->name, server->member_id, server->cluster_id, true, reterr);
+}
+
+static int listen_clients(struct program *program, struct buf *reterr)
+{
+	struct http_server_options options = {
+		.on_request = route_request, .user = &program->server, .keep_slow_readers = true};
+	struct server *server = &program->server;
+
+	server->clients = http_server_new(&program->loop, &options);
+	for (char **text = program->config.listen_client_urls; *text; text++) {
+		_cleanup_url_ struct url url = {0};
+		int r = url_parse(*text, &url, reterr);
+
+		if (r == 0)
+			r = http_server_listen_tcp(server->clients, url.host, url.port, NULL, reterr);
+		if (r < 0)
+			return r;
+		log_info("listening for client requests on %s", *text);
+	}
+	return 0;
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+	struct program *program = handle->data;
+
+	log_notice("received %s, stopping", number == SIGTERM ? "SIGTERM" : "SIGINT");
+	(void)notify_send("STOPPING=1");
+	/* What was acknowledged is on disk; there is nothing to write at the end. The original ends by the
+	 * signal itself. */
+	uv_stop(&program->loop);
+	(void)uv_signal_stop(handle);
+	(void)signal(number, SIG_DFL);
+	(void)raise(number);
+}
+
+static void start_loop(struct program *program)
+{
+	static const int numbers[] = {SIGTERM, SIGINT};
+
+	(void)uv_check_init(&program->loop, &program->check);
+	(void)uv_prepare_init(&program->loop, &program->prepare);
+	(void)uv_idle_init(&program->loop, &program->idle);
+	(void)uv_timer_init(&program->loop, &program->timer);
+	program->check.data = program->prepare.data = program->idle.data = program->timer.data = program;
+	(void)uv_check_start(&program->check, on_check);
+	(void)uv_prepare_start(&program->prepare, on_prepare);
+	for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+		(void)uv_signal_init(&program->loop, &program->signals[i]);
+		program->signals[i].data = program;
+		(void)uv_signal_start(&program->signals[i], on_signal, numbers[i]);
+	}
+}
+
+static int program_start(struct program *program, struct buf *reterr)
+{
+	struct server *server = &program->server;
+	struct server_env_options options = {.loop = &program->loop,
+		.listen_peer_urls = program->config.listen_peer_urls,
+		.election_ms = program->config.election_ms,
+		.on_reply = route_reply,
+		.on_event = on_event,
+		.user = program};
+	int r;
+
+	r = datadir_open(program->config.data_dir, &program->datadir, reterr);
+	if (r == 0)
+		r = check_identity(program, reterr);
+	if (r < 0)
+		return r;
+	server->loop = &program->loop;
+	server->config = &program->config;
+	server->member_id = program->datadir.member_id;
+	server->cluster_id = program->datadir.cluster_id;
+	server->start_wall_ns = time_wall_ns();
+	list_init(&server->readings);
+	(void)snprintf(server->cluster_id_text, sizeof(server->cluster_id_text), "%llx",
+		(unsigned long long)server->cluster_id);
+	options.log_path = program->datadir.log_path;
+	options.cluster_id = server->cluster_id;
+	options.member_id = server->member_id;
+	r = server_env_new(&options, &server->env, reterr);
+	if (r == 0)
+		r = open_node(program, reterr);
+	if (r == 0)
+		r = listen_clients(program, reterr);
+	return r;
+}
+
+/* Watchers and clients are connections: as many as the system lets this process have. */
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static void log_warnings(const struct buf *warnings)
+{
+	for (const char *at = buf_text(warnings), *end; *at; at = end + 1) {
+		end = strchrnul(at, '\n');
+		log_warning("%.*s", (int)(end - at), at);
+		if (!*end)
+			break;
+	}
+}
+
+int etcd_main(int argc, char **argv)
+{
+	_cleanup_buf_ struct buf warnings = BUF_INIT(0), why = BUF_INIT(0);
+	static struct program program; /* lives until the process ends: nothing is torn down piece by piece */
+	int r;
+
+	program.server.argc = argc;
+	program.server.argv = mem_dup(argv, (size_t)(argc + 1) * sizeof(*argv));
+	r = config_read(&program.config, argc, argv, &warnings);
+	if (r >= 0) {
+		config_done(&program.config);
+		free(program.server.argv);
+		return r;
+	}
+	log_init("etcd", program.config.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+	log_warnings(&warnings);
+	raise_file_limit();
+	(void)signal(SIGPIPE, SIG_IGN);
+	r = uv_loop_init(&program.loop);
+	if (r < 0) {
+		log_error("cannot make an event loop: %s", uv_strerror(r));
+		return 1;
+	}
+	if (program_start(&program, &why) < 0) {
+		log_error("%s", buf_text(&why));
+		return 1;
+	}
+	log_notice("member %llx (%s) of cluster %llx started", (unsigned long long)program.server.member_id,
+		program.config.name, (unsigned long long)program.server.cluster_id);
+	start_loop(&program);
+	(void)notify_send("READY=1");
+	(void)uv_run(&program.loop, UV_RUN_DEFAULT);
+	return 1;
+}
