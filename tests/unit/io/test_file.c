@@ -1,0 +1,213 @@
+/* Files and the service manager protocol, in a temporary directory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <cmocka.h>
+#include "base/memory.h"
+#include "io/file.h"
+#include "io/notify.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char dir[] = "/tmp/flotilla-test-XXXXXX";
+
+static char *in_dir(const char *name)
+{
+	return mem_printf("%s/%s", dir, name);
+}
+
+static int make_dir(void **state)
+{
+	(void)state;
+	return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state)
+{
+	(void)state;
+	return file_remove_all(dir);
+}
+
+static void a_file_is_read_up_to_its_ceiling(void **state)
+{
+	_cleanup_buf_ struct buf out = BUF_INIT(0), big = BUF_INIT(0);
+	_cleanup_free_ char *path = in_dir("read");
+
+	(void)state;
+	buf_add_fill(&big, 'x', 300000);
+	assert_int_equal(file_write_atomic(path, buf_slice(&big), NULL), 0);
+	buf_add_str(&out, "kept");
+	assert_int_equal(file_read(path, 299999, &out), -EFBIG);
+	assert_string_equal(buf_text(&out), "kept");
+	assert_int_equal(file_read(path, 300000, &out), 0);
+	assert_int_equal(out.len, 300004);
+	buf_clear(&out);
+	assert_int_equal(file_read("/proc/self/stat", 100000, &out), 0);
+	assert_true(out.len > 0);
+	buf_clear(&out);
+	assert_int_equal(file_read("/dev/zero", 100000, &out), -EFBIG);
+	assert_int_equal(out.len, 0);
+	assert_int_equal(file_read(dir, 100, &out), -EISDIR);
+	assert_int_equal(file_read("/no/such/file", 100, &out), -ENOENT);
+}
+
+static void a_file_is_replaced_at_once_with_its_mode(void **state)
+{
+	_cleanup_free_ char *path = in_dir("atomic"), *missing = in_dir("missing/file");
+	_cleanup_buf_ struct buf out = BUF_INIT(0);
+	struct stat before, after;
+	mode_t old = umask(077);
+
+	(void)state;
+	assert_int_equal(
+		file_write_atomic(path, SLICE_LITERAL("one"), &(struct file_write_options){.mode = 0666}), 0);
+	umask(old);
+	assert_int_equal(stat(path, &before), 0);
+	assert_int_equal(before.st_mode & 07777, 0666);
+	assert_int_equal(file_write_atomic(path, SLICE_LITERAL("two"), NULL), 0);
+	assert_int_equal(stat(path, &after), 0);
+	assert_int_equal(after.st_mode & 07777, 0644);
+	assert_int_not_equal(before.st_ino, after.st_ino);
+	assert_int_equal(file_read(path, 100, &out), 0);
+	assert_string_equal(buf_text(&out), "two");
+	assert_int_equal(
+		file_write_atomic(path, SLICE_LITERAL("x"), &(struct file_write_options){.exclusive = true}),
+		-EEXIST);
+	assert_int_equal(file_write_atomic(missing, SLICE_LITERAL("x"), NULL), -ENOENT);
+	buf_clear(&out);
+	assert_int_equal(file_read(path, 100, &out), 0);
+	assert_string_equal(buf_text(&out), "two");
+}
+
+static void a_failed_write_leaves_nothing_behind(void **state)
+{
+	_cleanup_free_ char *sub = in_dir("sub"), *path = in_dir("sub/target"),
+			    *inside = in_dir("sub/target/inside");
+
+	(void)state;
+	/* The target is a directory with something in it: rename() must fail, and the temporary file must go.
+	 */
+	assert_int_equal(file_mkdir_all(inside, 0755), 0);
+	assert_true(file_write_atomic(path, SLICE_LITERAL("x"), NULL) < 0);
+	assert_int_equal(rmdir(inside), 0);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(rmdir(sub), 0); /* else a temporary file is still in it */
+}
+
+static void directories_are_made_and_removed_as_trees(void **state)
+{
+	_cleanup_free_ char *deep = in_dir("a/b//c/"), *top = in_dir("a"), *file = in_dir("a/b/file"),
+			    *below = in_dir("a/b/file/x"), *link = in_dir("a/link"), *kept = in_dir("kept");
+
+	(void)state;
+	assert_int_equal(file_mkdir_all(deep, 0755), 0);
+	assert_int_equal(file_mkdir_all(deep, 0755), 0);
+	assert_int_equal(file_write_atomic(file, SLICE_LITERAL("x"), NULL), 0);
+	assert_int_equal(file_mkdir_all(file, 0755), -ENOTDIR);
+	assert_int_equal(file_mkdir_all(below, 0755), -ENOTDIR);
+	assert_int_equal(file_mkdir_all(kept, 0755), 0);
+	assert_int_equal(symlink(kept, link), 0);
+	assert_int_equal(file_remove_all(top), 0);
+	assert_false(file_exists(top));
+	assert_true(file_exists(kept));
+	assert_int_equal(file_remove_all(top), 0);
+}
+
+static void a_directory_has_one_holder(void **state)
+{
+	_cleanup_close_ int fd = -1, second = -1;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(file_lock_dir(dir, "lock", &fd), 0);
+	assert_int_equal(file_lock_dir(dir, "lock", &second), -EWOULDBLOCK);
+	assert_int_equal(second, -1);
+	pid = fork();
+	if (pid == 0) {
+		int other;
+
+		_exit(file_lock_dir(dir, "lock", &other) == -EWOULDBLOCK ? 0 : 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	closep(&fd);
+	assert_int_equal(file_lock_dir(dir, "lock", &fd), 0);
+}
+
+static void notifications_reach_the_manager(void **state)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	_cleanup_free_ char *path = in_dir("notify");
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	char bytes[100] = "";
+
+	(void)state;
+	unsetenv("NOTIFY_SOCKET");
+	assert_int_equal(notify_send("READY=1"), 0);
+	strcpy(address.sun_path, path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	setenv("NOTIFY_SOCKET", path, 1);
+	assert_int_equal(notify_send("READY=1\nSTATUS=up"), 1);
+	assert_int_equal(recv(fd, bytes, sizeof(bytes) - 1, MSG_DONTWAIT), 17);
+	assert_string_equal(bytes, "READY=1\nSTATUS=up");
+	setenv("NOTIFY_SOCKET", "relative", 1);
+	assert_int_equal(notify_send("READY=1"), -EAFNOSUPPORT);
+	setenv("NOTIFY_SOCKET", "/no/such/socket", 1);
+	assert_int_equal(notify_send("READY=1"), -ENOENT);
+	unsetenv("NOTIFY_SOCKET");
+	setenv("WATCHDOG_USEC", "30000000", 1);
+	assert_int_equal(notify_watchdog_ms(), 30000);
+	setenv("WATCHDOG_PID", "1", 1);
+	assert_int_equal(notify_watchdog_ms(), 0);
+}
+
+static void inherited_sockets_are_counted_once(void **state)
+{
+	char pid[20];
+	int status;
+	pid_t child = fork();
+
+	(void)state;
+	if (child == 0) {
+		int fds[2], ok;
+
+		(void)!pipe(fds);
+		(void)dup2(fds[0], 3);
+		(void)dup2(fds[1], 4);
+		snprintf(pid, sizeof(pid), "%d", (int)getpid());
+		setenv("LISTEN_PID", pid, 1);
+		setenv("LISTEN_FDS", "2", 1);
+		ok = notify_listen_fds() == 2 && (fcntl(3, F_GETFD) & FD_CLOEXEC) &&
+		     (fcntl(4, F_GETFD) & FD_CLOEXEC) && !getenv("LISTEN_FDS") && notify_listen_fds() == 0;
+		setenv("LISTEN_PID", "1", 1);
+		setenv("LISTEN_FDS", "2", 1);
+		ok = ok && notify_listen_fds() == 0;
+		_exit(ok ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_file_is_read_up_to_its_ceiling),
+		cmocka_unit_test(a_file_is_replaced_at_once_with_its_mode),
+		cmocka_unit_test(a_failed_write_leaves_nothing_behind),
+		cmocka_unit_test(directories_are_made_and_removed_as_trees),
+		cmocka_unit_test(a_directory_has_one_holder),
+		cmocka_unit_test(notifications_reach_the_manager),
+		cmocka_unit_test(inherited_sockets_are_counted_once),
+	};
+
+	return cmocka_run_group_tests(tests, make_dir, remove_dir);
+}
