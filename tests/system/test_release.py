@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""The release build is small and hardened, and installs as one executable with a link per program."""
+import os
+import shutil
+import subprocess
+
+from harness import Cases, temp_dir
+
+cases = Cases()
+RELEASE = os.environ["FLOTILLA_RELEASE"]
+FLOTILLA = os.path.join(RELEASE, "flotilla")
+PROGRAMS = ["etcd", "etcdctl", "fleetd", "fleetctl", "confd"]
+
+
+def readelf(*options):
+    return subprocess.run(["readelf", "-W", *options, FLOTILLA], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+@cases.case("stripped it is smaller than 2 MB")
+def small():
+    copy = os.path.join(temp_dir(), "flotilla")
+    shutil.copy(FLOTILLA, copy)
+    subprocess.run(["strip", copy], check=True)
+    size = os.path.getsize(copy)
+    print("# stripped: %d bytes" % size)
+    assert size < 2000000, size
+
+
+@cases.case("it is position independent, with full RELRO, stack protector, fortified calls and no executable stack")
+def hardened():
+    assert "DYN (Position-Independent Executable file)" in readelf("-h")
+    dynamic, segments, symbols = readelf("-d"), readelf("-l"), readelf("--dyn-syms")
+    assert "BIND_NOW" in dynamic and "PIE" in dynamic, dynamic
+    assert "GNU_RELRO" in segments
+    stack = [line for line in segments.splitlines() if "GNU_STACK" in line]
+    assert stack and " RW " in stack[0], stack
+    assert "__stack_chk_fail" in symbols
+    assert "__snprintf_chk" in symbols or "__memcpy_chk" in symbols
+
+
+@cases.case("assertions are on")
+def assertions():
+    assert "__assert_fail" in readelf("--dyn-syms")
+
+
+@cases.case("installed, every program is a link to the one executable, says its version and its help")
+def installed():
+    root = temp_dir()
+    subprocess.run(["meson", "install", "-C", RELEASE, "--no-rebuild", "--destdir", root], check=True,
+                   stdout=subprocess.DEVNULL)
+    found = {name: os.path.join(where, name) for where, _, names in os.walk(root) for name in names}
+    for name in PROGRAMS:
+        assert os.path.islink(found[name]) and os.readlink(found[name]) == "flotilla", name
+        done = subprocess.run([found[name], "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=10)
+        assert done.returncode in (0, 2) and len(done.stdout) > 300, (name, done)
+        version = [found[name], "--version"] if name != "confd" else [found[name], "-version"]
+        done = subprocess.run(version, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=10)
+        assert done.returncode == 0 and done.stdout.strip(), (name, done)
+    done = subprocess.run([found["flotilla"], "nonsense"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 2 and "unknown program nonsense" in done.stdout, done
+
+
+@cases.case("no source line of the repository is longer than a screen is wide, nor a file longer than one idea")
+def sizes():
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    for where, _, names in os.walk(os.path.join(root, "src")):
+        for name in names:
+            if not name.endswith((".c", ".h")):
+                continue
+            path = os.path.join(where, name)
+            with open(path, encoding="utf-8") as text:
+                lines = text.read().split("\n")
+            generated = any("generated" in line.lower() for line in lines[:5])
+            assert generated or len(lines) <= 1000, "%s has %d lines" % (path, len(lines))
+            for number, line in enumerate(lines, 1):
+                assert len(line.expandtabs(8)) <= 130, "%s:%d is too wide" % (path, number)
+
+
+cases.run()
