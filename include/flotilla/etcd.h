@@ -188,6 +188,7 @@ struct etcd_raw_request {
 	const char *body;	  /* or NULL */
 	size_t body_len;	  /* 0: strlen(body) */
 	const char *endpoint;	  /* "http://host:port" to ask only that one, or NULL */
+	int64_t timeout_ms;	  /* instead of the client's timeouts; 0: those */
 };
 /* Any other path: outcome is ETCD_OK for 2xx and ETCD_REFUSED for other statuses; read status and body. */
 struct etcd_request *etcd_raw(

@@ -17,6 +17,7 @@ struct etcd_request {
 	void *userdata;
 	char **endpoints; /* owned: those to be tried, in order; the client's may change meanwhile */
 	size_t endpoint_count, next;
+	int64_t timeout_ms;   /* of one attempt */
 	uint64_t deadline_ms; /* of the loop's clock */
 	struct response *response;
 	struct http_call *call;
@@ -168,30 +169,33 @@ static void attempt(struct etcd_request *request)
 					    });
 }
 
-/* Takes over target and body. */
-static struct etcd_request *start(struct etcd_client *client, enum response_kind kind, const char *method,
-	struct buf *target, const char *content_type, struct buf *body, const char *only_endpoint,
-	etcd_response_fn *fn, void *userdata)
+static struct etcd_request *start(struct etcd_client *client, enum response_kind kind,
+	const struct etcd_raw_request *raw, etcd_response_fn *fn, void *userdata)
 {
 	struct etcd_request *request = mem_new(struct etcd_request);
+	int64_t total_ms = raw->timeout_ms > 0 ? raw->timeout_ms : client->total_timeout_ms;
 
 	request->client = client;
 	request->kind = kind;
-	request->method = mem_strdup(method);
-	request->target = buf_take(target, NULL);
-	request->content_type = content_type ? mem_strdup(content_type) : NULL;
-	request->body = body ? buf_take(body, &request->body_len) : NULL;
+	request->method = mem_strdup(raw->method ? raw->method : "GET");
+	request->target = mem_strdup(raw->target);
+	request->content_type = raw->content_type ? mem_strdup(raw->content_type) : NULL;
+	if (raw->body) {
+		request->body_len = raw->body_len ? raw->body_len : strlen(raw->body);
+		request->body = mem_strndup(raw->body, request->body_len);
+	}
 	request->fn = fn;
 	request->userdata = userdata;
 	request->response = response_new();
-	request->endpoint_count = only_endpoint ? 1 : client->endpoint_count;
+	request->endpoint_count = raw->endpoint ? 1 : client->endpoint_count;
 	request->endpoints = mem_new_array(char *, request->endpoint_count);
 	for (size_t i = 0; i < request->endpoint_count; i++)
 		request->endpoints[i] = mem_strdup(
-			only_endpoint ? only_endpoint
+			raw->endpoint ? raw->endpoint
 				      : client->endpoints[(client->current + i) % client->endpoint_count]);
 	uv_update_time(client->loop);
-	request->deadline_ms = uv_now(client->loop) + (uint64_t)client->total_timeout_ms;
+	request->timeout_ms = raw->timeout_ms > 0 ? raw->timeout_ms : client->timeout_ms;
+	request->deadline_ms = uv_now(client->loop) + (uint64_t)total_ms;
 	list_push_back(&client->requests, &request->in_client);
 	attempt(request);
 	return request;
@@ -208,8 +212,15 @@ static struct etcd_request *start_key(struct etcd_client *client, const char *me
 {
 	if (target->data[target->len - 1] == '?')
 		buf_truncate(target, target->len - 1);
-	return start(client, RESPONSE_KEYS, method, target, form ? "application/x-www-form-urlencoded" : NULL,
-		form, NULL, fn, userdata);
+	return start(client, RESPONSE_KEYS,
+		&(struct etcd_raw_request){
+			.method = method,
+			.target = buf_text(target),
+			.content_type = form ? "application/x-www-form-urlencoded" : NULL,
+			.body = form ? buf_text(form) : NULL,
+			.body_len = form ? form->len : 0,
+		},
+		fn, userdata);
 }
 
 struct etcd_request *etcd_get(struct etcd_client *client, const char *key,
@@ -314,10 +325,8 @@ struct etcd_request *etcd_delete(struct etcd_client *client, const char *key,
 
 struct etcd_request *etcd_members(struct etcd_client *client, etcd_response_fn *fn, void *userdata)
 {
-	_cleanup_buf_ struct buf target = BUF_INIT(0);
-
-	buf_add_str(&target, "/v2/members");
-	return start(client, RESPONSE_MEMBERS, "GET", &target, NULL, NULL, NULL, fn, userdata);
+	return start(
+		client, RESPONSE_MEMBERS, &(struct etcd_raw_request){.target = "/v2/members"}, fn, userdata);
 }
 
 struct etcd_request *etcd_sync(struct etcd_client *client, etcd_response_fn *fn, void *userdata)
@@ -331,13 +340,7 @@ struct etcd_request *etcd_sync(struct etcd_client *client, etcd_response_fn *fn,
 struct etcd_request *etcd_raw(
 	struct etcd_client *client, const struct etcd_raw_request *raw, etcd_response_fn *fn, void *userdata)
 {
-	_cleanup_buf_ struct buf target = BUF_INIT(0), body = BUF_INIT(0);
-
-	buf_add_str(&target, raw->target);
-	if (raw->body)
-		buf_add(&body, raw->body, raw->body_len ? raw->body_len : strlen(raw->body));
-	return start(client, RESPONSE_RAW, raw->method ? raw->method : "GET", &target, raw->content_type,
-		raw->body ? &body : NULL, raw->endpoint, fn, userdata);
+	return start(client, RESPONSE_RAW, raw, fn, userdata);
 }
 
 void etcd_wait(struct etcd_client *client)

@@ -18,6 +18,11 @@ struct ctl_options ctl_options;
 	{                                                                                     \
 		.name = word, .type = FLAG_STRING, .value = &ctl_options.member, .help = text \
 	}
+#define ROLES                                                                    \
+	{                                                                        \
+		.name = "roles", .type = FLAG_LIST, .value = &ctl_options.roles, \
+		.help = "List of roles to grant or revoke"                       \
+	}
 #define TTL INT("ttl", ttl_s, "key time-to-live")
 
 static const struct ctl_command member_commands[] = {
@@ -30,34 +35,43 @@ static const struct ctl_command member_commands[] = {
 	{0},
 };
 
-/* Rows without run and sub are known to the original, and refused here with a clear text. */
 static const struct ctl_command user_commands[] = {
-	{"add", "add a new user for the etcd cluster", "<user>", NULL, NULL, NULL, NULL},
-	{"get", "get details for a user", "<user>", NULL, NULL, NULL, NULL},
-	{"list", "list all current users", " ", NULL, NULL, NULL, NULL},
-	{"remove", "remove a user for the etcd cluster", "<user>", NULL, NULL, NULL, NULL},
-	{"grant", "grant roles to an etcd user", "<user>", NULL, NULL, NULL, NULL},
-	{"revoke", "revoke roles for an etcd user", "<user>", NULL, NULL, NULL, NULL},
-	{"passwd", "change password for a user", "<user>", NULL, NULL, NULL, NULL},
+	{"add", "add a new user for the etcd cluster", "<user>", NULL, NULL, ctl_user_add, NULL},
+	{"get", "get details for a user", "<user>", NULL, NULL, ctl_user_get, NULL},
+	{"list", "list all current users", " ", NULL, NULL, ctl_user_list, NULL},
+	{"remove", "remove a user for the etcd cluster", "<user>", NULL, NULL, ctl_user_remove, NULL},
+	{"grant", "grant roles to an etcd user", "<user>", NULL, FLAGS(ROLES), ctl_user_grant, NULL},
+	{"revoke", "revoke roles for an etcd user", "<user>", NULL, FLAGS(ROLES), ctl_user_revoke, NULL},
+	{"passwd", "change password for a user", "<user>", NULL, NULL, ctl_user_passwd, NULL},
 	{0},
 };
 
 static const struct ctl_command role_commands[] = {
-	{"add", "add a new role for the etcd cluster", "<role> ", NULL, NULL, NULL, NULL},
-	{"get", "get details for a role", "<role>", NULL, NULL, NULL, NULL},
-	{"list", "list all roles", " ", NULL, NULL, NULL, NULL},
-	{"remove", "remove a role from the etcd cluster", "<role>", NULL, NULL, NULL, NULL},
-	{"grant", "grant path matches to an etcd role", "<role>", NULL, NULL, NULL, NULL},
-	{"revoke", "revoke path matches for an etcd role", "<role>", NULL, NULL, NULL, NULL},
+	{"add", "add a new role for the etcd cluster", "<role> ", NULL, NULL, ctl_role_add, NULL},
+	{"get", "get details for a role", "<role>", NULL, NULL, ctl_role_get, NULL},
+	{"list", "list all roles", " ", NULL, NULL, ctl_role_list, NULL},
+	{"remove", "remove a role from the etcd cluster", "<role>", NULL, NULL, ctl_role_remove, NULL},
+	{"grant", "grant path matches to an etcd role", "<role>", NULL,
+		FLAGS(STRING("path", path, "Path granted for the role to access"),
+			BOOL("read", read, "Grant read-only access"),
+			BOOL("write", write, "Grant write-only access"),
+			BOOL("readwrite", readwrite, "Grant read-write access")),
+		ctl_role_grant, NULL},
+	{"revoke", "revoke path matches for an etcd role", "<role>", NULL,
+		FLAGS(STRING("path", path, "Path revoked for the role to access"),
+			BOOL("read", read, "Revoke read access"), BOOL("write", write, "Revoke write access"),
+			BOOL("readwrite", readwrite, "Revoke read-write access")),
+		ctl_role_revoke, NULL},
 	{0},
 };
 
 static const struct ctl_command auth_commands[] = {
-	{"enable", "enable auth access controls", " ", NULL, NULL, NULL, NULL},
-	{"disable", "disable auth access controls", " ", NULL, NULL, NULL, NULL},
+	{"enable", "enable auth access controls", " ", NULL, NULL, ctl_auth_enable, NULL},
+	{"disable", "disable auth access controls", " ", NULL, NULL, ctl_auth_disable, NULL},
 	{0},
 };
 
+/* Rows without run and sub are known to the original, and refused here with a clear text. */
 const struct ctl_command ctl_commands[] = {
 	{"backup", "backup an etcd directory", " ", NULL, NULL, NULL, NULL},
 	{"cluster-health", "check the health of the etcd cluster", " ", NULL,

@@ -18,6 +18,24 @@ int ctl_fail(int status, const char *text)
 	return status;
 }
 
+int ctl_complain(const char *text)
+{
+	fflush(stdout);
+	fprintf(stderr, "%s\n", text);
+	return CTL_BAD_ARGS;
+}
+
+int ctl_print_bare_failure(const struct etcd_response *response)
+{
+	if (response->outcome == ETCD_REFUSED)
+		return ctl_complain(response->error_text);
+	fflush(stdout);
+	fputs("client: etcd cluster is unavailable or misconfigured\n", stderr);
+	for (size_t i = 0; i < response->attempt_count; i++)
+		fprintf(stderr, "error #%zu: %s\n", i, response->attempts[i].error);
+	return CTL_BAD_ARGS;
+}
+
 int ctl_print_failure(struct ctl *ctl _unused_, const struct etcd_response *response, int status)
 {
 	fflush(stdout);
@@ -159,14 +177,14 @@ static int check_unsupported(const struct ctl_globals *globals)
 	return tls ? CTL_BAD_ARGS : CTL_OK;
 }
 
-static char *read_password(void)
+char *ctl_read_password(const char *prompt)
 {
 	_cleanup_buf_ struct buf line = BUF_INIT(4096);
 	struct termios saved, silent;
 	bool terminal = tcgetattr(STDIN_FILENO, &saved) == 0;
 	char c;
 
-	fputs("Password: ", stdout);
+	fputs(prompt, stdout);
 	fflush(stdout);
 	if (terminal) {
 		silent = saved;
@@ -190,7 +208,7 @@ static void take_credentials(struct ctl *ctl)
 	if (text_cut(slice_str(ctl->username), ':', &user, &password))
 		ctl->password = mem_strndup(password.data, password.len);
 	else
-		ctl->password = read_password();
+		ctl->password = ctl_read_password("Password: ");
 	ctl->user = mem_strndup(user.data, user.len);
 }
 

@@ -36,9 +36,10 @@ struct ctl {
 
 /* The values of all commands' flags; a command reads those of its own row. */
 struct ctl_options {
-	const char *prev_value;
+	const char *prev_value, *path;
+	struct flag_list roles;
 	int64_t ttl_s, prev_index, after_index;
-	bool sort, recursive, quorum, append_slash, dir, in_order, forever;
+	bool sort, recursive, quorum, append_slash, dir, in_order, forever, read, write, readwrite;
 };
 extern struct ctl_options ctl_options;
 
@@ -69,12 +70,17 @@ struct etcd_response *ctl_wait(struct ctl *ctl, struct etcd_request *request);
 /* Prints what went wrong to stderr in the original's form; answers `status`. */
 int ctl_print_failure(struct ctl *ctl, const struct etcd_response *response, int status);
 int ctl_fail(int status, const char *text);
+/* The forms of the member, user, role and auth commands: without "Error:", exit status 1. */
+int ctl_complain(const char *text);
+int ctl_print_bare_failure(const struct etcd_response *response);
+/* Prints the prompt and reads a line from stdin, without echo on a terminal. The text is the caller's. */
+char *ctl_read_password(const char *prompt);
 
 /* output.c */
 void ctl_print_key(const struct ctl *ctl, const struct etcd_response *response);
 void ctl_add_json(struct buf *out, const struct etcd_response *response);
 
-/* keys.c, watch.c, members.c: the commands. */
+/* keys.c, watch.c, members.c, auth.c: the commands. */
 int ctl_get(struct ctl *ctl, int argc, char **argv);
 int ctl_ls(struct ctl *ctl, int argc, char **argv);
 int ctl_set(struct ctl *ctl, int argc, char **argv);
@@ -92,3 +98,18 @@ int ctl_member_list(struct ctl *ctl, int argc, char **argv);
 int ctl_member_add(struct ctl *ctl, int argc, char **argv);
 int ctl_member_remove(struct ctl *ctl, int argc, char **argv);
 int ctl_member_update(struct ctl *ctl, int argc, char **argv);
+int ctl_user_list(struct ctl *ctl, int argc, char **argv);
+int ctl_user_add(struct ctl *ctl, int argc, char **argv);
+int ctl_user_passwd(struct ctl *ctl, int argc, char **argv);
+int ctl_user_remove(struct ctl *ctl, int argc, char **argv);
+int ctl_user_get(struct ctl *ctl, int argc, char **argv);
+int ctl_user_grant(struct ctl *ctl, int argc, char **argv);
+int ctl_user_revoke(struct ctl *ctl, int argc, char **argv);
+int ctl_role_list(struct ctl *ctl, int argc, char **argv);
+int ctl_role_add(struct ctl *ctl, int argc, char **argv);
+int ctl_role_remove(struct ctl *ctl, int argc, char **argv);
+int ctl_role_get(struct ctl *ctl, int argc, char **argv);
+int ctl_role_grant(struct ctl *ctl, int argc, char **argv);
+int ctl_role_revoke(struct ctl *ctl, int argc, char **argv);
+int ctl_auth_enable(struct ctl *ctl, int argc, char **argv);
+int ctl_auth_disable(struct ctl *ctl, int argc, char **argv);

@@ -50,6 +50,8 @@ static void table_add_flag(struct table *table, const struct flag *flag)
 	}
 	if (flag->help_value)
 		buf_printf(&left, " \"%s\"", flag->help_value);
+	else if (flag->type == FLAG_LIST)
+		buf_printf(&left, " [--%s option --%s option]", flag->name, flag->name);
 	else if (flag->type != FLAG_BOOL)
 		buf_add_char(&left, ' ');
 	table_add(table, buf_text(&left), flag->help);

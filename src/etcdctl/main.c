@@ -131,7 +131,9 @@ static int run_command(struct ctl *ctl, const struct ctl_command *group, const s
 			group ? group->name : "", group ? " " : "", command->name);
 		return CTL_BAD_ARGS;
 	}
-	return command->run(ctl, count, argv + 1);
+	r = command->run(ctl, count, argv + 1);
+	flags_done(flags);
+	return r;
 }
 
 static int run_group(struct ctl *ctl, const struct ctl_command *group, int argc, char **argv)

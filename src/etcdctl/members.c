@@ -8,29 +8,11 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { HEALTH_PAUSE_S = 10 };
+/* A member without a leader takes its time before it says so; the original waits without a limit. */
+enum { HEALTH_PAUSE_S = 10, HEALTH_TIMEOUT_MS = 30000 };
 
 DEFINE_CLEANUP(struct etcd_response *, etcd_response_unref)
 #define _cleanup_response_ _cleanup_(etcd_response_unrefp)
-
-static int print_error(const char *text)
-{
-	fflush(stdout);
-	fprintf(stderr, "%s\n", text);
-	return CTL_BAD_ARGS;
-}
-
-/* The member API's errors are printed bare. */
-static int print_member_failure(struct ctl *ctl, const struct etcd_response *response)
-{
-	if (response->outcome == ETCD_REFUSED)
-		return print_error(response->error_text);
-	fputs("client: etcd cluster is unavailable or misconfigured\n", stderr);
-	for (size_t i = 0; i < response->attempt_count; i++)
-		fprintf(stderr, "error #%zu: %s\n", i, response->attempts[i].error);
-	(void)ctl;
-	return CTL_BAD_ARGS;
-}
 
 static void add_urls(struct buf *out, const char *const *urls, size_t count, const char *separator)
 {
@@ -43,9 +25,9 @@ static void add_urls(struct buf *out, const char *const *urls, size_t count, con
 /* 1 healthy, 0 unhealthy, -1 not reached (said on stdout). */
 static int check_url(struct ctl *ctl, const struct etcd_member *member, const char *url)
 {
-	_cleanup_response_ struct etcd_response *response = ctl_wait(
-		ctl, etcd_raw(ctl->client, &(struct etcd_raw_request){.target = "/health", .endpoint = url},
-			     NULL, NULL));
+	struct etcd_raw_request raw = {.target = "/health", .endpoint = url, .timeout_ms = HEALTH_TIMEOUT_MS};
+	_cleanup_response_ struct etcd_response *response =
+		ctl_wait(ctl, etcd_raw(ctl->client, &raw, NULL, NULL));
 	json_error_t error;
 	json_t *json, *health;
 	int result = -1;
@@ -147,17 +129,17 @@ int ctl_member_list(struct ctl *ctl, int argc, char **argv _unused_)
 	int status;
 
 	if (argc)
-		return print_error("No arguments accepted");
+		return ctl_complain("No arguments accepted");
 	status = ctl_connect(ctl, true);
 	if (status)
 		return status;
 	members = ctl_wait(ctl, etcd_members(ctl->client, NULL, NULL));
 	if (members->outcome != ETCD_OK)
-		return print_member_failure(ctl, members);
+		return ctl_print_bare_failure(members);
 	leader = call_members(ctl, "GET", "/v2/members/leader", NULL);
 	if (leader->outcome != ETCD_OK) {
 		fputs("Failed to get leader:  ", stderr);
-		return print_member_failure(ctl, leader);
+		return ctl_print_bare_failure(leader);
 	}
 	leader_id = take_id(leader);
 	for (size_t i = 0; i < members->member_count; i++) {
@@ -236,7 +218,7 @@ int ctl_member_add(struct ctl *ctl, int argc, char **argv)
 	int status;
 
 	if (argc != 2)
-		return print_error("Provide a name and a single member peerURL");
+		return ctl_complain("Provide a name and a single member peerURL");
 	status = ctl_connect(ctl, true);
 	if (status)
 		return status;
@@ -248,11 +230,11 @@ int ctl_member_add(struct ctl *ctl, int argc, char **argv)
 		return CTL_BAD_ARGS;
 	}
 	if (added->outcome != ETCD_OK)
-		return print_member_failure(ctl, added);
+		return ctl_print_bare_failure(added);
 	id = take_id(added);
 	members = ctl_wait(ctl, etcd_members(ctl->client, NULL, NULL));
 	if (members->outcome != ETCD_OK)
-		return print_member_failure(ctl, members);
+		return ctl_print_bare_failure(members);
 	print_added(members, id, argv[0]);
 	return CTL_OK;
 }
@@ -284,14 +266,14 @@ int ctl_member_remove(struct ctl *ctl, int argc, char **argv)
 	int status;
 
 	if (argc != 1)
-		return print_error("Provide a single member ID");
+		return ctl_complain("Provide a single member ID");
 	status = ctl_connect(ctl, true);
 	if (status)
 		return status;
 	members = ctl_wait(ctl, etcd_members(ctl->client, NULL, NULL));
 	if (members->outcome != ETCD_OK) {
 		fputs("Error while verifying ID against known members: ", stderr);
-		return print_member_failure(ctl, members);
+		return ctl_print_bare_failure(members);
 	}
 	if (!member_exists(members, argv[0])) {
 		fprintf(stderr, "Couldn't find a member in the cluster with an ID of %s.\n", argv[0]);
@@ -301,7 +283,7 @@ int ctl_member_remove(struct ctl *ctl, int argc, char **argv)
 	removed = call_members(ctl, "DELETE", buf_text(&path), NULL);
 	if (removed->outcome != ETCD_OK) {
 		fprintf(stderr, "Received an error trying to remove member %s: ", argv[0]);
-		return print_member_failure(ctl, removed);
+		return ctl_print_bare_failure(removed);
 	}
 	printf("Removed member %s from cluster\n", argv[0]);
 	return CTL_OK;
@@ -314,8 +296,8 @@ int ctl_member_update(struct ctl *ctl, int argc, char **argv)
 	int status;
 
 	if (argc != 2)
-		return print_error("Provide an ID and a list of comma separated peerURL "
-				   "(0xabcd http://example.com,http://example1.com)");
+		return ctl_complain("Provide an ID and a list of comma separated peerURL "
+				    "(0xabcd http://example.com,http://example1.com)");
 	status = ctl_connect(ctl, true);
 	if (status)
 		return status;
@@ -325,7 +307,7 @@ int ctl_member_update(struct ctl *ctl, int argc, char **argv)
 	url_escape(&path, slice_str(argv[0]), URL_PART_SEGMENT);
 	updated = call_members(ctl, "PUT", buf_text(&path), buf_text(&body));
 	if (updated->outcome != ETCD_OK)
-		return print_member_failure(ctl, updated);
+		return ctl_print_bare_failure(updated);
 	printf("Updated member with ID %s in cluster\n", argv[0]);
 	return CTL_OK;
 }

@@ -63,14 +63,6 @@ static void every_command_can_be_run_or_says_that_it_cannot(void **state _unused
 	}
 }
 
-static void sub_commands_that_are_not_supported_say_so(void **state _unused_)
-{
-	struct outcome outcome = run("etcdctl user add al:pw");
-
-	assert_int_equal(outcome.status, CTL_BAD_ARGS);
-	assert_string_equal(outcome.err, "etcdctl: user add is not supported by this version\n");
-}
-
 static void columns_are_padded_with_tabs(void **state _unused_)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(0);
@@ -179,7 +171,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_command_can_be_run_or_says_that_it_cannot),
-		cmocka_unit_test(sub_commands_that_are_not_supported_say_so),
 		cmocka_unit_test(columns_are_padded_with_tabs),
 		cmocka_unit_test(json_has_the_originals_field_order_and_escapes),
 		cmocka_unit_test(usage_errors_end_with_status_0_and_help_on_stdout),
