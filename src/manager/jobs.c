@@ -1,0 +1,468 @@
+/* Requests to start and stop, in the order that After= and Before= ask for. A unit has at most one job; a job
+ * runs when nothing it is ordered behind has a job left. Starting pulls in what is required or wanted,
+ * stopping takes along what depends on the unit. Jobs only run from jobs_run(), at the end of a turn, never
+ * inside a state change. */
+#include "base/memory.h"
+#include "manager/keeper.h"
+#include <errno.h>
+
+static bool depends(const struct service *service, enum dependency kind, const struct service *on)
+{
+	return strings_have(&service->config.dependencies[kind], on->name);
+}
+
+/* True when `service` is ordered behind `other` (starts after it, stops before it). */
+static bool is_after(const struct service *service, const struct service *other)
+{
+	return depends(service, DEP_AFTER, other) || depends(other, DEP_BEFORE, service);
+}
+
+static void job_clear(struct service *service)
+{
+	service->job = JOB_NONE;
+	service->job_running = service->job_announced = service->job_manual = false;
+	service->keeper->jobs_waiting = true;
+}
+
+static void job_set(struct service *service, enum job_kind kind, bool manual)
+{
+	service->job = kind;
+	service->job_running = service->job_announced = false;
+	service->job_manual = manual;
+	service->keeper->jobs_waiting = true;
+}
+
+static void say_title(struct service *service, const char *before, const char *after)
+{
+	_cleanup_buf_ struct buf title = BUF_INIT(0);
+
+	service_title(service, &title);
+	service_say(service, "%s %s%s", before, buf_text(&title), after);
+}
+
+static bool is_starting_or_up(const struct service *service)
+{
+	return service_is_active(service) || service->job == JOB_START ||
+	       (service->state >= STATE_CONDITION && service->state <= STATE_START_POST);
+}
+
+/* What a start needs of other units. Marks with a job each unit that is pulled in, so that circles end. */
+static int pull_in(struct service *service, struct buf *reterr);
+
+static int pull_one(struct service *service, enum dependency kind, const char *name, struct buf *reterr)
+{
+	struct service *other = keeper_find(service->keeper, name);
+
+	if (other && !other->unloading) {
+		if (kind == DEP_REQUISITE && !service_is_active(other)) {
+			buf_printf(reterr, "Unit %s is not active.", name);
+			return -ENOENT;
+		}
+		if (kind == DEP_REQUISITE || is_starting_or_up(other))
+			return 0;
+		return pull_in(other, reterr);
+	}
+	if (kind == DEP_WANTS || host_provides(service->keeper, name))
+		return 0;
+	buf_printf(reterr, "Unit %s not found.", name);
+	return -ENOENT;
+}
+
+static int pull_in(struct service *service, struct buf *reterr)
+{
+	static const enum dependency kinds[] = {DEP_REQUIRES, DEP_BINDS_TO, DEP_REQUISITE, DEP_WANTS};
+
+	if (service->state == STATE_AUTO_RESTART)
+		return 0; /* it starts by itself in a moment */
+	job_set(service, JOB_START, true);
+	for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+		const struct strings *names = &service->config.dependencies[kinds[k]];
+
+		for (size_t i = 0; i < names->count; i++) {
+			_cleanup_buf_ struct buf ignored = BUF_INIT(0);
+			bool wants = kinds[k] == DEP_WANTS;
+			int r = pull_one(service, kinds[k], names->items[i], wants ? &ignored : reterr);
+
+			if (r < 0 && !wants) {
+				job_clear(service);
+				return r;
+			}
+		}
+	}
+	return 0;
+}
+
+/* Units of Conflicts=, in either direction, are stopped when one starts. */
+static void stop_conflicting(struct service *service)
+{
+	list_for_each (it, &service->keeper->services) {
+		struct service *other = list_item(it, struct service, entry);
+
+		if (other != service && !service_is_dead(other) &&
+			(depends(service, DEP_CONFLICTS, other) || depends(other, DEP_CONFLICTS, service)))
+			jobs_stop(other);
+	}
+}
+
+int jobs_start(struct service *service, struct buf *reterr)
+{
+	int r;
+
+	if (service->state == STATE_DEAD || service->state == STATE_FAILED)
+		service_apply_text(service);
+	service->missing_dependency = false;
+	if (service_is_active(service) && service->job == JOB_NONE)
+		return 0;
+	if (service->job == JOB_START)
+		return 0;
+	if (service->state >= STATE_CONDITION && service->state <= STATE_START_POST &&
+		service->job == JOB_NONE)
+		return 0; /* an automatic start is under way */
+	r = pull_in(service, reterr);
+	if (r < 0) {
+		service->missing_dependency = true;
+		service_say(service, "Failed to start %s: %s", service->name, buf_text(reterr));
+		keeper_retry_later(service->keeper);
+		return r;
+	}
+	stop_conflicting(service);
+	return 0;
+}
+
+void jobs_stop(struct service *service)
+{
+	static const enum dependency kinds[] = {DEP_REQUIRES, DEP_REQUISITE, DEP_BINDS_TO, DEP_PART_OF};
+
+	service->missing_dependency = false;
+	if (service->job == JOB_STOP)
+		return;
+	if ((service->state == STATE_DEAD || service->state == STATE_FAILED) && !service->will_restart) {
+		if (service->job != JOB_NONE)
+			job_clear(service); /* a start that had not begun */
+		return;
+	}
+	job_set(service, JOB_STOP, true);
+	list_for_each (it, &service->keeper->services) {
+		struct service *other = list_item(it, struct service, entry);
+
+		for (size_t k = 0; k < ARRAY_LEN(kinds); k++)
+			if (other != service && depends(other, kinds[k], service))
+				jobs_stop(other);
+	}
+}
+
+/* Restarts what depends on the unit and runs, as `systemctl restart` does. */
+static void restart_dependents(struct service *service)
+{
+	static const enum dependency kinds[] = {DEP_REQUIRES, DEP_BINDS_TO, DEP_PART_OF};
+
+	list_for_each (it, &service->keeper->services) {
+		struct service *other = list_item(it, struct service, entry);
+
+		for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+			if (other == service || !depends(other, kinds[k], service) ||
+				!service_is_active(other) || other->job != JOB_NONE)
+				continue;
+			job_set(other, JOB_RESTART, true);
+			restart_dependents(other);
+		}
+	}
+}
+
+int jobs_restart(struct service *service, struct buf *reterr)
+{
+	if ((service->state == STATE_DEAD || service->state == STATE_FAILED) && service->job != JOB_STOP)
+		return jobs_start(service, reterr);
+	if (service->job != JOB_RESTART) {
+		job_set(service, JOB_RESTART, true);
+		restart_dependents(service);
+	}
+	return 0;
+}
+
+void jobs_auto_restart(struct service *service)
+{
+	if (service->job != JOB_NONE)
+		return; /* a stop is on its way */
+	say_title(service, "Stopped", ".");
+	job_set(service, JOB_START, false);
+	restart_dependents(service);
+}
+
+/* The start of `service` failed: those that wait for it and require it cannot start. */
+static void fail_dependents(struct service *service)
+{
+	static const enum dependency kinds[] = {DEP_REQUIRES, DEP_REQUISITE, DEP_BINDS_TO};
+
+	list_for_each (it, &service->keeper->services) {
+		struct service *other = list_item(it, struct service, entry);
+		bool required = false;
+
+		if (other->job != JOB_START || other->job_running || other == service)
+			continue;
+		for (size_t k = 0; k < ARRAY_LEN(kinds); k++)
+			required = required || depends(other, kinds[k], service);
+		if (!required)
+			continue;
+		job_clear(other);
+		say_title(other, "Dependency failed for", ".");
+		service_say(
+			other, "%s: Job %s/start failed with result 'dependency'.", other->name, other->name);
+		fail_dependents(other);
+	}
+}
+
+static void start_finished(struct service *service)
+{
+	bool oneshot = service->config.type == SERVICE_ONESHOT;
+
+	job_clear(service);
+	if (service->state == STATE_FAILED) {
+		say_title(service, "Failed to start", ".");
+		fail_dependents(service);
+	} else if (service->result == RESULT_SKIP_CONDITION) {
+		say_title(service, "Condition check resulted in", " being skipped.");
+	} else {
+		say_title(service, oneshot ? "Finished" : "Started", ".");
+	}
+}
+
+static void stop_finished(struct service *service)
+{
+	bool restart = service->job == JOB_RESTART;
+
+	job_clear(service);
+	say_title(service, "Stopped", ".");
+	if (restart)
+		job_set(service, JOB_START, true);
+}
+
+static bool has_ended(const struct service *service)
+{
+	return service->state == STATE_DEAD || service->state == STATE_FAILED;
+}
+
+static void finish(struct service *service)
+{
+	if (!service->job_running)
+		return;
+	if (service->job == JOB_START && (service_is_active(service) || has_ended(service)))
+		start_finished(service);
+	else if ((service->job == JOB_STOP || service->job == JOB_RESTART) && has_ended(service))
+		stop_finished(service);
+}
+
+/* BindsTo=: who is bound to a unit that went away goes too. */
+static void stop_bound(struct service *service)
+{
+	list_for_each (it, &service->keeper->services) {
+		struct service *other = list_item(it, struct service, entry);
+
+		if (other == service || !depends(other, DEP_BINDS_TO, service))
+			continue;
+		if (!service_is_dead(other) && !service_is_stopping(other) && other->job != JOB_STOP &&
+			other->job != JOB_RESTART)
+			jobs_stop(other);
+	}
+}
+
+void jobs_state_changed(struct service *service, enum service_state before)
+{
+	bool was_up = before >= STATE_CONDITION && before <= STATE_EXITED;
+
+	service->keeper->jobs_waiting = true;
+	if (was_up && (service_is_stopping(service) || has_ended(service)) && service->job != JOB_RESTART)
+		stop_bound(service);
+	finish(service);
+}
+
+/* Why a start may not begin now; NULL when it may. */
+static struct service *start_blocker(struct service *service)
+{
+	list_for_each (it, &service->keeper->services) {
+		struct service *other = list_item(it, struct service, entry);
+
+		if (other == service || other->job == JOB_NONE)
+			continue;
+		if (is_after(service, other))
+			return other;
+		/* What is ordered behind and stops, stops first. */
+		if (is_after(other, service) && other->job != JOB_START)
+			return other;
+	}
+	return NULL;
+}
+
+static struct service *stop_blocker(struct service *service)
+{
+	list_for_each (it, &service->keeper->services) {
+		struct service *other = list_item(it, struct service, entry);
+
+		if (other != service && (other->job == JOB_STOP || other->job == JOB_RESTART) &&
+			!has_ended(other) && is_after(other, service))
+			return other;
+	}
+	return NULL;
+}
+
+/* Requirements that are ordered before must be up by now. */
+static bool requirements_met(struct service *service)
+{
+	const struct strings *bound = &service->config.dependencies[DEP_BINDS_TO];
+	const struct strings *required = &service->config.dependencies[DEP_REQUIRES];
+
+	for (size_t i = 0; i < bound->count; i++) {
+		const struct service *other = keeper_find(service->keeper, bound->items[i]);
+
+		if (other && is_after(service, other) && !service_is_active(other)) {
+			service_say(service, "%s: Bound to unit %s, but unit isn't active.", service->name,
+				other->name);
+			return false;
+		}
+	}
+	for (size_t i = 0; i < required->count; i++) {
+		const struct service *other = keeper_find(service->keeper, required->items[i]);
+
+		if (other && is_after(service, other) && other->state == STATE_FAILED)
+			return false;
+	}
+	return true;
+}
+
+static void run_start(struct service *service)
+{
+	bool automatic = !service->job_manual;
+
+	if (service_is_active(service) || (!automatic && service->state == STATE_AUTO_RESTART) ||
+		(automatic && service->state != STATE_AUTO_RESTART)) {
+		job_clear(service);
+		return;
+	}
+	if (!requirements_met(service)) {
+		job_clear(service);
+		say_title(service, "Dependency failed for", ".");
+		service_say(service, "%s: Job %s/start failed with result 'dependency'.", service->name,
+			service->name);
+		if (service->state == STATE_AUTO_RESTART)
+			service_stop(service);
+		fail_dependents(service);
+		return;
+	}
+	service->job_running = true;
+	if (service_start(service, automatic) < 0) {
+		if (service->job == JOB_START) {
+			job_clear(service);
+			say_title(service, "Failed to start", ".");
+			fail_dependents(service);
+		}
+		return;
+	}
+	if (service->job == JOB_START && service->job_running && !has_ended(service) &&
+		!service_is_active(service)) {
+		say_title(service, "Starting", "...");
+		service->job_announced = true;
+	}
+	finish(service);
+}
+
+static void run_stop(struct service *service)
+{
+	service->job_running = true;
+	if (has_ended(service) && !service->will_restart) {
+		finish(service);
+		return;
+	}
+	if (service->state != STATE_AUTO_RESTART)
+		say_title(service, "Stopping", "...");
+	service_stop(service);
+	finish(service);
+}
+
+/* One step; true when a job was run. With `force` ordering is not looked at: a circle is broken that way. */
+static bool run_one(struct service *service, bool force)
+{
+	if (service->job == JOB_NONE || service->job_running)
+		return false;
+	if (service->job == JOB_START) {
+		if (service_is_stopping(service) || (!force && start_blocker(service)))
+			return false;
+		if (service->state >= STATE_CONDITION && service->state <= STATE_START_POST) {
+			service->job_running = true; /* it is starting already: its end is ours */
+			return true;
+		}
+		run_start(service);
+		return true;
+	}
+	if (!force && stop_blocker(service))
+		return false;
+	run_stop(service);
+	return true;
+}
+
+static bool any_in_progress(struct keeper *keeper)
+{
+	list_for_each (it, &keeper->services) {
+		const struct service *service = list_item(it, struct service, entry);
+
+		if (service->job_running || (service->job != JOB_NONE && service_is_stopping(service)))
+			return true;
+	}
+	return false;
+}
+
+static bool run_pass(struct keeper *keeper, bool force)
+{
+	bool progress = false;
+
+	list_for_each (it, &keeper->services) {
+		struct service *service = list_item(it, struct service, entry);
+
+		if (!run_one(service, force))
+			continue;
+		if (force) {
+			service_say(service, "%s: Found ordering cycle, the order of this unit is ignored.",
+				service->name);
+			return true;
+		}
+		progress = true;
+	}
+	return progress;
+}
+
+void jobs_run(struct keeper *keeper)
+{
+	while (keeper->jobs_waiting) {
+		keeper->jobs_waiting = false;
+		while (run_pass(keeper, false))
+			;
+		/* Jobs that wait while nothing is under way wait for each other. */
+		if (!any_in_progress(keeper))
+			(void)run_pass(keeper, true);
+	}
+}
+
+void jobs_retry_missing(struct keeper *keeper)
+{
+	bool again = false;
+
+	list_for_each (it, &keeper->services) {
+		struct service *service = list_item(it, struct service, entry);
+		_cleanup_buf_ struct buf error = BUF_INIT(0);
+
+		if (!service->missing_dependency || !service->wanted)
+			continue;
+		if (pull_in(service, &error) < 0) {
+			again = true;
+		} else {
+			service->missing_dependency = false;
+			stop_conflicting(service);
+		}
+	}
+	if (again)
+		keeper_retry_later(keeper);
+}
+
+void jobs_unit_loaded(struct service *service)
+{
+	jobs_retry_missing(service->keeper);
+}

@@ -1,0 +1,217 @@
+/* The keeper: one small process per machine that owns the units' processes. It is a child subreaper with its
+ * own event loop, one thread; all state belongs to that thread. Files: keeper.c (the program), server.c (its
+ * socket), service.c (the state machine of a unit), spawn.c (starting one process), stream.c (their output),
+ * unitlog.c (logs on disk), tracker.c (which processes belong to a unit), jobs.c (start and stop requests and
+ * their order), host.c (what the host knows or provides), store.c (what survives a crash of the keeper),
+ * status.c (`systemctl status`). */
+#pragma once
+#include "base/list.h"
+#include "base/map.h"
+#include "manager/config.h"
+#include "manager/tracker.h"
+#include "manager/unitlog.h"
+#include <sys/types.h>
+#include <uv.h>
+
+#define KEEPER_PROTOCOL 1 /* raised when an old client could not talk to a new keeper any more */
+#define KEEPER_UNITS_MAX 4096
+#define KEEPER_CLIENTS_MAX 64
+#define KEEPER_LINE_MAX (4u * 1024 * 1024)   /* one message */
+#define KEEPER_QUEUE_MAX (16u * 1024 * 1024) /* what a client may leave unread */
+#define KEEPER_ID_SIZE 33		     /* 32 hex digits and a NUL */
+
+enum service_state {
+	STATE_DEAD,
+	STATE_CONDITION,
+	STATE_START_PRE,
+	STATE_START,
+	STATE_START_POST,
+	STATE_RUNNING,
+	STATE_EXITED,
+	STATE_STOP,
+	STATE_STOP_SIGTERM,
+	STATE_STOP_SIGKILL,
+	STATE_STOP_POST,
+	STATE_FINAL_SIGTERM,
+	STATE_FINAL_SIGKILL,
+	STATE_FAILED,
+	STATE_AUTO_RESTART,
+	STATE_MAX
+};
+enum service_result {
+	RESULT_SUCCESS,
+	RESULT_RESOURCES,
+	RESULT_TIMEOUT,
+	RESULT_EXIT_CODE,
+	RESULT_SIGNAL,
+	RESULT_CORE_DUMP,
+	RESULT_START_LIMIT,
+	RESULT_SKIP_CONDITION,
+	RESULT_MAX
+};
+enum job_kind { JOB_NONE, JOB_START, JOB_STOP, JOB_RESTART };
+
+/* The last run of one command, for the status text. */
+struct exec_record {
+	pid_t pid;		   /* 0: never ran */
+	int64_t start_us, exit_us; /* wall clock; exit 0: still running */
+	bool exited;
+	bool by_signal, dumped;
+	int status;    /* exit status or signal */
+	char *command; /* as the status shows it */
+};
+
+struct stream; /* the output of one process */
+
+struct service {
+	struct keeper *keeper;
+	struct list entry; /* in keeper->services */
+	char *name;
+	char *text; /* the unit file as it was given */
+	size_t text_len;
+	char hash[48];
+	bool text_is_new; /* config is not of this text yet: it runs */
+	struct unit_specifiers specifiers;
+	struct service_config config;
+
+	enum service_state state;
+	enum service_result result;
+	int64_t state_changed_us, active_enter_us, active_exit_us,
+		inactive_enter_us;   /* wall clock; 0: never */
+	pid_t main_pid, control_pid; /* 0: none */
+	enum exec_kind control_kind;
+	size_t main_index, control_index; /* the command that runs, of its kind */
+	struct exec_record main_exec, control_exec[EXEC_KIND_MAX];
+	char invocation[KEEPER_ID_SIZE];
+	bool uses_cgroup;
+	struct list streams;
+	pid_t *sessions; /* of the processes this run started, for the search without cgroups */
+	size_t session_count;
+	uv_timer_t timer;
+	bool timer_open;
+	bool forbid_restart, will_restart, restart_pending;
+	uint64_t restarts;
+	int64_t start_times_ns[64]; /* ring of the last starts, for the start limit (monotonic) */
+	size_t start_times_next;
+	struct unit_log log;
+
+	enum job_kind job;
+	bool job_running, job_manual;
+	bool job_announced; /* "Starting …" was said */
+	bool wanted;
+	bool missing_dependency; /* start was refused because a unit was not there; tried again when it is */
+	bool dirty, store_dirty; /* to be told to clients; to be written */
+	struct list unloads;	 /* requests that wait for its end */
+	bool unloading;
+	struct pending_load { /* a load that came while it was unloading; text NULL: none */
+		char *text;
+		size_t text_len;
+		char hash[48];
+		bool start;
+	} replacement;
+};
+
+struct keeper {
+	uv_loop_t loop;
+	char *dir, *socket;
+	char id[KEEPER_ID_SIZE]; /* of the state directory */
+	char hostname[256];
+	struct tracker tracker;
+	struct map units;
+	struct list services, clients;
+	size_t client_count;
+	size_t log_bytes_max;
+	bool keep_when_idle, stopping;
+	uv_prepare_t turn;
+	uv_signal_t on_child, on_term, on_int;
+	uv_timer_t idle_timer, retry_timer;
+	bool jobs_waiting; /* some job may be ready to run */
+	uv_pipe_t server;
+	int lock_fd;
+};
+
+/* service.c */
+struct service *service_new(struct keeper *keeper, const char *name, struct slice text, const char *hash);
+void service_free(struct service *service); /* dead, out of all lists */
+void service_set_text(struct service *service, struct slice text, const char *hash);
+void service_apply_text(struct service *service); /* before a start */
+/* Begin to start or stop; the state tells how it goes on. 0, or -EBADMSG (bad unit), -ECANCELED (start
+ * limit). */
+int service_start(struct service *service, bool automatic);
+void service_stop(struct service *service);
+void service_child_exited(struct service *service, pid_t pid, int wait_status);
+/* Some process that is neither main nor control ended: perhaps it was the last one. */
+void service_check_empty(struct service *service);
+void service_exec_done(struct service *service, pid_t pid); /* execve() of that process worked */
+const char *service_state_sub(enum service_state state);
+const char *service_state_active(enum service_state state);
+const char *service_result_name(enum service_result result);
+const char *service_load_name(const struct service *service);
+bool service_is_active(const struct service *service); /* running or exited */
+bool service_is_dead(const struct service *service);   /* dead or failed, and no restart is due */
+bool service_is_stopping(const struct service *service);
+/* A line of the supervisor itself in the unit's log. */
+void service_say(struct service *service, const char *format, ...) _printf_(2, 3);
+/* "NAME - DESCRIPTION", or the name alone. */
+void service_title(const struct service *service, struct buf *out);
+
+/* spawn.c: starts config.exec[kind].items[index]; *ret_pid is set on success. -errno when nothing was
+ * started. */
+int spawn_command(struct service *service, enum exec_kind kind, size_t index, pid_t *ret_pid);
+
+/* stream.c */
+/* Opens the pair; the child's end is *ret_child_fd (the caller's). */
+int stream_open(struct service *service, const char *identifier, int *ret_child_fd);
+/* Opens the pipe on which a starting process tells warnings and what failed, and whose end says that execve()
+ * worked. */
+int stream_open_report(struct service *service, pid_t pid, int fd);
+void streams_drain(struct service *service); /* reads what has been written so far */
+void streams_close(struct service *service);
+
+/* jobs.c */
+/* -ENOENT with the reason in `reterr` when a unit that is required is not there. */
+int jobs_start(struct service *service, struct buf *reterr);
+void jobs_stop(struct service *service);
+int jobs_restart(struct service *service, struct buf *reterr);
+void jobs_auto_restart(struct service *service);
+void jobs_state_changed(struct service *service, enum service_state before);
+void jobs_run(struct keeper *keeper); /* starts what may start now; at the end of each turn */
+void jobs_unit_loaded(struct service *service);
+void jobs_retry_missing(struct keeper *keeper); /* starts that waited for a unit that was not there */
+
+/* host.c */
+bool host_specifier(void *userdata, char letter, struct buf *out); /* userdata: the keeper */
+bool host_provides(struct keeper *keeper, const char *unit);
+/* Identifies this life of the machine: boot id and the start of its PID 1. */
+int host_life(char ret_life[static 96]);
+
+/* store.c */
+int store_open(struct keeper *keeper);	     /* makes the directories; forgets units of an earlier life */
+int store_load_units(struct keeper *keeper); /* after a crash of the keeper */
+int store_write_text(struct service *service);
+void store_write_state(struct service *service);
+void store_remove(struct keeper *keeper, const char *name);
+
+/* status.c */
+void status_text(struct service *service, struct buf *out);
+void status_describe_exit(
+	const struct exec_record *record, struct buf *out); /* "code=exited, status=1/FAILURE" */
+
+/* keeper.c */
+void keeper_retry_later(struct keeper *keeper);
+/* Adds a unit or gives a known one another text. */
+struct service *keeper_load(struct keeper *keeper, const char *name, struct slice text, const char *hash);
+void keeper_shutdown(struct keeper *keeper); /* stops all units, then the program */
+struct service *keeper_find(struct keeper *keeper, const char *name);
+void keeper_unit_gone(struct service *service); /* an unload is complete: tells, forgets, frees */
+int keeper_main(int argc, char **argv);
+int keeper_call_main(const char *socket_path, const char *request);
+
+/* server.c */
+int server_open(struct keeper *keeper);
+void server_close(struct keeper *keeper);
+void server_send_states(struct keeper *keeper);	   /* tells clients of dirty units */
+void server_unloads_done(struct service *service); /* answers those who wait for its end */
+void server_unit_gone(struct keeper *keeper, const char *name);
+void server_log_line(struct service *service, struct slice line); /* to those who follow the unit's log */
+bool server_has_clients(const struct keeper *keeper);

@@ -1,0 +1,811 @@
+/* The state machine of a service, after systemd's: start goes condition -> start-pre -> start -> start-post
+ * -> running or exited; an end goes stop -> stop-sigterm -> stop-sigkill -> stop-post -> final-sigterm ->
+ * final-sigkill -> dead or failed, skipping what has nothing to do, and from there perhaps to auto-restart.
+ * Each enter_x() function enters one of these states or the next one that applies. Events: a process ended,
+ * execve() worked, the timer fired, a request. */
+#include "base/memory.h"
+#include "base/rng.h"
+#include "base/time.h"
+#include "manager/directives.h"
+#include "manager/keeper.h"
+#include "unit/environment.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
+static const struct {
+	const char *sub, *active;
+	uint32_t next; /* states that may follow */
+} states[STATE_MAX] = {
+#define TO(state) (UINT32_C(1) << STATE_##state)
+#define TO_END                                                                                         \
+	(TO(STOP_SIGTERM) | TO(STOP_SIGKILL) | TO(STOP_POST) | TO(FINAL_SIGTERM) | TO(FINAL_SIGKILL) | \
+		TO(DEAD) | TO(FAILED))
+	[STATE_DEAD] = {"dead", "inactive",
+		TO(CONDITION) | TO(START_PRE) | TO(START) | TO(START_POST) | TO(RUNNING) | TO(EXITED) |
+			TO(AUTO_RESTART) | TO_END},
+	[STATE_CONDITION] = {"condition", "activating",
+		TO(START_PRE) | TO(START) | TO(START_POST) | TO(RUNNING) | TO(EXITED) | TO(STOP) | TO_END},
+	[STATE_START_PRE] = {"start-pre", "activating",
+		TO(START) | TO(START_POST) | TO(RUNNING) | TO(EXITED) | TO(STOP) | TO_END},
+	[STATE_START] = {"start", "activating",
+		TO(START_POST) | TO(RUNNING) | TO(EXITED) | TO(STOP) | TO_END},
+	[STATE_START_POST] = {"start-post", "activating", TO(RUNNING) | TO(EXITED) | TO(STOP) | TO_END},
+	[STATE_RUNNING] = {"running", "active", TO(EXITED) | TO(STOP) | TO_END},
+	[STATE_EXITED] = {"exited", "active", TO(STOP) | TO_END},
+	[STATE_STOP] = {"stop", "deactivating", TO_END},
+	[STATE_STOP_SIGTERM] = {"stop-sigterm", "deactivating", TO_END},
+	[STATE_STOP_SIGKILL] = {"stop-sigkill", "deactivating", TO_END},
+	[STATE_STOP_POST] = {"stop-post", "deactivating", TO_END},
+	[STATE_FINAL_SIGTERM] = {"final-sigterm", "deactivating", TO_END},
+	[STATE_FINAL_SIGKILL] = {"final-sigkill", "deactivating", TO_END},
+	[STATE_FAILED] = {"failed", "failed",
+		TO(CONDITION) | TO(START_PRE) | TO(START) | TO(START_POST) | TO(RUNNING) | TO(EXITED) |
+			TO(AUTO_RESTART) | TO(DEAD) | TO_END},
+	[STATE_AUTO_RESTART] = {"auto-restart", "activating",
+		TO(CONDITION) | TO(START_PRE) | TO(START) | TO(START_POST) | TO(RUNNING) | TO(EXITED) |
+			TO_END},
+};
+
+static const char *const result_names[] = {
+	[RESULT_SUCCESS] = "success",
+	[RESULT_RESOURCES] = "resources",
+	[RESULT_TIMEOUT] = "timeout",
+	[RESULT_EXIT_CODE] = "exit-code",
+	[RESULT_SIGNAL] = "signal",
+	[RESULT_CORE_DUMP] = "core-dump",
+	[RESULT_START_LIMIT] = "start-limit-hit",
+	[RESULT_SKIP_CONDITION] = "exec-condition",
+};
+
+static void enter_signal(struct service *service, enum service_state state, enum service_result result);
+static void enter_stop(struct service *service, enum service_result result);
+static void enter_start(struct service *service);
+static void enter_dead(struct service *service, enum service_result result, bool may_restart);
+
+const char *service_state_sub(enum service_state state)
+{
+	return states[state].sub;
+}
+
+const char *service_state_active(enum service_state state)
+{
+	return states[state].active;
+}
+
+const char *service_result_name(enum service_result result)
+{
+	return result_names[result];
+}
+
+const char *service_load_name(const struct service *service)
+{
+	if (!service->config.error)
+		return "loaded";
+	return service->config.unsupported_type ? "error" : "bad-setting";
+}
+
+bool service_is_active(const struct service *service)
+{
+	return service->state == STATE_RUNNING || service->state == STATE_EXITED;
+}
+
+bool service_is_dead(const struct service *service)
+{
+	return (service->state == STATE_DEAD || service->state == STATE_FAILED) && !service->will_restart;
+}
+
+bool service_is_stopping(const struct service *service)
+{
+	return service->state >= STATE_STOP && service->state <= STATE_FINAL_SIGKILL;
+}
+
+void service_title(const struct service *service, struct buf *out)
+{
+	const char *description = service->config.description;
+
+	buf_add_str(out, service->name);
+	if (description && strcmp(description, service->name) != 0)
+		buf_printf(out, " - %s", description);
+}
+
+void service_say(struct service *service, const char *format, ...)
+{
+	_cleanup_buf_ struct buf line = BUF_INIT(0);
+	char text[4096];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	for (char *at = text; *at; at++)
+		if (*at == '\n')
+			*at = ' ';
+	unit_log_append(&service->log, time_wall_ns() / 1000, getpid(), "flotilla", slice_str(text), &line);
+	server_log_line(service, buf_slice(&line));
+}
+
+static void set_state(struct service *service, enum service_state state)
+{
+	enum service_state before = service->state;
+	int64_t now_us = time_wall_ns() / 1000;
+	bool was_active = service_is_active(service);
+
+	if (before == state)
+		return;
+	assert(states[before].next >> state & 1);
+	service->state = state;
+	service->state_changed_us = now_us;
+	if (!was_active && service_is_active(service))
+		service->active_enter_us = now_us;
+	if (was_active && !service_is_active(service))
+		service->active_exit_us = now_us;
+	if (state == STATE_DEAD || state == STATE_FAILED)
+		service->inactive_enter_us = now_us;
+	service->dirty = service->store_dirty = true;
+	jobs_state_changed(service, before);
+}
+
+static void timer_fired(uv_timer_t *timer);
+
+static void arm(struct service *service, int64_t ns)
+{
+	if (ns == UNIT_SPAN_INFINITY)
+		(void)uv_timer_stop(&service->timer);
+	else
+		(void)uv_timer_start(
+			&service->timer, timer_fired, (uint64_t)((ns + NS_PER_MS - 1) / NS_PER_MS), 0);
+}
+
+static void disarm(struct service *service)
+{
+	(void)uv_timer_stop(&service->timer);
+}
+
+static void add_result(struct service *service, enum service_result result)
+{
+	if (service->result == RESULT_SUCCESS)
+		service->result = result;
+}
+
+static struct pids unit_pids(const struct service *service)
+{
+	struct tracker_unit unit = {
+		.name = service->name,
+		.invocation = service->invocation,
+		.main_pid = service->main_pid,
+		.control_pid = service->control_pid,
+		.sessions = service->sessions,
+		.session_count = service->session_count,
+	};
+	struct pids pids;
+
+	tracker_pids(&service->keeper->tracker, &unit, service->uses_cgroup, &pids);
+	return pids;
+}
+
+/* Sends one signal to one process; SIGCONT follows, so that a stopped process can act on it. */
+static bool send_signal(struct service *service, pid_t pid, int number, bool tell)
+{
+	if (tell && number == SIGKILL) {
+		char name[64];
+
+		process_name(pid, name, sizeof(name));
+		service_say(service, "%s: Killing process %d (%s) with signal SIGKILL.", service->name,
+			(int)pid, name[0] ? name : "n/a");
+	}
+	if (kill(pid, number) < 0)
+		return errno == EPERM;
+	if (number != SIGKILL && number != SIGCONT)
+		(void)kill(pid, SIGCONT);
+	if (service->config.send_sighup && number != SIGKILL)
+		(void)kill(pid, SIGHUP);
+	return true;
+}
+
+/* Does what KillMode= says for this phase; true when there is something to wait for. */
+static bool kill_processes(struct service *service, bool final_signal)
+{
+	const struct service_config *config = &service->config;
+	int number = final_signal ? config->final_kill_signal : config->kill_signal;
+	bool waiting = false;
+
+	if (config->kill_mode == KILL_NONE)
+		return false;
+	if (service->main_pid)
+		waiting = send_signal(service, service->main_pid, number, final_signal) || waiting;
+	if (service->control_pid)
+		waiting = send_signal(service, service->control_pid, number, final_signal) || waiting;
+	if (config->kill_mode == KILL_CONTROL_GROUP || (config->kill_mode == KILL_MIXED && final_signal)) {
+		struct pids pids = unit_pids(service);
+
+		for (size_t i = 0; i < pids.count; i++)
+			if (pids.items[i] != service->main_pid && pids.items[i] != service->control_pid)
+				waiting =
+					send_signal(service, pids.items[i], number, final_signal) || waiting;
+		pids_done(&pids);
+	}
+	return waiting;
+}
+
+static const char *task_name(const struct service *service)
+{
+	static const char *const names[] = {
+		[EXEC_CONDITION] = "condition",
+		[EXEC_START_PRE] = "start-pre",
+		[EXEC_START] = "start",
+		[EXEC_START_POST] = "start-post",
+		[EXEC_STOP] = "stop",
+		[EXEC_STOP_POST] = "stop-post",
+	};
+
+	return names[service->control_kind];
+}
+
+/* Starts the command `index` of a kind as the control process. */
+static bool run_control(struct service *service, enum exec_kind kind, size_t index)
+{
+	int r;
+
+	service->control_kind = kind;
+	service->control_index = index;
+	r = spawn_command(service, kind, index, &service->control_pid);
+	if (r == 0)
+		return true;
+	service->control_pid = 0;
+	service_say(
+		service, "%s: Failed to run '%s' task: %s", service->name, task_name(service), strerror(-r));
+	return false;
+}
+
+static bool run_main(struct service *service, size_t index)
+{
+	int r;
+
+	service->main_index = index;
+	r = spawn_command(service, EXEC_START, index, &service->main_pid);
+	if (r == 0)
+		return true;
+	service->main_pid = 0;
+	service_say(service, "%s: Failed to run 'start' task: %s", service->name, strerror(-r));
+	return false;
+}
+
+static bool shall_restart(const struct service *service)
+{
+	const struct service_config *config = &service->config;
+	const struct exec_record *main = &service->main_exec;
+	bool ended = main->pid && main->exited && service->result != RESULT_SKIP_CONDITION;
+
+	if (service->forbid_restart)
+		return false;
+	if (ended && status_set_has(&config->restart_prevent, main->by_signal, main->status))
+		return false;
+	if (ended && status_set_has(&config->restart_force, main->by_signal, main->status))
+		return true;
+	switch (config->restart) {
+	case RESTART_ALWAYS:
+		return service->result != RESULT_SKIP_CONDITION;
+	case RESTART_ON_SUCCESS:
+		return service->result == RESULT_SUCCESS;
+	case RESTART_ON_FAILURE:
+		return service->result != RESULT_SUCCESS && service->result != RESULT_SKIP_CONDITION;
+	case RESTART_ON_ABNORMAL:
+		return service->result != RESULT_SUCCESS && service->result != RESULT_EXIT_CODE &&
+		       service->result != RESULT_SKIP_CONDITION;
+	case RESTART_ON_ABORT:
+		return service->result == RESULT_SIGNAL || service->result == RESULT_CORE_DUMP;
+	default:
+		return false; /* no; on-watchdog: there is no watchdog to time out */
+	}
+}
+
+static void enter_dead(struct service *service, enum service_result result, bool may_restart)
+{
+	enum service_state end = STATE_FAILED;
+
+	add_result(service, result);
+	disarm(service);
+	if (service->result == RESULT_SUCCESS) {
+		service_say(service, "%s: Deactivated successfully.", service->name);
+		end = STATE_DEAD;
+	} else if (service->result == RESULT_SKIP_CONDITION) {
+		service_say(service, "%s: Skipped due to 'exec-condition'.", service->name);
+		end = STATE_DEAD;
+	} else {
+		service_say(service, "%s: Failed with result '%s'.", service->name,
+			result_names[service->result]);
+	}
+	service->will_restart = may_restart && shall_restart(service);
+	set_state(service, end);
+	service->session_count = 0;
+	tracker_unit_remove(&service->keeper->tracker, service->name);
+	if (service->will_restart) {
+		service->will_restart = false;
+		set_state(service, STATE_AUTO_RESTART);
+		arm(service, service->config.restart_ns);
+	} else {
+		service->forbid_restart = false;
+		unit_log_close(&service->log);
+	}
+}
+
+static void enter_stop_post(struct service *service, enum service_result result)
+{
+	add_result(service, result);
+	if (!service->config.exec[EXEC_STOP_POST].count) {
+		enter_signal(service, STATE_FINAL_SIGTERM, RESULT_SUCCESS);
+		return;
+	}
+	if (!run_control(service, EXEC_STOP_POST, 0)) {
+		enter_signal(service, STATE_FINAL_SIGTERM, RESULT_RESOURCES);
+		return;
+	}
+	set_state(service, STATE_STOP_POST);
+	arm(service, service->config.timeout_stop_ns);
+}
+
+static void enter_signal(struct service *service, enum service_state state, enum service_result result)
+{
+	bool final_signal = state == STATE_STOP_SIGKILL || state == STATE_FINAL_SIGKILL;
+
+	add_result(service, result);
+	if (kill_processes(service, final_signal)) {
+		arm(service, service->config.timeout_stop_ns);
+		set_state(service, state);
+		return;
+	}
+	if (state == STATE_STOP_SIGTERM && service->config.send_sigkill)
+		enter_signal(service, STATE_STOP_SIGKILL, RESULT_SUCCESS);
+	else if (state == STATE_STOP_SIGTERM || state == STATE_STOP_SIGKILL)
+		enter_stop_post(service, RESULT_SUCCESS);
+	else if (state == STATE_FINAL_SIGTERM && service->config.send_sigkill)
+		enter_signal(service, STATE_FINAL_SIGKILL, RESULT_SUCCESS);
+	else
+		enter_dead(service, RESULT_SUCCESS, true);
+}
+
+static void enter_stop(struct service *service, enum service_result result)
+{
+	add_result(service, result);
+	if (!service->config.exec[EXEC_STOP].count) {
+		enter_signal(service, STATE_STOP_SIGTERM, RESULT_SUCCESS);
+		return;
+	}
+	if (!run_control(service, EXEC_STOP, 0)) {
+		enter_signal(service, STATE_STOP_SIGTERM, RESULT_RESOURCES);
+		return;
+	}
+	set_state(service, STATE_STOP);
+	arm(service, service->config.timeout_stop_ns);
+}
+
+static void enter_running(struct service *service, enum service_result result)
+{
+	add_result(service, result);
+	if (service->result != RESULT_SUCCESS) {
+		enter_signal(service, STATE_STOP_SIGTERM, result);
+	} else if (service->main_pid) {
+		disarm(service);
+		set_state(service, STATE_RUNNING);
+	} else if (service->config.remain_after_exit) {
+		disarm(service);
+		set_state(service, STATE_EXITED);
+	} else {
+		enter_stop(service, RESULT_SUCCESS);
+	}
+}
+
+static void enter_start_post(struct service *service)
+{
+	if (!service->config.exec[EXEC_START_POST].count) {
+		enter_running(service, RESULT_SUCCESS);
+		return;
+	}
+	if (!run_control(service, EXEC_START_POST, 0)) {
+		enter_signal(service, STATE_STOP_SIGTERM, RESULT_RESOURCES);
+		return;
+	}
+	set_state(service, STATE_START_POST);
+	arm(service, service->config.timeout_start_ns);
+}
+
+static void enter_start(struct service *service)
+{
+	if (!service->config.exec[EXEC_START].count) {
+		enter_start_post(service);
+		return;
+	}
+	if (!run_main(service, 0)) {
+		enter_signal(service, STATE_STOP_SIGTERM, RESULT_RESOURCES);
+		return;
+	}
+	if (service->config.type == SERVICE_SIMPLE) {
+		enter_start_post(service);
+		return;
+	}
+	set_state(service, STATE_START);
+	arm(service, service->config.timeout_start_ns);
+}
+
+static void enter_start_pre(struct service *service)
+{
+	if (!service->config.exec[EXEC_START_PRE].count) {
+		enter_start(service);
+		return;
+	}
+	if (!run_control(service, EXEC_START_PRE, 0)) {
+		enter_signal(service, STATE_STOP_SIGTERM, RESULT_RESOURCES);
+		return;
+	}
+	set_state(service, STATE_START_PRE);
+	arm(service, service->config.timeout_start_ns);
+}
+
+static void enter_condition(struct service *service)
+{
+	if (!service->config.exec[EXEC_CONDITION].count) {
+		enter_start_pre(service);
+		return;
+	}
+	if (!run_control(service, EXEC_CONDITION, 0)) {
+		enter_signal(service, STATE_STOP_SIGTERM, RESULT_RESOURCES);
+		return;
+	}
+	set_state(service, STATE_CONDITION);
+	arm(service, service->config.timeout_start_ns);
+}
+
+/* True when this start is within StartLimitBurst= per StartLimitIntervalSec=. */
+static bool within_start_limit(struct service *service)
+{
+	const struct service_config *config = &service->config;
+	size_t size = ARRAY_LEN(service->start_times_ns),
+	       burst = MIN(config->start_limit_burst, (uint64_t)size);
+	int64_t now = time_mono_ns(), oldest;
+
+	if (config->start_limit_interval_ns == 0 || burst == 0)
+		return true;
+	oldest = service->start_times_ns[(service->start_times_next + size - burst) % size];
+	if (oldest && now - oldest < config->start_limit_interval_ns)
+		return false;
+	service->start_times_ns[service->start_times_next] = now;
+	service->start_times_next = (service->start_times_next + 1) % size;
+	return true;
+}
+
+static void forget_run(struct service *service)
+{
+	uint8_t random[16];
+
+	free(service->main_exec.command);
+	service->main_exec = (struct exec_record){0};
+	for (size_t i = 0; i < EXEC_KIND_MAX; i++) {
+		free(service->control_exec[i].command);
+		service->control_exec[i] = (struct exec_record){0};
+	}
+	rng_system(random, sizeof(random));
+	for (size_t i = 0; i < sizeof(random); i++)
+		(void)snprintf(service->invocation + 2 * i, 3, "%02x", random[i]);
+	/* Before anything runs: a keeper that takes over must know whom to look for. */
+	store_write_state(service);
+}
+
+int service_start(struct service *service, bool automatic)
+{
+	service_apply_text(service);
+	if (service->config.error) {
+		service_say(service, "%s: %s", service->name, service->config.error);
+		return -EBADMSG;
+	}
+	disarm(service);
+	if (!within_start_limit(service)) {
+		service_say(service, "%s: Start request repeated too quickly.", service->name);
+		service->result = RESULT_SUCCESS;
+		service->forbid_restart = true;
+		enter_dead(service, RESULT_START_LIMIT, false);
+		return -ECANCELED;
+	}
+	service->result = RESULT_SUCCESS;
+	service->forbid_restart = false;
+	if (!automatic)
+		service->restarts = 0;
+	forget_run(service);
+	enter_condition(service);
+	return 0;
+}
+
+void service_stop(struct service *service)
+{
+	service->forbid_restart = true;
+	switch (service->state) {
+	case STATE_DEAD:
+	case STATE_FAILED:
+		service->forbid_restart = false;
+		break;
+	case STATE_AUTO_RESTART:
+		disarm(service);
+		service->forbid_restart = false;
+		set_state(service, STATE_DEAD);
+		break;
+	case STATE_CONDITION:
+	case STATE_START_PRE:
+	case STATE_START:
+	case STATE_START_POST:
+		enter_signal(service, STATE_STOP_SIGTERM, RESULT_SUCCESS);
+		break;
+	case STATE_RUNNING:
+	case STATE_EXITED:
+		enter_stop(service, RESULT_SUCCESS);
+		break;
+	default:
+		break; /* it stops already */
+	}
+}
+
+static enum service_result exit_result(
+	const struct service *service, const struct exec_record *record, bool daemon)
+{
+	bool clean;
+
+	if (record->by_signal)
+		clean = status_set_has(&service->config.success, true, record->status) ||
+			(daemon && !record->dumped &&
+				(record->status == SIGHUP || record->status == SIGINT ||
+					record->status == SIGTERM || record->status == SIGPIPE));
+	else
+		clean = record->status == 0 ||
+			status_set_has(&service->config.success, false, record->status);
+	if (clean)
+		return RESULT_SUCCESS;
+	if (!record->by_signal)
+		return RESULT_EXIT_CODE;
+	return record->dumped ? RESULT_CORE_DUMP : RESULT_SIGNAL;
+}
+
+static void record_exit(struct exec_record *record, int wait_status)
+{
+	record->exited = true;
+	record->exit_us = time_wall_ns() / 1000;
+	record->by_signal = WIFSIGNALED(wait_status);
+	record->dumped = record->by_signal && WCOREDUMP(wait_status);
+	record->status = record->by_signal ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
+
+static void say_exit(struct service *service, const char *which, const struct exec_record *record)
+{
+	_cleanup_buf_ struct buf how = BUF_INIT(0);
+
+	status_describe_exit(record, &how);
+	service_say(service, "%s: %s process exited, %s", service->name, which, buf_text(&how));
+}
+
+static void main_exited(struct service *service, int wait_status)
+{
+	const struct unit_commands *commands = &service->config.exec[EXEC_START];
+	enum service_result result;
+
+	record_exit(&service->main_exec, wait_status);
+	service->main_pid = 0;
+	service->dirty = true;
+	result = exit_result(service, &service->main_exec, service->config.type != SERVICE_ONESHOT);
+	if (result != RESULT_SUCCESS)
+		say_exit(service, "Main", &service->main_exec);
+	if (commands->items[service->main_index].flags & UNIT_COMMAND_IGNORE_FAILURE)
+		result = RESULT_SUCCESS;
+	add_result(service, result);
+	if (service->state == STATE_START && result == RESULT_SUCCESS &&
+		service->main_index + 1 < commands->count) {
+		if (!run_main(service, service->main_index + 1))
+			enter_signal(service, STATE_STOP_SIGTERM, RESULT_RESOURCES);
+		return;
+	}
+	switch (service->state) {
+	case STATE_START:
+		if (result == RESULT_SUCCESS)
+			enter_start_post(service);
+		else
+			enter_signal(service, STATE_STOP_SIGTERM, result);
+		break;
+	case STATE_RUNNING:
+		enter_running(service, result);
+		break;
+	case STATE_START_POST:
+	case STATE_STOP:
+		if (!service->control_pid)
+			enter_signal(service, STATE_STOP_SIGTERM, result);
+		break;
+	case STATE_STOP_SIGTERM:
+	case STATE_STOP_SIGKILL:
+		if (!service->control_pid)
+			enter_stop_post(service, result);
+		break;
+	case STATE_FINAL_SIGTERM:
+	case STATE_FINAL_SIGKILL:
+		service_check_empty(service);
+		break;
+	default:
+		break; /* a process that an earlier stop could not kill */
+	}
+}
+
+static enum service_result control_result(struct service *service, const struct exec_record *record)
+{
+	unsigned flags = service->config.exec[service->control_kind].items[service->control_index].flags;
+	enum service_result result = exit_result(service, record, false);
+
+	/* ExecCondition=: 1 to 254 means "do not start", 255 and signals are failures. */
+	if (service->control_kind == EXEC_CONDITION && result == RESULT_EXIT_CODE && record->status < 255 &&
+		!(flags & UNIT_COMMAND_IGNORE_FAILURE))
+		return RESULT_SKIP_CONDITION;
+	if (result != RESULT_SUCCESS)
+		say_exit(service, "Control", record);
+	return flags & UNIT_COMMAND_IGNORE_FAILURE ? RESULT_SUCCESS : result;
+}
+
+static void control_exited(struct service *service, int wait_status)
+{
+	struct exec_record *record = &service->control_exec[service->control_kind];
+	enum exec_kind kind = service->control_kind;
+	enum service_result result;
+
+	record_exit(record, wait_status);
+	service->control_pid = 0;
+	result = control_result(service, record);
+	add_result(service, result);
+	if (result == RESULT_SUCCESS && service->control_index + 1 < service->config.exec[kind].count &&
+		service->state != STATE_STOP_SIGTERM && service->state != STATE_STOP_SIGKILL &&
+		service->state != STATE_FINAL_SIGTERM && service->state != STATE_FINAL_SIGKILL) {
+		if (!run_control(service, kind, service->control_index + 1))
+			enter_signal(service,
+				kind == EXEC_STOP_POST ? STATE_FINAL_SIGTERM : STATE_STOP_SIGTERM,
+				RESULT_RESOURCES);
+		return;
+	}
+	switch (service->state) {
+	case STATE_CONDITION:
+		if (result == RESULT_SUCCESS)
+			enter_start_pre(service);
+		else
+			enter_signal(service, STATE_STOP_SIGTERM, result);
+		break;
+	case STATE_START_PRE:
+		if (result == RESULT_SUCCESS)
+			enter_start(service);
+		else
+			enter_signal(service, STATE_STOP_SIGTERM, result);
+		break;
+	case STATE_START_POST:
+		if (result == RESULT_SUCCESS)
+			enter_running(service, RESULT_SUCCESS);
+		else
+			enter_signal(service, STATE_STOP_SIGTERM, result);
+		break;
+	case STATE_STOP:
+		enter_signal(service, STATE_STOP_SIGTERM, result);
+		break;
+	case STATE_STOP_SIGTERM:
+	case STATE_STOP_SIGKILL:
+		if (!service->main_pid)
+			enter_stop_post(service, result);
+		break;
+	case STATE_STOP_POST:
+		enter_signal(service, STATE_FINAL_SIGTERM, result);
+		break;
+	case STATE_FINAL_SIGTERM:
+	case STATE_FINAL_SIGKILL:
+		service_check_empty(service);
+		break;
+	default:
+		break;
+	}
+}
+
+void service_child_exited(struct service *service, pid_t pid, int wait_status)
+{
+	streams_drain(service); /* what it said last comes before the word of its end */
+	if (pid == service->main_pid)
+		main_exited(service, wait_status);
+	else if (pid == service->control_pid)
+		control_exited(service, wait_status);
+}
+
+void service_check_empty(struct service *service)
+{
+	bool stopping = service->state == STATE_STOP_SIGTERM || service->state == STATE_STOP_SIGKILL;
+	bool ending = service->state == STATE_FINAL_SIGTERM || service->state == STATE_FINAL_SIGKILL;
+	bool whole_group =
+		service->config.kill_mode == KILL_CONTROL_GROUP || service->config.kill_mode == KILL_MIXED;
+
+	if ((!stopping && !ending) || service->main_pid || service->control_pid)
+		return;
+	if (whole_group) {
+		struct pids pids = unit_pids(service);
+		size_t left = pids.count;
+
+		pids_done(&pids);
+		if (left)
+			return;
+	}
+	if (stopping)
+		enter_stop_post(service, RESULT_SUCCESS);
+	else
+		enter_dead(service, RESULT_SUCCESS, true);
+}
+
+void service_exec_done(struct service *service, pid_t pid)
+{
+	if (service->state == STATE_START && service->config.type == SERVICE_EXEC &&
+		pid == service->main_exec.pid)
+		enter_start_post(service);
+}
+
+static void start_timed_out(struct service *service)
+{
+	service_say(service, "%s: %s operation timed out. Terminating.", service->name,
+		service->state == STATE_CONDITION ? "condition" : states[service->state].sub);
+	enter_signal(service, STATE_STOP_SIGTERM, RESULT_TIMEOUT);
+}
+
+static void sigterm_timed_out(struct service *service, bool ending)
+{
+	if (service->config.send_sigkill) {
+		service_say(service, "%s: State '%s' timed out. Killing.", service->name,
+			states[service->state].sub);
+		enter_signal(service, ending ? STATE_FINAL_SIGKILL : STATE_STOP_SIGKILL, RESULT_TIMEOUT);
+		return;
+	}
+	service_say(service, "%s: State '%s' timed out. Skipping SIGKILL.", service->name,
+		states[service->state].sub);
+	if (ending)
+		enter_dead(service, RESULT_TIMEOUT, false);
+	else
+		enter_stop_post(service, RESULT_TIMEOUT);
+}
+
+static void timer_fired(uv_timer_t *timer)
+{
+	struct service *service = timer->data;
+
+	switch (service->state) {
+	case STATE_CONDITION:
+	case STATE_START_PRE:
+	case STATE_START:
+	case STATE_START_POST:
+		start_timed_out(service);
+		break;
+	case STATE_STOP:
+		service_say(service, "%s: Stopping timed out. Terminating.", service->name);
+		enter_signal(service, STATE_STOP_SIGTERM, RESULT_TIMEOUT);
+		break;
+	case STATE_STOP_SIGTERM:
+		sigterm_timed_out(service, false);
+		break;
+	case STATE_STOP_SIGKILL:
+		service_say(service, "%s: Processes still around after SIGKILL. Ignoring.", service->name);
+		enter_stop_post(service, RESULT_TIMEOUT);
+		break;
+	case STATE_STOP_POST:
+		service_say(service, "%s: State 'stop-post' timed out. Terminating.", service->name);
+		enter_signal(service, STATE_FINAL_SIGTERM, RESULT_TIMEOUT);
+		break;
+	case STATE_FINAL_SIGTERM:
+		sigterm_timed_out(service, true);
+		break;
+	case STATE_FINAL_SIGKILL:
+		service_say(service, "%s: Processes still around after final SIGKILL. Entering failed mode.",
+			service->name);
+		enter_dead(service, RESULT_TIMEOUT, true);
+		break;
+	case STATE_AUTO_RESTART:
+		service->restarts++;
+		service_say(service, "%s: Scheduled restart job, restart counter is at %llu.", service->name,
+			(unsigned long long)service->restarts);
+		jobs_auto_restart(service);
+		break;
+	default:
+		break;
+	}
+}

@@ -1,0 +1,90 @@
+/* Making services from unit texts, and freeing them. A text that comes while the unit runs waits until the
+ * next start: what runs is stopped by the commands it was started with. */
+#include "base/memory.h"
+#include "base/time.h"
+#include "manager/keeper.h"
+#include <stdio.h>
+
+static void read_config(struct service *service)
+{
+	_cleanup_(unit_file_freep) struct unit_file *file = NULL;
+	struct unit_error error = {0};
+
+	service_config_done(&service->config);
+	if (unit_file_parse(slice_make(service->text, service->text_len), &file, &error) < 0) {
+		_cleanup_(unit_file_freep) struct unit_file *empty = unit_file_new();
+		_cleanup_buf_ struct buf text = BUF_INIT(0);
+
+		service_config_read(empty, &service->specifiers, &service->config);
+		strings_done(&service->config.warnings);
+		unit_error_format(&error, service->name, &text);
+		strings_add(&service->config.warnings, buf_text(&text));
+		free(service->config.error);
+		service->config.error = buf_take(&text, NULL);
+		return;
+	}
+	service_config_read(file, &service->specifiers, &service->config);
+}
+
+void service_set_text(struct service *service, struct slice text, const char *hash)
+{
+	free(service->text);
+	service->text = mem_strndup(text.data, text.len);
+	service->text_len = text.len;
+	(void)snprintf(service->hash, sizeof(service->hash), "%s", hash);
+	service->dirty = service->store_dirty = true;
+	service->text_is_new = true;
+	if (service->state == STATE_DEAD || service->state == STATE_FAILED)
+		service_apply_text(service);
+}
+
+void service_apply_text(struct service *service)
+{
+	if (!service->text_is_new)
+		return;
+	service->text_is_new = false;
+	service->dirty = true;
+	read_config(service);
+}
+
+struct service *service_new(struct keeper *keeper, const char *name, struct slice text, const char *hash)
+{
+	struct service *service = mem_new(struct service);
+
+	service->keeper = keeper;
+	service->name = mem_strdup(name);
+	service->state_changed_us = time_wall_ns() / 1000;
+	service->specifiers = (struct unit_specifiers){.host = host_specifier, .userdata = keeper};
+	if (unit_name_parse(slice_str(service->name), &service->specifiers.name) < 0)
+		abort(); /* names are validated where they come in */
+	list_init(&service->entry);
+	list_init(&service->streams);
+	list_init(&service->unloads);
+	(void)uv_timer_init(&keeper->loop, &service->timer);
+	service->timer.data = service;
+	unit_log_init(&service->log, keeper->dir, name, keeper->log_bytes_max);
+	service_set_text(service, text, hash);
+	return service;
+}
+
+static void timer_closed(uv_handle_t *handle)
+{
+	struct service *service = handle->data;
+
+	free(service->name);
+	free(service->text);
+	free(service->sessions);
+	free(service->main_exec.command);
+	for (size_t i = 0; i < EXEC_KIND_MAX; i++)
+		free(service->control_exec[i].command);
+	service_config_done(&service->config);
+	unit_log_done(&service->log);
+	free(service);
+}
+
+void service_free(struct service *service)
+{
+	assert(list_empty(&service->entry) && list_empty(&service->unloads));
+	streams_close(service);
+	uv_close((uv_handle_t *)&service->timer, timer_closed);
+}

@@ -1,0 +1,433 @@
+/* The cgroup side needs only a directory that can be made: cgroup v2 where it is mounted, else systemd's
+ * named v1 hierarchy. No controllers are used. The other side reads /proc/PID/stat of all processes once, and
+ * goes up from each one to a child of this process: that is the unit's main or control process, or an orphan,
+ * which is known by its session or by the invocation id in its environment. */
+#include "manager/tracker.h"
+#include "base/buf.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FILE_MAX (4u * 1024 * 1024)
+
+static int read_file(const char *path, struct buf *out)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	for (;;) {
+		char *at = buf_reserve(out, 4096);
+		ssize_t len;
+
+		if (!at)
+			return -EFBIG;
+		len = read(fd, at, 4096);
+		if (len < 0 && errno == EINTR)
+			continue;
+		if (len < 0)
+			return -errno;
+		if (len == 0)
+			return 0;
+		buf_commit(out, (size_t)len);
+	}
+}
+
+void pids_add(struct pids *pids, pid_t pid)
+{
+	if (pids->count == pids->cap) {
+		pids->cap = pids->cap ? pids->cap * 2 : 16;
+		pids->items = mem_reallocarray(pids->items, pids->cap, sizeof(pid_t));
+	}
+	pids->items[pids->count++] = pid;
+}
+
+void pids_done(struct pids *pids)
+{
+	free(pids->items);
+	*pids = (struct pids){0};
+}
+
+static int compare_pids(const void *a, const void *b)
+{
+	pid_t left = *(const pid_t *)a, right = *(const pid_t *)b;
+
+	return left < right ? -1 : left > right;
+}
+
+static int write_pid(const char *dir, pid_t pid)
+{
+	_cleanup_free_ char *path = mem_printf("%s/cgroup.procs", dir);
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+	char text[24];
+	int len = snprintf(text, sizeof(text), "%d\n", (int)pid);
+
+	if (fd < 0)
+		return -errno;
+	return write(fd, text, (size_t)len) == len ? 0 : -errno;
+}
+
+/* The path of this process in a hierarchy: `controllers` as in /proc/self/cgroup ("" for v2, "name=systemd").
+ */
+static char *own_cgroup(const char *controllers)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
+	struct slice rest;
+
+	if (read_file("/proc/self/cgroup", &text) < 0)
+		return NULL;
+	rest = buf_slice(&text);
+	while (rest.len) {
+		struct slice line, number, tail, names, path;
+
+		(void)text_cut(rest, '\n', &line, &rest);
+		if (text_cut(line, ':', &number, &tail) && text_cut(tail, ':', &names, &path) &&
+			slice_is(names, controllers))
+			return mem_strndup(path.data, path.len);
+	}
+	return NULL;
+}
+
+/* Where a hierarchy is mounted: the first mount of that type whose options hold `option` (NULL: any). */
+static char *hierarchy_mount(const char *type, const char *option)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
+	struct slice rest;
+
+	if (read_file("/proc/self/mounts", &text) < 0)
+		return NULL;
+	rest = buf_slice(&text);
+	while (rest.len) {
+		struct slice line, fields[4] = {0};
+
+		(void)text_cut(rest, '\n', &line, &rest);
+		for (size_t i = 0; i < 4; i++)
+			(void)text_cut(line, ' ', &fields[i], &line);
+		if (!slice_is(fields[2], type))
+			continue;
+		if (option && !memmem(fields[3].data, fields[3].len, option, strlen(option)))
+			continue;
+		return mem_strndup(fields[1].data, fields[1].len);
+	}
+	return NULL;
+}
+
+static bool try_base(struct tracker *tracker, const char *root, const char *own, const char *id)
+{
+	_cleanup_free_ char *base =
+		mem_printf("%s%s/flotilla-%s", root, strcmp(own, "/") == 0 ? "" : own, id);
+	_cleanup_free_ char *keeper = mem_printf("%s/keeper", base);
+
+	if (mkdir(base, 0755) < 0 && errno != EEXIST)
+		return false;
+	if ((mkdir(keeper, 0755) < 0 && errno != EEXIST) || write_pid(keeper, getpid()) < 0) {
+		(void)rmdir(keeper);
+		(void)rmdir(base);
+		return false;
+	}
+	tracker->base = take_ptr(base);
+	return true;
+}
+
+void tracker_open(struct tracker *tracker, const char *id, bool allow_cgroups)
+{
+	static const struct {
+		const char *type, *option, *controllers;
+	} hierarchies[] = {{"cgroup2", NULL, ""}, {"cgroup", "name=systemd", "name=systemd"}};
+
+	*tracker = (struct tracker){0};
+	for (size_t i = 0; i < ARRAY_LEN(hierarchies) && allow_cgroups && !tracker->base; i++) {
+		_cleanup_free_ char *root = hierarchy_mount(hierarchies[i].type, hierarchies[i].option);
+		_cleanup_free_ char *own = own_cgroup(hierarchies[i].controllers);
+		/* A keeper that was started by a process in an earlier keeper's cgroup does not nest. */
+		char *nested = own ? strstr(own, "/flotilla-") : NULL;
+
+		if (nested)
+			*nested = 0;
+		if (root && own && !try_base(tracker, root, *own ? own : "/", id))
+			(void)try_base(tracker, root, "/", id);
+	}
+}
+
+void tracker_done(struct tracker *tracker)
+{
+	if (tracker->base) {
+		_cleanup_free_ char *keeper = mem_printf("%s/keeper", tracker->base);
+		const char *slash = strrchr(tracker->base, '/');
+		_cleanup_free_ char *parent = mem_strndup(tracker->base, (size_t)(slash - tracker->base));
+
+		/* A cgroup that holds a process cannot be removed: back to the parent first. */
+		(void)write_pid(parent, getpid());
+		(void)rmdir(keeper);
+		(void)rmdir(tracker->base);
+	}
+	free(tracker->base);
+	*tracker = (struct tracker){0};
+}
+
+int tracker_unit_open(const struct tracker *tracker, const char *name)
+{
+	_cleanup_free_ char *dir = NULL, *path = NULL;
+	int fd;
+
+	if (!tracker->base)
+		return -ENOTSUP;
+	dir = mem_printf("%s/%s", tracker->base, name);
+	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
+		return -errno;
+	path = mem_printf("%s/cgroup.procs", dir);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+void tracker_unit_remove(const struct tracker *tracker, const char *name)
+{
+	if (tracker->base) {
+		_cleanup_free_ char *dir = mem_printf("%s/%s", tracker->base, name);
+
+		(void)rmdir(dir);
+	}
+}
+
+char *tracker_unit_path(const struct tracker *tracker, const char *name)
+{
+	const char *tail;
+
+	if (!tracker->base)
+		return NULL;
+	tail = strstr(tracker->base, "/flotilla-");
+	return mem_printf("%s/%s", tail ? tail : tracker->base, name);
+}
+
+static void cgroup_pids(const char *dir, struct pids *ret)
+{
+	_cleanup_free_ char *path = mem_printf("%s/cgroup.procs", dir);
+	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
+	struct slice rest;
+
+	if (read_file(path, &text) < 0)
+		return;
+	rest = buf_slice(&text);
+	while (rest.len) {
+		struct slice line;
+		uint64_t pid;
+
+		(void)text_cut(rest, '\n', &line, &rest);
+		if (text_to_u64(line, &pid) == 0 && pid > 0) /* 0: a process outside this PID namespace */
+			pids_add(ret, (pid_t)pid);
+	}
+}
+
+struct process {
+	pid_t pid, parent, session;
+};
+struct processes {
+	struct process *items;
+	size_t count, cap;
+};
+
+static bool read_process(pid_t pid, struct process *ret)
+{
+	char path[64], text[1024], state;
+	const char *after;
+	int fd, parent, group, session;
+	ssize_t len;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	len = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (len <= 0)
+		return false;
+	text[len] = 0;
+	after = strrchr(text, ')'); /* the name may hold anything */
+	if (!after || sscanf(after + 1, " %c %d %d %d", &state, &parent, &group, &session) != 4)
+		return false;
+	if (state == 'Z' || state == 'X')
+		return false;
+	*ret = (struct process){pid, parent, session};
+	return true;
+}
+
+static void read_processes(struct processes *ret)
+{
+	DIR *dir = opendir("/proc");
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		struct process process;
+		uint64_t pid;
+
+		if (text_to_u64(slice_str(entry->d_name), &pid) < 0 || !read_process((pid_t)pid, &process))
+			continue;
+		if (ret->count == ret->cap) {
+			ret->cap = ret->cap ? ret->cap * 2 : 256;
+			ret->items = mem_reallocarray(ret->items, ret->cap, sizeof(*ret->items));
+		}
+		ret->items[ret->count++] = process;
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static bool environment_has(pid_t pid, const char *invocation)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
+	_cleanup_free_ char *want = mem_printf("INVOCATION_ID=%s", invocation);
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/environ", (int)pid);
+	if (read_file(path, &text) < 0 || !text.len)
+		return false;
+	for (const char *at = text.data; at < text.data + text.len; at += strlen(at) + 1)
+		if (strcmp(at, want) == 0)
+			return true;
+	return false;
+}
+
+static bool owns_root(const struct tracker_unit *unit, const struct process *process)
+{
+	if (process->pid == unit->main_pid || process->pid == unit->control_pid)
+		return true;
+	for (size_t i = 0; i < unit->session_count; i++)
+		if (process->session == unit->sessions[i])
+			return true;
+	return unit->invocation[0] && environment_has(process->pid, unit->invocation);
+}
+
+static const struct process *find_process(const struct processes *processes, pid_t pid)
+{
+	for (size_t i = 0; i < processes->count; i++)
+		if (processes->items[i].pid == pid)
+			return &processes->items[i];
+	return NULL;
+}
+
+/* Goes down from the roots: the set only grows, and each round adds the children of what was found. */
+static void tree_pids(const struct tracker_unit *unit, struct pids *ret)
+{
+	struct processes all = {0};
+	pid_t self = getpid();
+	size_t before;
+
+	read_processes(&all);
+	for (size_t i = 0; i < all.count; i++)
+		if (all.items[i].parent == self && owns_root(unit, &all.items[i]))
+			pids_add(ret, all.items[i].pid);
+	do {
+		before = ret->count;
+		for (size_t i = 0; i < all.count; i++) {
+			bool child = false, known = false;
+
+			for (size_t j = 0; j < ret->count; j++) {
+				child = child || ret->items[j] == all.items[i].parent;
+				known = known || ret->items[j] == all.items[i].pid;
+			}
+			if (child && !known)
+				pids_add(ret, all.items[i].pid);
+		}
+	} while (ret->count > before);
+	free(all.items);
+}
+
+void tracker_pids(
+	const struct tracker *tracker, const struct tracker_unit *unit, bool by_cgroup, struct pids *ret)
+{
+	*ret = (struct pids){0};
+	if (by_cgroup && tracker->base) {
+		_cleanup_free_ char *dir = mem_printf("%s/%s", tracker->base, unit->name);
+
+		cgroup_pids(dir, ret);
+	} else {
+		tree_pids(unit, ret);
+	}
+	if (ret->count)
+		qsort(ret->items, ret->count, sizeof(pid_t), compare_pids);
+}
+
+static void leftover_cgroups(const struct tracker *tracker, struct pids *ret)
+{
+	DIR *dir = tracker->base ? opendir(tracker->base) : NULL;
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		_cleanup_free_ char *path = mem_printf("%s/%s", tracker->base, entry->d_name);
+
+		if (entry->d_type != DT_DIR || entry->d_name[0] == '.' ||
+			strcmp(entry->d_name, "keeper") == 0)
+			continue;
+		cgroup_pids(path, ret);
+		(void)rmdir(path); /* goes when it is empty */
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static void leftovers(
+	const struct tracker *tracker, const char *const *invocations, size_t count, struct pids *ret)
+{
+	struct processes all = {0};
+	struct pids found = {0};
+
+	leftover_cgroups(tracker, &found);
+	read_processes(&all);
+	for (size_t i = 0; i < all.count; i++)
+		for (size_t j = 0; j < count; j++)
+			if (all.items[i].pid != getpid() && environment_has(all.items[i].pid, invocations[j]))
+				pids_add(&found, all.items[i].pid);
+	*ret = (struct pids){0};
+	for (size_t i = 0; i < found.count; i++)
+		if (find_process(&all, found.items[i])) /* zombies are not waited for */
+			pids_add(ret, found.items[i]);
+	pids_done(&found);
+	free(all.items);
+}
+
+size_t tracker_kill_leftovers(
+	const struct tracker *tracker, const char *const *invocations, size_t count, int timeout_ms)
+{
+	size_t killed = 0;
+
+	for (int waited_ms = 0; waited_ms <= timeout_ms; waited_ms += 10) {
+		struct pids pids;
+
+		leftovers(tracker, invocations, count, &pids);
+		for (size_t i = 0; i < pids.count; i++)
+			(void)kill(pids.items[i], SIGKILL);
+		killed = MAX(killed, pids.count);
+		if (!pids.count)
+			break;
+		pids_done(&pids);
+		(void)poll(NULL, 0, 10);
+	}
+	if (killed)
+		leftover_cgroups(tracker, &(struct pids){0});
+	return killed;
+}
+
+void process_name(pid_t pid, char *ret, size_t size)
+{
+	char path[64];
+	ssize_t len;
+	int fd;
+
+	ret[0] = 0;
+	(void)snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	len = read(fd, ret, size - 1);
+	close(fd);
+	if (len > 0 && ret[len - 1] == '\n')
+		len--;
+	ret[len > 0 ? len : 0] = 0;
+}

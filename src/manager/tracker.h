@@ -1,0 +1,42 @@
+/* Which processes belong to a unit. Where a cgroup hierarchy can be written each unit has a cgroup of its
+ * own; elsewhere the process tree under the keeper is walked, to which orphans return because it is the
+ * subreaper. Shell code, one thread. */
+#pragma once
+#include "base/macros.h"
+#include "base/slice.h"
+
+struct tracker {
+	char *base; /* directory of the keeper's cgroups; NULL: cgroups cannot be used */
+};
+struct pids {
+	pid_t *items;
+	size_t count, cap;
+};
+/* What the search without cgroups must know of a unit. */
+struct tracker_unit {
+	const char *name;
+	const char *invocation; /* 32 hex digits in each process's environment */
+	pid_t main_pid, control_pid;
+	const pid_t *sessions;
+	size_t session_count;
+};
+
+void tracker_open(struct tracker *tracker, const char *id, bool allow_cgroups);
+void tracker_done(struct tracker *tracker);
+/* Makes the unit's cgroup and answers a descriptor of its cgroup.procs, for the child to join by writing 0;
+ * -errno. */
+int tracker_unit_open(const struct tracker *tracker, const char *name);
+void tracker_unit_remove(const struct tracker *tracker, const char *name);
+/* The cgroup as the status shows it; NULL without. Free it. */
+char *tracker_unit_path(const struct tracker *tracker, const char *name);
+/* Living processes of the unit, in ascending order. */
+void tracker_pids(
+	const struct tracker *tracker, const struct tracker_unit *unit, bool by_cgroup, struct pids *ret);
+void pids_done(struct pids *pids);
+void pids_add(struct pids *pids, pid_t pid);
+/* Kills what a keeper of the same id left behind: everything in its cgroups, and processes whose environment
+ * holds one of the invocation ids. Waits up to timeout_ms for their end; answers how many there were. */
+size_t tracker_kill_leftovers(
+	const struct tracker *tracker, const char *const *invocations, size_t count, int timeout_ms);
+/* Command name and command line of a process; "" when it is gone. */
+void process_name(pid_t pid, char *ret, size_t size);
