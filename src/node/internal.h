@@ -76,7 +76,6 @@ struct read_batch {
 	struct list link; /* node.read_batches, oldest first */
 	struct list reads;
 	uint64_t context, index; /* index 0: not known yet */
-	int64_t sent_ns;
 };
 
 struct member {
@@ -181,7 +180,7 @@ void node_stop_requests(struct node *node);
 void node_requests_free(struct node *node);
 enum node_error node_unknown_fate(const struct node *node, uint64_t leader_changes_then);
 /* read.c */
-void node_flush_reads(struct node *node, int64_t now_ns);
+void node_flush_reads(struct node *node);
 void node_reads_answered(struct node *node, const struct raft_read *reads, size_t count);
 void node_serve_reads(struct node *node);
 void node_expire_reads(struct node *node, int64_t now_ns);

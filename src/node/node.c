@@ -244,7 +244,7 @@ static void run(struct node *node, int64_t now_ns)
 	publish(node, now_ns);
 	lead(node, now_ns);
 	node_flush_proposals(node);
-	node_flush_reads(node, now_ns);
+	node_flush_reads(node);
 	while (!node->failure && batches++ < NODE_BATCHES_PER_TURN && raft_has_ready(node->raft)) {
 		run_batch(node);
 		node_serve_reads(node);

@@ -1,6 +1,6 @@
-/* Linearizable reads: all that came in one turn share one ReadIndex round. A round that raft drops (the
- * leader changed), or that is not answered in time (a message was lost), is begun again: reads change
- * nothing. */
+/* Linearizable reads: all that came in one turn share one ReadIndex round. raft answers every round,
+ * repeating questions that were lost; one that it drops because the leader changed is begun again: reads
+ * change nothing. */
 #include "node/internal.h"
 #include <errno.h>
 
@@ -49,25 +49,14 @@ static void begin_again(struct node *node, struct read_batch *batch)
 	batch_free(batch);
 }
 
-static int64_t retry_ns(const struct node *node)
-{
-	return (int64_t)node->election_ms * NS_PER_MS;
-}
-
-void node_flush_reads(struct node *node, int64_t now_ns)
+void node_flush_reads(struct node *node)
 {
 	struct read_batch *batch;
 
-	list_for_each_safe (it, &node->read_batches) {
-		batch = list_item(it, struct read_batch, link);
-		if (!batch->index && now_ns - batch->sent_ns >= retry_ns(node))
-			begin_again(node, batch);
-	}
 	if (list_empty(&node->reads) || raft_read_index(node->raft, node->next_read_context) < 0)
 		return;
 	batch = mem_new(struct read_batch);
 	batch->context = node->next_read_context++;
-	batch->sent_ns = now_ns;
 	list_init(&batch->reads);
 	list_splice_back(&batch->reads, &node->reads);
 	list_push_back(&node->read_batches, &batch->link);
@@ -133,8 +122,11 @@ int64_t node_reads_deadline(const struct node *node)
 
 	if (!list_empty(&node->reads))
 		due_ns = list_first(&node->reads, struct read_request, link)->deadline_ns;
-	list_for_each (it, &node->read_batches)
-		due_ns = MIN(due_ns, list_item(it, struct read_batch, link)->sent_ns + retry_ns(node));
+	list_for_each (it, &node->read_batches) {
+		struct read_batch *batch = list_item(it, struct read_batch, link);
+
+		due_ns = MIN(due_ns, list_first(&batch->reads, struct read_request, link)->deadline_ns);
+	}
 	return due_ns;
 }
 

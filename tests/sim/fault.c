@@ -43,7 +43,9 @@ void fault_profile(struct world *world)
 	profile->net_delay_ns = 50000 + world_rand(world, (rng_below(rng, 4) ? 2 : 50) * NS_PER_MS);
 	profile->sync_ns = 100000 + world_rand(world, (rng_below(rng, 4) ? 2 : 20) * NS_PER_MS);
 	profile->segment_bytes = WAL_SEGMENT_MIN_BYTES << rng_below(rng, 5);
-	profile->heartbeat_ms = 20 + (uint32_t)rng_below(rng, 81);
+	/* Elections need timeouts well above what a round of messages and writes takes (thesis 3.9). */
+	profile->heartbeat_ms = 20 + (uint32_t)rng_below(rng, 81) +
+				(uint32_t)(3 * (profile->net_delay_ns + profile->sync_ns) / 2 / NS_PER_MS);
 	profile->election_ms = profile->heartbeat_ms * (5 + (uint32_t)rng_below(rng, 6));
 	profile->drop = chance(world, 200000);
 	profile->duplicate = chance(world, 200000);

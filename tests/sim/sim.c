@@ -100,6 +100,16 @@ static void end(struct world *world, unsigned tries)
 		world_at(world, world->now_ns + 200 * NS_PER_MS, EVENT_END, 0, tries + 1);
 		return;
 	}
+	for (unsigned i = 0; i < world->profile.members && world->verbose; i++) {
+		struct node_status status = {0};
+
+		if (world->members[i].node)
+			node_get_status(world->members[i].node, &status);
+		world_log(world,
+			"member %u: role %d term %" PRIu64 " leader %" PRIx64 " applied %" PRIu64
+			" of %" PRIu64,
+			i, status.role, status.term, status.leader, status.applied, status.last);
+	}
 	client_check(world);
 	world->stopped = true;
 }
