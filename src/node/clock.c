@@ -39,13 +39,16 @@ static void bend(struct node *node, int64_t target_ns, int64_t now_ns)
 	set(node, clock_ns + MAX(-step, MIN(step, away)), now_ns);
 }
 
-void node_clock_adopt(struct node *node, uint64_t leader, int64_t clock_ns, int64_t now_ns)
+void node_clock_adopt(struct node *node, uint64_t leader, uint64_t term, int64_t clock_ns, int64_t now_ns)
 {
-	if (node->clock_source != leader || clock_ns > node_clock_at(node, now_ns))
+	/* The same leader in a later term may have been started anew, with another clock. */
+	if (node->clock_source != leader || node->clock_term != term ||
+		clock_ns > node_clock_at(node, now_ns))
 		set(node, clock_ns, now_ns);
 	else
 		bend(node, clock_ns, now_ns);
 	node->clock_source = leader;
+	node->clock_term = term;
 }
 
 void node_clock_lead(struct node *node, int64_t now_ns)

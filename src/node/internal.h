@@ -130,7 +130,7 @@ struct node {
 
 	/* cluster clock: base_ns when the monotonic clock showed base_mono_ns */
 	int64_t clock_base_ns, clock_base_mono_ns;
-	uint64_t clock_source; /* the leader that it follows */
+	uint64_t clock_source, clock_term; /* the leader that it follows */
 
 	/* requests */
 	struct list pendings, queue;
@@ -190,7 +190,7 @@ bool node_forget_read(struct node *node, void *request);
 /* clock.c */
 void node_clock_start(struct node *node, int64_t now_ns);
 int64_t node_clock_at(const struct node *node, int64_t now_ns);
-void node_clock_adopt(struct node *node, uint64_t leader, int64_t clock_ns, int64_t now_ns);
+void node_clock_adopt(struct node *node, uint64_t leader, uint64_t term, int64_t clock_ns, int64_t now_ns);
 void node_clock_lead(struct node *node, int64_t now_ns);
 /* peer.c */
 void node_send_messages(struct node *node, const struct raft_message *messages, size_t count);

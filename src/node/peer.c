@@ -121,7 +121,7 @@ void node_receive(struct node *node, uint64_t from, struct slice bytes)
 		raft_step(node->raft, &message);
 		raft_status_get(node->raft, &status);
 		if (envelope.clock_ns && status.leader == from && message.term == status.term)
-			node_clock_adopt(node, from, envelope.clock_ns, node_mono(node));
+			node_clock_adopt(node, from, status.term, envelope.clock_ns, node_mono(node));
 		member = node_member_find(node, from);
 		if (member)
 			hash_heard(node, member, envelope.hash_index, envelope.hash);
