@@ -43,6 +43,12 @@ static void on_idle(uv_idle_t *idle)
 	(void)idle; /* its only purpose is that the loop does not sleep */
 }
 
+static void stay_awake(struct program *program)
+{
+	if (!uv_is_active((uv_handle_t *)&program->idle))
+		(void)uv_idle_start(&program->idle, on_idle);
+}
+
 _noreturn_ static void stop_on_failure(const char *why)
 {
 	log_error("this member has stopped: %s", why);
@@ -65,9 +71,9 @@ static void program_turn(struct program *program)
 	more = store_deliver(store, DELIVER_PER_TURN);
 	more = keys_continue(&program->server) || more;
 	more = store_collect(store, COLLECT_PER_TURN) || more;
-	if (more && !uv_is_active((uv_handle_t *)&program->idle))
-		(void)uv_idle_start(&program->idle, on_idle);
-	else if (!more)
+	if (more)
+		stay_awake(program);
+	else
 		(void)uv_idle_stop(&program->idle);
 	program->turning = false;
 }
@@ -86,23 +92,23 @@ static void on_timer(uv_timer_t *timer)
 static void on_prepare(uv_prepare_t *prepare)
 {
 	struct program *program = prepare->data;
-	int64_t deadline_ns = node_deadline_ns(program->server.node), left_ns;
+	int64_t deadline_ns = node_deadline_ns(program->server.node), now_ns = time_mono_ns();
 
 	if (deadline_ns == INT64_MAX) {
 		(void)uv_timer_stop(&program->timer);
-		return;
+	} else if (deadline_ns <= now_ns) {
+		stay_awake(program);
+	} else {
+		uv_update_time(&program->loop);
+		(void)uv_timer_start(&program->timer, on_timer,
+			(uint64_t)((deadline_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS), 0);
 	}
-	left_ns = deadline_ns - time_mono_ns();
-	if (left_ns <= 0 && !uv_is_active((uv_handle_t *)&program->idle))
-		(void)uv_idle_start(&program->idle, on_idle);
-	uv_update_time(&program->loop);
-	(void)uv_timer_start(&program->timer, on_timer,
-		left_ns <= 0 ? 0 : (uint64_t)((left_ns + NS_PER_MS - 1) / NS_PER_MS), 0);
 }
 
+/* Events also come outside the poll (timers, the end of a turn): the loop must not sleep on them. */
 static void on_event(void *user)
 {
-	(void)user; /* events come from the loop's callbacks: the check handle of this turn follows */
+	stay_awake(user);
 }
 
 /* ---- start ---- */
@@ -207,15 +213,20 @@ static void on_signal(uv_signal_t *handle, int number)
 	(void)raise(number);
 }
 
-static void start_loop(struct program *program)
+static void init_loop(struct program *program)
 {
-	static const int numbers[] = {SIGTERM, SIGINT};
-
 	(void)uv_check_init(&program->loop, &program->check);
 	(void)uv_prepare_init(&program->loop, &program->prepare);
 	(void)uv_idle_init(&program->loop, &program->idle);
 	(void)uv_timer_init(&program->loop, &program->timer);
 	program->check.data = program->prepare.data = program->idle.data = program->timer.data = program;
+}
+
+/* After everything else, so that the server's own prepare handle comes after those that hand in requests. */
+static void start_loop(struct program *program)
+{
+	static const int numbers[] = {SIGTERM, SIGINT};
+
 	(void)uv_check_start(&program->check, on_check);
 	(void)uv_prepare_start(&program->prepare, on_prepare);
 	for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
@@ -304,6 +315,7 @@ int etcd_main(int argc, char **argv)
 		log_error("cannot make an event loop: %s", uv_strerror(r));
 		return 1;
 	}
+	init_loop(&program);
 	if (program_start(&program, &why) < 0) {
 		log_error("%s", buf_text(&why));
 		return 1;

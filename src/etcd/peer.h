@@ -1,18 +1,22 @@
 /* The way to the other members, and from them: HTTP on the peer URLs, upgraded to frames (io/stream.h). Each
  * member connects to each other one and only sends on its own connections; messages come in on the others'.
  *
- *     GET /flotilla/peer HTTP/1.1            101 Switching Protocols
+ *     GET /flotilla/peer HTTP/1.1            HTTP/1.1 101 Switching Protocols
+ *     Connection: Upgrade                    Connection: Upgrade
  *     Upgrade: flotilla-peer/1               Upgrade: flotilla-peer/1
- *     X-Etcd-Cluster-ID: <hex>               X-Etcd-Cluster-ID: <hex>
- *     X-Server-From, X-Server-To: <hex>      X-Server-From: <hex>
+ *     X-Etcd-Cluster-ID: <hex>
+ *     X-Server-From: <hex>
+ *     X-Server-To: <hex>
+ *     X-Peer-Stream: small | bulk
  *
- * A member of another cluster, of another version of this protocol, or with another id than expected is refused
- * with a clear answer, and its operator told so once a minute. Two connections lead to each peer, one for small
- * messages and one for bulk, so that heartbeats never wait behind entries. Queues are bounded: what does not fit
- * is dropped, which raft repairs. Loop's thread. */
+ * A member of another cluster, of another version of this protocol, or with another id than expected is
+ * refused with a clear answer, and its operator told so once a minute. Two connections lead to each peer, one
+ * for small messages and one for bulk, so that heartbeats never wait behind entries. Queues are bounded: what
+ * does not fit is dropped, which raft repairs. Loop's thread. */
 #pragma once
 #include "base/buf.h"
 #include "base/slice.h"
+#include "io/http_server.h"
 #include <uv.h>
 
 struct peers;
@@ -28,8 +32,8 @@ struct peers_options {
 	void (*on_message)(uint64_t from, struct slice message, void *user);
 	/* A peer can be reached, or no longer. */
 	void (*on_state)(uint64_t id, bool connected, void *user);
-	/* GET /members on the peer URL: appends the JSON body. May be NULL. */
-	void (*on_members)(struct buf *out, void *user);
+	/* Any other request on the peer URLs; to be answered. */
+	void (*on_request)(struct http_request *req, void *user);
 	void *user;
 };
 struct peers *peers_new(const struct peers_options *options);

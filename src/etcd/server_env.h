@@ -1,5 +1,5 @@
-/* The node's real world (node/env.h): clocks, the log directory with its writer threads, and the peers. Loop's
- * thread. */
+/* The node's real world (node/env.h): clocks, the log directory with its writer threads, and the peers.
+ * Loop's thread. */
 #pragma once
 #include "base/buf.h"
 #include "node/node.h"
@@ -20,10 +20,10 @@ struct server_env_options {
 	void (*on_event)(void *user);
 	void *user;
 };
-/* Starts the writer threads and listens for peers; what they send waits for server_env_attach(). -errno with a
- * text in reterr. The options' texts are borrowed as long as it lives. */
-int server_env_new(const struct server_env_options *options, struct server_env **ret_env, struct buf *reterr)
-	_must_check_;
+/* Starts the writer threads and listens for peers; what they send waits for server_env_attach(). -errno with
+ * a text in reterr. The options' texts are borrowed as long as it lives. */
+int server_env_new(const struct server_env_options *options, struct server_env **ret_env,
+	struct buf *reterr) _must_check_;
 struct env *server_env_base(struct server_env *env);
 /* The node that was opened with it: from now on peers are connected to and events are handed in. */
 void server_env_attach(struct server_env *env, struct node *node);

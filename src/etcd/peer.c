@@ -1,0 +1,520 @@
+/* Outgoing: each peer has two lines, each of which is waiting (a timer runs), calling (an HTTP request is
+ * under way) or open (a stream). A line that ends waits, twice as long after each failure, and tries the next
+ * URL. Incoming: an upgraded request becomes a stream that belongs to the member it named; a newer stream of
+ * the same member and kind replaces the older, whose other end is gone. */
+#include "etcd/peer.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "io/http_client.h"
+#include "io/stream.h"
+#include "io/url.h"
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+#define PEER_PATH "/flotilla/peer"
+
+enum {
+	FIRST_WAIT_MS = 20,
+	LONGEST_WAIT_MS = 500,
+	COMPLAIN_EVERY_MS = 60 * 1000,
+	SMALL_QUEUE_BYTES = 4 << 20,
+	BULK_QUEUE_MESSAGES = 2, /* of the largest size */
+	REFUSAL_BYTES_MAX = 4096,
+};
+enum kind { SMALL, BULK, KINDS };
+static const char *const kind_names[KINDS] = {"small", "bulk"};
+
+enum line_state { WAITING, CALLING, OPEN };
+
+struct line {
+	struct peer *peer;
+	enum kind kind;
+	enum line_state state;
+	uv_timer_t *timer; /* its own block: it outlives the line until it is closed */
+	struct http_call *call;
+	struct stream *stream;
+	size_t url; /* which one is next */
+	uint32_t wait_ms;
+};
+
+struct peer {
+	struct list link;
+	struct peers *peers;
+	uint64_t id;
+	char **urls;
+	size_t url_count;
+	struct line lines[KINDS];
+	bool wanted; /* while the set is being changed */
+	uint64_t complained_ms;
+	bool told_connected;
+};
+
+struct incoming {
+	struct list link;
+	struct peers *peers;
+	uint64_t from;
+	enum kind kind;
+	struct stream *stream;
+};
+
+struct peers {
+	struct peers_options options;
+	struct list list;     /* struct peer.link */
+	struct list incoming; /* struct incoming.link */
+	struct http_server *server;
+	struct http_client *client;
+	struct peers_counts counts;
+	uint64_t complained_ms;
+};
+
+static uint64_t now_ms(const struct peers *peers)
+{
+	return uv_now(peers->options.loop);
+}
+
+/* True once a minute. */
+static bool may_complain(const struct peers *peers, uint64_t *last_ms)
+{
+	uint64_t now = now_ms(peers);
+
+	if (*last_ms && now - *last_ms < COMPLAIN_EVERY_MS)
+		return false;
+	*last_ms = MAX(now, (uint64_t)1);
+	return true;
+}
+
+static struct peer *find_peer(const struct peers *peers, uint64_t id)
+{
+	list_for_each (it, &peers->list) {
+		struct peer *peer = list_item(it, struct peer, link);
+
+		if (peer->id == id)
+			return peer;
+	}
+	return NULL;
+}
+
+/* ---- Outgoing ---- */
+
+static void line_call(struct line *line);
+
+static void on_timer(uv_timer_t *timer)
+{
+	line_call(timer->data);
+}
+
+static void tell_state(struct peer *peer)
+{
+	bool connected = peer->lines[SMALL].state == OPEN && peer->lines[BULK].state == OPEN;
+
+	if (connected == peer->told_connected)
+		return;
+	peer->told_connected = connected;
+	if (connected)
+		log_info("connected to peer %llx", (unsigned long long)peer->id);
+	else
+		log_warning("lost the connection to peer %llx", (unsigned long long)peer->id);
+	peer->peers->options.on_state(peer->id, connected, peer->peers->options.user);
+}
+
+static void line_wait(struct line *line)
+{
+	line->state = WAITING;
+	line->call = NULL;
+	line->stream = stream_close(line->stream);
+	line->url++;
+	(void)uv_timer_start(line->timer, on_timer, line->wait_ms, 0);
+	line->wait_ms = MIN(line->wait_ms * 2, (uint32_t)LONGEST_WAIT_MS);
+}
+
+static void on_line_frame(struct stream *stream, struct slice frame, void *user)
+{
+	(void)stream;
+	(void)frame; /* the other end has nothing to say here */
+	(void)user;
+}
+
+static void on_line_end(struct stream *stream, int error, void *user)
+{
+	struct line *line = user;
+
+	(void)stream;
+	(void)error;
+	line_wait(line);
+	tell_state(line->peer);
+}
+
+/* A peer that vanished without a word answers nothing: the kernel gives up on what it does not acknowledge.
+ */
+static void bound_silence(uv_stream_t *stream, uint64_t election_ms)
+{
+	unsigned int timeout_ms = (unsigned int)MAX(election_ms * 2, (uint64_t)1000);
+	uv_os_fd_t fd;
+
+	if (uv_fileno((uv_handle_t *)stream, &fd) == 0)
+		(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
+}
+
+static void on_upgrade(struct http_call *call, const struct http_response *response, uv_stream_t *stream,
+	struct slice unread, void *user)
+{
+	struct line *line = user;
+	const struct peers_options *options = &line->peer->peers->options;
+	struct stream_options stream_options = {.max_frame_bytes = options->max_message_bytes,
+		.max_queue_bytes = line->kind == SMALL ? SMALL_QUEUE_BYTES
+						       : BULK_QUEUE_MESSAGES * options->max_message_bytes,
+		.on_frame = on_line_frame,
+		.on_end = on_line_end,
+		.user = line};
+
+	(void)call;
+	(void)response;
+	bound_silence(stream, options->election_ms);
+	line->call = NULL;
+	line->stream = stream_new(stream, &stream_options, unread);
+	line->state = OPEN;
+	line->wait_ms = FIRST_WAIT_MS;
+	tell_state(line->peer);
+}
+
+static void on_refused(
+	struct http_call *call, int error, const char *text, const struct http_response *response, void *user)
+{
+	struct line *line = user;
+	struct peer *peer = line->peer;
+	const char *url = peer->urls[line->url % peer->url_count];
+
+	(void)call;
+	if (may_complain(peer->peers, &peer->complained_ms)) {
+		if (error < 0)
+			log_warning(
+				"cannot reach peer %llx at %s: %s", (unsigned long long)peer->id, url, text);
+		else
+			log_error("peer %llx at %s refuses this member (status %d): %.*s",
+				(unsigned long long)peer->id, url, response->status,
+				(int)text_trim(response->body).len, text_trim(response->body).data);
+	}
+	line_wait(line);
+}
+
+static void line_call(struct line *line)
+{
+	struct peer *peer = line->peer;
+	const struct peers_options *options = &peer->peers->options;
+	char cluster_id[24] = "", from[24] = "", to[24] = "";
+	struct http_header headers[] = {
+		HTTP_HEADER("Connection", "Upgrade"),
+		HTTP_HEADER("Upgrade", PEER_PROTOCOL),
+		HTTP_HEADER("X-Etcd-Cluster-ID", cluster_id),
+		HTTP_HEADER("X-Server-From", from),
+		HTTP_HEADER("X-Server-To", to),
+		HTTP_HEADER("X-Peer-Stream", kind_names[line->kind]),
+	};
+	struct http_call_options call = {.url = peer->urls[line->url % peer->url_count],
+		.target = PEER_PATH,
+		.headers = headers,
+		.header_count = ARRAY_LEN(headers),
+		.connect_timeout_ms = (uint32_t)MAX(options->election_ms, (uint64_t)500),
+		.header_timeout_ms = (uint32_t)MAX(options->election_ms * 2, (uint64_t)1000),
+		.max_body_bytes = REFUSAL_BYTES_MAX,
+		.no_reuse = true,
+		.on_done = on_refused,
+		.on_upgrade = on_upgrade,
+		.user = line};
+
+	(void)snprintf(cluster_id, sizeof(cluster_id), "%llx", (unsigned long long)options->cluster_id);
+	(void)snprintf(from, sizeof(from), "%llx", (unsigned long long)options->member_id);
+	(void)snprintf(to, sizeof(to), "%llx", (unsigned long long)peer->id);
+	headers[2].value = slice_str(cluster_id);
+	headers[3].value = slice_str(from);
+	headers[4].value = slice_str(to);
+	line->state = CALLING;
+	line->call = http_client_send(peer->peers->client, &call);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+	mem_free(handle);
+}
+
+static void free_urls(struct peer *peer)
+{
+	for (size_t i = 0; i < peer->url_count; i++)
+		mem_free(peer->urls[i]);
+	peer->urls = mem_free(peer->urls);
+	peer->url_count = 0;
+}
+
+static void free_peer(struct peer *peer)
+{
+	for (size_t i = 0; i < KINDS; i++) {
+		struct line *line = &peer->lines[i];
+
+		if (line->call)
+			http_call_cancel(line->call);
+		(void)stream_close(line->stream);
+		uv_close((uv_handle_t *)line->timer, on_timer_closed);
+	}
+	list_remove(&peer->link);
+	free_urls(peer);
+	mem_free(peer);
+}
+
+static struct peer *add_peer(struct peers *peers, uint64_t id)
+{
+	struct peer *peer = mem_new(struct peer);
+
+	peer->peers = peers;
+	peer->id = id;
+	for (size_t i = 0; i < KINDS; i++) {
+		struct line *line = &peer->lines[i];
+
+		line->peer = peer;
+		line->kind = (enum kind)i;
+		line->wait_ms = FIRST_WAIT_MS;
+		line->timer = mem_new(uv_timer_t);
+		(void)uv_timer_init(peers->options.loop, line->timer);
+		line->timer->data = line;
+		(void)uv_timer_start(line->timer, on_timer, 0, 0);
+	}
+	list_push_back(&peers->list, &peer->link);
+	return peer;
+}
+
+static bool same_urls(const struct peer *peer, const char *const *urls)
+{
+	size_t i = 0;
+
+	while (urls[i] && i < peer->url_count && strcmp(urls[i], peer->urls[i]) == 0)
+		i++;
+	return !urls[i] && i == peer->url_count;
+}
+
+static void set_urls(struct peer *peer, const char *const *urls)
+{
+	size_t count = 0;
+
+	free_urls(peer);
+	while (urls[count])
+		count++;
+	peer->urls = mem_new_array(char *, count + 1);
+	for (; peer->url_count < count; peer->url_count++)
+		peer->urls[peer->url_count] = mem_strdup(urls[peer->url_count]);
+}
+
+void peers_set(struct peers *peers, const struct peer_address *addresses, size_t count)
+{
+	list_for_each (it, &peers->list) {
+		list_item(it, struct peer, link)->wanted = false;
+	}
+	for (size_t i = 0; i < count; i++) {
+		struct peer *peer = find_peer(peers, addresses[i].id);
+
+		if (addresses[i].id == peers->options.member_id || !addresses[i].urls ||
+			!addresses[i].urls[0])
+			continue;
+		if (!peer)
+			peer = add_peer(peers, addresses[i].id);
+		if (!same_urls(peer, addresses[i].urls))
+			set_urls(peer, addresses[i].urls);
+		peer->wanted = true;
+	}
+	list_for_each_safe (it, &peers->list) {
+		struct peer *peer = list_item(it, struct peer, link);
+
+		if (!peer->wanted)
+			free_peer(peer);
+	}
+}
+
+bool peers_send(struct peers *peers, uint64_t to, struct slice message, bool bulk)
+{
+	struct peer *peer = find_peer(peers, to);
+	struct line *line = peer ? &peer->lines[bulk ? BULK : SMALL] : NULL;
+
+	if (!line || line->state != OPEN || stream_send(line->stream, message) < 0) {
+		peers->counts.dropped++;
+		return false;
+	}
+	peers->counts.sent_bulk += bulk;
+	peers->counts.sent_bytes += message.len;
+	return true;
+}
+
+/* ---- Incoming ---- */
+
+static void free_incoming(struct incoming *incoming)
+{
+	list_remove(&incoming->link);
+	(void)stream_close(incoming->stream);
+	mem_free(incoming);
+}
+
+static void on_incoming_frame(struct stream *stream, struct slice frame, void *user)
+{
+	struct incoming *incoming = user;
+	struct peers *peers = incoming->peers;
+
+	(void)stream;
+	peers->counts.received_bulk += incoming->kind == BULK;
+	peers->counts.received_bytes += frame.len;
+	peers->options.on_message(incoming->from, frame, peers->options.user);
+}
+
+static void on_incoming_end(struct stream *stream, int error, void *user)
+{
+	struct incoming *incoming = user;
+
+	(void)stream;
+	if (error == -EMSGSIZE)
+		log_error("peer %llx sent a message above %zu bytes", (unsigned long long)incoming->from,
+			incoming->peers->options.max_message_bytes);
+	free_incoming(incoming);
+}
+
+/* An id in a header, or 0. */
+static uint64_t header_id(struct http_request *req, const char *name)
+{
+	const struct slice *value = http_request_header(req, name);
+	uint64_t id;
+
+	return value && text_hex_to_u64(*value, &id) == 0 ? id : 0;
+}
+
+static void refuse(struct peers *peers, struct http_request *req, int status, const char *text)
+{
+	if (may_complain(peers, &peers->complained_ms))
+		log_error("refused a peer connection from %s: %s", http_request_peer(req), text);
+	http_reply_error(req, status, text);
+}
+
+/* Is this one of us, and does it mean us? Answers it if not. */
+static bool check_hello(struct peers *peers, struct http_request *req, uint64_t from, enum kind *ret_kind)
+{
+	const struct slice *protocol = http_request_header(req, "Upgrade");
+	const struct slice *kind = http_request_header(req, "X-Peer-Stream");
+	uint64_t cluster_id = header_id(req, "X-Etcd-Cluster-ID"), to = header_id(req, "X-Server-To");
+	char text[160];
+
+	if (!protocol || !slice_is(*protocol, PEER_PROTOCOL)) {
+		(void)snprintf(text, sizeof(text),
+			"this member speaks %s, the other end does not: run the same release", PEER_PROTOCOL);
+		refuse(peers, req, 426, text);
+	} else if (cluster_id != peers->options.cluster_id) {
+		(void)snprintf(text, sizeof(text),
+			"cluster ID mismatch: the member that connects is of cluster %llx, this one of %llx",
+			(unsigned long long)cluster_id, (unsigned long long)peers->options.cluster_id);
+		refuse(peers, req, 412, text);
+	} else if (to != peers->options.member_id) {
+		(void)snprintf(text, sizeof(text),
+			"member %llx was looked for, but this is member %llx: check the peer URLs",
+			(unsigned long long)to, (unsigned long long)peers->options.member_id);
+		refuse(peers, req, 412, text);
+	} else if (!find_peer(peers, from)) {
+		(void)snprintf(
+			text, sizeof(text), "member %llx is not in this cluster", (unsigned long long)from);
+		refuse(peers, req, 403, text);
+	} else if (!kind || !(slice_is(*kind, kind_names[SMALL]) || slice_is(*kind, kind_names[BULK]))) {
+		refuse(peers, req, 400, "X-Peer-Stream must be small or bulk");
+	} else {
+		*ret_kind = slice_is(*kind, kind_names[BULK]) ? BULK : SMALL;
+		return true;
+	}
+	return false;
+}
+
+static void accept_stream(struct peers *peers, struct http_request *req)
+{
+	static const char head[] =
+		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " PEER_PROTOCOL
+		"\r\n\r\n";
+	struct stream_options options = {.max_frame_bytes = peers->options.max_message_bytes,
+		.on_frame = on_incoming_frame,
+		.on_end = on_incoming_end};
+	_cleanup_buf_ struct buf unread = BUF_INIT(0);
+	uint64_t from = header_id(req, "X-Server-From");
+	struct incoming *incoming;
+	uv_stream_t *stream;
+	enum kind kind;
+
+	if (!check_hello(peers, req, from, &kind) ||
+		http_request_take_over(req, slice_str(head), &stream, &unread) < 0)
+		return;
+	list_for_each_safe (it, &peers->incoming) {
+		struct incoming *older = list_item(it, struct incoming, link);
+
+		if (older->from == from && older->kind == kind)
+			free_incoming(older);
+	}
+	incoming = mem_new(struct incoming);
+	incoming->peers = peers;
+	incoming->from = from;
+	incoming->kind = kind;
+	options.user = incoming;
+	incoming->stream = stream_new(stream, &options, buf_slice(&unread));
+	list_push_back(&peers->incoming, &incoming->link);
+}
+
+static void on_request(struct http_request *req, void *user)
+{
+	struct peers *peers = user;
+
+	if (slice_is(req->path, PEER_PATH))
+		accept_stream(peers, req);
+	else
+		peers->options.on_request(req, peers->options.user);
+}
+
+/* ---- Life ---- */
+
+struct peers *peers_new(const struct peers_options *options)
+{
+	struct peers *peers = mem_new(struct peers);
+	struct http_server_options server = {.on_request = on_request, .user = peers};
+
+	peers->options = *options;
+	if (!peers->options.election_ms)
+		peers->options.election_ms = 1000;
+	list_init(&peers->list);
+	list_init(&peers->incoming);
+	peers->server = http_server_new(options->loop, &server);
+	peers->client = http_client_new(options->loop, NULL);
+	return peers;
+}
+
+int peers_listen(struct peers *peers, const char *text, uint16_t *ret_port, struct buf *reterr)
+{
+	_cleanup_url_ struct url url = {0};
+	int r = url_parse(text, &url, reterr);
+
+	if (r < 0)
+		return r;
+	if (url.scheme != URL_HTTP) {
+		buf_printf(reterr, "peer URL %s: only http is supported yet", text);
+		return -EPROTONOSUPPORT;
+	}
+	return http_server_listen_tcp(peers->server, url.host, url.port, ret_port, reterr);
+}
+
+void peers_get_counts(const struct peers *peers, struct peers_counts *ret_counts)
+{
+	*ret_counts = peers->counts;
+}
+
+struct peers *peers_free(struct peers *peers)
+{
+	if (!peers)
+		return NULL;
+	peers_set(peers, NULL, 0);
+	list_for_each_safe (it, &peers->incoming) {
+		free_incoming(list_item(it, struct incoming, link));
+	}
+	http_client_close(peers->client, NULL, NULL);
+	http_server_close(peers->server, NULL, NULL);
+	return mem_free(peers);
+}
