@@ -72,8 +72,7 @@ static void open_world(void)
 	(void)snprintf(world.address.sun_path, sizeof(world.address.sun_path), "%s/s", dir);
 	if (http_server_listen_unix(world.server, world.address.sun_path, 0600, &why) < 0)
 		abort();
-	/* The listener is open; its name is needed only while clients connect, and each fuzzing process has
-	 * its own. */
+	atexit(remove_socket);
 }
 
 static bool receive(int fd, char *start, size_t *start_len)
