@@ -40,13 +40,13 @@ void reply_json(struct http_request *req, int status, struct slice body)
 void reply_message(struct server *server, struct http_request *req, int status, const char *text)
 {
 	struct http_header headers[] = {HTTP_HEADER("Content-Type", "application/json"),
-		HTTP_HEADER("X-Etcd-Cluster-Id", server->cluster_id_text)};
+		HTTP_HEADER("X-Etcd-Cluster-Id", server ? server->cluster_id_text : "")};
 	_cleanup_buf_ struct buf body = BUF_INIT(0);
 
 	buf_add_str(&body, "{\"message\":");
 	json_add_string(&body, slice_str(text));
 	buf_add_char(&body, '}');
-	http_reply(req, status, headers, ARRAY_LEN(headers), buf_slice(&body));
+	http_reply(req, status, headers, server ? 2 : 1, buf_slice(&body));
 }
 
 void reply_not_allowed(struct server *server, struct http_request *req, const char *allow)

@@ -56,7 +56,7 @@ void status_auth(struct server *server, struct http_request *req, struct slice r
 /* Answers in the original's forms. */
 void reply_json(struct http_request *req, int status, struct slice body);
 void reply_message(struct server *server, struct http_request *req, int status,
-	const char *text); /* {"message":"..."} */
+	const char *text); /* {"message":"..."}; server NULL: without the cluster's id */
 void reply_not_allowed(
 	struct server *server, struct http_request *req, const char *allow); /* allow NULL: no such header,
 									      * but the cluster's id */

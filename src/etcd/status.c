@@ -390,10 +390,11 @@ void status_log_level(struct server *server, struct http_request *req, struct sl
 	const char *shown = arena_strndup(&req->arena, name ? name : "", name ? strlen(name) : 0);
 	bool is_object = json_is_object(root);
 
+	(void)server;
 	(void)rest;
 	json_decref(root);
 	if (!is_object) {
-		reply_message(server, req, 400, "Invalid json body");
+		reply_message(NULL, req, 400, "Invalid json body");
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(levels); i++) {
@@ -403,7 +404,7 @@ void status_log_level(struct server *server, struct http_request *req, struct sl
 		http_reply(req, 204, NULL, 0, slice_make("", 0));
 		return;
 	}
-	reply_message(server, req, 400, arena_printf(&req->arena, "Invalid log level %s", shown));
+	reply_message(NULL, req, 400, arena_printf(&req->arena, "Invalid log level %s", shown));
 }
 
 /* There are no users and roles yet: what can be said truthfully is that nothing is enforced. */

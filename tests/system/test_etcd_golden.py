@@ -44,6 +44,8 @@ UNRECORDED = {
     ("history", "window is exactly 1000"): [(1001, puts("history-window-is-exactly-1000/h", range(999)))],
     ("history", "slow stream reader of more than 100 events"): [
         (2, puts("history-slow-stream-reader-of-more-than-100-events/s", range(60)))],
+    # Four events that the original's records of users and roles took at their first use.
+    ("methods", "head"): [(1, puts("_filler", range(4)))],
     ("inorder", "query string value"): [
         (1, [("DELETE", "/v2/keys/%020d" % index, None) for index in (16, 17)])],
 }
@@ -186,7 +188,7 @@ def ttls(text):
 
 def mask(text):
     text = re.sub(r'"expiration":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"', '"expiration":"T"', text)
-    text = re.sub(r',"ttl":-?\d+', ',"ttl":N', text)
+    text = re.sub(r',"ttl":-?\d+', ',"ttl":"N"', text)
     return text
 
 
