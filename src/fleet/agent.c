@@ -11,6 +11,8 @@
 #define AGENT_RETRY_MS 1000
 #define AGENT_TEXT_RETRY_MS 200
 #define AGENT_HAND_OVER_STEP_MS 50
+#define AGENT_WITHDRAW_MS 2000 /* for the published states, once all units are gone; the store may be away \
+				*/
 #define AGENT_TEXTS_MAX 256
 
 struct agent_unit {
@@ -505,6 +507,8 @@ static void hand_over_fired(uv_timer_t *timer)
 {
 	struct agent *a = timer->data;
 
+	if (!manager_count(a->config.manager) && a->hand_over_until_ms > now_ms(a) + AGENT_WITHDRAW_MS)
+		a->hand_over_until_ms = now_ms(a) + AGENT_WITHDRAW_MS;
 	if ((manager_count(a->config.manager) || held_dropping(a->held)) &&
 		now_ms(a) < a->hand_over_until_ms) {
 		step_all(a);

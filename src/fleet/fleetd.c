@@ -1,0 +1,849 @@
+/* fleetd: wires mirror, cluster, engine, agent, presence and API together on one loop, and owns the process:
+ * configuration, listeners, signals, the end.
+ *
+ * Three mirrors are open: the lease (who leads), this machine's part of the assignment index (what to run),
+ * and the whole prefix (the cluster: for the leading engine, and for the API). The last one is closed on an
+ * idle follower of a large cluster and opened again when it is needed. */
+#include <errno.h>
+#include <ifaddrs.h>
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "base/flags.h"
+#include "base/log.h"
+#include "base/programs.h"
+#include "base/rng.h"
+#include "base/text.h"
+#include "fleet/agent.h"
+#include "fleet/api.h"
+#include "fleet/config.h"
+#include "fleet/engine.h"
+#include "fleet/mirror.h"
+#include "fleet/presence.h"
+#include "io/file.h"
+#include "io/notify.h"
+#include "io/url.h"
+
+#define FLEETD_HAND_OVER_MS 60000
+#define FLEETD_HOUSEKEEPING_MS 60000
+#define FLEETD_MIRROR_IDLE_MS (10 * 60 * 1000)
+#define FLEETD_MIRROR_KEEP_UNITS 2000 /* up to here the whole cluster is always kept in memory */
+#define FLEETD_LEASE_TTL_MAX_S 10
+#define FLEETD_SLOW_FACTOR 5
+
+struct fleetd {
+	const char *config_path;
+	struct fleetd_config config;
+	uv_loop_t loop;
+	struct registry_machine machine; /* what the presence says */
+	struct etcd_client *quick;	 /* presence and lease: short timeouts tell an outage */
+	struct etcd_client *client;
+	struct cluster *cluster;
+	struct mirror *full, *lease, *index;
+	struct presence *presence;
+	struct engine *engine;
+	struct agent *agent;
+	struct manager *manager;
+	struct api *api;
+	struct http_server *server, *peer_server;
+	uint16_t peer_port;
+	uv_signal_t sigterm, sigint, sighup;
+	uv_timer_t housekeeping;
+	uint64_t used_ms; /* last use of the cluster by the API */
+	bool foreign, lease_read, had_contact, full_outage, stopping, stopped;
+};
+
+/* ---- mirrors ---- */
+
+static void full_begin(void *user)
+{
+	cluster_begin(((struct fleetd *)user)->cluster);
+}
+
+static void full_set(void *user, const char *path, struct slice value, uint64_t index)
+{
+	(void)index;
+	cluster_set(((struct fleetd *)user)->cluster, path, value);
+}
+
+static void full_remove(void *user, const char *path, bool expired)
+{
+	(void)expired;
+	cluster_remove(((struct fleetd *)user)->cluster, path);
+}
+
+static void full_end(void *user)
+{
+	struct fleetd *f = user;
+
+	if (f->full_outage)
+		log_info("the registry is known again");
+	f->full_outage = false;
+	cluster_end(f->cluster);
+	if (f->engine)
+		engine_look_at_all(f->engine);
+}
+
+static void full_turn(void *user)
+{
+	struct fleetd *f = user;
+
+	engine_turn(f->engine);
+	agent_cluster_changed(f->agent);
+	api_turn(f->api);
+}
+
+static void full_lost(void *user, const char *why)
+{
+	struct fleetd *f = user;
+
+	if (!f->full_outage)
+		log_warning("cannot follow the registry: %s (units that run go on)", why);
+	f->full_outage = true;
+}
+
+static const struct mirror_handler full_handler = {
+	full_begin, full_set, full_remove, full_end, full_turn, full_lost};
+
+static void need_cluster(struct fleetd *f)
+{
+	if (!f->full && !f->stopped)
+		f->full = mirror_open(f->client, f->config.prefix, &full_handler, f);
+}
+
+static void lease_known(struct fleetd *f, struct slice value, uint64_t index)
+{
+	struct registry_lease lease = {0};
+
+	if (value.data) {
+		registry_decode_lease(value, &lease);
+		f->foreign = !lease.term;
+		if (f->foreign)
+			need_cluster(f);
+		agent_set_foreign(f->agent, f->foreign);
+		agent_lease_term(f->agent, lease.term);
+		if (f->foreign && mirror_is_loaded(f->full))
+			agent_cluster_changed(f->agent);
+		registry_lease_done(&lease);
+	}
+	engine_lease_seen(f->engine, value, index);
+}
+
+static void lease_begin(void *user)
+{
+	((struct fleetd *)user)->lease_read = false;
+}
+
+static void lease_set(void *user, const char *path, struct slice value, uint64_t index)
+{
+	struct fleetd *f = user;
+
+	if (strcmp(path, "engine-leader") != 0)
+		return;
+	f->lease_read = true;
+	lease_known(f, value, index);
+}
+
+static void lease_remove(void *user, const char *path, bool expired)
+{
+	struct fleetd *f = user;
+
+	(void)expired;
+	if (!path[0] || strcmp(path, "engine-leader") == 0)
+		lease_known(f, (struct slice){0}, 0);
+}
+
+static void lease_end(void *user)
+{
+	struct fleetd *f = user;
+
+	/* The read did not have it: nobody leads. */
+	if (!f->lease_read)
+		lease_known(f, (struct slice){0}, 0);
+}
+
+static void index_begin(void *user)
+{
+	agent_index_begin(((struct fleetd *)user)->agent);
+}
+
+static void index_set(void *user, const char *path, struct slice value, uint64_t index)
+{
+	(void)index;
+	agent_index_set(((struct fleetd *)user)->agent, path, value);
+}
+
+static void index_remove(void *user, const char *path, bool expired)
+{
+	(void)expired;
+	agent_index_remove(((struct fleetd *)user)->agent, path);
+}
+
+static void index_end(void *user)
+{
+	agent_index_end(((struct fleetd *)user)->agent);
+}
+
+static void open_mirrors(struct fleetd *f)
+{
+	static const struct mirror_handler lease_handler = {
+		lease_begin, lease_set, lease_remove, lease_end, NULL, NULL};
+	static const struct mirror_handler index_handler = {
+		index_begin, index_set, index_remove, index_end, NULL, NULL};
+	_cleanup_free_ char *lease = mem_printf("%s/lease", f->config.prefix);
+	_cleanup_free_ char *index = mem_printf("%s/assigned/%s", f->config.prefix, f->machine.id);
+
+	f->lease = mirror_open(f->client, lease, &lease_handler, f);
+	f->index = mirror_open(f->client, index, &index_handler, f);
+	need_cluster(f);
+}
+
+/* ---- what the parts ask ---- */
+
+static uint64_t ask_contact(void *user)
+{
+	return presence_contact_since_ms(((struct fleetd *)user)->presence);
+}
+
+static bool ask_loaded(void *user)
+{
+	return mirror_is_loaded(((struct fleetd *)user)->full);
+}
+
+static void cluster_is_used(void *user)
+{
+	struct fleetd *f = user;
+
+	f->used_ms = uv_now(&f->loop);
+	need_cluster(f);
+}
+
+static uint64_t ask_index(void *user)
+{
+	struct fleetd *f = user;
+
+	return f->full ? mirror_index(f->full) : 0;
+}
+
+static const char *ask_leader(void *user)
+{
+	return engine_leader(((struct fleetd *)user)->engine);
+}
+
+static const char *ask_unavailable(void *user)
+{
+	return ((struct fleetd *)user)->stopping ? "fleet server is shutting down" : NULL;
+}
+
+static void leading_changed(void *user, bool leads)
+{
+	if (leads)
+		need_cluster(user);
+}
+
+static void log_line(void *user, const char *text)
+{
+	(void)user;
+	log_info("%s", text);
+}
+
+/* ---- news ---- */
+
+static void on_machine(void *user, const char *id)
+{
+	engine_machine_changed(((struct fleetd *)user)->engine, id);
+}
+
+static void on_unit(void *user, const char *name)
+{
+	engine_unit_changed(((struct fleetd *)user)->engine, name);
+}
+
+static void on_assigned(void *user, const char *name)
+{
+	engine_assignments_changed(((struct fleetd *)user)->engine, name);
+}
+
+static void on_registered(void *user)
+{
+	struct fleetd *f = user;
+
+	log_info("registered as machine %s", f->machine.id);
+	agent_contact(f->agent);
+}
+
+static void on_contact(void *user, bool ok, const char *why)
+{
+	struct fleetd *f = user;
+
+	if (!ok) {
+		log_warning("no contact to the store: %s; units that run go on, trying again", why);
+		return;
+	}
+	if (!f->had_contact) {
+		f->had_contact = true;
+		return;
+	}
+	/* A stream may have died without a sign while the store was away. */
+	log_info("the store answers again");
+	mirror_restart(f->lease);
+	mirror_restart(f->index);
+	if (f->full)
+		mirror_restart(f->full);
+	agent_contact(f->agent);
+	engine_look_at_all(f->engine);
+}
+
+static void on_refused(void *user, const char *why)
+{
+	(void)user;
+	log_error("not registered: %s", why);
+}
+
+static void on_manager_ready(void *user)
+{
+	agent_manager_ready(((struct fleetd *)user)->agent);
+}
+
+static void on_unit_state(void *user, const struct manager_unit_state *state)
+{
+	log_debug("%s: %s/%s", state->name, state->active, state->sub);
+	agent_unit_state_changed(((struct fleetd *)user)->agent, state);
+}
+
+static void on_unloaded(void *user, const char *name)
+{
+	log_debug("%s: unloaded", name);
+	agent_unit_unloaded(((struct fleetd *)user)->agent, name);
+}
+
+static void on_manager_lost(void *user, const char *why)
+{
+	(void)user;
+	log_warning("the unit manager is away: %s", why);
+}
+
+/* ---- who this machine is ---- */
+
+static int read_line(const char *path, char **ret)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(4096);
+	int r = file_read(path, 4096, &text);
+	struct slice line;
+
+	if (r < 0)
+		return r;
+	line = text_trim(buf_slice(&text));
+	if (!line.len)
+		return -ENODATA;
+	*ret = mem_strndup(line.data, line.len);
+	return 0;
+}
+
+static int find_machine_id(const struct fleetd_config *config, char **ret)
+{
+	int r;
+
+	if (config->machine_id[0]) {
+		*ret = mem_strdup(config->machine_id);
+	} else {
+		r = read_line("/etc/machine-id", ret);
+		if (r < 0)
+			return log_errno(r, "cannot read /etc/machine-id (make one with "
+					    "systemd-machine-id-setup, or set machine_id)");
+	}
+	if (strchr(*ret, '/') || strlen(*ret) > REGISTRY_MACHINE_ID_MAX)
+		return log_errno(-EINVAL, "the machine ID \"%s\" cannot be used", *ret);
+	return 0;
+}
+
+/* The number that tells this installation from another with the same machine ID; kept in the data directory.
+ */
+static int find_nonce(const char *dir, char **ret)
+{
+	_cleanup_free_ char *path = mem_printf("%s/nonce", dir);
+	_cleanup_buf_ struct buf text = BUF_INIT(64);
+	uint8_t random[16];
+	int r;
+
+	if (read_line(path, ret) >= 0)
+		return 0;
+	r = file_mkdir_all(dir, 0755);
+	if (r < 0)
+		return log_errno(r, "cannot make the data directory %s (agent_data_dir)", dir);
+	rng_system(random, sizeof(random));
+	text_add_hex(&text, random, sizeof(random));
+	r = file_write_atomic(path, buf_slice(&text), NULL);
+	if (r < 0)
+		return log_errno(r, "cannot write %s", path);
+	*ret = mem_strdup(buf_text(&text));
+	return 0;
+}
+
+/* The address that the default route leaves from (no packet is sent), else the first of any interface. */
+static char *find_address(void)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(53)}, own;
+	socklen_t len = sizeof(own);
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	char text[INET_ADDRSTRLEN] = "";
+	struct ifaddrs *list = NULL;
+
+	inet_pton(AF_INET, "192.0.2.1", &to.sin_addr);
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0 &&
+		getsockname(fd, (struct sockaddr *)&own, &len) == 0)
+		inet_ntop(AF_INET, &own.sin_addr, text, sizeof(text));
+	if (!text[0] && getifaddrs(&list) == 0)
+		for (const struct ifaddrs *it = list; it && !text[0]; it = it->ifa_next)
+			if (it->ifa_addr && it->ifa_addr->sa_family == AF_INET &&
+				!(it->ifa_flags & IFF_LOOPBACK))
+				inet_ntop(AF_INET, &((struct sockaddr_in *)(void *)it->ifa_addr)->sin_addr,
+					text, sizeof(text));
+	if (list)
+		freeifaddrs(list);
+	return mem_strdup(text);
+}
+
+/* Fills in what may change while running: address, metadata, peer address. */
+static void describe_machine(struct fleetd *f)
+{
+	struct registry_machine *machine = &f->machine;
+	_cleanup_free_ char *host = NULL;
+	_cleanup_buf_ struct buf peer = BUF_INIT(4096);
+	uint16_t port;
+
+	free(machine->public_ip);
+	machine->public_ip = f->config.public_ip[0] ? mem_strdup(f->config.public_ip) : find_address();
+	for (size_t i = 0; i < machine->metadata_count; i++) {
+		free(machine->metadata[i].key);
+		free(machine->metadata[i].value);
+	}
+	free(machine->metadata);
+	machine->metadata = mem_new_array(struct registry_pair, f->config.metadata_count + 1);
+	machine->metadata_count = f->config.metadata_count;
+	for (size_t i = 0; i < machine->metadata_count; i++)
+		machine->metadata[i] = (struct registry_pair){
+			mem_strdup(f->config.metadata[i].key), mem_strdup(f->config.metadata[i].value)};
+	machine->engine_disabled = f->config.disable_engine;
+	if (f->peer_port && url_split_host_port(f->config.peer_listen, &host, &port, NULL) >= 0) {
+		bool any = !host[0] || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+		const char *address = any ? machine->public_ip : host;
+
+		if (address[0])
+			url_add_host_port(&peer, address, f->peer_port);
+	}
+	free(machine->peer_api);
+	machine->peer_api = mem_strdup(buf_text(&peer));
+}
+
+static int find_machine(struct fleetd *f)
+{
+	int r = find_machine_id(&f->config, &f->machine.id);
+
+	if (r >= 0)
+		r = find_nonce(f->config.data_dir, &f->machine.nonce);
+	if (r < 0)
+		return r;
+	if (read_line("/proc/sys/kernel/random/boot_id", &f->machine.boot) < 0)
+		f->machine.boot = mem_strdup("unknown");
+	f->machine.version = mem_strdup(FLEET_VERSION);
+	return 0;
+}
+
+/* ---- listeners ---- */
+
+static int listen_one(struct fleetd *f, const char *address)
+{
+	_cleanup_buf_ struct buf error = BUF_INIT(4096);
+	struct url url;
+	int r = url_parse(address, &url, &error);
+
+	if (r < 0)
+		return log_errno(r, "listen: %s", buf_text(&error));
+	if (url.scheme == URL_UNIX) {
+		_cleanup_free_ char *dir = mem_strdup(url.path);
+		char *slash = strrchr(dir, '/');
+
+		if (slash && slash != dir) {
+			*slash = '\0';
+			(void)!file_mkdir_all(dir, 0755);
+		}
+		r = http_server_listen_unix(f->server, url.path, 0660, &error);
+	} else if (url.scheme == URL_HTTP) {
+		r = http_server_listen_tcp(f->server, url.host, url.port, NULL, &error);
+	} else {
+		r = -EPROTONOSUPPORT;
+		buf_add_str(&error, "https is not supported yet");
+	}
+	url_done(&url);
+	if (r < 0)
+		return log_errno(r, "cannot listen on %s: %s", address, buf_text(&error));
+	return 0;
+}
+
+static int open_listeners(struct fleetd *f)
+{
+	int fds = notify_listen_fds(), r;
+	_cleanup_buf_ struct buf error = BUF_INIT(4096);
+	_cleanup_free_ char *host = NULL;
+	uint16_t port;
+
+	f->server = api_server(f->api, false);
+	for (int i = 0; i < fds; i++) {
+		r = http_server_listen_fd(f->server, NOTIFY_LISTEN_FDS_START + i, &error);
+		if (r < 0)
+			return log_errno(r, "cannot use the inherited socket %d: %s", i, buf_text(&error));
+	}
+	if (fds <= 0) {
+		_cleanup_free_ char *list = mem_strdup(f->config.listen);
+		char *save = NULL;
+
+		for (char *item = strtok_r(list, ",", &save); item; item = strtok_r(NULL, ",", &save)) {
+			r = listen_one(f, item);
+			if (r < 0)
+				return r;
+		}
+	}
+	if (!f->config.peer_listen[0])
+		return 0;
+	r = url_split_host_port(f->config.peer_listen, &host, &port, &error);
+	if (r < 0)
+		return log_errno(r, "peer_listen: %s", buf_text(&error));
+	f->peer_server = api_server(f->api, true);
+	r = http_server_listen_tcp(f->peer_server, host, port, &f->peer_port, &error);
+	if (r < 0)
+		return log_errno(r, "cannot listen for other fleetds on %s (peer_listen): %s",
+			f->config.peer_listen, buf_text(&error));
+	return 0;
+}
+
+/* ---- parts ---- */
+
+static int open_client(struct fleetd *f, int64_t timeout_ms, struct etcd_client **ret)
+{
+	struct etcd_client_options options = {.endpoints = f->config.etcd_servers,
+		.timeout_ms = timeout_ms,
+		.total_timeout_ms = 2 * timeout_ms,
+		.connect_timeout_ms = f->config.etcd_request_timeout_ms,
+		.username = f->config.etcd_username[0] ? f->config.etcd_username : NULL,
+		.password = f->config.etcd_password};
+	char *error = NULL;
+	int r = etcd_client_new(&f->loop, &options, ret, &error);
+
+	if (r < 0)
+		log_error("etcd_servers: %s", error ? error : strerror(-r));
+	free(error);
+	return r;
+}
+
+static int open_manager(struct fleetd *f)
+{
+	_cleanup_buf_ struct buf error = BUF_INIT(4096);
+	struct manager_config config = {.kind = f->config.unit_manager,
+		.loop = &f->loop,
+		.state_dir = f->config.supervisor_dir,
+		.events = {on_manager_ready, on_unit_state, on_unloaded, on_manager_lost},
+		.userdata = f};
+	int r = manager_new(&config, &f->manager, &error);
+
+	if (r < 0)
+		return log_errno(r, "cannot manage units here: %s", buf_text(&error));
+	return 0;
+}
+
+static void open_parts(struct fleetd *f)
+{
+	struct engine_config engine = {.client = f->quick,
+		.prefix = f->config.prefix,
+		.machine_id = f->machine.id,
+		.cluster = f->cluster,
+		.lease_ttl_s = MIN(f->config.agent_ttl_s, (int64_t)FLEETD_LEASE_TTL_MAX_S),
+		.reconcile_ms = f->config.reconcile_ms,
+		.disabled = f->config.disable_engine,
+		.contact_since_ms = ask_contact,
+		.cluster_loaded = ask_loaded,
+		.leading = leading_changed,
+		.log = log_line,
+		.userdata = f};
+	struct agent_config agent = {.client = f->client,
+		.prefix = f->config.prefix,
+		.machine_id = f->machine.id,
+		.cluster = f->cluster,
+		.manager = f->manager,
+		.ttl_s = f->config.agent_ttl_s,
+		.log = log_line,
+		.userdata = f};
+	struct cluster_observer observer = {on_machine, on_unit, NULL, on_assigned, f};
+	struct presence_events events = {on_registered, on_contact, on_refused};
+	_cleanup_free_ char *key = mem_printf("%s/machines/%s/object", f->config.prefix, f->machine.id);
+
+	f->agent = agent_new(&agent);
+	describe_machine(f);
+	f->presence = presence_new(f->quick, key, &f->machine, f->config.agent_ttl_s, &events, f);
+	f->engine = engine_new(&engine);
+	cluster_observe(f->cluster, &observer);
+	open_mirrors(f);
+}
+
+static void open_api(struct fleetd *f)
+{
+	struct api_config api = {.loop = &f->loop,
+		.client = f->client,
+		.prefix = f->config.prefix,
+		.machine_id = f->machine.id,
+		.cluster = f->cluster,
+		.manager = f->manager,
+		.token_limit = f->config.token_limit,
+		.cluster_loaded = ask_loaded,
+		.cluster_needed = cluster_is_used,
+		.mirror_index = ask_index,
+		.leader = ask_leader,
+		.unavailable = ask_unavailable,
+		.userdata = f};
+
+	f->api = api_new(&api);
+}
+
+/* ---- the end ---- */
+
+static void finish(void *user)
+{
+	struct fleetd *f = user;
+
+	f->stopped = true;
+	uv_stop(&f->loop);
+}
+
+static void resigned(void *user)
+{
+	struct fleetd *f = user;
+
+	if (f->config.keep_units_on_stop)
+		finish(f);
+	else
+		presence_withdraw(f->presence, finish, f);
+}
+
+static void handed_over(void *user)
+{
+	struct fleetd *f = user;
+
+	engine_resign(f->engine, resigned, f);
+}
+
+static void on_terminate(uv_signal_t *signal, int number)
+{
+	struct fleetd *f = signal->data;
+
+	if (f->stopping) {
+		log_warning("told to stop again: leaving at once");
+		finish(f);
+		return;
+	}
+	f->stopping = true;
+	(void)notify_send("STOPPING=1");
+	log_info("%s: %s", strsignal(number),
+		f->config.keep_units_on_stop ? "stopping; units run on" : "stopping; units are handed over");
+	if (f->config.keep_units_on_stop)
+		engine_resign(f->engine, resigned, f);
+	else
+		agent_hand_over(f->agent, FLEETD_HAND_OVER_MS, handed_over, f);
+}
+
+static void set_verbosity(const struct fleetd *f)
+{
+	log_set_level(f->config.verbosity > 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+}
+
+static void log_warnings(const struct fleetd_config *config)
+{
+	struct slice text = buf_slice(&config->warnings), line;
+
+	while (text.len) {
+		(void)text_cut(text, '\n', &line, &text);
+		log_warning("%.*s", (int)line.len, line.data);
+	}
+}
+
+/* Metadata, address and verbosity follow the file at once; the rest needs a restart. */
+static void on_reload(uv_signal_t *signal, int number)
+{
+	struct fleetd *f = signal->data;
+	struct fleetd_config config;
+	_cleanup_buf_ struct buf error = BUF_INIT(4096);
+
+	(void)number;
+	if (fleetd_config_load(f->config_path, &config, &error) < 0) {
+		log_error("the configuration stays as it was: %s", buf_text(&error));
+		return;
+	}
+	log_warnings(&config);
+	f->config.verbosity = config.verbosity;
+	f->config.keep_units_on_stop = config.keep_units_on_stop;
+	for (size_t i = 0; i < f->config.metadata_count; i++) {
+		free(f->config.metadata[i].key);
+		free(f->config.metadata[i].value);
+	}
+	free(f->config.metadata);
+	f->config.metadata = take_ptr(config.metadata);
+	f->config.metadata_count = config.metadata_count;
+	config.metadata_count = 0;
+	free(f->config.public_ip);
+	f->config.public_ip = take_ptr(config.public_ip);
+	fleetd_config_done(&config);
+	set_verbosity(f);
+	describe_machine(f);
+	presence_update(f->presence, &f->machine);
+	log_info("configuration read again: metadata, public_ip, verbosity and keep_units_on_stop are in "
+		 "force");
+}
+
+static void on_housekeeping(uv_timer_t *timer)
+{
+	struct fleetd *f = timer->data;
+
+	if (f->stopping)
+		return;
+	describe_machine(f);
+	presence_update(f->presence, &f->machine);
+	if (f->full && !engine_leads(f->engine) && !f->foreign &&
+		cluster_unit_count(f->cluster) > FLEETD_MIRROR_KEEP_UNITS &&
+		uv_now(&f->loop) - f->used_ms > FLEETD_MIRROR_IDLE_MS) {
+		f->full = mirror_close(f->full);
+		cluster_clear(f->cluster);
+	}
+}
+
+static void on_parts_closed(uv_handle_t *handle, void *user)
+{
+	(void)user;
+	if (!uv_is_closing(handle))
+		uv_close(handle, NULL);
+}
+
+static void close_parts(struct fleetd *f)
+{
+	if (f->server)
+		http_server_close(f->server, NULL, NULL);
+	if (f->peer_server)
+		http_server_close(f->peer_server, NULL, NULL);
+	f->lease = mirror_close(f->lease);
+	f->index = mirror_close(f->index);
+	f->full = mirror_close(f->full);
+	if (f->manager)
+		manager_close(f->manager, NULL, NULL);
+	f->api = api_free(f->api);
+	f->agent = agent_free(f->agent);
+	f->engine = engine_free(f->engine);
+	f->presence = presence_free(f->presence);
+	f->cluster = cluster_free(f->cluster);
+	f->quick = etcd_client_free(f->quick);
+	f->client = etcd_client_free(f->client);
+	uv_close((uv_handle_t *)&f->sigterm, NULL);
+	uv_close((uv_handle_t *)&f->sigint, NULL);
+	uv_close((uv_handle_t *)&f->sighup, NULL);
+	uv_close((uv_handle_t *)&f->housekeeping, NULL);
+	uv_run(&f->loop, UV_RUN_DEFAULT);
+	registry_machine_done(&f->machine);
+	fleetd_config_done(&f->config);
+	if (uv_loop_close(&f->loop) == UV_EBUSY)
+		uv_walk(&f->loop, on_parts_closed, NULL);
+}
+
+static int start(struct fleetd *f)
+{
+	int64_t timeout_ms = f->config.etcd_request_timeout_ms;
+	int r = find_machine(f);
+
+	if (r >= 0)
+		r = open_client(f, timeout_ms, &f->quick);
+	if (r >= 0)
+		r = open_client(f, FLEETD_SLOW_FACTOR * timeout_ms, &f->client);
+	if (r >= 0)
+		r = open_manager(f);
+	if (r < 0)
+		return r;
+	f->cluster = cluster_new();
+	open_api(f);
+	r = open_listeners(f);
+	if (r < 0)
+		return r;
+	open_parts(f);
+	uv_signal_start(&f->sigterm, on_terminate, SIGTERM);
+	uv_signal_start(&f->sigint, on_terminate, SIGINT);
+	uv_signal_start(&f->sighup, on_reload, SIGHUP);
+	uv_timer_start(&f->housekeeping, on_housekeeping, FLEETD_HOUSEKEEPING_MS, FLEETD_HOUSEKEEPING_MS);
+	(void)notify_send("READY=1");
+	log_info("fleetd " FLEET_VERSION " is up");
+	return 0;
+}
+
+static const char usage[] =
+	"fleetd " FLEET_VERSION ": the cluster-wide init system\n\n"
+	"Usage: fleetd [--config PATH] [--keep-units-on-stop] [--version]\n\n"
+	"  --config PATH          configuration (default /etc/fleet/fleet.conf, if it exists)\n"
+	"  --keep-units-on-stop   leave the units running when fleetd stops, for upgrades\n"
+	"  --version              print the version\n\n"
+	"Every key of the configuration can be set by the environment as FLEET_<KEY>.\n";
+
+int fleetd_main(int argc, char **argv)
+{
+	const char *config_path = NULL;
+	bool version = false, help = false, keep_units = false;
+	struct flag flags[] = {
+		{.name = "config", .type = FLAG_STRING, .value = &config_path},
+		{.name = "keep-units-on-stop", .type = FLAG_BOOL, .value = &keep_units},
+		{.name = "version", .type = FLAG_BOOL, .value = &version},
+		{.name = "help,h", .type = FLAG_BOOL, .value = &help},
+		{0},
+	};
+	struct fleetd *f;
+	_cleanup_buf_ struct buf error = BUF_INIT(8192);
+	int words, r;
+
+	if (flags_parse(flags, FLAGS_GO, argc, argv, &words, &error) < 0) {
+		fprintf(stderr, "%s\n%s", buf_text(&error), usage);
+		return 2;
+	}
+	if (help) {
+		fputs(usage, stdout);
+		return 0;
+	}
+	if (version || (words == 1 && strcmp(argv[1], "version") == 0)) {
+		puts("fleetd version " FLEET_VERSION);
+		return 0;
+	}
+	if (words > 0) {
+		fputs(usage, stderr);
+		return 1;
+	}
+	log_init("fleetd", LOG_LEVEL_INFO);
+	f = mem_new(struct fleetd);
+	f->config_path = config_path;
+	if (fleetd_config_load(config_path, &f->config, &error) < 0) {
+		log_error("%s", buf_text(&error));
+		free(f);
+		return 1;
+	}
+	f->config.keep_units_on_stop |= keep_units;
+	set_verbosity(f);
+	log_warnings(&f->config);
+	uv_loop_init(&f->loop);
+	uv_signal_init(&f->loop, &f->sigterm);
+	uv_signal_init(&f->loop, &f->sigint);
+	uv_signal_init(&f->loop, &f->sighup);
+	uv_timer_init(&f->loop, &f->housekeeping);
+	f->sigterm.data = f->sigint.data = f->sighup.data = f->housekeeping.data = f;
+	r = start(f);
+	if (r >= 0)
+		uv_run(&f->loop, UV_RUN_DEFAULT);
+	close_parts(f);
+	free(f);
+	return r < 0 ? 1 : 0;
+}

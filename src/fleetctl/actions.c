@@ -1,0 +1,321 @@
+/* submit, load, start, stop, unload, destroy, restart. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fleetctl/fleetctl.h"
+
+static const char *desired_of(const struct target_unit *item)
+{
+	return json_text(item->unit, "desiredState");
+}
+
+static int fail(const char *what, const struct buf *error)
+{
+	fprintf(stderr, "%s%s\n", what, buf_text(error));
+	return 1;
+}
+
+/* The units of a list that a predicate picks, as borrowed records. */
+static struct target_units pick(const struct target_units *units, const bool *picked)
+{
+	struct target_units some = {.items = mem_new_array(struct target_unit, units->count + 1)};
+
+	for (size_t i = 0; i < units->count; i++)
+		if (picked[i])
+			some.items[some.count++] = units->items[i];
+	return some;
+}
+
+static void print_triggered(const struct target_unit *item, const char *verb)
+{
+	printf("Triggered %s %s %s\n", item->global ? "global unit" : "unit", item->name, verb);
+}
+
+/* Creates what is missing, and says so. */
+static int create_units(struct fleetctl *ctl, int count, char **words, const char *state, const char *verb,
+	struct target_units *units)
+{
+	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
+	int r;
+
+	if (!count) {
+		fputs("No units given\n", stderr);
+		return 0;
+	}
+	if (ctl->options.sign)
+		fputs("WARNING: The signed/verified units feature is DEPRECATED and cannot be used.\n",
+			stderr);
+	r = units_create(ctl, count, words, state, units, &error);
+	for (size_t i = 0; i < units->count; i++) {
+		struct target_unit *item = &units->items[i];
+
+		if (!item->created)
+			continue;
+		if (ctl->options.no_block)
+			print_triggered(item, verb);
+		else
+			printf("Unit %s %s\n", item->name, item->global ? "" : "inactive");
+	}
+	fflush(stdout);
+	return r < 0 ? fail("Error creating units: ", &error) : 0;
+}
+
+int command_submit(struct fleetctl *ctl, int argc, char **argv)
+{
+	struct target_units units = {0};
+	int r = create_units(ctl, argc, argv, "inactive", "submit", &units);
+
+	target_units_done(&units);
+	return r;
+}
+
+/* Sets the desired state where it differs; `picked` tells which units are to be waited for. */
+static int set_states(struct fleetctl *ctl, const struct target_units *units, const char *state,
+	const char *verb, bool *picked, const char *failure)
+{
+	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
+
+	for (size_t i = 0; i < units->count; i++) {
+		const struct target_unit *item = &units->items[i];
+		bool same = strcmp(desired_of(item), state) == 0;
+
+		picked[i] = !item->global && !same;
+		if (same && !item->global)
+			continue;
+		if (client_set_desired(ctl, item->name, state, &error) < 0)
+			return fail(failure, &error);
+		if (item->global || ctl->options.no_block)
+			print_triggered(item, verb);
+	}
+	fflush(stdout);
+	return 0;
+}
+
+int command_load(struct fleetctl *ctl, int argc, char **argv)
+{
+	struct target_units units = {0}, some;
+	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
+	_cleanup_free_ bool *picked = NULL;
+	int r = create_units(ctl, argc, argv, "loaded", "load", &units);
+
+	picked = mem_new_array(bool, units.count + 1);
+	if (!r)
+		r = set_states(ctl, &units, "loaded", "load", picked, "Error loading units: ");
+	some = pick(&units, picked);
+	if (!r && !ctl->options.no_block &&
+		wait_units(ctl, &some, WAIT_LOADED, ctl->options.block_attempts, true, &error) < 0)
+		r = fail("Error waiting for units: ", &error);
+	free(some.items);
+	target_units_done(&units);
+	return r;
+}
+
+/* Units that shall run already: those that do not are waited for as well, so that the answer is true. */
+static void pick_not_active(struct fleetctl *ctl, const struct target_units *units, bool *picked)
+{
+	for (size_t i = 0; i < units->count; i++) {
+		const struct target_unit *item = &units->items[i];
+		_cleanup_free_ char *path = client_path("/fleet/v1/state?unitName=", item->name, "");
+		_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024);
+		json_t *states = NULL;
+		const char *active;
+
+		if (picked[i] || item->global || client_list(ctl, path, "states", &states, &ignored) < 0)
+			continue;
+		active = json_text(json_array_get(states, 0), "systemdActiveState");
+		/* What ran and ended, or failed, was launched: fleet does not start it again. */
+		picked[i] = !active[0] || strcmp(active, "activating") == 0 || strcmp(active, "failed") == 0;
+		json_decref(states);
+	}
+}
+
+static int wait_started(
+	struct fleetctl *ctl, const struct target_units *units, const bool *picked, const bool *fresh)
+{
+	struct target_units all = pick(units, picked), launched = pick(units, fresh);
+	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
+	int64_t attempts = ctl->options.block_attempts;
+	int r = 0;
+
+	if (wait_units(ctl, &launched, WAIT_LAUNCHED, attempts, true, &error) < 0) {
+		fprintf(stderr, "Error waiting for units: %s\n", buf_text(&error));
+		r = fail("Error waiting for unit states, exit status: ", &error);
+	} else if (wait_units(ctl, &all, WAIT_ACTIVE, attempts, false, &error) < 0) {
+		r = fail("Error waiting for systemd unit states, err: ", &error);
+	}
+	free(all.items);
+	free(launched.items);
+	return r;
+}
+
+int command_start(struct fleetctl *ctl, int argc, char **argv)
+{
+	struct target_units units = {0};
+	_cleanup_free_ bool *picked = NULL, *fresh = NULL;
+	int r = create_units(ctl, argc, argv, "launched", "start", &units);
+
+	picked = mem_new_array(bool, units.count + 1);
+	if (!r)
+		r = set_states(ctl, &units, "launched", "start", picked, "Error starting units: ");
+	fresh = mem_dup(picked, (units.count + 1) * sizeof(bool));
+	if (!r && !ctl->options.no_block) {
+		pick_not_active(ctl, &units, picked);
+		r = wait_started(ctl, &units, picked, fresh);
+	}
+	target_units_done(&units);
+	return r;
+}
+
+/* ---- what must exist already ---- */
+
+/* The known units of the arguments; 1: answered, go on with *ret_status. */
+static int find_units(
+	struct fleetctl *ctl, int count, char **words, struct target_units *units, int *ret_status)
+{
+	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
+
+	*ret_status = 0;
+	if (!count) {
+		fputs("No units given\n", stderr);
+		return 1;
+	}
+	if (units_find(ctl, count, words, units, &error) < 0) {
+		*ret_status = fail("Error retrieving units from registry: ", &error);
+		return 1;
+	}
+	if (units->count)
+		return 0;
+	fputs("Units not found in registry\n", stderr);
+	return 1;
+}
+
+static void print_successful(const char *verb, const struct target_units *units)
+{
+	fprintf(stderr, "Successfully %s units [", verb);
+	for (size_t i = 0; i < units->count; i++)
+		fprintf(stderr, "%s%s", i ? " " : "", units->items[i].name);
+	fputs("].\n", stderr);
+}
+
+int command_stop(struct fleetctl *ctl, int argc, char **argv)
+{
+	struct target_units units = {0}, some;
+	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
+	_cleanup_free_ bool *picked = NULL;
+	int status;
+
+	if (find_units(ctl, argc, argv, &units, &status))
+		return status;
+	for (size_t i = 0; i < units.count; i++)
+		if (!units.items[i].global &&
+			strcmp(json_text(units.items[i].unit, "currentState"), "inactive") == 0) {
+			fprintf(stderr, "Unable to stop unit %s in state inactive\n", units.items[i].name);
+			target_units_done(&units);
+			return 1;
+		}
+	picked = mem_new_array(bool, units.count + 1);
+	status = set_states(ctl, &units, "loaded", "stop", picked, "Error stopping units: ");
+	some = pick(&units, picked);
+	if (!status && !ctl->options.no_block &&
+		wait_units(ctl, &some, WAIT_LOADED, ctl->options.block_attempts, true, &error) < 0)
+		status = fail("Error waiting for units: ", &error);
+	if (!status)
+		print_successful("stopped", &some);
+	free(some.items);
+	target_units_done(&units);
+	return status;
+}
+
+int command_unload(struct fleetctl *ctl, int argc, char **argv)
+{
+	struct target_units units = {0}, some;
+	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
+	_cleanup_free_ bool *picked = NULL;
+	int status;
+
+	if (find_units(ctl, argc, argv, &units, &status))
+		return status;
+	picked = mem_new_array(bool, units.count + 1);
+	status = set_states(ctl, &units, "inactive", "unload", picked, "Error unloading units: ");
+	some = pick(&units, picked);
+	if (!status && !ctl->options.no_block &&
+		wait_units(ctl, &some, WAIT_INACTIVE, ctl->options.block_attempts, true, &error) < 0)
+		status = fail("Error waiting for units: ", &error);
+	if (!status)
+		print_successful("unloaded", &some);
+	free(some.items);
+	target_units_done(&units);
+	return status;
+}
+
+/* Waits, unlike the original, until the processes are gone (not for ever: the machine may be away). */
+int command_destroy(struct fleetctl *ctl, int argc, char **argv)
+{
+	struct target_units units = {0};
+	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
+	int status;
+
+	if (find_units(ctl, argc, argv, &units, &status))
+		return status;
+	for (size_t i = 0; i < units.count && !status; i++) {
+		_cleanup_free_ char *path = client_path("/fleet/v1/units/", units.items[i].name, "");
+		int code, r = client_call(ctl, "DELETE", path, NULL, NULL, &code, &error);
+
+		if (r == -ENOENT) {
+			buf_clear(&error);
+			continue;
+		}
+		if (r < 0)
+			status = fail("Error destroying units: ", &error);
+		else
+			printf("Destroyed %s\n", units.items[i].name);
+	}
+	fflush(stdout);
+	if (!status && !ctl->options.no_block &&
+		wait_units(ctl, &units, WAIT_GONE, ctl->options.block_attempts, false, &error) < 0)
+		fprintf(stderr,
+			"WARNING: the units are destroyed, but their processes have not ended yet (%s)\n",
+			buf_text(&error));
+	target_units_done(&units);
+	return status;
+}
+
+/* Stops and starts for good: the second half begins when the processes of the first are gone. */
+static int restart_one(struct fleetctl *ctl, struct target_unit *item, struct buf *reterr)
+{
+	struct target_units one = {.items = item, .count = 1};
+	int64_t attempts = ctl->options.block_attempts;
+	int r = client_set_desired(ctl, item->name, "loaded", reterr);
+
+	if (r >= 0)
+		r = wait_units(ctl, &one, WAIT_LOADED, attempts, !item->global, reterr);
+	if (r >= 0)
+		r = client_set_desired(ctl, item->name, "launched", reterr);
+	if (r >= 0 && !item->global)
+		r = wait_units(ctl, &one, WAIT_LAUNCHED, attempts, true, reterr);
+	if (r >= 0 && !item->global)
+		r = wait_units(ctl, &one, WAIT_ACTIVE, attempts, false, reterr);
+	if (r >= 0)
+		printf("Unit(%s) was restarted.\n", item->name);
+	return r;
+}
+
+int command_restart(struct fleetctl *ctl, int argc, char **argv)
+{
+	struct target_units units = {0};
+	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
+	int status = create_units(ctl, argc, argv, "launched", "restart", &units);
+
+	for (size_t i = 0; i < units.count && !status; i++) {
+		struct target_unit *item = &units.items[i];
+
+		if (strcmp(desired_of(item), "inactive") == 0)
+			fprintf(stderr, "Unable to restart unit %s in state inactive\n", item->name);
+		else if (restart_one(ctl, item, &error) < 0)
+			status = fail("Error restarting units: ", &error);
+	}
+	target_units_done(&units);
+	return status;
+}

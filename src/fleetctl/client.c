@@ -1,0 +1,433 @@
+/* The API over io's HTTP client, run to completion call by call. Errors read as the original's (Go's net/http
+ * and googleapi), since scripts and people know them. */
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "fleetctl/fleetctl.h"
+#include "io/url.h"
+
+#define CLIENT_TIMEOUT_MIN_MS 10000
+#define CLIENT_TUNNEL_STEP_MS 20
+
+const char *json_text(const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+
+	return text ? text : "";
+}
+
+/* ---- where the API is ---- */
+
+static int open_unix(struct fleetctl *ctl, const char *rest, const char *scheme, struct buf *reterr)
+{
+	const char *slash = strchr(rest, '/');
+
+	if (rest[0] != '/') {
+		buf_printf(reterr, "unable to connect to host \"%.*s\" with scheme \"%s\"",
+			slash ? (int)(slash - rest) : (int)strlen(rest), rest, scheme);
+		return -EINVAL;
+	}
+	ctl->unix_path = mem_strdup(rest);
+	ctl->base = mem_strdup("http://domain-sock");
+	return 0;
+}
+
+static void on_tunnel_exit(uv_process_t *process, int64_t status, int signal)
+{
+	(void)status;
+	(void)signal;
+	uv_close((uv_handle_t *)process, NULL);
+	process->data = NULL;
+}
+
+/* Forwards a socket of the tunnel's host to a private one here, with the system's ssh. */
+static int open_tunnel(struct fleetctl *ctl, struct buf *reterr)
+{
+	_cleanup_free_ char *host = NULL, *forward = NULL, *user = NULL, *port_text = NULL, *timeout = NULL;
+	char directory[] = "/tmp/fleetctl-XXXXXX";
+	uint16_t port = 22;
+	uv_process_options_t options = {.file = "ssh", .exit_cb = on_tunnel_exit};
+	uv_stdio_container_t stdio[3] = {
+		{.flags = UV_IGNORE}, {.flags = UV_IGNORE}, {.flags = UV_INHERIT_FD, .data.fd = 2}};
+	int64_t left_ms = (int64_t)(ctl->options.ssh_timeout * 1000);
+	struct stat unused;
+
+	if (!ctl->unix_path) {
+		buf_add_str(reterr, "--tunnel works with a unix:// endpoint only");
+		return -ENOTSUP;
+	}
+	if (url_split_host_port(ctl->options.tunnel, &host, &port, NULL) < 0)
+		host = mem_strdup(ctl->options.tunnel);
+	if (!mkdtemp(directory)) {
+		buf_printf(reterr, "cannot make a directory for the tunnel: %s", strerror(errno));
+		return -errno;
+	}
+	ctl->tunnel_socket = mem_printf("%s/fleet.sock", directory);
+	forward = mem_printf("%s:%s", ctl->tunnel_socket, ctl->unix_path);
+	user = mem_printf("%s@%s", ctl->options.ssh_username, host);
+	port_text = mem_printf("%u", port);
+	timeout = mem_printf("ConnectTimeout=%d", (int)ctl->options.ssh_timeout);
+	{
+		char *argv[] = {"ssh", "-nNT", "-p", port_text, "-o", timeout, "-o",
+			"ExitOnForwardFailure=yes", "-o",
+			ctl->options.strict_host_keys ? "StrictHostKeyChecking=ask"
+						      : "StrictHostKeyChecking=no",
+			"-L", forward, user, NULL};
+		int r;
+
+		options.args = argv;
+		options.stdio = stdio;
+		options.stdio_count = 3;
+		ctl->tunnel = mem_new(uv_process_t);
+		ctl->tunnel->data = ctl;
+		r = uv_spawn(&ctl->loop, ctl->tunnel, &options);
+		if (r < 0) {
+			buf_printf(reterr, "cannot run ssh for --tunnel: %s", uv_strerror(r));
+			return r;
+		}
+	}
+	while (stat(ctl->tunnel_socket, &unused) < 0) {
+		uv_run(&ctl->loop, UV_RUN_NOWAIT);
+		if (!ctl->tunnel->data || left_ms <= 0) {
+			buf_printf(reterr, "failed initializing SSH client: no tunnel through %s",
+				ctl->options.tunnel);
+			return -ETIMEDOUT;
+		}
+		usleep(CLIENT_TUNNEL_STEP_MS * 1000);
+		left_ms -= CLIENT_TUNNEL_STEP_MS;
+	}
+	free(ctl->unix_path);
+	ctl->unix_path = mem_strdup(ctl->tunnel_socket);
+	return 0;
+}
+
+int client_open(struct fleetctl *ctl, struct buf *reterr)
+{
+	_cleanup_free_ char *endpoint = mem_strdup(ctl->options.endpoint);
+	char *comma = strchr(endpoint, ',');
+	struct url url;
+	int r;
+
+	if (strcasecmp(ctl->options.driver, "API") != 0) {
+		if (strcasecmp(ctl->options.driver, "etcd") == 0)
+			buf_add_str(
+				reterr, "--driver=etcd is not supported: use a fleetd's API (--endpoint)");
+		else
+			buf_printf(reterr, "unrecognized driver \"%s\"", ctl->options.driver);
+		return -EINVAL;
+	}
+	if (comma) {
+		*comma = '\0';
+		fprintf(stderr, "WARNING: multiple endpoints provided but only the first (%s) is used\n",
+			endpoint);
+	}
+	if (strncmp(endpoint, "unix://", 7) == 0 || strncmp(endpoint, "file://", 7) == 0) {
+		r = open_unix(ctl, endpoint + 7, endpoint[0] == 'u' ? "unix" : "file", reterr);
+	} else if (strncmp(endpoint, "https://", 8) == 0) {
+		buf_add_str(reterr, "https:// endpoints are not supported yet: use unix:// or http://");
+		r = -EPROTONOSUPPORT;
+	} else if (strncmp(endpoint, "http://", 7) == 0) {
+		r = url_parse(endpoint, &url, reterr);
+		if (r >= 0) {
+			ctl->base = mem_printf("http://%s", url.authority);
+			url_done(&url);
+		}
+	} else {
+		buf_printf(reterr,
+			strchr(endpoint, ':') ? "parse \"%s\": first path segment in URL cannot contain colon"
+					      : "URL scheme undefined in \"%s\"",
+			endpoint);
+		r = -EINVAL;
+	}
+	if (r < 0)
+		return r;
+	uv_loop_init(&ctl->loop);
+	ctl->http = http_client_new(&ctl->loop, NULL);
+	return ctl->options.tunnel[0] ? open_tunnel(ctl, reterr) : 0;
+}
+
+void client_close(struct fleetctl *ctl)
+{
+	if (ctl->tunnel && ctl->tunnel->data)
+		uv_process_kill(ctl->tunnel, 15);
+	if (ctl->http) {
+		http_client_close(ctl->http, NULL, NULL);
+		uv_run(&ctl->loop, UV_RUN_DEFAULT);
+		uv_loop_close(&ctl->loop);
+	}
+	if (ctl->tunnel_socket) {
+		unlink(ctl->tunnel_socket);
+		*strrchr(ctl->tunnel_socket, '/') = '\0';
+		rmdir(ctl->tunnel_socket);
+	}
+	free(ctl->tunnel);
+	free(ctl->tunnel_socket);
+	free(ctl->base);
+	free(ctl->unix_path);
+	json_decref(ctl->machines);
+}
+
+/* ---- calls ---- */
+
+char *client_path(const char *before, const char *name, const char *after)
+{
+	struct buf path = BUF_INIT(64 * 1024);
+
+	buf_add_str(&path, before);
+	url_escape(&path, slice_str(name), URL_PART_SEGMENT);
+	buf_add_str(&path, after);
+	return buf_take(&path, NULL);
+}
+
+static void describe_failure(struct buf *reterr, const struct http_result *result)
+{
+	json_t *root = json_loadb(result->response.body.data ? result->response.body.data : "",
+		result->response.body.len, 0, NULL);
+	const char *message = json_text(json_object_get(root, "error"), "message");
+
+	if (message[0])
+		buf_printf(reterr, "googleapi: Error %d: %s", result->response.status, message);
+	else
+		buf_printf(reterr, "googleapi: got HTTP response code %d with body: %.*s",
+			result->response.status, (int)result->response.body.len,
+			result->response.body.data ? result->response.body.data : "");
+	json_decref(root);
+}
+
+static void trace(const struct fleetctl *ctl, const char *method, const char *url, int status)
+{
+	if (ctl->options.debug && status)
+		fprintf(stderr, "DEBUG HTTP %s %s %d %s\n", method, url, status, http_status_text(status));
+	else if (ctl->options.debug)
+		fprintf(stderr, "DEBUG HTTP %s %s\n", method, url);
+}
+
+static uint32_t timeout_ms(const struct fleetctl *ctl)
+{
+	return (uint32_t)MAX(ctl->options.request_timeout * 1000, (double)CLIENT_TIMEOUT_MIN_MS);
+}
+
+int client_call(struct fleetctl *ctl, const char *method, const char *path, const char *body,
+	json_t **ret_body, int *ret_status, struct buf *reterr)
+{
+	_cleanup_free_ char *url =
+		mem_printf("%s%s%calt=json", ctl->base, path, strchr(path, '?') ? '&' : '?');
+	struct http_header header = HTTP_HEADER("Content-Type", "application/json");
+	struct http_call_options options = {.method = method,
+		.url = url,
+		.unix_path = ctl->unix_path,
+		.headers = &header,
+		.header_count = body ? 1 : 0,
+		.body = slice_str(body ? body : ""),
+		.header_timeout_ms = timeout_ms(ctl)};
+	struct http_result result;
+	json_error_t error;
+	int r;
+
+	trace(ctl, method, url, 0);
+	r = http_client_fetch(ctl->http, &options, &result);
+	*ret_status = result.response.status;
+	if (r < 0) {
+		buf_printf(reterr, "%c%s \"%s\": %s", method[0],
+			strcmp(method, "GET") == 0   ? "et"
+			: strcmp(method, "PUT") == 0 ? "ut"
+						     : "elete",
+			url, result.text);
+	} else {
+		trace(ctl, method, url, result.response.status);
+		if (result.response.status / 100 != 2) {
+			describe_failure(reterr, &result);
+			r = result.response.status == 404 ? -ENOENT : -EREMOTEIO;
+		} else if (ret_body && result.response.body.len) {
+			*ret_body =
+				json_loadb(result.response.body.data, result.response.body.len, 0, &error);
+			if (!*ret_body) {
+				buf_printf(reterr, "the answer of %s is no JSON: %s", url, error.text);
+				r = -EBADMSG;
+			}
+		}
+	}
+	http_result_done(&result);
+	return r < 0 ? r : 0;
+}
+
+int client_list(
+	struct fleetctl *ctl, const char *path, const char *key, json_t **ret_items, struct buf *reterr)
+{
+	json_t *items = json_array();
+	_cleanup_free_ char *token = NULL;
+
+	for (;;) {
+		_cleanup_free_ char *page =
+			token ? mem_printf("%s%cnextPageToken=%s", path, strchr(path, '?') ? '&' : '?', token)
+			      : mem_strdup(path);
+		json_t *root = NULL;
+		int status, r = client_call(ctl, "GET", page, NULL, &root, &status, reterr);
+
+		if (r < 0) {
+			json_decref(items);
+			return r;
+		}
+		json_array_extend(items, json_object_get(root, key));
+		free(token);
+		token = json_text(root, "nextPageToken")[0] ? mem_strdup(json_text(root, "nextPageToken"))
+							    : NULL;
+		json_decref(root);
+		if (!token)
+			break;
+	}
+	*ret_items = items;
+	return 0;
+}
+
+int client_unit(struct fleetctl *ctl, const char *name, json_t **ret_unit, struct buf *reterr)
+{
+	_cleanup_free_ char *path = client_path("/fleet/v1/units/", name, "");
+	int status;
+
+	return client_call(ctl, "GET", path, NULL, ret_unit, &status, reterr);
+}
+
+int client_set_desired(struct fleetctl *ctl, const char *name, const char *desired, struct buf *reterr)
+{
+	_cleanup_free_ char *path = client_path("/fleet/v1/units/", name, "");
+	_cleanup_free_ char *body = mem_printf("{\"desiredState\":\"%s\"}", desired);
+	int status;
+
+	return client_call(ctl, "PUT", path, body, NULL, &status, reterr);
+}
+
+/* ---- streams ---- */
+
+static void print_piece(struct http_call *call, struct slice piece, void *user)
+{
+	(void)call;
+	if (*(bool *)user) {
+		fwrite(piece.data, 1, piece.len, stdout);
+		fflush(stdout);
+	}
+}
+
+struct stream_run {
+	bool fine; /* first: print_piece() reads it */
+	bool done;
+	int status, exit_status, error;
+	struct buf text;
+};
+
+static void stream_head(struct http_call *call, const struct http_response *response, void *user)
+{
+	struct stream_run *run = user;
+	const struct slice *exit_status = http_response_header(response, "X-Exit-Status");
+	int64_t value;
+
+	(void)call;
+	run->status = response->status;
+	run->fine = response->status == 200;
+	if (exit_status && text_to_i64(*exit_status, &value) >= 0)
+		run->exit_status = (int)value;
+}
+
+static void stream_piece(struct http_call *call, struct slice piece, void *user)
+{
+	struct stream_run *run = user;
+
+	if (run->fine)
+		print_piece(call, piece, &run->fine);
+	else
+		buf_add_slice(&run->text, piece);
+}
+
+static void stream_done(
+	struct http_call *call, int error, const char *text, const struct http_response *response, void *user)
+{
+	struct stream_run *run = user;
+
+	(void)call;
+	(void)response;
+	run->error = error;
+	if (error < 0) {
+		buf_clear(&run->text);
+		buf_add_str(&run->text, text);
+	}
+	run->done = true;
+}
+
+int client_stream(struct fleetctl *ctl, const char *path, int *ret_exit, struct buf *reterr)
+{
+	_cleanup_free_ char *url = mem_printf("%s%s", ctl->base, path);
+	struct stream_run run = {.text = BUF_INIT(1024 * 1024)};
+	struct http_call_options options = {.url = url,
+		.unix_path = ctl->unix_path,
+		.on_head = stream_head,
+		.on_body = stream_piece,
+		.on_done = stream_done,
+		.user = &run};
+	int r = 0;
+
+	trace(ctl, "GET", url, 0);
+	http_client_send(ctl->http, &options);
+	while (!run.done)
+		uv_run(&ctl->loop, UV_RUN_ONCE);
+	if (run.error < 0) {
+		buf_printf(reterr, "Get \"%s\": %s", url, buf_text(&run.text));
+		r = run.error;
+	} else if (!run.fine) {
+		json_t *root = json_loadb(buf_text(&run.text), run.text.len, 0, NULL);
+		const char *message = json_text(json_object_get(root, "error"), "message");
+
+		/* fleet 1.0 answers its own 404 without a message. */
+		r = run.status == 501 || (run.status == 404 && !message[0]) ? -ENOTSUP : -EREMOTEIO;
+		buf_add_str(reterr, message[0] ? message : http_status_text(run.status));
+		json_decref(root);
+	}
+	if (ret_exit)
+		*ret_exit = run.exit_status;
+	buf_done(&run.text);
+	return r;
+}
+
+/* ---- machines ---- */
+
+static void read_machines(struct fleetctl *ctl)
+{
+	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024);
+	json_t *items = NULL, *item;
+	size_t i;
+
+	if (client_list(ctl, "/fleet/v1/machines", "machines", &items, &error) < 0)
+		return;
+	json_decref(ctl->machines);
+	ctl->machines = json_object();
+	json_array_foreach(items, i, item) json_object_set_new(
+		ctl->machines, json_text(item, "id"), json_string(json_text(item, "primaryIP")));
+	json_decref(items);
+}
+
+const char *machine_address(struct fleetctl *ctl, const char *id)
+{
+	if (!json_object_get(ctl->machines, id)) {
+		read_machines(ctl);
+		/* One that is gone is not asked for again and again. */
+		if (ctl->machines && !json_object_get(ctl->machines, id))
+			json_object_set_new(ctl->machines, id, json_string(""));
+	}
+	return json_string_value(json_object_get(ctl->machines, id));
+}
+
+char *machine_legend(struct fleetctl *ctl, const char *id, bool full)
+{
+	const char *address;
+
+	if (!id[0])
+		return mem_strdup("-");
+	address = machine_address(ctl, id);
+	return mem_printf("%.*s%s%s%s", full ? (int)strlen(id) : 8, id, full || strlen(id) <= 8 ? "" : "...",
+		address && address[0] ? "/" : "", address ? address : "");
+}

@@ -1,0 +1,143 @@
+/* fleetctl's inside: one context for a run, the API client, tables, and the commands. Everything blocks; one
+ * thread. */
+#pragma once
+#include <jansson.h>
+#include <uv.h>
+
+#include "base/buf.h"
+#include "base/flags.h"
+#include "base/memory.h"
+#include "io/http_client.h"
+#include "unit/unit.h"
+
+#define FLEETCTL_VERSION "1.0.0+flotilla-" FLOTILLA_VERSION
+#define FLEETCTL_POLL_MS 20 /* between looks while waiting; slower the longer it takes */
+#define FLEETCTL_POLL_MAX_MS 100
+#define FLEETCTL_ATTEMPT_MS 2000 /* one of --block-attempts */
+
+struct fleetctl_options {
+	/* For all commands. */
+	const char *endpoint, *driver, *prefix, *key_file, *cert_file, *ca_file, *tunnel;
+	const char *ssh_username, *known_hosts_file;
+	double ssh_timeout, request_timeout;
+	bool strict_host_keys, debug, experimental, help, version;
+	/* Of commands. */
+	const char *fields, *output, *ssh_machine, *ssh_unit;
+	bool full, no_legend, no_block, replace, sign, follow, sudo, forward_agent;
+	int64_t block_attempts, lines, ssh_port;
+};
+
+struct fleetctl {
+	struct fleetctl_options options;
+	uv_loop_t loop;
+	struct http_client *http;
+	char *base;	 /* "http://host:port" or "http://domain-sock" */
+	char *unix_path; /* or NULL */
+	uv_process_t *tunnel;
+	char *tunnel_socket;
+	json_t *machines; /* id -> ip, read once; NULL: not yet */
+};
+
+/* ---- client.c ---- */
+
+/* Finds out where the API is. -errno with a message. */
+int client_open(struct fleetctl *ctl, struct buf *reterr) _must_check_;
+void client_close(struct fleetctl *ctl);
+/* One call. 0 for 2xx with the body (may be NULL; ret_body NULL: not wanted), else -errno with a message in
+ * Go's words; *ret_status is the HTTP status or 0. */
+int client_call(struct fleetctl *ctl, const char *method, const char *path, const char *body,
+	json_t **ret_body, int *ret_status, struct buf *reterr) _must_check_;
+/* All pages of a list: the items under `key`, a new array. */
+int client_list(struct fleetctl *ctl, const char *path, const char *key, json_t **ret_items,
+	struct buf *reterr) _must_check_;
+/* One unit: 0 and the object, -ENOENT, or another error with a message. */
+int client_unit(struct fleetctl *ctl, const char *name, json_t **ret_unit, struct buf *reterr) _must_check_;
+int client_set_desired(
+	struct fleetctl *ctl, const char *name, const char *desired, struct buf *reterr) _must_check_;
+/* Streams the text of one of Flotilla's own routes to stdout. 0, or -errno with a message; -ENOTSUP: the
+ * server or the machine does not have it (fleet 1.0): go by ssh. ret_exit (may be NULL): the X-Exit-Status.
+ */
+int client_stream(struct fleetctl *ctl, const char *path, int *ret_exit, struct buf *reterr) _must_check_;
+/* A path with an escaped unit name: client_path("/fleet/v1/units/", name, ""). Owned. */
+char *client_path(const char *before, const char *name, const char *after);
+/* Machine as fleet shows it: "1a2b3c4d.../172.31.78.11", the full id with --full; "-" for an empty id. Owned.
+ */
+char *machine_legend(struct fleetctl *ctl, const char *id, bool full);
+/* The machine's address, or NULL; borrowed. */
+const char *machine_address(struct fleetctl *ctl, const char *id);
+const char *json_text(const json_t *object, const char *key); /* "" when absent */
+
+/* ---- table.c ---- */
+
+/* Cells separated by tabs, rows by newlines, aligned as Go's tabwriter does with tabs of 8. */
+struct table {
+	char **cells;
+	size_t count, cap, columns;
+};
+void table_add(struct table *table, const char *cell); /* copied */
+void table_print(const struct table *table, struct buf *out);
+void table_done(struct table *table);
+
+/* ---- units.c ---- */
+
+/* A unit that a command is about. */
+struct target_unit {
+	char *name;
+	json_t *unit; /* as the registry had it before the command */
+	bool global;
+	bool created;
+};
+struct target_units {
+	struct target_unit *items;
+	size_t count;
+};
+void target_units_done(struct target_units *units);
+/* The argument as a unit name: base name, ".service" appended when it has no suffix. Owned. */
+char *unit_argument(const char *argument);
+/* Makes sure that each unit of the arguments is in the registry, from file or template where it is not; with
+ * --replace puts new contents in place of those whose desired state is at most `state`. Prints as fleet does.
+ * -errno with a message. */
+int units_create(struct fleetctl *ctl, int count, char **arguments, const char *state,
+	struct target_units *ret, struct buf *reterr) _must_check_;
+/* The units of the arguments that the registry knows. */
+int units_find(struct fleetctl *ctl, int count, char **arguments, struct target_units *ret,
+	struct buf *reterr) _must_check_;
+bool unit_object_is_global(const json_t *unit);
+/* The unit file made of the object's options. */
+struct unit_file *unit_object_file(const json_t *unit);
+
+/* ---- wait.c ---- */
+
+enum wait_for {
+	WAIT_EXISTS,   /* known as inactive */
+	WAIT_INACTIVE, /* unscheduled and its processes gone */
+	WAIT_LOADED,   /* on a machine and not running */
+	WAIT_LAUNCHED, /* asked to start */
+	WAIT_ACTIVE,   /* and running, or ended without failure; what failed is told */
+	WAIT_GONE,     /* destroyed and its processes gone */
+};
+/* Waits until each unit is there, printing as fleet does ("Unit X launched on …"). attempts 0: for ever.
+ * -ETIME or -EIO (a unit failed) with a message. Reasons why units are not placed go to stderr meanwhile. */
+int wait_units(struct fleetctl *ctl, const struct target_units *units, enum wait_for what, int64_t attempts,
+	bool print, struct buf *reterr) _must_check_;
+
+/* ---- commands ---- */
+
+int command_list_machines(struct fleetctl *ctl, int argc, char **argv);
+int command_list_units(struct fleetctl *ctl, int argc, char **argv);
+int command_list_unit_files(struct fleetctl *ctl, int argc, char **argv);
+int command_submit(struct fleetctl *ctl, int argc, char **argv);
+int command_load(struct fleetctl *ctl, int argc, char **argv);
+int command_start(struct fleetctl *ctl, int argc, char **argv);
+int command_stop(struct fleetctl *ctl, int argc, char **argv);
+int command_unload(struct fleetctl *ctl, int argc, char **argv);
+int command_destroy(struct fleetctl *ctl, int argc, char **argv);
+int command_restart(struct fleetctl *ctl, int argc, char **argv);
+int command_cat(struct fleetctl *ctl, int argc, char **argv);
+int command_status(struct fleetctl *ctl, int argc, char **argv);
+int command_journal(struct fleetctl *ctl, int argc, char **argv);
+int command_ssh(struct fleetctl *ctl, int argc, char **argv);
+
+/* ssh.c: runs `ssh` to the address with the options' settings; command NULL: a shell. Answers its exit
+ * status. */
+int ssh_run(struct fleetctl *ctl, const char *address, int count, char *const *command);

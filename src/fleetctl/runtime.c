@@ -1,0 +1,193 @@
+/* cat, status, journal. Status and journal come over the API from the machine's own fleetd, or by ssh from a
+ * machine whose fleetd is a fleet 1.0. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fleetctl/fleetctl.h"
+#include "io/url.h"
+
+#define RUNTIME_COMMAND_MAX 16
+
+int command_cat(struct fleetctl *ctl, int argc, char **argv)
+{
+	_cleanup_free_ char *name = NULL;
+	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024), text = BUF_INIT(UNIT_TEXT_MAX);
+	_cleanup_(unit_file_freep) struct unit_file *file = NULL;
+	json_t *unit = NULL;
+	int r;
+
+	if (argc != 1) {
+		fputs("One unit file must be provided\n", stderr);
+		return 1;
+	}
+	name = unit_argument(argv[0]);
+	r = client_unit(ctl, name, &unit, &error);
+	if (r < 0) {
+		if (r == -ENOENT)
+			fprintf(stderr, "Unit %s not found\n", name);
+		else
+			fprintf(stderr, "Error retrieving Unit %s: %s\n", name, buf_text(&error));
+		return 1;
+	}
+	file = unit_object_file(unit);
+	unit_file_serialise(file, &text);
+	fwrite(buf_text(&text), 1, text.len, stdout);
+	json_decref(unit);
+	return 0;
+}
+
+/* By ssh, for machines with a fleet 1.0. */
+static int remote(struct fleetctl *ctl, const char *machine, char *const *command, int count)
+{
+	const char *address = machine_address(ctl, machine);
+
+	if (!address || !address[0]) {
+		fprintf(stderr, "machine %s has no known address\n", machine);
+		return 1;
+	}
+	return ssh_run(ctl, address, count, command);
+}
+
+static int status_on(struct fleetctl *ctl, const char *name, const char *machine)
+{
+	_cleanup_free_ char *query = client_path("/status?machine=", machine, "");
+	_cleanup_free_ char *path = client_path("/flotilla/v1/units/", name, query);
+	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024);
+	char *command[] = {"systemctl", "status", "-l", (char *)name};
+	int exit_status = 0, r = client_stream(ctl, path, &exit_status, &error);
+
+	if (r == -ENOTSUP)
+		return remote(ctl, machine, command, 4);
+	if (r < 0) {
+		fprintf(stderr, "Error retrieving the status of unit %s: %s\n", name, buf_text(&error));
+		return 1;
+	}
+	return exit_status;
+}
+
+/* A global unit: what each machine says. */
+static int status_global(struct fleetctl *ctl, const char *name)
+{
+	_cleanup_free_ char *path = client_path("/fleet/v1/state?unitName=", name, "");
+	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024);
+	json_t *states = NULL, *state;
+	size_t i;
+	int worst = 0;
+
+	if (client_list(ctl, path, "states", &states, &error) < 0) {
+		fprintf(stderr, "Error retrieving the states of unit %s: %s\n", name, buf_text(&error));
+		return 1;
+	}
+	json_array_foreach(states, i, state)
+	{
+		_cleanup_free_ char *legend = machine_legend(ctl, json_text(state, "machineID"), false);
+		int one;
+
+		printf("%s-- on %s\n", i ? "\n" : "", legend);
+		fflush(stdout);
+		one = status_on(ctl, name, json_text(state, "machineID"));
+		worst = one ? one : worst;
+	}
+	json_decref(states);
+	return worst;
+}
+
+/* The unit, and that it is on a machine; else a message and NULL. */
+static json_t *loaded_unit(struct fleetctl *ctl, const char *name, const char *not_loaded)
+{
+	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024);
+	json_t *unit = NULL;
+	int r = client_unit(ctl, name, &unit, &error);
+
+	if (r == -ENOENT) {
+		fprintf(stderr, "Unit %s does not exist.\n", name);
+	} else if (r < 0) {
+		fprintf(stderr, "Error retrieving Unit %s: %s\n", name, buf_text(&error));
+	} else if (!unit_object_is_global(unit) && !json_text(unit, "machineID")[0]) {
+		fprintf(stderr, "Unit %s does not appear to be %s.\n", name, not_loaded);
+		json_decref(unit);
+		unit = NULL;
+	}
+	return unit;
+}
+
+int command_status(struct fleetctl *ctl, int argc, char **argv)
+{
+	int status = 0;
+
+	for (int i = 0; i < argc; i++) {
+		_cleanup_free_ char *name = unit_argument(argv[i]);
+		json_t *unit = loaded_unit(ctl, name, "loaded");
+		int one;
+
+		if (!unit)
+			return 1;
+		if (i)
+			putchar('\n');
+		fflush(stdout);
+		one = unit_object_is_global(unit) ? status_global(ctl, name)
+						  : status_on(ctl, name, json_text(unit, "machineID"));
+		status = one ? one : status;
+		json_decref(unit);
+	}
+	return status;
+}
+
+static int journal_by_ssh(struct fleetctl *ctl, const char *name, const char *machine)
+{
+	char lines[32];
+	char *command[RUNTIME_COMMAND_MAX];
+	int count = 0;
+
+	snprintf(lines, sizeof(lines), "%lld", (long long)ctl->options.lines);
+	if (ctl->options.sudo)
+		command[count++] = "sudo";
+	command[count++] = "journalctl";
+	command[count++] = "--unit";
+	command[count++] = (char *)name;
+	command[count++] = "--no-pager";
+	command[count++] = "-n";
+	command[count++] = lines;
+	command[count++] = "--output";
+	command[count++] = (char *)ctl->options.output;
+	if (ctl->options.follow)
+		command[count++] = "-f";
+	return remote(ctl, machine, command, count);
+}
+
+int command_journal(struct fleetctl *ctl, int argc, char **argv)
+{
+	_cleanup_free_ char *name = NULL, *query = NULL, *path = NULL;
+	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024), output = BUF_INIT(4096);
+	json_t *unit;
+	int status = 0, r;
+
+	if (argc != 1) {
+		fputs("One unit file must be provided.\n", stderr);
+		return 1;
+	}
+	name = unit_argument(argv[0]);
+	unit = loaded_unit(ctl, name, "running");
+	if (!unit)
+		return 1;
+	if (unit_object_is_global(unit)) {
+		fprintf(stderr, "Unable to retrieve journal of global unit %s.\n", name);
+		json_decref(unit);
+		return 1;
+	}
+	url_escape(&output, slice_str(ctl->options.output), URL_PART_QUERY);
+	query = mem_printf("/journal?lines=%lld&follow=%s&output=%s", (long long)ctl->options.lines,
+		ctl->options.follow ? "true" : "false", buf_text(&output));
+	path = client_path("/flotilla/v1/units/", name, query);
+	r = client_stream(ctl, path, NULL, &error);
+	if (r == -ENOTSUP) {
+		status = journal_by_ssh(ctl, name, json_text(unit, "machineID"));
+	} else if (r < 0) {
+		fprintf(stderr, "Error retrieving the journal of unit %s: %s\n", name, buf_text(&error));
+		status = 1;
+	}
+	json_decref(unit);
+	return status;
+}

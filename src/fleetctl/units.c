@@ -1,0 +1,341 @@
+/* From arguments to units in the registry: local file, template in the registry, template file, in fleet's
+ * order. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fleetctl/fleetctl.h"
+#include "io/file.h"
+
+void target_units_done(struct target_units *units)
+{
+	for (size_t i = 0; i < units->count; i++) {
+		free(units->items[i].name);
+		json_decref(units->items[i].unit);
+	}
+	free(units->items);
+	*units = (struct target_units){0};
+}
+
+static struct target_unit *add_target(struct target_units *units, const char *name, json_t *unit)
+{
+	struct target_unit *item;
+
+	units->items = mem_reallocarray(units->items, units->count + 1, sizeof(*units->items));
+	item = &units->items[units->count++];
+	*item = (struct target_unit){.name = mem_strdup(name), .unit = json_incref(unit)};
+	item->global = unit && unit_object_is_global(unit);
+	return item;
+}
+
+char *unit_argument(const char *argument)
+{
+	struct buf name = BUF_INIT(64 * 1024);
+
+	unit_name_mangle(slice_str(argument), &name);
+	return buf_take(&name, NULL);
+}
+
+struct unit_file *unit_object_file(const json_t *unit)
+{
+	struct unit_file *file = unit_file_new();
+	json_t *options = json_object_get(unit, "options"), *option;
+	size_t i;
+
+	json_array_foreach(options, i, option)(void) !unit_file_add(file,
+		slice_str(json_text(option, "section")), slice_str(json_text(option, "name")),
+		slice_str(json_text(option, "value")));
+	return file;
+}
+
+bool unit_object_is_global(const json_t *unit)
+{
+	struct unit_file *file = unit_object_file(unit);
+	struct unit_requirements rules;
+	bool global;
+
+	unit_requirements_read(file, slice_str(json_text(unit, "name")), &rules);
+	global = rules.global;
+	unit_requirements_done(&rules);
+	unit_file_free(file);
+	return global;
+}
+
+static bool same_file(const struct unit_file *a, const struct unit_file *b)
+{
+	uint8_t one[UNIT_HASH_SIZE], two[UNIT_HASH_SIZE];
+
+	unit_file_hash(a, one);
+	unit_file_hash(b, two);
+	return memcmp(one, two, sizeof(one)) == 0;
+}
+
+/* ---- local files ---- */
+
+/* -ENOENT when there is no such file; other errors with a message that names file and line. */
+static int read_unit_file(const char *path, const char *name, struct unit_file **ret, struct buf *reterr)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(UNIT_TEXT_MAX);
+	struct unit_file *file = NULL;
+	struct unit_error error = {0};
+	int r = file_read(path, UNIT_TEXT_MAX, &text);
+
+	if (r == -ENOENT || r == -EISDIR || r == -ENOTDIR)
+		return -ENOENT;
+	if (r >= 0)
+		r = unit_file_parse(buf_slice(&text), &file, &error);
+	else
+		snprintf(error.text, sizeof(error.text), "%s", strerror(-r));
+	if (r >= 0 && !file->count) {
+		snprintf(error.text, sizeof(error.text),
+			"no options found (a unit file has [Section] lines and NAME=VALUE lines)");
+		r = -EINVAL;
+	}
+	if (r < 0) {
+		buf_printf(reterr, "failed getting Unit(%s) from file: ", name);
+		unit_error_format(&error, path, reterr);
+		unit_file_free(file);
+		return -EINVAL;
+	}
+	*ret = file;
+	return 0;
+}
+
+/* The template's file beside the argument's path. */
+static char *template_path(const char *argument, const char *template_name)
+{
+	const char *slash = strrchr(argument, '/');
+
+	return slash ? mem_printf("%.*s/%s", (int)(slash - argument), argument, template_name)
+		     : mem_strdup(template_name);
+}
+
+/* The file of an argument: as given, or with the suffix that was left out. */
+static int read_argument_file(
+	const char *argument, const char *name, struct unit_file **ret, struct buf *reterr)
+{
+	_cleanup_free_ char *path = template_path(argument, name);
+	int r = read_unit_file(path, name, ret, reterr);
+
+	return r;
+}
+
+static int read_template(struct fleetctl *ctl, const char *argument, const char *name, struct unit_file **ret,
+	struct buf *reterr)
+{
+	_cleanup_buf_ struct buf template_name = BUF_INIT(4096);
+	_cleanup_free_ char *path = NULL;
+	json_t *unit = NULL;
+	int r = unit_name_template(slice_str(name), &template_name);
+
+	if (r < 0)
+		return -ENOENT;
+	r = client_unit(ctl, buf_text(&template_name), &unit, reterr);
+	if (r >= 0) {
+		*ret = unit_object_file(unit);
+		json_decref(unit);
+		return 0;
+	}
+	if (r != -ENOENT)
+		return r;
+	buf_clear(reterr);
+	path = template_path(argument, buf_text(&template_name));
+	r = read_unit_file(path, buf_text(&template_name), ret, reterr);
+	if (r == -ENOENT) {
+		buf_printf(reterr,
+			"failed getting Unit(%s) from template: unable to find template Unit(%s) in Registry "
+			"or on filesystem",
+			name, buf_text(&template_name));
+		return -EINVAL;
+	}
+	return r;
+}
+
+static int find_contents(struct fleetctl *ctl, const char *argument, const char *name, struct unit_file **ret,
+	struct buf *reterr)
+{
+	int r = read_argument_file(argument, name, ret, reterr);
+
+	if (r == -ENOENT && unit_name_is_instance(slice_str(name)))
+		return read_template(ctl, argument, name, ret, reterr);
+	if (r == -ENOENT) {
+		buf_printf(reterr, "unable to find Unit(%s) in Registry or on filesystem", name);
+		return -EINVAL;
+	}
+	return r;
+}
+
+/* ---- creating ---- */
+
+static char *unit_body(const char *name, const struct unit_file *file, const char *desired)
+{
+	json_t *options = json_array(), *root;
+	char *text;
+
+	for (size_t i = 0; i < file->count; i++) {
+		const struct unit_option *option = &file->options[i];
+
+		json_array_append_new(
+			options, json_pack("{s:s%, s:s%, s:s%}", "section", option->section.data,
+					 option->section.len, "name", option->name.data, option->name.len,
+					 "value", option->value.data, option->value.len));
+	}
+	root = json_pack("{s:s, s:s, s:o}", "name", name, "desiredState", desired, "options", options);
+	text = json_dumps(root, JSON_COMPACT);
+	json_decref(root);
+	return text;
+}
+
+static void warn_unknown_keys(const struct unit_file *file, const char *name)
+{
+	struct unit_slices unknown = {0};
+
+	(void)unit_file_unknown_fleet_keys(file, &unknown);
+	for (size_t i = 0; i < unknown.count; i++)
+		fprintf(stderr, "WARNING: Unit %s: unrecognized requirement in [X-Fleet] section: \"%.*s\"\n",
+			name, (int)unknown.items[i].len, unknown.items[i].data);
+	unit_slices_done(&unknown);
+}
+
+static int create_unit(
+	struct fleetctl *ctl, const char *name, const struct unit_file *file, struct buf *reterr)
+{
+	_cleanup_free_ char *path = client_path("/fleet/v1/units/", name, ""), *body = NULL;
+	_cleanup_buf_ struct buf why = BUF_INIT(64 * 1024);
+	struct unit_error error;
+	int status, r;
+
+	if (unit_file_validate(file, &error) < 0) {
+		buf_add_str(reterr, error.text);
+		return -EINVAL;
+	}
+	warn_unknown_keys(file, name);
+	body = unit_body(name, file, "inactive");
+	if (!body) {
+		buf_printf(reterr, "failed creating unit %s: its text is not UTF-8", name);
+		return -EINVAL;
+	}
+	r = client_call(ctl, "PUT", path, body, NULL, &status, &why);
+	if (r < 0)
+		buf_printf(reterr, "failed creating unit %s: %s", name, buf_text(&why));
+	return r;
+}
+
+static int state_rank(const char *state)
+{
+	return strcmp(state, "launched") == 0 ? 2 : strcmp(state, "loaded") == 0;
+}
+
+/* The unit exists: does a local file differ, and shall it be put in its place? */
+static int consider_replacing(struct fleetctl *ctl, const char *argument, struct target_unit *item,
+	const char *state, struct buf *reterr)
+{
+	_cleanup_(unit_file_freep) struct unit_file *local = NULL, *remote = unit_object_file(item->unit);
+	_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024), template_name = BUF_INIT(4096);
+	_cleanup_free_ char *path = NULL;
+	int r = read_argument_file(argument, item->name, &local, ctl->options.replace ? reterr : &ignored);
+
+	if (r == -ENOENT && unit_name_is_instance(slice_str(item->name)) &&
+		unit_name_template(slice_str(item->name), &template_name) >= 0) {
+		path = template_path(argument, buf_text(&template_name));
+		r = read_unit_file(path, item->name, &local, ctl->options.replace ? reterr : &ignored);
+	}
+	if (r < 0)
+		return ctl->options.replace && r != -ENOENT ? r : 0;
+	if (same_file(local, remote)) {
+		if (ctl->options.replace)
+			printf("Found same Unit(%s) in Registry, nothing to do\n", item->name);
+		return 0;
+	}
+	if (!ctl->options.replace) {
+		fprintf(stderr,
+			"WARNING: Unit %s in registry differs from local unit file %s. Add --replace to "
+			"override.\n",
+			item->name, path ? buf_text(&template_name) : item->name);
+		return 0;
+	}
+	if (state_rank(json_text(item->unit, "desiredState")) > state_rank(state)) {
+		fprintf(stderr,
+			"Warning: can not replace Unit(%s) in state '%s', use the appropriate command\n",
+			item->name, json_text(item->unit, "desiredState"));
+		return 0;
+	}
+	r = create_unit(ctl, item->name, local, reterr);
+	if (r < 0)
+		return r;
+	item->created = true;
+	json_decref(item->unit);
+	item->unit = NULL;
+	return client_unit(ctl, item->name, &item->unit, reterr);
+}
+
+static int create_one(struct fleetctl *ctl, const char *argument, const char *state,
+	struct target_units *units, struct buf *reterr)
+{
+	_cleanup_free_ char *name = unit_argument(argument);
+	_cleanup_(unit_file_freep) struct unit_file *file = NULL;
+	_cleanup_buf_ struct buf why = BUF_INIT(64 * 1024);
+	struct target_unit *item;
+	struct unit_error error;
+	json_t *unit = NULL;
+	int r;
+
+	if (unit_name_validate(slice_str(name), &error) < 0) {
+		buf_add_str(reterr, error.text);
+		return -EINVAL;
+	}
+	r = client_unit(ctl, name, &unit, &why);
+	if (r < 0 && r != -ENOENT) {
+		buf_printf(reterr, "error retrieving Unit(%s) from Registry: %s", name, buf_text(&why));
+		return r;
+	}
+	if (r >= 0) {
+		item = add_target(units, name, unit);
+		json_decref(unit);
+		return consider_replacing(ctl, argument, item, state, reterr);
+	}
+	r = find_contents(ctl, argument, name, &file, reterr);
+	if (r >= 0)
+		r = create_unit(ctl, name, file, reterr);
+	if (r >= 0)
+		r = client_unit(ctl, name, &unit, reterr);
+	if (r < 0)
+		return r;
+	item = add_target(units, name, unit);
+	item->created = true;
+	json_decref(unit);
+	return 0;
+}
+
+int units_create(struct fleetctl *ctl, int count, char **arguments, const char *state,
+	struct target_units *ret, struct buf *reterr)
+{
+	for (int i = 0; i < count; i++) {
+		int r = create_one(ctl, arguments[i], state, ret, reterr);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int units_find(
+	struct fleetctl *ctl, int count, char **arguments, struct target_units *ret, struct buf *reterr)
+{
+	for (int i = 0; i < count; i++) {
+		_cleanup_free_ char *name = unit_argument(arguments[i]);
+		json_t *unit = NULL;
+		int r = client_unit(ctl, name, &unit, reterr);
+
+		if (r == -ENOENT) {
+			buf_clear(reterr);
+			continue;
+		}
+		if (r < 0)
+			return r;
+		add_target(ret, name, unit);
+		json_decref(unit);
+	}
+	return 0;
+}

@@ -1,0 +1,336 @@
+/* Waiting that tells the truth: the API is asked every few tens of milliseconds; what fails, ends, or cannot
+ * be placed is said, with the reason. Few units are asked one by one, many through the lists. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/time.h"
+#include "fleetctl/fleetctl.h"
+
+#define WAIT_LIST_FROM 8	/* more units than this: read the lists */
+#define WAIT_EXPLAIN_MS 300	/* not placed for so long: say why */
+#define WAIT_ENDED_MS 1000	/* launched and inactive for so long: it has ended */
+#define WAIT_RESTARTING_MS 2000 /* being restarted for so long: it fails */
+#define WAIT_NOTE_MS 2000	/* still activating: say that we wait */
+#define WAIT_GONE_MS 10000
+
+struct waiter {
+	const char *name;
+	bool global, done, explained, noted;
+	int64_t inactive_since_ms; /* launched, and not running; 0: not so */
+};
+struct snapshot {
+	json_t *units;	/* name -> unit; a unit that is missing is not known */
+	json_t *states; /* name -> array of states */
+};
+
+static void snapshot_done(struct snapshot *snapshot)
+{
+	json_decref(snapshot->units);
+	json_decref(snapshot->states);
+}
+
+static void keep_state(json_t *states, json_t *state)
+{
+	const char *name = json_text(state, "name");
+	json_t *list = json_object_get(states, name);
+
+	if (!list) {
+		list = json_array();
+		json_object_set_new(states, name, list);
+	}
+	json_array_append(list, state);
+}
+
+static int read_lists(struct fleetctl *ctl, struct snapshot *snapshot, struct buf *reterr)
+{
+	json_t *items = NULL, *item;
+	size_t i;
+	int r = client_list(ctl, "/fleet/v1/units", "units", &items, reterr);
+
+	if (r < 0)
+		return r;
+	json_array_foreach(items, i, item) json_object_set(snapshot->units, json_text(item, "name"), item);
+	json_decref(items);
+	r = client_list(ctl, "/fleet/v1/state", "states", &items, reterr);
+	if (r < 0)
+		return r;
+	json_array_foreach(items, i, item) keep_state(snapshot->states, item);
+	json_decref(items);
+	return 0;
+}
+
+static int read_one(struct fleetctl *ctl, const char *name, struct snapshot *snapshot, struct buf *reterr)
+{
+	_cleanup_free_ char *path = client_path("/fleet/v1/state?unitName=", name, "");
+	json_t *unit = NULL, *items = NULL, *item;
+	size_t i;
+	int r = client_unit(ctl, name, &unit, reterr);
+
+	if (r == -ENOENT)
+		buf_clear(reterr);
+	else if (r < 0)
+		return r;
+	if (unit)
+		json_object_set_new(snapshot->units, name, unit);
+	r = client_list(ctl, path, "states", &items, reterr);
+	if (r < 0)
+		return r;
+	json_array_foreach(items, i, item) keep_state(snapshot->states, item);
+	json_decref(items);
+	return 0;
+}
+
+static int read_snapshot(struct fleetctl *ctl, const struct waiter *waiters, size_t count,
+	struct snapshot *ret, struct buf *reterr)
+{
+	size_t open = 0;
+	int r = 0;
+
+	*ret = (struct snapshot){json_object(), json_object()};
+	for (size_t i = 0; i < count; i++)
+		open += !waiters[i].done;
+	if (open > WAIT_LIST_FROM)
+		r = read_lists(ctl, ret, reterr);
+	for (size_t i = 0; open <= WAIT_LIST_FROM && i < count && r >= 0; i++)
+		if (!waiters[i].done)
+			r = read_one(ctl, waiters[i].name, ret, reterr);
+	if (r < 0)
+		snapshot_done(ret);
+	return r;
+}
+
+/* ---- one unit ---- */
+
+static bool state_is_busy(const json_t *state)
+{
+	const char *active = json_text(state, "systemdActiveState");
+
+	return strcmp(active, "inactive") != 0 && strcmp(active, "failed") != 0;
+}
+
+static bool any_busy(const json_t *states)
+{
+	const json_t *state;
+	size_t i;
+
+	json_array_foreach(states, i, state) if (state_is_busy(state)) return true;
+	return false;
+}
+
+/* The state published by the unit's machine, or NULL. */
+static const json_t *target_state(const json_t *unit, const json_t *states)
+{
+	const json_t *state;
+	size_t i;
+
+	json_array_foreach(states, i, state) if (strcmp(json_text(state, "machineID"),
+							 json_text(unit, "machineID")) == 0) return state;
+	return NULL;
+}
+
+static void explain(struct fleetctl *ctl, struct waiter *waiter)
+{
+	_cleanup_free_ char *path = client_path("/flotilla/v1/units/", waiter->name, "/explain");
+	_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024);
+	json_t *root = NULL, *refusals, *refusal;
+	size_t i;
+	int status;
+
+	waiter->explained = true;
+	if (client_call(ctl, "GET", path, NULL, &root, &status, &ignored) < 0)
+		return;
+	refusals = json_object_get(root, "refusals");
+	if (!json_integer_value(json_object_get(root, "machines"))) {
+		fprintf(stderr, "Unit %s is not placed: no machine is present in the cluster\n",
+			waiter->name);
+	} else if ((json_int_t)json_array_size(refusals) ==
+		   json_integer_value(json_object_get(root, "machines"))) {
+		fprintf(stderr, "Unit %s is not placed, since no machine takes it:\n", waiter->name);
+		json_array_foreach(refusals, i, refusal)
+		{
+			_cleanup_free_ char *legend =
+				machine_legend(ctl, json_text(refusal, "machine"), false);
+
+			fprintf(stderr, "  %s: %s\n", legend, json_text(refusal, "detail"));
+		}
+	} else if (!json_text(root, "leader")[0]) {
+		fprintf(stderr, "Unit %s is not placed yet: no engine leads the cluster at the moment\n",
+			waiter->name);
+	} else {
+		waiter->explained = false; /* a machine would take it: the decision is on its way */
+	}
+	json_decref(root);
+}
+
+static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_t *unit, const json_t *states,
+	int64_t elapsed_ms, int64_t now_ms, struct buf *reterr)
+{
+	const json_t *state = target_state(unit, states);
+	const char *active = json_text(state, "systemdActiveState"),
+		   *sub = json_text(state, "systemdSubState");
+	bool restarting = strcmp(sub, "auto-restart") == 0;
+
+	if (!state)
+		return 0;
+	if (strcmp(active, "active") == 0 || strcmp(active, "reloading") == 0)
+		return 1;
+	if (strcmp(active, "failed") == 0 || (restarting && elapsed_ms >= WAIT_RESTARTING_MS)) {
+		_cleanup_free_ char *legend = machine_legend(ctl, json_text(unit, "machineID"), false);
+
+		buf_printf(reterr,
+			"Unit %s %s (%s/%s) on %s; see `fleetctl status %s` and `fleetctl journal %s`",
+			waiter->name, restarting ? "fails and is restarted again and again" : "failed",
+			active, sub, legend, waiter->name, waiter->name);
+		return -EIO;
+	}
+	if (strcmp(active, "inactive") == 0) {
+		if (!waiter->inactive_since_ms)
+			waiter->inactive_since_ms = now_ms;
+		if (now_ms - waiter->inactive_since_ms < WAIT_ENDED_MS)
+			return 0;
+		printf("Unit %s has ended (%s/%s)\n", waiter->name, active, sub);
+		return 1;
+	}
+	waiter->inactive_since_ms = 0;
+	if (elapsed_ms >= WAIT_NOTE_MS && !waiter->noted && !restarting) {
+		fprintf(stderr, "Unit %s is %s (%s): waiting\n", waiter->name, active, sub);
+		waiter->noted = true;
+	}
+	return 0;
+}
+
+/* 1: there; 0: not yet; negative: it never will be, with a message. */
+static int judge(struct fleetctl *ctl, struct waiter *waiter, const struct snapshot *snapshot,
+	enum wait_for what, int64_t elapsed_ms, int64_t now_ms, struct buf *reterr)
+{
+	const json_t *unit = json_object_get(snapshot->units, waiter->name);
+	const json_t *states = json_object_get(snapshot->states, waiter->name);
+	const char *current = json_text(unit, "currentState");
+
+	if (what == WAIT_GONE)
+		return !unit && !any_busy(states);
+	if (!unit) {
+		buf_printf(reterr, "unit %s was destroyed meanwhile", waiter->name);
+		return -ENOENT;
+	}
+	if ((what == WAIT_LAUNCHED || what == WAIT_LOADED || what == WAIT_ACTIVE) &&
+		!json_text(unit, "machineID")[0] && !waiter->global && elapsed_ms >= WAIT_EXPLAIN_MS &&
+		!waiter->explained)
+		explain(ctl, waiter);
+	switch (what) {
+	case WAIT_EXISTS:
+		return 1;
+	case WAIT_INACTIVE:
+		return (waiter->global || strcmp(current, "inactive") == 0) && !any_busy(states);
+	case WAIT_LOADED:
+		return (waiter->global || strcmp(current, "loaded") == 0) && !any_busy(states);
+	case WAIT_LAUNCHED:
+		return strcmp(current, "launched") == 0;
+	case WAIT_ACTIVE:
+		return judge_active(ctl, waiter, unit, states, elapsed_ms, now_ms, reterr);
+	case WAIT_GONE:
+		break;
+	}
+	return 0;
+}
+
+static const char *const wait_names[] = {[WAIT_EXISTS] = "inactive",
+	[WAIT_INACTIVE] = "inactive",
+	[WAIT_LOADED] = "loaded",
+	[WAIT_LAUNCHED] = "launched",
+	[WAIT_ACTIVE] = "active",
+	[WAIT_GONE] = "gone"};
+
+static void print_there(struct fleetctl *ctl, const struct waiter *waiter, const struct snapshot *snapshot,
+	enum wait_for what)
+{
+	const char *machine = json_text(json_object_get(snapshot->units, waiter->name), "machineID");
+
+	if (waiter->global) {
+		printf("Unit %s \n", waiter->name);
+	} else if (machine[0] && (what == WAIT_LOADED || what == WAIT_LAUNCHED)) {
+		_cleanup_free_ char *legend = machine_legend(ctl, machine, false);
+
+		printf("Unit %s %s on %s\n", waiter->name, wait_names[what], legend);
+	} else {
+		printf("Unit %s %s\n", waiter->name, wait_names[what]);
+	}
+	fflush(stdout);
+}
+
+/* ---- the loop ---- */
+
+static int look_at_all(struct fleetctl *ctl, struct waiter *waiters, size_t count, enum wait_for what,
+	int64_t elapsed_ms, bool print, size_t *open, struct buf *reterr)
+{
+	struct snapshot snapshot;
+	int r = read_snapshot(ctl, waiters, count, &snapshot, reterr), failed = 0;
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < count; i++) {
+		_cleanup_buf_ struct buf why = BUF_INIT(64 * 1024);
+
+		if (waiters[i].done)
+			continue;
+		r = judge(ctl, &waiters[i], &snapshot, what, elapsed_ms, time_mono_ms(), &why);
+		if (!r)
+			continue;
+		waiters[i].done = true;
+		(*open)--;
+		if (r < 0) {
+			failed = r;
+			if (reterr->len)
+				buf_add_char(reterr, '\n');
+			buf_add_slice(reterr, buf_slice(&why));
+		} else if (print) {
+			print_there(ctl, &waiters[i], &snapshot, what);
+		}
+	}
+	snapshot_done(&snapshot);
+	return failed;
+}
+
+int wait_units(struct fleetctl *ctl, const struct target_units *units, enum wait_for what, int64_t attempts,
+	bool print, struct buf *reterr)
+{
+	struct waiter *waiters = mem_new_array(struct waiter, units->count + 1);
+	int64_t start_ms = time_mono_ms(),
+		limit_ms = attempts > 0 ? attempts * FLEETCTL_ATTEMPT_MS : INT64_MAX;
+	size_t open = units->count;
+	int r = 0;
+
+	if (what == WAIT_GONE && attempts <= 0)
+		limit_ms = WAIT_GONE_MS;
+	for (size_t i = 0; i < units->count; i++) {
+		waiters[i].name = units->items[i].name;
+		waiters[i].global = units->items[i].global;
+	}
+	while (open) {
+		int64_t elapsed_ms = time_mono_ms() - start_ms, pause_ms;
+		int one = look_at_all(ctl, waiters, units->count, what, elapsed_ms, print, &open, reterr);
+
+		r = one < 0 ? one : r;
+		/* A unit that failed does not end the wait for the others; a server that does not answer
+		 * does. */
+		if (!open || (one < 0 && one != -EIO && one != -ENOENT))
+			break;
+		if (elapsed_ms > limit_ms) {
+			for (size_t i = 0; i < units->count; i++)
+				if (!waiters[i].done)
+					buf_printf(reterr,
+						"%stimed out waiting for unit %s to report state %s",
+						reterr->len ? "\n" : "", waiters[i].name, wait_names[what]);
+			r = -ETIME;
+			break;
+		}
+		pause_ms =
+			MIN(MAX(elapsed_ms / 10, (int64_t)FLEETCTL_POLL_MS), (int64_t)FLEETCTL_POLL_MAX_MS);
+		nanosleep(&(struct timespec){.tv_nsec = pause_ms * 1000000}, NULL);
+	}
+	free(waiters);
+	return r;
+}
