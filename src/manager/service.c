@@ -591,10 +591,10 @@ static void main_exited(struct service *service, int wait_status)
 	service->main_pid = 0;
 	service->dirty = true;
 	result = exit_result(service, &service->main_exec, service->config.type != SERVICE_ONESHOT);
-	if (result != RESULT_SUCCESS)
-		say_exit(service, "Main", &service->main_exec);
 	if (commands->items[service->main_index].flags & UNIT_COMMAND_IGNORE_FAILURE)
 		result = RESULT_SUCCESS;
+	if (result != RESULT_SUCCESS)
+		say_exit(service, "Main", &service->main_exec);
 	add_result(service, result);
 	if (service->state == STATE_START && result == RESULT_SUCCESS &&
 		service->main_index + 1 < commands->count) {
@@ -637,12 +637,13 @@ static enum service_result control_result(struct service *service, const struct 
 	enum service_result result = exit_result(service, record, false);
 
 	/* ExecCondition=: 1 to 254 means "do not start", 255 and signals are failures. */
-	if (service->control_kind == EXEC_CONDITION && result == RESULT_EXIT_CODE && record->status < 255 &&
-		!(flags & UNIT_COMMAND_IGNORE_FAILURE))
+	if (flags & UNIT_COMMAND_IGNORE_FAILURE)
+		return RESULT_SUCCESS;
+	if (service->control_kind == EXEC_CONDITION && result == RESULT_EXIT_CODE && record->status < 255)
 		return RESULT_SKIP_CONDITION;
 	if (result != RESULT_SUCCESS)
 		say_exit(service, "Control", record);
-	return flags & UNIT_COMMAND_IGNORE_FAILURE ? RESULT_SUCCESS : result;
+	return result;
 }
 
 static void control_exited(struct service *service, int wait_status)

@@ -379,6 +379,7 @@ int spawn_command(struct service *service, enum exec_kind kind, size_t index, pi
 	const struct unit_command *command = &service->config.exec[kind].items[index];
 	_cleanup_close_ int output_fd = -1, cgroup_fd = -1, report_read = -1, report_write = -1;
 	struct spawn spawn = {.service = service, .command = command};
+	sigset_t all, before;
 	int fds[2], r;
 	pid_t pid;
 
@@ -399,10 +400,15 @@ int spawn_command(struct service *service, enum exec_kind kind, size_t index, pi
 	spawn.report_fd = report_write;
 	spawn.cgroup_fd = cgroup_fd;
 	child_limits(&spawn);
+	/* No signal may reach the child before it has let go of the loop's handlers: they would write into the pipe that
+	 * it shares with the keeper, and a SIGTERM for the unit would end the keeper. */
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &before);
 	pid = fork();
 	if (pid == 0)
 		child_run(&spawn);
 	r = pid < 0 ? -errno : 0;
+	(void)sigprocmask(SIG_SETMASK, &before, NULL);
 	unit_environment_done(&spawn.environment);
 	if (r < 0)
 		return r;
