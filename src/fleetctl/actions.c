@@ -8,7 +8,7 @@
 
 static const char *desired_of(const struct target_unit *item)
 {
-	return json_text(item->unit, "desiredState");
+	return ctl_text(item->unit, "desiredState");
 }
 
 static int fail(const char *what, const struct buf *error)
@@ -47,7 +47,7 @@ static int create_units(struct fleetctl *ctl, int count, char **words, const cha
 	if (ctl->options.sign)
 		fputs("WARNING: The signed/verified units feature is DEPRECATED and cannot be used.\n",
 			stderr);
-	r = units_create(ctl, count, words, state, units, &error);
+	r = ctl_units_create(ctl, count, words, state, units, &error);
 	for (size_t i = 0; i < units->count; i++) {
 		struct target_unit *item = &units->items[i];
 
@@ -62,12 +62,12 @@ static int create_units(struct fleetctl *ctl, int count, char **words, const cha
 	return r < 0 ? fail("Error creating units: ", &error) : 0;
 }
 
-int command_submit(struct fleetctl *ctl, int argc, char **argv)
+int ctl_command_submit(struct fleetctl *ctl, int argc, char **argv)
 {
 	struct target_units units = {0};
 	int r = create_units(ctl, argc, argv, "inactive", "submit", &units);
 
-	target_units_done(&units);
+	ctl_target_units_done(&units);
 	return r;
 }
 
@@ -84,7 +84,7 @@ static int set_states(struct fleetctl *ctl, const struct target_units *units, co
 		picked[i] = !item->global && !same;
 		if (same && !item->global)
 			continue;
-		if (client_set_desired(ctl, item->name, state, &error) < 0)
+		if (ctl_set_desired(ctl, item->name, state, &error) < 0)
 			return fail(failure, &error);
 		if (item->global || ctl->options.no_block)
 			print_triggered(item, verb);
@@ -93,7 +93,7 @@ static int set_states(struct fleetctl *ctl, const struct target_units *units, co
 	return 0;
 }
 
-int command_load(struct fleetctl *ctl, int argc, char **argv)
+int ctl_command_load(struct fleetctl *ctl, int argc, char **argv)
 {
 	struct target_units units = {0}, some;
 	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
@@ -105,10 +105,10 @@ int command_load(struct fleetctl *ctl, int argc, char **argv)
 		r = set_states(ctl, &units, "loaded", "load", picked, "Error loading units: ");
 	some = pick(&units, picked);
 	if (!r && !ctl->options.no_block &&
-		wait_units(ctl, &some, WAIT_LOADED, ctl->options.block_attempts, true, &error) < 0)
+		ctl_wait_units(ctl, &some, WAIT_LOADED, ctl->options.block_attempts, true, &error) < 0)
 		r = fail("Error waiting for units: ", &error);
 	free(some.items);
-	target_units_done(&units);
+	ctl_target_units_done(&units);
 	return r;
 }
 
@@ -117,14 +117,14 @@ static void pick_not_active(struct fleetctl *ctl, const struct target_units *uni
 {
 	for (size_t i = 0; i < units->count; i++) {
 		const struct target_unit *item = &units->items[i];
-		_cleanup_free_ char *path = client_path("/fleet/v1/state?unitName=", item->name, "");
+		_cleanup_free_ char *path = ctl_path("/fleet/v1/state?unitName=", item->name, "");
 		_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024);
 		json_t *states = NULL;
 		const char *active;
 
-		if (picked[i] || item->global || client_list(ctl, path, "states", &states, &ignored) < 0)
+		if (picked[i] || item->global || ctl_list(ctl, path, "states", &states, &ignored) < 0)
 			continue;
-		active = json_text(json_array_get(states, 0), "systemdActiveState");
+		active = ctl_text(json_array_get(states, 0), "systemdActiveState");
 		/* What ran and ended, or failed, was launched: fleet does not start it again. */
 		picked[i] = !active[0] || strcmp(active, "activating") == 0 || strcmp(active, "failed") == 0;
 		json_decref(states);
@@ -139,10 +139,10 @@ static int wait_started(
 	int64_t attempts = ctl->options.block_attempts;
 	int r = 0;
 
-	if (wait_units(ctl, &launched, WAIT_LAUNCHED, attempts, true, &error) < 0) {
+	if (ctl_wait_units(ctl, &launched, WAIT_LAUNCHED, attempts, true, &error) < 0) {
 		fprintf(stderr, "Error waiting for units: %s\n", buf_text(&error));
 		r = fail("Error waiting for unit states, exit status: ", &error);
-	} else if (wait_units(ctl, &all, WAIT_ACTIVE, attempts, false, &error) < 0) {
+	} else if (ctl_wait_units(ctl, &all, WAIT_ACTIVE, attempts, false, &error) < 0) {
 		r = fail("Error waiting for systemd unit states, err: ", &error);
 	}
 	free(all.items);
@@ -150,7 +150,7 @@ static int wait_started(
 	return r;
 }
 
-int command_start(struct fleetctl *ctl, int argc, char **argv)
+int ctl_command_start(struct fleetctl *ctl, int argc, char **argv)
 {
 	struct target_units units = {0};
 	_cleanup_free_ bool *picked = NULL, *fresh = NULL;
@@ -164,7 +164,7 @@ int command_start(struct fleetctl *ctl, int argc, char **argv)
 		pick_not_active(ctl, &units, picked);
 		r = wait_started(ctl, &units, picked, fresh);
 	}
-	target_units_done(&units);
+	ctl_target_units_done(&units);
 	return r;
 }
 
@@ -181,7 +181,7 @@ static int find_units(
 		fputs("No units given\n", stderr);
 		return 1;
 	}
-	if (units_find(ctl, count, words, units, &error) < 0) {
+	if (ctl_units_find(ctl, count, words, units, &error) < 0) {
 		*ret_status = fail("Error retrieving units from registry: ", &error);
 		return 1;
 	}
@@ -199,7 +199,7 @@ static void print_successful(const char *verb, const struct target_units *units)
 	fputs("].\n", stderr);
 }
 
-int command_stop(struct fleetctl *ctl, int argc, char **argv)
+int ctl_command_stop(struct fleetctl *ctl, int argc, char **argv)
 {
 	struct target_units units = {0}, some;
 	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
@@ -210,25 +210,25 @@ int command_stop(struct fleetctl *ctl, int argc, char **argv)
 		return status;
 	for (size_t i = 0; i < units.count; i++)
 		if (!units.items[i].global &&
-			strcmp(json_text(units.items[i].unit, "currentState"), "inactive") == 0) {
+			strcmp(ctl_text(units.items[i].unit, "currentState"), "inactive") == 0) {
 			fprintf(stderr, "Unable to stop unit %s in state inactive\n", units.items[i].name);
-			target_units_done(&units);
+			ctl_target_units_done(&units);
 			return 1;
 		}
 	picked = mem_new_array(bool, units.count + 1);
 	status = set_states(ctl, &units, "loaded", "stop", picked, "Error stopping units: ");
 	some = pick(&units, picked);
 	if (!status && !ctl->options.no_block &&
-		wait_units(ctl, &some, WAIT_LOADED, ctl->options.block_attempts, true, &error) < 0)
+		ctl_wait_units(ctl, &some, WAIT_LOADED, ctl->options.block_attempts, true, &error) < 0)
 		status = fail("Error waiting for units: ", &error);
 	if (!status)
 		print_successful("stopped", &some);
 	free(some.items);
-	target_units_done(&units);
+	ctl_target_units_done(&units);
 	return status;
 }
 
-int command_unload(struct fleetctl *ctl, int argc, char **argv)
+int ctl_command_unload(struct fleetctl *ctl, int argc, char **argv)
 {
 	struct target_units units = {0}, some;
 	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
@@ -241,17 +241,17 @@ int command_unload(struct fleetctl *ctl, int argc, char **argv)
 	status = set_states(ctl, &units, "inactive", "unload", picked, "Error unloading units: ");
 	some = pick(&units, picked);
 	if (!status && !ctl->options.no_block &&
-		wait_units(ctl, &some, WAIT_INACTIVE, ctl->options.block_attempts, true, &error) < 0)
+		ctl_wait_units(ctl, &some, WAIT_INACTIVE, ctl->options.block_attempts, true, &error) < 0)
 		status = fail("Error waiting for units: ", &error);
 	if (!status)
 		print_successful("unloaded", &some);
 	free(some.items);
-	target_units_done(&units);
+	ctl_target_units_done(&units);
 	return status;
 }
 
 /* Waits, unlike the original, until the processes are gone (not for ever: the machine may be away). */
-int command_destroy(struct fleetctl *ctl, int argc, char **argv)
+int ctl_command_destroy(struct fleetctl *ctl, int argc, char **argv)
 {
 	struct target_units units = {0};
 	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
@@ -260,8 +260,8 @@ int command_destroy(struct fleetctl *ctl, int argc, char **argv)
 	if (find_units(ctl, argc, argv, &units, &status))
 		return status;
 	for (size_t i = 0; i < units.count && !status; i++) {
-		_cleanup_free_ char *path = client_path("/fleet/v1/units/", units.items[i].name, "");
-		int code, r = client_call(ctl, "DELETE", path, NULL, NULL, &code, &error);
+		_cleanup_free_ char *path = ctl_path("/fleet/v1/units/", units.items[i].name, "");
+		int code, r = ctl_call(ctl, "DELETE", path, NULL, NULL, &code, &error);
 
 		if (r == -ENOENT) {
 			buf_clear(&error);
@@ -274,11 +274,11 @@ int command_destroy(struct fleetctl *ctl, int argc, char **argv)
 	}
 	fflush(stdout);
 	if (!status && !ctl->options.no_block &&
-		wait_units(ctl, &units, WAIT_GONE, ctl->options.block_attempts, false, &error) < 0)
+		ctl_wait_units(ctl, &units, WAIT_GONE, ctl->options.block_attempts, false, &error) < 0)
 		fprintf(stderr,
 			"WARNING: the units are destroyed, but their processes have not ended yet (%s)\n",
 			buf_text(&error));
-	target_units_done(&units);
+	ctl_target_units_done(&units);
 	return status;
 }
 
@@ -287,22 +287,22 @@ static int restart_one(struct fleetctl *ctl, struct target_unit *item, struct bu
 {
 	struct target_units one = {.items = item, .count = 1};
 	int64_t attempts = ctl->options.block_attempts;
-	int r = client_set_desired(ctl, item->name, "loaded", reterr);
+	int r = ctl_set_desired(ctl, item->name, "loaded", reterr);
 
 	if (r >= 0)
-		r = wait_units(ctl, &one, WAIT_LOADED, attempts, !item->global, reterr);
+		r = ctl_wait_units(ctl, &one, WAIT_LOADED, attempts, !item->global, reterr);
 	if (r >= 0)
-		r = client_set_desired(ctl, item->name, "launched", reterr);
+		r = ctl_set_desired(ctl, item->name, "launched", reterr);
 	if (r >= 0 && !item->global)
-		r = wait_units(ctl, &one, WAIT_LAUNCHED, attempts, true, reterr);
+		r = ctl_wait_units(ctl, &one, WAIT_LAUNCHED, attempts, true, reterr);
 	if (r >= 0 && !item->global)
-		r = wait_units(ctl, &one, WAIT_ACTIVE, attempts, false, reterr);
+		r = ctl_wait_units(ctl, &one, WAIT_ACTIVE, attempts, false, reterr);
 	if (r >= 0)
 		printf("Unit(%s) was restarted.\n", item->name);
 	return r;
 }
 
-int command_restart(struct fleetctl *ctl, int argc, char **argv)
+int ctl_command_restart(struct fleetctl *ctl, int argc, char **argv)
 {
 	struct target_units units = {0};
 	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
@@ -316,6 +316,6 @@ int command_restart(struct fleetctl *ctl, int argc, char **argv)
 		else if (restart_one(ctl, item, &error) < 0)
 			status = fail("Error restarting units: ", &error);
 	}
-	target_units_done(&units);
+	ctl_target_units_done(&units);
 	return status;
 }

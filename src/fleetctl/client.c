@@ -15,7 +15,7 @@
 #define CLIENT_TIMEOUT_MIN_MS 10000
 #define CLIENT_TUNNEL_STEP_MS 20
 
-const char *json_text(const json_t *object, const char *key)
+const char *ctl_text(const json_t *object, const char *key)
 {
 	const char *text = json_string_value(json_object_get(object, key));
 
@@ -107,7 +107,7 @@ static int open_tunnel(struct fleetctl *ctl, struct buf *reterr)
 	return 0;
 }
 
-int client_open(struct fleetctl *ctl, struct buf *reterr)
+int ctl_open(struct fleetctl *ctl, struct buf *reterr)
 {
 	_cleanup_free_ char *endpoint = mem_strdup(ctl->options.endpoint);
 	char *comma = strchr(endpoint, ',');
@@ -152,7 +152,7 @@ int client_open(struct fleetctl *ctl, struct buf *reterr)
 	return ctl->options.tunnel[0] ? open_tunnel(ctl, reterr) : 0;
 }
 
-void client_close(struct fleetctl *ctl)
+void ctl_close(struct fleetctl *ctl)
 {
 	if (ctl->tunnel && ctl->tunnel->data)
 		uv_process_kill(ctl->tunnel, 15);
@@ -175,7 +175,7 @@ void client_close(struct fleetctl *ctl)
 
 /* ---- calls ---- */
 
-char *client_path(const char *before, const char *name, const char *after)
+char *ctl_path(const char *before, const char *name, const char *after)
 {
 	struct buf path = BUF_INIT(64 * 1024);
 
@@ -189,7 +189,7 @@ static void describe_failure(struct buf *reterr, const struct http_result *resul
 {
 	json_t *root = json_loadb(result->response.body.data ? result->response.body.data : "",
 		result->response.body.len, 0, NULL);
-	const char *message = json_text(json_object_get(root, "error"), "message");
+	const char *message = ctl_text(json_object_get(root, "error"), "message");
 
 	if (message[0])
 		buf_printf(reterr, "googleapi: Error %d: %s", result->response.status, message);
@@ -213,8 +213,8 @@ static uint32_t timeout_ms(const struct fleetctl *ctl)
 	return (uint32_t)MAX(ctl->options.request_timeout * 1000, (double)CLIENT_TIMEOUT_MIN_MS);
 }
 
-int client_call(struct fleetctl *ctl, const char *method, const char *path, const char *body,
-	json_t **ret_body, int *ret_status, struct buf *reterr)
+int ctl_call(struct fleetctl *ctl, const char *method, const char *path, const char *body, json_t **ret_body,
+	int *ret_status, struct buf *reterr)
 {
 	_cleanup_free_ char *url =
 		mem_printf("%s%s%calt=json", ctl->base, path, strchr(path, '?') ? '&' : '?');
@@ -257,8 +257,7 @@ int client_call(struct fleetctl *ctl, const char *method, const char *path, cons
 	return r < 0 ? r : 0;
 }
 
-int client_list(
-	struct fleetctl *ctl, const char *path, const char *key, json_t **ret_items, struct buf *reterr)
+int ctl_list(struct fleetctl *ctl, const char *path, const char *key, json_t **ret_items, struct buf *reterr)
 {
 	json_t *items = json_array();
 	_cleanup_free_ char *token = NULL;
@@ -268,7 +267,7 @@ int client_list(
 			token ? mem_printf("%s%cnextPageToken=%s", path, strchr(path, '?') ? '&' : '?', token)
 			      : mem_strdup(path);
 		json_t *root = NULL;
-		int status, r = client_call(ctl, "GET", page, NULL, &root, &status, reterr);
+		int status, r = ctl_call(ctl, "GET", page, NULL, &root, &status, reterr);
 
 		if (r < 0) {
 			json_decref(items);
@@ -276,8 +275,8 @@ int client_list(
 		}
 		json_array_extend(items, json_object_get(root, key));
 		free(token);
-		token = json_text(root, "nextPageToken")[0] ? mem_strdup(json_text(root, "nextPageToken"))
-							    : NULL;
+		token = ctl_text(root, "nextPageToken")[0] ? mem_strdup(ctl_text(root, "nextPageToken"))
+							   : NULL;
 		json_decref(root);
 		if (!token)
 			break;
@@ -286,21 +285,21 @@ int client_list(
 	return 0;
 }
 
-int client_unit(struct fleetctl *ctl, const char *name, json_t **ret_unit, struct buf *reterr)
+int ctl_unit(struct fleetctl *ctl, const char *name, json_t **ret_unit, struct buf *reterr)
 {
-	_cleanup_free_ char *path = client_path("/fleet/v1/units/", name, "");
+	_cleanup_free_ char *path = ctl_path("/fleet/v1/units/", name, "");
 	int status;
 
-	return client_call(ctl, "GET", path, NULL, ret_unit, &status, reterr);
+	return ctl_call(ctl, "GET", path, NULL, ret_unit, &status, reterr);
 }
 
-int client_set_desired(struct fleetctl *ctl, const char *name, const char *desired, struct buf *reterr)
+int ctl_set_desired(struct fleetctl *ctl, const char *name, const char *desired, struct buf *reterr)
 {
-	_cleanup_free_ char *path = client_path("/fleet/v1/units/", name, "");
+	_cleanup_free_ char *path = ctl_path("/fleet/v1/units/", name, "");
 	_cleanup_free_ char *body = mem_printf("{\"desiredState\":\"%s\"}", desired);
 	int status;
 
-	return client_call(ctl, "PUT", path, body, NULL, &status, reterr);
+	return ctl_call(ctl, "PUT", path, body, NULL, &status, reterr);
 }
 
 /* ---- streams ---- */
@@ -359,7 +358,7 @@ static void stream_done(
 	run->done = true;
 }
 
-int client_stream(struct fleetctl *ctl, const char *path, int *ret_exit, struct buf *reterr)
+int ctl_stream(struct fleetctl *ctl, const char *path, int *ret_exit, struct buf *reterr)
 {
 	_cleanup_free_ char *url = mem_printf("%s%s", ctl->base, path);
 	struct stream_run run = {.text = BUF_INIT(1024 * 1024)};
@@ -380,7 +379,7 @@ int client_stream(struct fleetctl *ctl, const char *path, int *ret_exit, struct 
 		r = run.error;
 	} else if (!run.fine) {
 		json_t *root = json_loadb(buf_text(&run.text), run.text.len, 0, NULL);
-		const char *message = json_text(json_object_get(root, "error"), "message");
+		const char *message = ctl_text(json_object_get(root, "error"), "message");
 
 		/* fleet 1.0 answers its own 404 without a message. */
 		r = run.status == 501 || (run.status == 404 && !message[0]) ? -ENOTSUP : -EREMOTEIO;
@@ -401,16 +400,16 @@ static void read_machines(struct fleetctl *ctl)
 	json_t *items = NULL, *item;
 	size_t i;
 
-	if (client_list(ctl, "/fleet/v1/machines", "machines", &items, &error) < 0)
+	if (ctl_list(ctl, "/fleet/v1/machines", "machines", &items, &error) < 0)
 		return;
 	json_decref(ctl->machines);
 	ctl->machines = json_object();
 	json_array_foreach(items, i, item) json_object_set_new(
-		ctl->machines, json_text(item, "id"), json_string(json_text(item, "primaryIP")));
+		ctl->machines, ctl_text(item, "id"), json_string(ctl_text(item, "primaryIP")));
 	json_decref(items);
 }
 
-const char *machine_address(struct fleetctl *ctl, const char *id)
+const char *ctl_machine_address(struct fleetctl *ctl, const char *id)
 {
 	if (!json_object_get(ctl->machines, id)) {
 		read_machines(ctl);
@@ -421,13 +420,13 @@ const char *machine_address(struct fleetctl *ctl, const char *id)
 	return json_string_value(json_object_get(ctl->machines, id));
 }
 
-char *machine_legend(struct fleetctl *ctl, const char *id, bool full)
+char *ctl_machine_legend(struct fleetctl *ctl, const char *id, bool full)
 {
 	const char *address;
 
 	if (!id[0])
 		return mem_strdup("-");
-	address = machine_address(ctl, id);
+	address = ctl_machine_address(ctl, id);
 	return mem_printf("%.*s%s%s%s", full ? (int)strlen(id) : 8, id, full || strlen(id) <= 8 ? "" : "...",
 		address && address[0] ? "/" : "", address ? address : "");
 }

@@ -41,31 +41,31 @@ struct fleetctl {
 /* ---- client.c ---- */
 
 /* Finds out where the API is. -errno with a message. */
-int client_open(struct fleetctl *ctl, struct buf *reterr) _must_check_;
-void client_close(struct fleetctl *ctl);
+int ctl_open(struct fleetctl *ctl, struct buf *reterr) _must_check_;
+void ctl_close(struct fleetctl *ctl);
 /* One call. 0 for 2xx with the body (may be NULL; ret_body NULL: not wanted), else -errno with a message in
  * Go's words; *ret_status is the HTTP status or 0. */
-int client_call(struct fleetctl *ctl, const char *method, const char *path, const char *body,
-	json_t **ret_body, int *ret_status, struct buf *reterr) _must_check_;
+int ctl_call(struct fleetctl *ctl, const char *method, const char *path, const char *body, json_t **ret_body,
+	int *ret_status, struct buf *reterr) _must_check_;
 /* All pages of a list: the items under `key`, a new array. */
-int client_list(struct fleetctl *ctl, const char *path, const char *key, json_t **ret_items,
+int ctl_list(struct fleetctl *ctl, const char *path, const char *key, json_t **ret_items,
 	struct buf *reterr) _must_check_;
 /* One unit: 0 and the object, -ENOENT, or another error with a message. */
-int client_unit(struct fleetctl *ctl, const char *name, json_t **ret_unit, struct buf *reterr) _must_check_;
-int client_set_desired(
+int ctl_unit(struct fleetctl *ctl, const char *name, json_t **ret_unit, struct buf *reterr) _must_check_;
+int ctl_set_desired(
 	struct fleetctl *ctl, const char *name, const char *desired, struct buf *reterr) _must_check_;
 /* Streams the text of one of Flotilla's own routes to stdout. 0, or -errno with a message; -ENOTSUP: the
  * server or the machine does not have it (fleet 1.0): go by ssh. ret_exit (may be NULL): the X-Exit-Status.
  */
-int client_stream(struct fleetctl *ctl, const char *path, int *ret_exit, struct buf *reterr) _must_check_;
-/* A path with an escaped unit name: client_path("/fleet/v1/units/", name, ""). Owned. */
-char *client_path(const char *before, const char *name, const char *after);
+int ctl_stream(struct fleetctl *ctl, const char *path, int *ret_exit, struct buf *reterr) _must_check_;
+/* A path with an escaped unit name: ctl_path("/fleet/v1/units/", name, ""). Owned. */
+char *ctl_path(const char *before, const char *name, const char *after);
 /* Machine as fleet shows it: "1a2b3c4d.../172.31.78.11", the full id with --full; "-" for an empty id. Owned.
  */
-char *machine_legend(struct fleetctl *ctl, const char *id, bool full);
+char *ctl_machine_legend(struct fleetctl *ctl, const char *id, bool full);
 /* The machine's address, or NULL; borrowed. */
-const char *machine_address(struct fleetctl *ctl, const char *id);
-const char *json_text(const json_t *object, const char *key); /* "" when absent */
+const char *ctl_machine_address(struct fleetctl *ctl, const char *id);
+const char *ctl_text(const json_t *object, const char *key); /* "" when absent */
 
 /* ---- table.c ---- */
 
@@ -74,9 +74,9 @@ struct table {
 	char **cells;
 	size_t count, cap, columns;
 };
-void table_add(struct table *table, const char *cell); /* copied */
-void table_print(const struct table *table, struct buf *out);
-void table_done(struct table *table);
+void ctl_table_add(struct table *table, const char *cell); /* copied */
+void ctl_table_print(const struct table *table, struct buf *out);
+void ctl_table_done(struct table *table);
 
 /* ---- units.c ---- */
 
@@ -91,20 +91,20 @@ struct target_units {
 	struct target_unit *items;
 	size_t count;
 };
-void target_units_done(struct target_units *units);
+void ctl_target_units_done(struct target_units *units);
 /* The argument as a unit name: base name, ".service" appended when it has no suffix. Owned. */
-char *unit_argument(const char *argument);
+char *ctl_unit_argument(const char *argument);
 /* Makes sure that each unit of the arguments is in the registry, from file or template where it is not; with
  * --replace puts new contents in place of those whose desired state is at most `state`. Prints as fleet does.
  * -errno with a message. */
-int units_create(struct fleetctl *ctl, int count, char **arguments, const char *state,
+int ctl_units_create(struct fleetctl *ctl, int count, char **arguments, const char *state,
 	struct target_units *ret, struct buf *reterr) _must_check_;
 /* The units of the arguments that the registry knows. */
-int units_find(struct fleetctl *ctl, int count, char **arguments, struct target_units *ret,
+int ctl_units_find(struct fleetctl *ctl, int count, char **arguments, struct target_units *ret,
 	struct buf *reterr) _must_check_;
-bool unit_object_is_global(const json_t *unit);
+bool ctl_unit_object_is_global(const json_t *unit);
 /* The unit file made of the object's options. */
-struct unit_file *unit_object_file(const json_t *unit);
+struct unit_file *ctl_unit_object_file(const json_t *unit);
 
 /* ---- wait.c ---- */
 
@@ -118,26 +118,26 @@ enum wait_for {
 };
 /* Waits until each unit is there, printing as fleet does ("Unit X launched on …"). attempts 0: for ever.
  * -ETIME or -EIO (a unit failed) with a message. Reasons why units are not placed go to stderr meanwhile. */
-int wait_units(struct fleetctl *ctl, const struct target_units *units, enum wait_for what, int64_t attempts,
-	bool print, struct buf *reterr) _must_check_;
+int ctl_wait_units(struct fleetctl *ctl, const struct target_units *units, enum wait_for what,
+	int64_t attempts, bool print, struct buf *reterr) _must_check_;
 
 /* ---- commands ---- */
 
-int command_list_machines(struct fleetctl *ctl, int argc, char **argv);
-int command_list_units(struct fleetctl *ctl, int argc, char **argv);
-int command_list_unit_files(struct fleetctl *ctl, int argc, char **argv);
-int command_submit(struct fleetctl *ctl, int argc, char **argv);
-int command_load(struct fleetctl *ctl, int argc, char **argv);
-int command_start(struct fleetctl *ctl, int argc, char **argv);
-int command_stop(struct fleetctl *ctl, int argc, char **argv);
-int command_unload(struct fleetctl *ctl, int argc, char **argv);
-int command_destroy(struct fleetctl *ctl, int argc, char **argv);
-int command_restart(struct fleetctl *ctl, int argc, char **argv);
-int command_cat(struct fleetctl *ctl, int argc, char **argv);
-int command_status(struct fleetctl *ctl, int argc, char **argv);
-int command_journal(struct fleetctl *ctl, int argc, char **argv);
-int command_ssh(struct fleetctl *ctl, int argc, char **argv);
+int ctl_command_list_machines(struct fleetctl *ctl, int argc, char **argv);
+int ctl_command_list_units(struct fleetctl *ctl, int argc, char **argv);
+int ctl_command_list_unit_files(struct fleetctl *ctl, int argc, char **argv);
+int ctl_command_submit(struct fleetctl *ctl, int argc, char **argv);
+int ctl_command_load(struct fleetctl *ctl, int argc, char **argv);
+int ctl_command_start(struct fleetctl *ctl, int argc, char **argv);
+int ctl_command_stop(struct fleetctl *ctl, int argc, char **argv);
+int ctl_command_unload(struct fleetctl *ctl, int argc, char **argv);
+int ctl_command_destroy(struct fleetctl *ctl, int argc, char **argv);
+int ctl_command_restart(struct fleetctl *ctl, int argc, char **argv);
+int ctl_command_cat(struct fleetctl *ctl, int argc, char **argv);
+int ctl_command_status(struct fleetctl *ctl, int argc, char **argv);
+int ctl_command_journal(struct fleetctl *ctl, int argc, char **argv);
+int ctl_command_ssh(struct fleetctl *ctl, int argc, char **argv);
 
 /* ssh.c: runs `ssh` to the address with the options' settings; command NULL: a shell. Answers its exit
  * status. */
-int ssh_run(struct fleetctl *ctl, const char *address, int count, char *const *command);
+int ctl_ssh_run(struct fleetctl *ctl, const char *address, int count, char *const *command);

@@ -30,7 +30,7 @@ static char *hash_text(const struct fleetctl *ctl, const char *hash)
 
 static char *machine_id_cell(struct fleetctl *ctl, const json_t *row)
 {
-	const char *id = json_text(row, "id");
+	const char *id = ctl_text(row, "id");
 
 	return ctl->options.full || strlen(id) <= 8 ? mem_strdup(id) : mem_printf("%.8s...", id);
 }
@@ -38,7 +38,7 @@ static char *machine_id_cell(struct fleetctl *ctl, const json_t *row)
 static char *machine_ip_cell(struct fleetctl *ctl, const json_t *row)
 {
 	(void)ctl;
-	return or_dash(json_text(row, "primaryIP"));
+	return or_dash(ctl_text(row, "primaryIP"));
 }
 
 static char *machine_metadata_cell(struct fleetctl *ctl, const json_t *row)
@@ -61,42 +61,42 @@ static char *machine_metadata_cell(struct fleetctl *ctl, const json_t *row)
 static char *state_unit(struct fleetctl *ctl, const json_t *row)
 {
 	(void)ctl;
-	return mem_strdup(json_text(row, "name"));
+	return mem_strdup(ctl_text(row, "name"));
 }
 
 static char *state_load(struct fleetctl *ctl, const json_t *row)
 {
 	(void)ctl;
-	return or_dash(json_text(row, "systemdLoadState"));
+	return or_dash(ctl_text(row, "systemdLoadState"));
 }
 
 static char *state_active(struct fleetctl *ctl, const json_t *row)
 {
 	(void)ctl;
-	return or_dash(json_text(row, "systemdActiveState"));
+	return or_dash(ctl_text(row, "systemdActiveState"));
 }
 
 static char *state_sub(struct fleetctl *ctl, const json_t *row)
 {
 	(void)ctl;
-	return or_dash(json_text(row, "systemdSubState"));
+	return or_dash(ctl_text(row, "systemdSubState"));
 }
 
 static char *state_machine(struct fleetctl *ctl, const json_t *row)
 {
-	return machine_legend(ctl, json_text(row, "machineID"), ctl->options.full);
+	return ctl_machine_legend(ctl, ctl_text(row, "machineID"), ctl->options.full);
 }
 
 static char *state_hash(struct fleetctl *ctl, const json_t *row)
 {
-	return hash_text(ctl, json_text(row, "hash"));
+	return hash_text(ctl, ctl_text(row, "hash"));
 }
 
 /* ---- unit files ---- */
 
 static char *file_hash(struct fleetctl *ctl, const json_t *row)
 {
-	struct unit_file *file = unit_object_file(row);
+	struct unit_file *file = ctl_unit_object_file(row);
 	uint8_t bytes[UNIT_HASH_SIZE];
 	char hex[UNIT_HASH_HEX_SIZE];
 
@@ -109,20 +109,20 @@ static char *file_hash(struct fleetctl *ctl, const json_t *row)
 static char *file_dstate(struct fleetctl *ctl, const json_t *row)
 {
 	(void)ctl;
-	return or_dash(json_text(row, "desiredState"));
+	return or_dash(ctl_text(row, "desiredState"));
 }
 
 static char *file_state(struct fleetctl *ctl, const json_t *row)
 {
 	(void)ctl;
-	return unit_object_is_global(row) ? mem_strdup("-") : or_dash(json_text(row, "currentState"));
+	return ctl_unit_object_is_global(row) ? mem_strdup("-") : or_dash(ctl_text(row, "currentState"));
 }
 
 static char *file_target(struct fleetctl *ctl, const json_t *row)
 {
-	if (unit_object_is_global(row))
+	if (ctl_unit_object_is_global(row))
 		return mem_strdup("global");
-	return machine_legend(ctl, json_text(row, "machineID"), ctl->options.full);
+	return ctl_machine_legend(ctl, ctl_text(row, "machineID"), ctl->options.full);
 }
 
 static char *file_tmachine(struct fleetctl *ctl, const json_t *row)
@@ -133,12 +133,12 @@ static char *file_tmachine(struct fleetctl *ctl, const json_t *row)
 static char *file_global(struct fleetctl *ctl, const json_t *row)
 {
 	(void)ctl;
-	return mem_strdup(unit_object_is_global(row) ? "true" : "false");
+	return mem_strdup(ctl_unit_object_is_global(row) ? "true" : "false");
 }
 
 static char *file_desc(struct fleetctl *ctl, const json_t *row)
 {
-	struct unit_file *file = unit_object_file(row);
+	struct unit_file *file = ctl_unit_object_file(row);
 	struct slice text = unit_file_description(file);
 	char *cell = text.len ? mem_strndup(text.data, text.len) : mem_strdup("-");
 
@@ -200,16 +200,16 @@ static void print_rows(
 		for (char *at = head; *at; at++)
 			if (*at >= 'a' && *at <= 'z')
 				*at = (char)(*at - 'a' + 'A');
-		table_add(&table, head);
+		ctl_table_add(&table, head);
 	}
 	json_array_foreach(rows, i, row) for (size_t k = 0; k < count; k++)
 	{
 		_cleanup_free_ char *cell = columns[k]->cell(ctl, row);
 
-		table_add(&table, cell);
+		ctl_table_add(&table, cell);
 	}
-	table_print(&table, &out);
-	table_done(&table);
+	ctl_table_print(&table, &out);
+	ctl_table_done(&table);
 	fwrite(buf_text(&out), 1, out.len, stdout);
 }
 
@@ -226,7 +226,7 @@ static int list(struct fleetctl *ctl, const struct column *all, const char *fiel
 		fprintf(stderr, "%s\n", buf_text(&error));
 		return 1;
 	}
-	if (client_list(ctl, path, key, &rows, &error) < 0) {
+	if (ctl_list(ctl, path, key, &rows, &error) < 0) {
 		fprintf(stderr, "%s%s%s\n", failure, buf_text(&error), hint);
 		return 1;
 	}
@@ -235,7 +235,7 @@ static int list(struct fleetctl *ctl, const struct column *all, const char *fiel
 	return 0;
 }
 
-int command_list_machines(struct fleetctl *ctl, int argc, char **argv)
+int ctl_command_list_machines(struct fleetctl *ctl, int argc, char **argv)
 {
 	(void)argc;
 	(void)argv;
@@ -245,7 +245,7 @@ int command_list_machines(struct fleetctl *ctl, int argc, char **argv)
 		"  connection cannot be established to any etcd servers");
 }
 
-int command_list_units(struct fleetctl *ctl, int argc, char **argv)
+int ctl_command_list_units(struct fleetctl *ctl, int argc, char **argv)
 {
 	(void)argc;
 	(void)argv;
@@ -253,7 +253,7 @@ int command_list_units(struct fleetctl *ctl, int argc, char **argv)
 		"Error retrieving list of units from repository: ", "");
 }
 
-int command_list_unit_files(struct fleetctl *ctl, int argc, char **argv)
+int ctl_command_list_unit_files(struct fleetctl *ctl, int argc, char **argv)
 {
 	(void)argc;
 	(void)argv;

@@ -30,39 +30,41 @@ struct command {
 };
 
 static const struct command commands[] = {
-	{"cat", command_cat, FLAGS_NONE, "cat UNIT", "Output the contents of a submitted unit"},
-	{"destroy", command_destroy, FLAGS_BLOCK, "destroy [--no-block|--block-attempts=N] UNIT...",
+	{"cat", ctl_command_cat, FLAGS_NONE, "cat UNIT", "Output the contents of a submitted unit"},
+	{"destroy", ctl_command_destroy, FLAGS_BLOCK, "destroy [--no-block|--block-attempts=N] UNIT...",
 		"Destroy one or more units in the cluster"},
 	{"fd-forward", NULL, FLAGS_NONE, "fd-forward SOCKET",
 		"Not needed here: --tunnel forwards the socket by OpenSSH"},
 	{"help", NULL, FLAGS_NONE, "help [COMMAND]", "Help about any command"},
-	{"journal", command_journal, FLAGS_JOURNAL,
+	{"journal", ctl_command_journal, FLAGS_JOURNAL,
 		"journal [--lines=N] [-f|--follow] [--output=short|cat] UNIT",
 		"Print the journal of a unit in the cluster to stdout"},
-	{"list-machines", command_list_machines, FLAGS_LIST,
+	{"list-machines", ctl_command_list_machines, FLAGS_LIST,
 		"list-machines [-l|--full] [--no-legend] [--fields=LIST]",
 		"Enumerate the current hosts in the cluster"},
-	{"list-unit-files", command_list_unit_files, FLAGS_LIST,
+	{"list-unit-files", ctl_command_list_unit_files, FLAGS_LIST,
 		"list-unit-files [-l|--full] [--no-legend] [--fields=LIST]",
 		"List the units that exist in the cluster."},
-	{"list-units", command_list_units, FLAGS_LIST, "list-units [-l|--full] [--no-legend] [--fields=LIST]",
+	{"list-units", ctl_command_list_units, FLAGS_LIST,
+		"list-units [-l|--full] [--no-legend] [--fields=LIST]",
 		"List the current state of units in the cluster"},
-	{"load", command_load, FLAGS_CREATE, "load [--no-block|--block-attempts=N] [--replace] UNIT...",
+	{"load", ctl_command_load, FLAGS_CREATE, "load [--no-block|--block-attempts=N] [--replace] UNIT...",
 		"Schedule one or more units in the cluster, first submitting them if necessary."},
-	{"restart", command_restart, FLAGS_RESTART, "restart [--block-attempts=N] UNIT...",
+	{"restart", ctl_command_restart, FLAGS_RESTART, "restart [--block-attempts=N] UNIT...",
 		"Stop and start one or more units in the cluster, one after the other."},
-	{"ssh", command_ssh, FLAGS_SSH,
+	{"ssh", ctl_command_ssh, FLAGS_SSH,
 		"ssh [-A|--forward-agent] [--ssh-port=N] [--machine=M|--unit=U] {MACHINE|UNIT} [COMMAND...]",
 		"Open interactive shell on a machine in the cluster"},
-	{"start", command_start, FLAGS_CREATE, "start [--no-block|--block-attempts=N] [--replace] UNIT...",
+	{"start", ctl_command_start, FLAGS_CREATE,
+		"start [--no-block|--block-attempts=N] [--replace] UNIT...",
 		"Start one or more units in the cluster, first submitting and loading if necessary."},
-	{"status", command_status, FLAGS_STATUS, "status UNIT...",
+	{"status", ctl_command_status, FLAGS_STATUS, "status UNIT...",
 		"Output the status of one or more units in the cluster"},
-	{"stop", command_stop, FLAGS_BLOCK, "stop [--no-block|--block-attempts=N] UNIT...",
+	{"stop", ctl_command_stop, FLAGS_BLOCK, "stop [--no-block|--block-attempts=N] UNIT...",
 		"Stop one or more units in the cluster."},
-	{"submit", command_submit, FLAGS_SUBMIT, "submit [--replace] UNIT...",
+	{"submit", ctl_command_submit, FLAGS_SUBMIT, "submit [--replace] UNIT...",
 		"Upload one or more units to the cluster without starting them"},
-	{"unload", command_unload, FLAGS_BLOCK, "unload [--no-block|--block-attempts=N] UNIT...",
+	{"unload", ctl_command_unload, FLAGS_BLOCK, "unload [--no-block|--block-attempts=N] UNIT...",
 		"Unschedule one or more units in the cluster."},
 	{"verify", NULL, FLAGS_NONE, "verify UNIT", "No longer works: signed units are gone from fleet"},
 	{"version", NULL, FLAGS_NONE, "version", "Print the version and exit"},
@@ -366,8 +368,8 @@ static int run_command(struct fleetctl *ctl, const struct command *command, int 
 	for (size_t i = 0; i < count; i++)
 		flags[i].env = NULL;
 	/* What follows the machine of `ssh` belongs to the remote command. */
-	if (flags_parse(flags, command->run == command_ssh ? FLAGS_GO : FLAGS_ANYWHERE, argc, argv, &words,
-		    &error) < 0) {
+	if (flags_parse(flags, command->run == ctl_command_ssh ? FLAGS_GO : FLAGS_ANYWHERE, argc, argv,
+		    &words, &error) < 0) {
 		fprintf(stderr, "Error: %s\nRun 'fleetctl help %s' for usage.\n", buf_text(&error),
 			command->name);
 		return 2;
@@ -375,14 +377,14 @@ static int run_command(struct fleetctl *ctl, const struct command *command, int 
 	status = run_without_server(&ctl->options, command, words, argv + 1);
 	if (status >= 0)
 		return status;
-	if (client_open(ctl, &error) < 0) {
+	if (ctl_open(ctl, &error) < 0) {
 		fprintf(stderr, "Unable to initialize client: %s\n", buf_text(&error));
 		status = 1;
 	} else {
 		status = command->run(ctl, words, argv + 1);
 		fflush(stdout);
 	}
-	client_close(ctl);
+	ctl_close(ctl);
 	flags_done(flags);
 	return status;
 }

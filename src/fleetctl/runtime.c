@@ -10,7 +10,7 @@
 
 #define RUNTIME_COMMAND_MAX 16
 
-int command_cat(struct fleetctl *ctl, int argc, char **argv)
+int ctl_command_cat(struct fleetctl *ctl, int argc, char **argv)
 {
 	_cleanup_free_ char *name = NULL;
 	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024), text = BUF_INIT(UNIT_TEXT_MAX);
@@ -22,8 +22,8 @@ int command_cat(struct fleetctl *ctl, int argc, char **argv)
 		fputs("One unit file must be provided\n", stderr);
 		return 1;
 	}
-	name = unit_argument(argv[0]);
-	r = client_unit(ctl, name, &unit, &error);
+	name = ctl_unit_argument(argv[0]);
+	r = ctl_unit(ctl, name, &unit, &error);
 	if (r < 0) {
 		if (r == -ENOENT)
 			fprintf(stderr, "Unit %s not found\n", name);
@@ -31,7 +31,7 @@ int command_cat(struct fleetctl *ctl, int argc, char **argv)
 			fprintf(stderr, "Error retrieving Unit %s: %s\n", name, buf_text(&error));
 		return 1;
 	}
-	file = unit_object_file(unit);
+	file = ctl_unit_object_file(unit);
 	unit_file_serialise(file, &text);
 	fwrite(buf_text(&text), 1, text.len, stdout);
 	json_decref(unit);
@@ -41,22 +41,22 @@ int command_cat(struct fleetctl *ctl, int argc, char **argv)
 /* By ssh, for machines with a fleet 1.0. */
 static int remote(struct fleetctl *ctl, const char *machine, char *const *command, int count)
 {
-	const char *address = machine_address(ctl, machine);
+	const char *address = ctl_machine_address(ctl, machine);
 
 	if (!address || !address[0]) {
 		fprintf(stderr, "machine %s has no known address\n", machine);
 		return 1;
 	}
-	return ssh_run(ctl, address, count, command);
+	return ctl_ssh_run(ctl, address, count, command);
 }
 
 static int status_on(struct fleetctl *ctl, const char *name, const char *machine)
 {
-	_cleanup_free_ char *query = client_path("/status?machine=", machine, "");
-	_cleanup_free_ char *path = client_path("/flotilla/v1/units/", name, query);
+	_cleanup_free_ char *query = ctl_path("/status?machine=", machine, "");
+	_cleanup_free_ char *path = ctl_path("/flotilla/v1/units/", name, query);
 	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024);
 	char *command[] = {"systemctl", "status", "-l", (char *)name};
-	int exit_status = 0, r = client_stream(ctl, path, &exit_status, &error);
+	int exit_status = 0, r = ctl_stream(ctl, path, &exit_status, &error);
 
 	if (r == -ENOTSUP)
 		return remote(ctl, machine, command, 4);
@@ -70,24 +70,24 @@ static int status_on(struct fleetctl *ctl, const char *name, const char *machine
 /* A global unit: what each machine says. */
 static int status_global(struct fleetctl *ctl, const char *name)
 {
-	_cleanup_free_ char *path = client_path("/fleet/v1/state?unitName=", name, "");
+	_cleanup_free_ char *path = ctl_path("/fleet/v1/state?unitName=", name, "");
 	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024);
 	json_t *states = NULL, *state;
 	size_t i;
 	int worst = 0;
 
-	if (client_list(ctl, path, "states", &states, &error) < 0) {
+	if (ctl_list(ctl, path, "states", &states, &error) < 0) {
 		fprintf(stderr, "Error retrieving the states of unit %s: %s\n", name, buf_text(&error));
 		return 1;
 	}
 	json_array_foreach(states, i, state)
 	{
-		_cleanup_free_ char *legend = machine_legend(ctl, json_text(state, "machineID"), false);
+		_cleanup_free_ char *legend = ctl_machine_legend(ctl, ctl_text(state, "machineID"), false);
 		int one;
 
 		printf("%s-- on %s\n", i ? "\n" : "", legend);
 		fflush(stdout);
-		one = status_on(ctl, name, json_text(state, "machineID"));
+		one = status_on(ctl, name, ctl_text(state, "machineID"));
 		worst = one ? one : worst;
 	}
 	json_decref(states);
@@ -99,13 +99,13 @@ static json_t *loaded_unit(struct fleetctl *ctl, const char *name, const char *n
 {
 	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024);
 	json_t *unit = NULL;
-	int r = client_unit(ctl, name, &unit, &error);
+	int r = ctl_unit(ctl, name, &unit, &error);
 
 	if (r == -ENOENT) {
 		fprintf(stderr, "Unit %s does not exist.\n", name);
 	} else if (r < 0) {
 		fprintf(stderr, "Error retrieving Unit %s: %s\n", name, buf_text(&error));
-	} else if (!unit_object_is_global(unit) && !json_text(unit, "machineID")[0]) {
+	} else if (!ctl_unit_object_is_global(unit) && !ctl_text(unit, "machineID")[0]) {
 		fprintf(stderr, "Unit %s does not appear to be %s.\n", name, not_loaded);
 		json_decref(unit);
 		unit = NULL;
@@ -113,12 +113,12 @@ static json_t *loaded_unit(struct fleetctl *ctl, const char *name, const char *n
 	return unit;
 }
 
-int command_status(struct fleetctl *ctl, int argc, char **argv)
+int ctl_command_status(struct fleetctl *ctl, int argc, char **argv)
 {
 	int status = 0;
 
 	for (int i = 0; i < argc; i++) {
-		_cleanup_free_ char *name = unit_argument(argv[i]);
+		_cleanup_free_ char *name = ctl_unit_argument(argv[i]);
 		json_t *unit = loaded_unit(ctl, name, "loaded");
 		int one;
 
@@ -127,8 +127,8 @@ int command_status(struct fleetctl *ctl, int argc, char **argv)
 		if (i)
 			putchar('\n');
 		fflush(stdout);
-		one = unit_object_is_global(unit) ? status_global(ctl, name)
-						  : status_on(ctl, name, json_text(unit, "machineID"));
+		one = ctl_unit_object_is_global(unit) ? status_global(ctl, name)
+						      : status_on(ctl, name, ctl_text(unit, "machineID"));
 		status = one ? one : status;
 		json_decref(unit);
 	}
@@ -157,7 +157,7 @@ static int journal_by_ssh(struct fleetctl *ctl, const char *name, const char *ma
 	return remote(ctl, machine, command, count);
 }
 
-int command_journal(struct fleetctl *ctl, int argc, char **argv)
+int ctl_command_journal(struct fleetctl *ctl, int argc, char **argv)
 {
 	_cleanup_free_ char *name = NULL, *query = NULL, *path = NULL;
 	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024), output = BUF_INIT(4096);
@@ -168,11 +168,11 @@ int command_journal(struct fleetctl *ctl, int argc, char **argv)
 		fputs("One unit file must be provided.\n", stderr);
 		return 1;
 	}
-	name = unit_argument(argv[0]);
+	name = ctl_unit_argument(argv[0]);
 	unit = loaded_unit(ctl, name, "running");
 	if (!unit)
 		return 1;
-	if (unit_object_is_global(unit)) {
+	if (ctl_unit_object_is_global(unit)) {
 		fprintf(stderr, "Unable to retrieve journal of global unit %s.\n", name);
 		json_decref(unit);
 		return 1;
@@ -180,10 +180,10 @@ int command_journal(struct fleetctl *ctl, int argc, char **argv)
 	url_escape(&output, slice_str(ctl->options.output), URL_PART_QUERY);
 	query = mem_printf("/journal?lines=%lld&follow=%s&output=%s", (long long)ctl->options.lines,
 		ctl->options.follow ? "true" : "false", buf_text(&output));
-	path = client_path("/flotilla/v1/units/", name, query);
-	r = client_stream(ctl, path, NULL, &error);
+	path = ctl_path("/flotilla/v1/units/", name, query);
+	r = ctl_stream(ctl, path, NULL, &error);
 	if (r == -ENOTSUP) {
-		status = journal_by_ssh(ctl, name, json_text(unit, "machineID"));
+		status = journal_by_ssh(ctl, name, ctl_text(unit, "machineID"));
 	} else if (r < 0) {
 		fprintf(stderr, "Error retrieving the journal of unit %s: %s\n", name, buf_text(&error));
 		status = 1;

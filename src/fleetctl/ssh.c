@@ -28,7 +28,7 @@ static char *known_hosts_path(const struct fleetctl *ctl)
 	return full;
 }
 
-int ssh_run(struct fleetctl *ctl, const char *address, int count, char *const *command)
+int ctl_ssh_run(struct fleetctl *ctl, const char *address, int count, char *const *command)
 {
 	_cleanup_free_ char *known = known_hosts_path(ctl),
 			    *known_option = mem_printf("UserKnownHostsFile=%s", known);
@@ -86,7 +86,7 @@ static int find_machine(struct fleetctl *ctl, const char *prefix, char **ret)
 	const char *id, *found = NULL;
 	json_t *unused;
 
-	(void)machine_address(ctl, prefix);
+	(void)ctl_machine_address(ctl, prefix);
 	json_object_foreach(ctl->machines, id, unused)
 	{
 		if (!json_string_length(unused) || strncmp(id, prefix, strlen(prefix)) != 0)
@@ -111,14 +111,14 @@ static int find_machine(struct fleetctl *ctl, const char *prefix, char **ret)
 
 static int find_unit_machine(struct fleetctl *ctl, const char *argument, char **ret)
 {
-	_cleanup_free_ char *name = unit_argument(argument);
+	_cleanup_free_ char *name = ctl_unit_argument(argument);
 	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024);
 	json_t *unit = NULL;
 
-	if (client_unit(ctl, name, &unit, &error) < 0)
+	if (ctl_unit(ctl, name, &unit, &error) < 0)
 		return 0;
-	if (json_text(unit, "machineID")[0])
-		*ret = mem_strdup(json_text(unit, "machineID"));
+	if (ctl_text(unit, "machineID")[0])
+		*ret = mem_strdup(ctl_text(unit, "machineID"));
 	json_decref(unit);
 	return *ret != NULL;
 }
@@ -135,7 +135,7 @@ static int resolve(struct fleetctl *ctl, const char *word, char **ret)
 	return r ? r : find_unit_machine(ctl, word, ret);
 }
 
-int command_ssh(struct fleetctl *ctl, int argc, char **argv)
+int ctl_command_ssh(struct fleetctl *ctl, int argc, char **argv)
 {
 	bool named = ctl->options.ssh_machine || ctl->options.ssh_unit;
 	_cleanup_free_ char *machine = NULL;
@@ -165,10 +165,10 @@ int command_ssh(struct fleetctl *ctl, int argc, char **argv)
 		argc--;
 		argv++;
 	}
-	address = machine_address(ctl, machine);
+	address = ctl_machine_address(ctl, machine);
 	if (!address || !address[0]) {
 		fprintf(stderr, "Unable to proceed: machine %s has published no address\n", machine);
 		return 1;
 	}
-	return ssh_run(ctl, address, argc, argv);
+	return ctl_ssh_run(ctl, address, argc, argv);
 }

@@ -23,7 +23,7 @@ static size_t width_of(const char *cell)
 	return width;
 }
 
-void table_add(struct table *table, const char *cell)
+void ctl_table_add(struct table *table, const char *cell)
 {
 	if (table->count == table->cap) {
 		table->cap = table->cap ? table->cap * 2 : 64;
@@ -32,7 +32,7 @@ void table_add(struct table *table, const char *cell)
 	table->cells[table->count++] = mem_strdup(cell);
 }
 
-void table_print(const struct table *table, struct buf *out)
+void ctl_table_print(const struct table *table, struct buf *out)
 {
 	_cleanup_free_ size_t *widths = mem_new_array(size_t, table->columns + 1);
 
@@ -54,7 +54,7 @@ void table_print(const struct table *table, struct buf *out)
 	}
 }
 
-void table_done(struct table *table)
+void ctl_table_done(struct table *table)
 {
 	for (size_t i = 0; i < table->count; i++)
 		free(table->cells[i]);

@@ -8,7 +8,7 @@
 #include "fleetctl/fleetctl.h"
 #include "io/file.h"
 
-void target_units_done(struct target_units *units)
+void ctl_target_units_done(struct target_units *units)
 {
 	for (size_t i = 0; i < units->count; i++) {
 		free(units->items[i].name);
@@ -25,11 +25,11 @@ static struct target_unit *add_target(struct target_units *units, const char *na
 	units->items = mem_reallocarray(units->items, units->count + 1, sizeof(*units->items));
 	item = &units->items[units->count++];
 	*item = (struct target_unit){.name = mem_strdup(name), .unit = json_incref(unit)};
-	item->global = unit && unit_object_is_global(unit);
+	item->global = unit && ctl_unit_object_is_global(unit);
 	return item;
 }
 
-char *unit_argument(const char *argument)
+char *ctl_unit_argument(const char *argument)
 {
 	struct buf name = BUF_INIT(64 * 1024);
 
@@ -37,25 +37,25 @@ char *unit_argument(const char *argument)
 	return buf_take(&name, NULL);
 }
 
-struct unit_file *unit_object_file(const json_t *unit)
+struct unit_file *ctl_unit_object_file(const json_t *unit)
 {
 	struct unit_file *file = unit_file_new();
 	json_t *options = json_object_get(unit, "options"), *option;
 	size_t i;
 
 	json_array_foreach(options, i, option)(void) !unit_file_add(file,
-		slice_str(json_text(option, "section")), slice_str(json_text(option, "name")),
-		slice_str(json_text(option, "value")));
+		slice_str(ctl_text(option, "section")), slice_str(ctl_text(option, "name")),
+		slice_str(ctl_text(option, "value")));
 	return file;
 }
 
-bool unit_object_is_global(const json_t *unit)
+bool ctl_unit_object_is_global(const json_t *unit)
 {
-	struct unit_file *file = unit_object_file(unit);
+	struct unit_file *file = ctl_unit_object_file(unit);
 	struct unit_requirements rules;
 	bool global;
 
-	unit_requirements_read(file, slice_str(json_text(unit, "name")), &rules);
+	unit_requirements_read(file, slice_str(ctl_text(unit, "name")), &rules);
 	global = rules.global;
 	unit_requirements_done(&rules);
 	unit_file_free(file);
@@ -131,9 +131,9 @@ static int read_template(struct fleetctl *ctl, const char *argument, const char 
 
 	if (r < 0)
 		return -ENOENT;
-	r = client_unit(ctl, buf_text(&template_name), &unit, reterr);
+	r = ctl_unit(ctl, buf_text(&template_name), &unit, reterr);
 	if (r >= 0) {
-		*ret = unit_object_file(unit);
+		*ret = ctl_unit_object_file(unit);
 		json_decref(unit);
 		return 0;
 	}
@@ -201,7 +201,7 @@ static void warn_unknown_keys(const struct unit_file *file, const char *name)
 static int create_unit(
 	struct fleetctl *ctl, const char *name, const struct unit_file *file, struct buf *reterr)
 {
-	_cleanup_free_ char *path = client_path("/fleet/v1/units/", name, ""), *body = NULL;
+	_cleanup_free_ char *path = ctl_path("/fleet/v1/units/", name, ""), *body = NULL;
 	_cleanup_buf_ struct buf why = BUF_INIT(64 * 1024);
 	struct unit_error error;
 	int status, r;
@@ -216,7 +216,7 @@ static int create_unit(
 		buf_printf(reterr, "failed creating unit %s: its text is not UTF-8", name);
 		return -EINVAL;
 	}
-	r = client_call(ctl, "PUT", path, body, NULL, &status, &why);
+	r = ctl_call(ctl, "PUT", path, body, NULL, &status, &why);
 	if (r < 0)
 		buf_printf(reterr, "failed creating unit %s: %s", name, buf_text(&why));
 	return r;
@@ -231,7 +231,7 @@ static int state_rank(const char *state)
 static int consider_replacing(struct fleetctl *ctl, const char *argument, struct target_unit *item,
 	const char *state, struct buf *reterr)
 {
-	_cleanup_(unit_file_freep) struct unit_file *local = NULL, *remote = unit_object_file(item->unit);
+	_cleanup_(unit_file_freep) struct unit_file *local = NULL, *remote = ctl_unit_object_file(item->unit);
 	_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024), template_name = BUF_INIT(4096);
 	_cleanup_free_ char *path = NULL;
 	int r = read_argument_file(argument, item->name, &local, ctl->options.replace ? reterr : &ignored);
@@ -255,10 +255,10 @@ static int consider_replacing(struct fleetctl *ctl, const char *argument, struct
 			item->name, path ? buf_text(&template_name) : item->name);
 		return 0;
 	}
-	if (state_rank(json_text(item->unit, "desiredState")) > state_rank(state)) {
+	if (state_rank(ctl_text(item->unit, "desiredState")) > state_rank(state)) {
 		fprintf(stderr,
 			"Warning: can not replace Unit(%s) in state '%s', use the appropriate command\n",
-			item->name, json_text(item->unit, "desiredState"));
+			item->name, ctl_text(item->unit, "desiredState"));
 		return 0;
 	}
 	r = create_unit(ctl, item->name, local, reterr);
@@ -267,13 +267,13 @@ static int consider_replacing(struct fleetctl *ctl, const char *argument, struct
 	item->created = true;
 	json_decref(item->unit);
 	item->unit = NULL;
-	return client_unit(ctl, item->name, &item->unit, reterr);
+	return ctl_unit(ctl, item->name, &item->unit, reterr);
 }
 
 static int create_one(struct fleetctl *ctl, const char *argument, const char *state,
 	struct target_units *units, struct buf *reterr)
 {
-	_cleanup_free_ char *name = unit_argument(argument);
+	_cleanup_free_ char *name = ctl_unit_argument(argument);
 	_cleanup_(unit_file_freep) struct unit_file *file = NULL;
 	_cleanup_buf_ struct buf why = BUF_INIT(64 * 1024);
 	struct target_unit *item;
@@ -285,7 +285,7 @@ static int create_one(struct fleetctl *ctl, const char *argument, const char *st
 		buf_add_str(reterr, error.text);
 		return -EINVAL;
 	}
-	r = client_unit(ctl, name, &unit, &why);
+	r = ctl_unit(ctl, name, &unit, &why);
 	if (r < 0 && r != -ENOENT) {
 		buf_printf(reterr, "error retrieving Unit(%s) from Registry: %s", name, buf_text(&why));
 		return r;
@@ -299,7 +299,7 @@ static int create_one(struct fleetctl *ctl, const char *argument, const char *st
 	if (r >= 0)
 		r = create_unit(ctl, name, file, reterr);
 	if (r >= 0)
-		r = client_unit(ctl, name, &unit, reterr);
+		r = ctl_unit(ctl, name, &unit, reterr);
 	if (r < 0)
 		return r;
 	item = add_target(units, name, unit);
@@ -308,7 +308,7 @@ static int create_one(struct fleetctl *ctl, const char *argument, const char *st
 	return 0;
 }
 
-int units_create(struct fleetctl *ctl, int count, char **arguments, const char *state,
+int ctl_units_create(struct fleetctl *ctl, int count, char **arguments, const char *state,
 	struct target_units *ret, struct buf *reterr)
 {
 	for (int i = 0; i < count; i++) {
@@ -320,13 +320,13 @@ int units_create(struct fleetctl *ctl, int count, char **arguments, const char *
 	return 0;
 }
 
-int units_find(
+int ctl_units_find(
 	struct fleetctl *ctl, int count, char **arguments, struct target_units *ret, struct buf *reterr)
 {
 	for (int i = 0; i < count; i++) {
-		_cleanup_free_ char *name = unit_argument(arguments[i]);
+		_cleanup_free_ char *name = ctl_unit_argument(arguments[i]);
 		json_t *unit = NULL;
-		int r = client_unit(ctl, name, &unit, reterr);
+		int r = ctl_unit(ctl, name, &unit, reterr);
 
 		if (r == -ENOENT) {
 			buf_clear(reterr);

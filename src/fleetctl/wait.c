@@ -34,7 +34,7 @@ static void snapshot_done(struct snapshot *snapshot)
 
 static void keep_state(json_t *states, json_t *state)
 {
-	const char *name = json_text(state, "name");
+	const char *name = ctl_text(state, "name");
 	json_t *list = json_object_get(states, name);
 
 	if (!list) {
@@ -48,13 +48,13 @@ static int read_lists(struct fleetctl *ctl, struct snapshot *snapshot, struct bu
 {
 	json_t *items = NULL, *item;
 	size_t i;
-	int r = client_list(ctl, "/fleet/v1/units", "units", &items, reterr);
+	int r = ctl_list(ctl, "/fleet/v1/units", "units", &items, reterr);
 
 	if (r < 0)
 		return r;
-	json_array_foreach(items, i, item) json_object_set(snapshot->units, json_text(item, "name"), item);
+	json_array_foreach(items, i, item) json_object_set(snapshot->units, ctl_text(item, "name"), item);
 	json_decref(items);
-	r = client_list(ctl, "/fleet/v1/state", "states", &items, reterr);
+	r = ctl_list(ctl, "/fleet/v1/state", "states", &items, reterr);
 	if (r < 0)
 		return r;
 	json_array_foreach(items, i, item) keep_state(snapshot->states, item);
@@ -64,10 +64,10 @@ static int read_lists(struct fleetctl *ctl, struct snapshot *snapshot, struct bu
 
 static int read_one(struct fleetctl *ctl, const char *name, struct snapshot *snapshot, struct buf *reterr)
 {
-	_cleanup_free_ char *path = client_path("/fleet/v1/state?unitName=", name, "");
+	_cleanup_free_ char *path = ctl_path("/fleet/v1/state?unitName=", name, "");
 	json_t *unit = NULL, *items = NULL, *item;
 	size_t i;
-	int r = client_unit(ctl, name, &unit, reterr);
+	int r = ctl_unit(ctl, name, &unit, reterr);
 
 	if (r == -ENOENT)
 		buf_clear(reterr);
@@ -75,7 +75,7 @@ static int read_one(struct fleetctl *ctl, const char *name, struct snapshot *sna
 		return r;
 	if (unit)
 		json_object_set_new(snapshot->units, name, unit);
-	r = client_list(ctl, path, "states", &items, reterr);
+	r = ctl_list(ctl, path, "states", &items, reterr);
 	if (r < 0)
 		return r;
 	json_array_foreach(items, i, item) keep_state(snapshot->states, item);
@@ -106,7 +106,7 @@ static int read_snapshot(struct fleetctl *ctl, const struct waiter *waiters, siz
 
 static bool state_is_busy(const json_t *state)
 {
-	const char *active = json_text(state, "systemdActiveState");
+	const char *active = ctl_text(state, "systemdActiveState");
 
 	return strcmp(active, "inactive") != 0 && strcmp(active, "failed") != 0;
 }
@@ -126,21 +126,21 @@ static const json_t *target_state(const json_t *unit, const json_t *states)
 	const json_t *state;
 	size_t i;
 
-	json_array_foreach(states, i, state) if (strcmp(json_text(state, "machineID"),
-							 json_text(unit, "machineID")) == 0) return state;
+	json_array_foreach(states, i, state) if (strcmp(ctl_text(state, "machineID"),
+							 ctl_text(unit, "machineID")) == 0) return state;
 	return NULL;
 }
 
 static void explain(struct fleetctl *ctl, struct waiter *waiter)
 {
-	_cleanup_free_ char *path = client_path("/flotilla/v1/units/", waiter->name, "/explain");
+	_cleanup_free_ char *path = ctl_path("/flotilla/v1/units/", waiter->name, "/explain");
 	_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024);
 	json_t *root = NULL, *refusals, *refusal;
 	size_t i;
 	int status;
 
 	waiter->explained = true;
-	if (client_call(ctl, "GET", path, NULL, &root, &status, &ignored) < 0)
+	if (ctl_call(ctl, "GET", path, NULL, &root, &status, &ignored) < 0)
 		return;
 	refusals = json_object_get(root, "refusals");
 	if (!json_integer_value(json_object_get(root, "machines"))) {
@@ -152,11 +152,11 @@ static void explain(struct fleetctl *ctl, struct waiter *waiter)
 		json_array_foreach(refusals, i, refusal)
 		{
 			_cleanup_free_ char *legend =
-				machine_legend(ctl, json_text(refusal, "machine"), false);
+				ctl_machine_legend(ctl, ctl_text(refusal, "machine"), false);
 
-			fprintf(stderr, "  %s: %s\n", legend, json_text(refusal, "detail"));
+			fprintf(stderr, "  %s: %s\n", legend, ctl_text(refusal, "detail"));
 		}
-	} else if (!json_text(root, "leader")[0]) {
+	} else if (!ctl_text(root, "leader")[0]) {
 		fprintf(stderr, "Unit %s is not placed yet: no engine leads the cluster at the moment\n",
 			waiter->name);
 	} else {
@@ -169,8 +169,7 @@ static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_
 	int64_t elapsed_ms, int64_t now_ms, struct buf *reterr)
 {
 	const json_t *state = target_state(unit, states);
-	const char *active = json_text(state, "systemdActiveState"),
-		   *sub = json_text(state, "systemdSubState");
+	const char *active = ctl_text(state, "systemdActiveState"), *sub = ctl_text(state, "systemdSubState");
 	bool restarting = strcmp(sub, "auto-restart") == 0;
 
 	if (!state)
@@ -178,7 +177,7 @@ static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_
 	if (strcmp(active, "active") == 0 || strcmp(active, "reloading") == 0)
 		return 1;
 	if (strcmp(active, "failed") == 0 || (restarting && elapsed_ms >= WAIT_RESTARTING_MS)) {
-		_cleanup_free_ char *legend = machine_legend(ctl, json_text(unit, "machineID"), false);
+		_cleanup_free_ char *legend = ctl_machine_legend(ctl, ctl_text(unit, "machineID"), false);
 
 		buf_printf(reterr,
 			"Unit %s %s (%s/%s) on %s; see `fleetctl status %s` and `fleetctl journal %s`",
@@ -208,7 +207,7 @@ static int judge(struct fleetctl *ctl, struct waiter *waiter, const struct snaps
 {
 	const json_t *unit = json_object_get(snapshot->units, waiter->name);
 	const json_t *states = json_object_get(snapshot->states, waiter->name);
-	const char *current = json_text(unit, "currentState");
+	const char *current = ctl_text(unit, "currentState");
 
 	if (what == WAIT_GONE)
 		return !unit && !any_busy(states);
@@ -217,7 +216,7 @@ static int judge(struct fleetctl *ctl, struct waiter *waiter, const struct snaps
 		return -ENOENT;
 	}
 	if ((what == WAIT_LAUNCHED || what == WAIT_LOADED || what == WAIT_ACTIVE) &&
-		!json_text(unit, "machineID")[0] && !waiter->global && elapsed_ms >= WAIT_EXPLAIN_MS &&
+		!ctl_text(unit, "machineID")[0] && !waiter->global && elapsed_ms >= WAIT_EXPLAIN_MS &&
 		!waiter->explained)
 		explain(ctl, waiter);
 	switch (what) {
@@ -247,12 +246,12 @@ static const char *const wait_names[] = {[WAIT_EXISTS] = "inactive",
 static void print_there(struct fleetctl *ctl, const struct waiter *waiter, const struct snapshot *snapshot,
 	enum wait_for what)
 {
-	const char *machine = json_text(json_object_get(snapshot->units, waiter->name), "machineID");
+	const char *machine = ctl_text(json_object_get(snapshot->units, waiter->name), "machineID");
 
 	if (waiter->global) {
 		printf("Unit %s \n", waiter->name);
 	} else if (machine[0] && (what == WAIT_LOADED || what == WAIT_LAUNCHED)) {
-		_cleanup_free_ char *legend = machine_legend(ctl, machine, false);
+		_cleanup_free_ char *legend = ctl_machine_legend(ctl, machine, false);
 
 		printf("Unit %s %s on %s\n", waiter->name, wait_names[what], legend);
 	} else {
@@ -294,8 +293,8 @@ static int look_at_all(struct fleetctl *ctl, struct waiter *waiters, size_t coun
 	return failed;
 }
 
-int wait_units(struct fleetctl *ctl, const struct target_units *units, enum wait_for what, int64_t attempts,
-	bool print, struct buf *reterr)
+int ctl_wait_units(struct fleetctl *ctl, const struct target_units *units, enum wait_for what,
+	int64_t attempts, bool print, struct buf *reterr)
 {
 	struct waiter *waiters = mem_new_array(struct waiter, units->count + 1);
 	int64_t start_ms = time_mono_ms(),
