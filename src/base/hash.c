@@ -1,5 +1,5 @@
-/* CRC-32C by the SSE4.2 instruction where the processor has it, else by table. The table hash is FNV-like over 8-byte
- * words with a strong final mix (the finaliser of splitmix64). */
+/* CRC-32C by the SSE4.2 instruction where the processor has it, else by table. The table hash is FNV-like
+ * over 8-byte words with a strong final mix (the finaliser of splitmix64). */
 #include "base/hash.h"
 #include <string.h>
 #include <pthread.h>
@@ -54,7 +54,8 @@ static uint32_t crc_by_table(uint32_t crc, const unsigned char *at, size_t len)
 }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) static uint32_t crc_by_instruction(uint32_t crc, const unsigned char *at, size_t len)
+__attribute__((target("sse4.2"))) static uint32_t crc_by_instruction(
+	uint32_t crc, const unsigned char *at, size_t len)
 {
 	uint64_t wide = crc, word;
 

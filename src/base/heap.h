@@ -1,5 +1,5 @@
-/* Intrusive binary min-heap: an item embeds a struct heap_item and is ordered by the heap's `before`. Items can be
- * removed from the middle. One owner, one thread. */
+/* Intrusive binary min-heap: an item embeds a struct heap_item and is ordered by the heap's `before`. Items
+ * can be removed from the middle. One owner, one thread. */
 #pragma once
 #include "base/macros.h"
 
@@ -13,7 +13,7 @@ struct heap {
 };
 
 void heap_init(struct heap *heap, bool (*before)(const struct heap_item *a, const struct heap_item *b));
-void heap_done(struct heap *heap);                             /* the items stay the caller's */
-struct heap_item *heap_top(const struct heap *heap);           /* NULL when empty */
+void heap_done(struct heap *heap);		     /* the items stay the caller's */
+struct heap_item *heap_top(const struct heap *heap); /* NULL when empty */
 void heap_insert(struct heap *heap, struct heap_item *item);
-void heap_remove(struct heap *heap, struct heap_item *item);   /* harmless on an item that is in no heap */
+void heap_remove(struct heap *heap, struct heap_item *item); /* harmless on an item that is in no heap */

@@ -6,7 +6,10 @@ struct list {
 	struct list *prev, *next;
 };
 
-#define LIST_INIT(name) {&(name), &(name)}
+#define LIST_INIT(name)          \
+	{                        \
+		&(name), &(name) \
+	}
 
 static inline void list_init(struct list *list)
 {
@@ -52,5 +55,6 @@ static inline void list_splice_back(struct list *list, struct list *from)
 #define list_first(list, type, member) list_item((list)->next, type, member)
 /* Loops with `struct list *it`; the safe form may remove `it`. */
 #define list_for_each(it, head) for (struct list *it = (head)->next; it != (head); it = it->next)
-#define list_for_each_safe(it, head)                                                                                   \
-	for (struct list *it = (head)->next, *it##_next = it->next; it != (head); it = it##_next, it##_next = it->next)
+#define list_for_each_safe(it, head)                                              \
+	for (struct list *it = (head)->next, *it##_next = it->next; it != (head); \
+		it = it##_next, it##_next = it->next)

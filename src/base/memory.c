@@ -111,7 +111,8 @@ void arena_reset(struct arena *arena)
 {
 	struct arena_block *keep = arena->blocks;
 
-	/* Only a block of the ordinary size is worth keeping: one large request must not pin its memory for ever. */
+	/* Only a block of the ordinary size is worth keeping: one large request must not pin its memory for
+	 * ever. */
 	if (keep && keep->size_bytes == ARENA_BLOCK_BYTES) {
 		arena->blocks = keep->next;
 		arena_done(arena);

@@ -1,17 +1,19 @@
-/* Allocation. What a user can grow is bounded by named ceilings (struct buf, queue limits), so that memory running out
- * is a fault of the host and not a state to limp on in: these functions never return NULL, they end the process with a
- * message (docs/decisions/001-out-of-memory.md). Any thread. */
+/* Allocation. What a user can grow is bounded by named ceilings (struct buf, queue limits), so that memory
+ * running out is a fault of the host and not a state to limp on in: these functions never return NULL, they
+ * end the process with a message (docs/decisions/001-out-of-memory.md). Any thread. */
 #pragma once
 #include "base/macros.h"
 #include <stdlib.h>
 
 void *mem_alloc(size_t size_bytes) __attribute__((malloc, returns_nonnull));
-void *mem_calloc(size_t count, size_t size_bytes) __attribute__((malloc, returns_nonnull)); /* zeroed; checks overflow */
+void *mem_calloc(size_t count, size_t size_bytes)
+	__attribute__((malloc, returns_nonnull)); /* zeroed; checks overflow */
 void *mem_realloc(void *ptr, size_t size_bytes) __attribute__((returns_nonnull));
 void *mem_reallocarray(void *ptr, size_t count, size_t size_bytes) __attribute__((returns_nonnull));
 void *mem_dup(const void *data, size_t size_bytes) __attribute__((malloc, returns_nonnull));
 char *mem_strdup(const char *text) __attribute__((malloc, returns_nonnull));
-char *mem_strndup(const char *text, size_t len) __attribute__((malloc, returns_nonnull)); /* NUL-terminated copy */
+char *mem_strndup(const char *text, size_t len)
+	__attribute__((malloc, returns_nonnull)); /* NUL-terminated copy */
 char *mem_printf(const char *format, ...) __attribute__((malloc, returns_nonnull)) _printf_(1, 2);
 
 #define mem_new(type) ((type *)mem_calloc(1, sizeof(type)))
@@ -32,14 +34,17 @@ static inline void mem_freep(void *ptr_to_ptr)
 void closep(int *fd);
 #define _cleanup_close_ _cleanup_(closep)
 
-/* An arena: everything that lives as long as one request or one turn, freed at once. One owner, one thread. */
+/* An arena: everything that lives as long as one request or one turn, freed at once. One owner, one thread.
+ */
 struct arena {
 	struct arena_block *blocks; /* newest first */
 	size_t used_bytes, block_bytes, total_bytes;
 };
 void arena_init(struct arena *arena);
 void arena_done(struct arena *arena);
-void arena_reset(struct arena *arena);                          /* frees all but one block */
-void *arena_alloc(struct arena *arena, size_t size_bytes) __attribute__((returns_nonnull)); /* zeroed, 16-aligned */
+void arena_reset(struct arena *arena); /* frees all but one block */
+void *arena_alloc(struct arena *arena, size_t size_bytes)
+	__attribute__((returns_nonnull)); /* zeroed, 16-aligned */
 char *arena_strndup(struct arena *arena, const char *text, size_t len) __attribute__((returns_nonnull));
-char *arena_printf(struct arena *arena, const char *format, ...) __attribute__((returns_nonnull)) _printf_(2, 3);
+char *arena_printf(struct arena *arena, const char *format, ...) __attribute__((returns_nonnull))
+_printf_(2, 3);

@@ -1,5 +1,5 @@
-/* The programs of the one executable. Each takes main()'s arguments (argv[0] is the program's name) and answers the exit
- * status. */
+/* The programs of the one executable. Each takes main()'s arguments (argv[0] is the program's name) and
+ * answers the exit status. */
 #pragma once
 
 int etcd_main(int argc, char **argv);

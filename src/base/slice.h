@@ -43,5 +43,5 @@ static inline bool slice_starts_with(struct slice a, struct slice prefix)
 static inline bool slice_ends_with(struct slice a, struct slice suffix)
 {
 	return a.len >= suffix.len &&
-		(!suffix.len || memcmp(a.data + a.len - suffix.len, suffix.data, suffix.len) == 0);
+	       (!suffix.len || memcmp(a.data + a.len - suffix.len, suffix.data, suffix.len) == 0);
 }

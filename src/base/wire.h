@@ -1,5 +1,6 @@
-/* Little-endian fields and varints, written to a struct buf and read by a cursor that never runs past its end. Reading
- * past the end or a malformed field sets `failed` and answers zeros: check once at the end. Pure, any thread. */
+/* Little-endian fields and varints, written to a struct buf and read by a cursor that never runs past its
+ * end. Reading past the end or a malformed field sets `failed` and answers zeros: check once at the end.
+ * Pure, any thread. */
 #pragma once
 #include "base/buf.h"
 
@@ -7,7 +8,7 @@ void wire_add_u8(struct buf *out, uint8_t value);
 void wire_add_u16(struct buf *out, uint16_t value);
 void wire_add_u32(struct buf *out, uint32_t value);
 void wire_add_u64(struct buf *out, uint64_t value);
-void wire_add_varint(struct buf *out, uint64_t value); /* LEB128, 1-10 bytes */
+void wire_add_varint(struct buf *out, uint64_t value);	  /* LEB128, 1-10 bytes */
 void wire_add_bytes(struct buf *out, struct slice bytes); /* varint length, then the bytes */
 
 struct wire_reader {
