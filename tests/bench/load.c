@@ -58,6 +58,7 @@ struct load {
 	int fills_under_way;
 	bool filling, measuring;
 	uint64_t requests, errors;
+	uint64_t answers; /* also those of the warm-up */
 	uint64_t histogram[BUCKETS];
 	uint64_t max_ns;
 };
@@ -230,6 +231,7 @@ static void count(struct load *load, const struct connection *connection, int st
 
 	if (status != 200 && status != 201)
 		load->errors++;
+	load->answers += !load->filling;
 	if (!load->measuring)
 		return;
 	load->requests++;
@@ -307,12 +309,14 @@ static void start_all(struct load *load)
 
 static void print_result(const struct load *load, double seconds)
 {
-	printf("{\"requests\":%llu,\"errors\":%llu,\"seconds\":%.3f,\"per_second\":%.1f,\"p50_us\":%.1f,"
+	printf("{\"requests\":%llu,\"answers\":%llu,\"errors\":%llu,\"seconds\":%.3f,\"per_second\":%.1f,"
+	       "\"p50_us\":%.1f,"
 	       "\"p90_us\":%.1f,"
 	       "\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f}\n",
-		(unsigned long long)load->requests, (unsigned long long)load->errors, seconds,
-		(double)load->requests / seconds, percentile_us(load, 0.5), percentile_us(load, 0.9),
-		percentile_us(load, 0.99), percentile_us(load, 0.999), (double)load->max_ns / 1000);
+		(unsigned long long)load->requests, (unsigned long long)load->answers,
+		(unsigned long long)load->errors, seconds, (double)load->requests / seconds,
+		percentile_us(load, 0.5), percentile_us(load, 0.9), percentile_us(load, 0.99),
+		percentile_us(load, 0.999), (double)load->max_ns / 1000);
 }
 
 static int number(const char *text, int least, int most, const char *name)
