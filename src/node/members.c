@@ -136,6 +136,8 @@ void node_peer_state(struct node *node, uint64_t id, bool connected)
 	if (!member || member->connected == connected)
 		return;
 	member->connected = connected;
-	if (!connected)
-		raft_unreachable(node->raft, id);
+	if (connected)
+		return;
+	raft_unreachable(node->raft, id);
+	raft_suspect(node->raft, id);
 }

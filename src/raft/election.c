@@ -14,6 +14,7 @@ static void reset_timeout(struct raft *raft)
 	raft->timeout = raft->options.election_ticks + (uint32_t)rng_below(&raft->rng, jitter);
 	raft->elapsed = 0;
 	raft->heartbeat_elapsed = 0;
+	raft->suspicious = false;
 }
 
 static void set_term(struct raft *raft, uint64_t term, uint64_t vote)
@@ -173,7 +174,22 @@ void raft_count_votes(struct raft *raft)
 
 bool raft_sticks_to_leader(const struct raft *raft)
 {
-	return raft->leader && (raft->role == RAFT_LEADER || raft->elapsed < raft->options.election_ticks);
+	if (raft->role == RAFT_LEADER)
+		return true;
+	return raft->leader && !raft->suspicious && raft->elapsed < raft->options.election_ticks;
+}
+
+void raft_suspect(struct raft *raft, uint64_t id)
+{
+	uint32_t wait = 2 * raft->options.heartbeat_ticks;
+
+	if (raft->role != RAFT_FOLLOWER || raft->leader != id)
+		return;
+	raft->suspicious = true;
+	wait += (uint32_t)rng_below(&raft->rng, wait);
+	if (raft->timeout > wait)
+		raft->elapsed = MAX(raft->elapsed, raft->timeout - wait);
+	raft_check(raft);
 }
 
 /* Thesis 3.6.1: a vote only for a log at least as complete as the own one. */

@@ -118,6 +118,7 @@ static void step_from_leader(struct raft *raft, const struct raft_message *messa
 	if (raft->role != RAFT_FOLLOWER || raft->leader != message->from)
 		raft_become_follower(raft, message->term, message->from);
 	raft->elapsed = 0;
+	raft->suspicious = false;
 	if (message->type == RAFT_MSG_APPEND)
 		handle_append(raft, message);
 	else

@@ -237,6 +237,11 @@ void raft_campaign(struct raft *raft);
 int raft_transfer_leader(struct raft *raft, uint64_t to) _must_check_;
 /* A message to this member could not be sent: its pipeline falls back to probing. */
 void raft_unreachable(struct raft *raft, uint64_t id);
+/* The connection to this member broke: its process has probably ended. When it is the leader, a follower
+ * gives it only two to four heartbeat intervals more to be heard of, and meanwhile no longer defends it
+ * against pre-votes. One alone that lost its connection changes nothing, since the others go on defending a
+ * leader that they hear. */
+void raft_suspect(struct raft *raft, uint64_t id);
 /* Entries up to `index` are covered by a durable checkpoint and may be forgotten (at most what is applied).
  */
 void raft_compact(struct raft *raft, uint64_t index);

@@ -282,6 +282,8 @@ static void one_step(struct world *world)
 		(void)!raft_transfer_leader(node->raft, 1 + rng_below(&world->rng, cluster->count));
 	else if (what < 985 && node->raft)
 		raft_unreachable(node->raft, 1 + rng_below(&world->rng, cluster->count));
+	else if (what < 990 && node->raft)
+		raft_suspect(node->raft, 1 + rng_below(&world->rng, cluster->count));
 	else if (what < 992)
 		node->manual_sync = !node->manual_sync;
 	else if (what < 996)

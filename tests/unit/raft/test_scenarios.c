@@ -427,6 +427,8 @@ static bool run_member_command(struct cluster *cluster, const struct words *word
 		say(cluster, raft_transfer_leader(node->raft, number(word_at(words, 2))));
 	else if (strcmp(verb, "unreachable") == 0)
 		raft_unreachable(node->raft, number(word_at(words, 2)));
+	else if (strcmp(verb, "suspect") == 0)
+		raft_suspect(node->raft, number(word_at(words, 2)));
 	else if (strcmp(verb, "compact") == 0)
 		raft_compact(node->raft, number(word_at(words, 2)));
 	else if (strcmp(verb, "snapshot-refused") == 0)
