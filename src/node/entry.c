@@ -54,6 +54,8 @@ void node_envelope_encode(const struct node_envelope *envelope, struct buf *out)
 	wire_add_u64(out, (uint64_t)envelope->clock_ns);
 	wire_add_u64(out, envelope->hash_index);
 	wire_add_u64(out, envelope->hash);
+	wire_add_u64(out, envelope->agreed_index);
+	wire_add_u64(out, envelope->agreed_hash);
 }
 
 int node_envelope_decode(struct slice bytes, struct node_envelope *ret_envelope)
@@ -69,6 +71,8 @@ int node_envelope_decode(struct slice bytes, struct node_envelope *ret_envelope)
 	envelope.clock_ns = (int64_t)wire_read_u64(&reader);
 	envelope.hash_index = wire_read_u64(&reader);
 	envelope.hash = wire_read_u64(&reader);
+	envelope.agreed_index = wire_read_u64(&reader);
+	envelope.agreed_hash = wire_read_u64(&reader);
 	if (reader.failed || envelope.clock_ns < 0)
 		return -EBADMSG;
 	envelope.payload = slice_make(bytes.data + NODE_ENVELOPE_BYTES, bytes.len - NODE_ENVELOPE_BYTES);

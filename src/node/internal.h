@@ -17,7 +17,7 @@
 #define NODE_TICKS_PER_HEARTBEAT 10u
 #define NODE_BATCHES_PER_TURN 16u
 #define NODE_BUCKETS 4096u
-#define NODE_HASH_INTERVAL 256u /* raft indices between state hashes that members compare */
+#define NODE_HASH_INTERVAL 64u /* raft indices between state hashes that members compare */
 #define NODE_HASHES_KEPT 8u
 
 /* ---- Entries: u8 version (1) | u8 kind | u64 origin member | u64 boot | u64 sequence | payload ---- */
@@ -39,11 +39,13 @@ int node_entry_decode(struct slice bytes, struct node_entry *ret_entry) _must_ch
 
 /* ---- Peer messages: an envelope around a raft message ---- */
 #define NODE_ENVELOPE_VERSION 1u
-#define NODE_ENVELOPE_BYTES 50u
+#define NODE_ENVELOPE_BYTES 66u
 struct node_envelope {
 	uint64_t cluster_id, from, to;
-	int64_t clock_ns;	   /* the leader's cluster clock; 0 from others */
-	uint64_t hash_index, hash; /* state hash of the sender at a fixed index; index 0: none yet */
+	int64_t clock_ns; /* the leader's cluster clock; 0 from others */
+	/* State hash of the sender at a fixed index, and the newest that it knows a majority to agree on.
+	 * Index 0: none yet. */
+	uint64_t hash_index, hash, agreed_index, agreed_hash;
 	struct slice payload;
 };
 void node_envelope_encode(const struct node_envelope *envelope, struct buf *out); /* without the payload */
@@ -83,7 +85,6 @@ struct member {
 	char **peer_urls, **client_urls, *name; /* owned */
 	bool connected;
 	uint64_t hash_index[NODE_HASHES_KEPT], hash[NODE_HASHES_KEPT]; /* what it told of its state */
-	unsigned hash_next;
 };
 
 enum node_phase {
@@ -125,8 +126,9 @@ struct node {
 	bool members_dirty;
 	char *cluster_version;
 	uint64_t hash_index[NODE_HASHES_KEPT], hash[NODE_HASHES_KEPT];
-	unsigned hash_next;
 	uint64_t hash_newest;
+	/* What a majority agrees on, as far as this member heard. */
+	uint64_t agreed_index[NODE_HASHES_KEPT], agreed_hash[NODE_HASHES_KEPT], agreed_newest;
 
 	/* cluster clock: base_ns when the monotonic clock showed base_mono_ns */
 	int64_t clock_base_ns, clock_base_mono_ns;

@@ -1,70 +1,87 @@
-/* Messages between members, and the comparing of states: every message carries the sender's newest state hash
- * at an index that is a multiple of NODE_HASH_INTERVAL. Each member keeps a few of its own and of each other
- * member's. When a majority of all members agrees on a hash that differs from the own at the same index, this
- * member's state is wrong: it stops before it serves more of it. */
+/* Messages between members, and the comparing of states. Every message carries the sender's newest state hash
+ * at an index that is a multiple of NODE_HASH_INTERVAL, and the newest on which the sender knows a majority
+ * to agree: followers talk only to the leader, so it is the leader who learns what the majority has, and
+ * tells the others. A member whose own hash differs from the majority's stops before it serves more of a
+ * wrong state. */
 #include "node/internal.h"
 #include <inttypes.h>
 
-static uint64_t own_hash(const struct node *node, uint64_t index)
+static size_t slot_of(uint64_t index)
 {
-	return node->hash[(index / NODE_HASH_INTERVAL) % NODE_HASHES_KEPT];
+	return (index / NODE_HASH_INTERVAL) % NODE_HASHES_KEPT;
 }
 
-static bool has_hash(const uint64_t *indices, uint64_t index)
+/* How many members are known to have this hash at this index, this one included. */
+static size_t count_agreeing(const struct node *node, uint64_t index, uint64_t hash)
 {
-	return indices[(index / NODE_HASH_INTERVAL) % NODE_HASHES_KEPT] == index;
-}
+	size_t slot = slot_of(index), count = 0;
 
-static void compare_hashes(struct node *node, uint64_t index)
-{
-	size_t slot = (index / NODE_HASH_INTERVAL) % NODE_HASHES_KEPT, quorum = node->members_len / 2 + 1;
-
-	if (!index || !has_hash(node->hash_index, index))
-		return;
 	for (size_t i = 0; i < node->members_len; i++) {
-		size_t agree = 0;
-		uint64_t theirs = node->members[i].hash[slot];
+		const struct member *member = &node->members[i];
+		bool own = member->view.id == node->id;
+		const uint64_t *indices = own ? node->hash_index : member->hash_index;
+		const uint64_t *hashes = own ? node->hash : member->hash;
 
-		if (node->members[i].view.id == node->id || !has_hash(node->members[i].hash_index, index) ||
-			theirs == own_hash(node, index))
-			continue;
-		for (size_t j = 0; j < node->members_len; j++)
-			agree += node->members[j].view.id != node->id &&
-				 has_hash(node->members[j].hash_index, index) &&
-				 node->members[j].hash[slot] == theirs;
-		if (agree >= quorum) {
-			(void)node_fail(node,
-				"the state of this member differs from the majority's at log index %" PRIu64
-				" (%016" PRIx64 " here, %016" PRIx64
-				" there): stopped; remove the member and add it again with an empty data "
-				"directory",
-				index, own_hash(node, index), theirs);
-			return;
-		}
+		count += indices[slot] == index && hashes[slot] == hash;
 	}
+	return count;
+}
+
+static void check_agreed(struct node *node, uint64_t index)
+{
+	size_t slot = slot_of(index);
+
+	if (node->hash_index[slot] != index || node->agreed_index[slot] != index ||
+		node->hash[slot] == node->agreed_hash[slot])
+		return;
+	(void)node_fail(node,
+		"the state of this member differs from the majority's at log index %" PRIu64 " (%016" PRIx64
+		" here, %016" PRIx64
+		" there): stopped; remove the member and add it again with an empty data directory",
+		index, node->hash[slot], node->agreed_hash[slot]);
+}
+
+static void agree(struct node *node, uint64_t index, uint64_t hash)
+{
+	size_t slot = slot_of(index);
+
+	if (index <= node->agreed_index[slot])
+		return;
+	node->agreed_index[slot] = index;
+	node->agreed_hash[slot] = hash;
+	node->agreed_newest = MAX(node->agreed_newest, index);
+	check_agreed(node, index);
+}
+
+static void heard(struct node *node, uint64_t index, uint64_t hash)
+{
+	if (count_agreeing(node, index, hash) >= node->members_len / 2 + 1)
+		agree(node, index, hash);
 }
 
 void node_hash_reached(struct node *node, uint64_t index)
 {
-	size_t slot = (index / NODE_HASH_INTERVAL) % NODE_HASHES_KEPT;
+	size_t slot = slot_of(index);
 
 	node->hash_index[slot] = index;
 	node->hash[slot] = store_hash(node->store);
 	node->hash_newest = index;
-	compare_hashes(node, index);
+	heard(node, index, node->hash[slot]);
+	check_agreed(node, index);
 }
 
-static void hash_heard(struct node *node, struct member *member, uint64_t index, uint64_t hash)
+static void take_hashes(struct node *node, struct member *member, const struct node_envelope *envelope)
 {
-	size_t slot = (index / NODE_HASH_INTERVAL) % NODE_HASHES_KEPT;
+	uint64_t index = envelope->hash_index;
+	size_t slot = slot_of(index);
 
-	if (!index || index % NODE_HASH_INTERVAL || index < member->hash_index[slot])
-		return;
-	if (member->hash_index[slot] == index && member->hash[slot] == hash)
+	if (envelope->agreed_index && envelope->agreed_index % NODE_HASH_INTERVAL == 0)
+		agree(node, envelope->agreed_index, envelope->agreed_hash);
+	if (!index || index % NODE_HASH_INTERVAL || index <= member->hash_index[slot])
 		return;
 	member->hash_index[slot] = index;
-	member->hash[slot] = hash;
-	compare_hashes(node, index);
+	member->hash[slot] = envelope->hash;
+	heard(node, index, envelope->hash);
 }
 
 static bool is_bulk(const struct raft_message *message)
@@ -84,7 +101,9 @@ void node_send_messages(struct node *node, const struct raft_message *messages, 
 			.to = messages[i].to,
 			.clock_ns = clock_ns,
 			.hash_index = node->hash_newest,
-			.hash = node->hash_newest ? own_hash(node, node->hash_newest) : 0,
+			.hash = node->hash[slot_of(node->hash_newest)],
+			.agreed_index = node->agreed_newest,
+			.agreed_hash = node->agreed_hash[slot_of(node->agreed_newest)],
 		};
 
 		buf_clear(&node->send_buf);
@@ -124,7 +143,7 @@ void node_receive(struct node *node, uint64_t from, struct slice bytes)
 			node_clock_adopt(node, from, status.term, envelope.clock_ns, node_mono(node));
 		member = node_member_find(node, from);
 		if (member)
-			hash_heard(node, member, envelope.hash_index, envelope.hash);
+			take_hashes(node, member, &envelope);
 	}
 	raft_message_done(&message);
 }

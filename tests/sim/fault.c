@@ -57,6 +57,20 @@ void fault_profile(struct world *world)
 	profile->expiry = rng_below(rng, 2);
 	for (unsigned i = 0; i < FAULT_MAX; i++)
 		profile->fault_weight[i] = chance(world, 10);
+	if (world->contradict) {
+		/* A false member that is started anew is right again: leave it alone, and let the log grow.
+		 */
+		profile->members = MAX(profile->members, 3u);
+		profile->think_ns = 10 * NS_PER_MS;
+		profile->run_ns = 15 * NS_PER_S;
+		profile->net_delay_ns = MIN(profile->net_delay_ns, NS_PER_MS);
+		profile->sync_ns = MIN(profile->sync_ns, NS_PER_MS);
+		profile->crash_at_step = profile->disk_error = 0;
+		profile->fault_weight[FAULT_KILL] = profile->fault_weight[FAULT_POWER] = 0;
+		profile->fault_weight[FAULT_POWER_ALL] = profile->fault_weight[FAULT_PAUSE] = 0;
+		profile->fault_every_ns = 5 * NS_PER_S;
+		profile->clients = CLIENTS_MAX;
+	}
 	for (unsigned i = 0; i < MEMBERS_MAX; i++)
 		world->members[i].paused_until_ns = 0;
 }

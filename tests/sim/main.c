@@ -1,7 +1,8 @@
-/* sim [--seed S] [--seeds N] [--minutes M] [--regress FILE] [--verbose]
+/* sim [--seed S] [--seeds N] [--minutes M] [--regress FILE] [--contradict] [--verbose] [--trace]
  *
  * Runs N seeds from S on (or as many as go into M minutes) and prints a summary. Exit status 1 when there was
- * a finding. */
+ * a finding. With --contradict one member's state is falsified in each run, and it is a finding when that
+ * member does not notice, or another one stops. */
 #include "sim.h"
 #include "base/memory.h"
 #include "base/time.h"
@@ -12,14 +13,27 @@ struct options {
 	uint64_t seed, seeds;
 	double minutes;
 	const char *regress;
-	bool verbose, trace;
+	bool verbose, trace, contradict;
 };
 
 static int usage(void)
 {
-	fputs("usage: sim [--seed S] [--seeds N] [--minutes M] [--regress FILE] [--verbose] [--trace]\n",
+	fputs("usage: sim [--seed S] [--seeds N] [--minutes M] [--regress FILE] [--contradict] [--verbose] "
+	      "[--trace]\n",
 		stderr);
 	return 2;
+}
+
+static bool take_switch(const char *text, struct options *options)
+{
+	bool *found = strcmp(text, "--verbose") == 0	  ? &options->verbose
+		      : strcmp(text, "--trace") == 0	  ? &options->trace
+		      : strcmp(text, "--contradict") == 0 ? &options->contradict
+							  : NULL;
+
+	if (found)
+		*found = true;
+	return found != NULL;
 }
 
 static int parse(int argc, char **argv, struct options *options)
@@ -27,14 +41,8 @@ static int parse(int argc, char **argv, struct options *options)
 	for (int i = 1; i < argc; i++) {
 		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
 
-		if (strcmp(argv[i], "--verbose") == 0) {
-			options->verbose = true;
+		if (take_switch(argv[i], options))
 			continue;
-		}
-		if (strcmp(argv[i], "--trace") == 0) {
-			options->trace = true;
-			continue;
-		}
 		if (!value)
 			return -1;
 		i++;
@@ -55,7 +63,8 @@ static int parse(int argc, char **argv, struct options *options)
 static void run_seed(uint64_t seed, const struct options *options, struct summary *summary)
 {
 	uint64_t trace;
-	_cleanup_free_ char *finding = world_run(seed, options->verbose, summary, &trace);
+	_cleanup_free_ char *finding =
+		world_run(seed, options->verbose, options->contradict, summary, &trace);
 
 	if (options->trace)
 		printf("seed %" PRIu64 ": trace %016" PRIx64 "\n", seed, trace);

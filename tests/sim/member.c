@@ -306,6 +306,30 @@ void member_crash(struct member *member, bool power)
 	world_log(world, "member %u crashes%s", member->number, power ? " with its machine" : "");
 }
 
+/* A bit flips in a member's memory: a change behind the log's back. */
+void member_falsify(struct member *member)
+{
+	struct store_command command = {.op = STORE_OP_SET, .path = slice_str(STORE_USER_PREFIX "/false")};
+	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
+	struct store_result result;
+	struct node_status status;
+
+	if (!member->node) {
+		world_at(member->world, member->world->now_ns + 100 * NS_PER_MS, EVENT_FALSIFY,
+			member->number, 0);
+		return;
+	}
+	store_command_encode(&command, &bytes);
+	if (store_apply(node_store(member->node), buf_slice(&bytes), &result) < 0)
+		world_finding(member->world, "cannot falsify");
+	else
+		store_result_done(&result);
+	member->world->false_one = member;
+	node_get_status(member->node, &status);
+	member->world->false_at = status.applied;
+	world_log(member->world, "member %u is false now", member->number);
+}
+
 /* Members that applied up to the same index must be in the same state. */
 static void compare_state(struct member *member)
 {
@@ -324,9 +348,9 @@ static void compare_state(struct member *member)
 		world->hashes_cap = cap;
 	}
 	known = &world->hashes[status.applied];
-	if (!known->index)
+	if (!known->index && world->false_one != member)
 		*known = (struct applied_hash){status.applied, hash};
-	else if (known->hash != hash)
+	else if (known->index && known->hash != hash && world->false_one != member)
 		world_finding(world, "member %u differs from another one at log index %" PRIu64,
 			member->number, status.applied);
 	world_trace(world, status.applied, hash);
@@ -346,7 +370,11 @@ void member_turn(struct member *member, const struct event *event)
 	if (world->stopped)
 		return;
 	if (node_failure(member->node)) {
-		if (!member->expects_failure)
+		if (world->false_one == member &&
+			strstr(node_failure(member->node), "differs from the majority")) {
+			world->false_one = NULL;
+			world->stopped_itself++;
+		} else if (!member->expects_failure)
 			world_finding(
 				world, "member %u stopped: %s", member->number, node_failure(member->node));
 		member_crash(member, rng_below(&world->rng, 2));

@@ -94,6 +94,16 @@ static bool members_agree(struct world *world)
 	return true;
 }
 
+/* States are compared at certain log indices: enough of them lie behind the falsification. */
+static bool noticeable(struct world *world)
+{
+	struct node_status status = {0};
+
+	if (world->members[0].node)
+		node_get_status(world->members[0].node, &status);
+	return status.applied > world->false_at + 200;
+}
+
 static void end(struct world *world, unsigned tries)
 {
 	if (!members_agree(world) && tries < AGREE_RETRIES) {
@@ -110,7 +120,10 @@ static void end(struct world *world, unsigned tries)
 			" of %" PRIu64,
 			i, status.role, status.term, status.leader, status.applied, status.last);
 	}
-	client_check(world);
+	if (world->contradict && !world->stopped_itself && noticeable(world))
+		world_finding(world, "a member of false state did not stop");
+	if (!world->contradict) /* what a false member answered is false */
+		client_check(world);
 	world->stopped = true;
 }
 
@@ -159,6 +172,9 @@ static void run_event(struct world *world, struct event *event)
 		world_log(world, "the faults are over");
 		fault_calm(world);
 		break;
+	case EVENT_FALSIFY:
+		member_falsify(member);
+		break;
 	case EVENT_FINAL:
 		client_final_reads(world);
 		break;
@@ -194,6 +210,9 @@ static void set_up(struct world *world)
 		world_at(world, world_rand(world, NS_PER_S), EVENT_CLIENT, 0, i);
 	}
 	world_at(world, world_rand(world, NS_PER_S), EVENT_FAULT, 0, 0);
+	if (world->contradict)
+		world_at(world, profile->run_ns / 2, EVENT_FALSIFY,
+			(unsigned)rng_below(&world->rng, profile->members), 0);
 	world_at(world, profile->run_ns, EVENT_CALM, 0, 0);
 	world_at(world, profile->run_ns + SETTLE_NS, EVENT_FINAL, 0, 0);
 	world_at(world, profile->run_ns + SETTLE_NS + FINAL_NS, EVENT_END, 0, 0);
@@ -228,7 +247,7 @@ static void tear_down(struct world *world)
 	free(world->hashes);
 }
 
-char *world_run(uint64_t seed, bool verbose, struct summary *summary, uint64_t *ret_trace)
+char *world_run(uint64_t seed, bool verbose, bool contradict, struct summary *summary, uint64_t *ret_trace)
 {
 	struct world *world = mem_new(struct world);
 	uint64_t events = 0;
@@ -236,6 +255,7 @@ char *world_run(uint64_t seed, bool verbose, struct summary *summary, uint64_t *
 
 	world->seed = seed;
 	world->verbose = verbose;
+	world->contradict = contradict;
 	world->summary = summary;
 	set_up(world);
 	while (!world->stopped) {

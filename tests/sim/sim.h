@@ -53,6 +53,7 @@ enum event_kind {
 	EVENT_FAULT,
 	EVENT_HEAL,
 	EVENT_CALM,
+	EVENT_FALSIFY,
 	EVENT_FINAL,
 	EVENT_END
 };
@@ -156,6 +157,10 @@ struct world {
 	size_t hashes_len, hashes_cap;
 	uint64_t trace; /* hash of all that happened */
 	bool verbose;
+	bool contradict; /* falsify the state of a member; 3 or more members */
+	struct member *false_one;
+	uint64_t false_at; /* log index */
+	unsigned stopped_itself;
 	bool stopped;
 	char *finding; /* the first */
 };
@@ -168,7 +173,7 @@ void world_log(struct world *world, const char *format, ...) _printf_(2, 3);
 struct event *world_at(
 	struct world *world, int64_t at_ns, enum event_kind kind, unsigned member, unsigned other);
 /* Runs one seed; the finding (owned) or NULL. *ret_trace: equal for equal seeds. */
-char *world_run(uint64_t seed, bool verbose, struct summary *summary, uint64_t *ret_trace);
+char *world_run(uint64_t seed, bool verbose, bool contradict, struct summary *summary, uint64_t *ret_trace);
 /* member.c */
 void member_init(struct world *world, unsigned number);
 void member_start(struct member *member);
@@ -176,6 +181,7 @@ void member_crash(struct member *member, bool power);
 void member_turn(struct member *member, const struct event *event);
 void member_disk(struct member *member, const struct event *event);
 void member_message(struct member *member, struct event *event);
+void member_falsify(struct member *member);
 void member_schedule(struct member *member, int64_t at_ns);
 bool member_up(const struct member *member);
 /* client.c */

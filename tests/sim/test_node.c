@@ -1,0 +1,539 @@
+/* One member on a simulated disk, step by step: what the original's users see of it, its limits, and what it
+ * does when its disk fails. What several members do together is the simulator's part. */
+#include "base/memory.h"
+#include "base/time.h"
+#include "disk.h"
+#include "node/node.h"
+#include "store/store.h"
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+struct bench {
+	struct env env;
+	struct rng rng;
+	struct disk *disk;
+	struct node *node;
+	const struct wal_plan *plans[2];
+	int64_t now_ns, wall_ns;
+	unsigned plans_run, steps_run, fail_at; /* the fail_at-th step of all fails */
+	unsigned sent, members_changed, errors_noted;
+	/* the last answer */
+	unsigned replies;
+	enum node_error error;
+	enum store_error store_error;
+	uint64_t index, raft_index;
+	void *request;
+};
+
+static struct bench *of(struct env *env)
+{
+	return (struct bench *)env;
+}
+
+static int64_t env_mono(struct env *env)
+{
+	return of(env)->now_ns;
+}
+
+static int64_t env_wall(struct env *env)
+{
+	return of(env)->now_ns + of(env)->wall_ns;
+}
+
+static void env_random(struct env *env, void *ret_bytes, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		((char *)ret_bytes)[i] = (char)rng_next(&of(env)->rng);
+}
+
+static int env_list(struct env *env, void (*fn)(void *, const char *, uint64_t), void *arg)
+{
+	return disk_list(of(env)->disk, fn, arg);
+}
+
+static int env_read(struct env *env, const char *name, size_t max_bytes, char **ret_data, size_t *ret_len)
+{
+	return disk_read(of(env)->disk, name, max_bytes, ret_data, ret_len);
+}
+
+static void env_submit(struct env *env, const struct wal_plan *plan)
+{
+	assert_null(of(env)->plans[plan->background]);
+	of(env)->plans[plan->background] = plan;
+}
+
+static void env_send(struct env *env, uint64_t to, struct slice message, bool bulk)
+{
+	(void)to, (void)message, (void)bulk;
+	of(env)->sent++;
+}
+
+static void env_reply(struct env *env, void *request, const struct node_reply *reply)
+{
+	struct bench *bench = of(env);
+
+	bench->replies++;
+	bench->request = request;
+	bench->error = reply->error;
+	bench->raft_index = reply->raft_index;
+	bench->store_error = reply->result ? reply->result->error : STORE_OK;
+	bench->index = reply->result ? reply->result->index : 0;
+}
+
+static void env_members_changed(struct env *env)
+{
+	of(env)->members_changed++;
+}
+
+static void env_note(struct env *env, int level, const char *text)
+{
+	(void)text;
+	of(env)->errors_noted += level <= 3;
+}
+
+static const struct env_ops env_ops = {
+	.mono_ns = env_mono,
+	.wall_ns = env_wall,
+	.random = env_random,
+	.disk_list = env_list,
+	.disk_read = env_read,
+	.disk_submit = env_submit,
+	.send = env_send,
+	.reply = env_reply,
+	.members_changed = env_members_changed,
+	.note = env_note,
+};
+
+static const char *const peer_urls[] = {"http://10.0.0.1:2380", NULL};
+static const char *const client_urls[] = {"http://10.0.0.1:2379", NULL};
+static const struct node_member members[] = {
+	{.id = 7, .name = "", .peer_urls = peer_urls, .client_urls = client_urls},
+	{.id = 8, .name = "", .peer_urls = peer_urls, .client_urls = client_urls},
+	{.id = 9, .name = "", .peer_urls = peer_urls, .client_urls = client_urls},
+};
+
+static struct node_config config_of(size_t count)
+{
+	return (struct node_config){
+		.cluster_id = 1,
+		.member_id = 7,
+		.name = "one",
+		.client_urls = client_urls,
+		.members = members,
+		.members_len = count,
+		.server_version = "2.3.0",
+		.heartbeat_ms = 100,
+		.election_ms = 1000,
+		.segment_bytes = 8192,
+	};
+}
+
+static struct bench *bench_new(void)
+{
+	struct bench *bench = mem_new(struct bench);
+
+	bench->env.ops = &env_ops;
+	rng_seed(&bench->rng, 1);
+	bench->disk = disk_new(&bench->rng);
+	bench->now_ns = 5 * NS_PER_S;
+	bench->wall_ns = INT64_C(1700000000) * NS_PER_S;
+	return bench;
+}
+
+static void bench_stop(struct bench *bench, bool power)
+{
+	bench->node = node_free(bench->node);
+	bench->plans[0] = bench->plans[1] = NULL;
+	if (power)
+		(void)disk_power_off(bench->disk);
+}
+
+static void bench_free(struct bench *bench)
+{
+	bench_stop(bench, false);
+	disk_free(bench->disk);
+	free(bench);
+}
+
+static void bench_open(struct bench *bench, size_t count)
+{
+	struct node_config config = config_of(count);
+	char *error = NULL;
+
+	assert_int_equal(node_open(&config, &bench->env, &bench->node, &error), 0);
+}
+
+static void run_plan(struct bench *bench, unsigned which)
+{
+	const struct wal_plan *plan = bench->plans[which];
+	int r = 0;
+
+	if (!plan)
+		return;
+	bench->plans_run++;
+	for (size_t i = 0; i < plan->steps_len && r == 0; i++) {
+		if (++bench->steps_run == bench->fail_at) {
+			disk_step_partly(bench->disk, plan, &plan->steps[i]);
+			r = -EIO;
+		} else {
+			r = disk_step(bench->disk, plan, &plan->steps[i]);
+			assert_int_equal(r, 0);
+		}
+	}
+	bench->plans[which] = NULL;
+	node_disk_done(bench->node, plan, r);
+}
+
+static void run_for(struct bench *bench, int64_t ns)
+{
+	int64_t end_ns = bench->now_ns + ns;
+
+	for (unsigned turns = 0; turns < 100000; turns++) {
+		int64_t deadline_ns;
+
+		node_turn(bench->node);
+		run_plan(bench, 0);
+		run_plan(bench, 1);
+		deadline_ns = node_deadline_ns(bench->node);
+		if (deadline_ns > end_ns)
+			break;
+		bench->now_ns = MAX(bench->now_ns, deadline_ns);
+	}
+	bench->now_ns = end_ns;
+	node_turn(bench->node);
+}
+
+static int propose(struct bench *bench, const char *path, size_t value_len, int64_t ttl_ns, void *request)
+{
+	_cleanup_buf_ struct buf bytes = BUF_INIT(0), value = BUF_INIT(0);
+	struct store_command command = {.op = STORE_OP_SET, .path = slice_str(path)};
+
+	buf_add_fill(&value, 'v', value_len);
+	command.value = buf_slice(&value);
+	command.time_ns = node_clock_ns(bench->node);
+	command.has_expiry = ttl_ns > 0;
+	command.expires_ns = command.time_ns + ttl_ns;
+	store_command_encode(&command, &bytes);
+	return node_propose(bench->node, buf_slice(&bytes), request);
+}
+
+static int token;
+
+static void fresh_member_is_at_the_index_of_the_original(void **state)
+{
+	struct bench *bench = bench_new();
+	const struct node_member *member;
+	struct slice value;
+
+	(void)state;
+	bench_open(bench, 1);
+	run_for(bench, 100 * NS_PER_MS);
+	assert_int_equal(store_index(node_store(bench->node)), 3);
+	assert_string_equal(node_cluster_version(bench->node), "2.3.0");
+	member = node_member_by_id(bench->node, 7);
+	assert_string_equal(member->name, "one");
+	assert_string_equal(member->peer_urls[0], peer_urls[0]);
+	assert_string_equal(member->client_urls[0], client_urls[0]);
+	assert_true(bench->members_changed > 0);
+	assert_true(store_peek(node_store(bench->node), slice_str("/0/members/7/attributes"), &value));
+	assert_true(slice_is(value, "{\"name\":\"one\",\"clientURLs\":[\"http://10.0.0.1:2379\"]}"));
+	assert_true(store_peek(node_store(bench->node), slice_str("/0/members/7/raftAttributes"), &value));
+	assert_true(slice_is(value, "{\"peerURLs\":[\"http://10.0.0.1:2380\"]}"));
+	assert_int_equal(propose(bench, "/1/a", 3, 0, &token), 0);
+	run_for(bench, 10 * NS_PER_MS);
+	assert_int_equal(bench->replies, 1);
+	assert_int_equal(bench->index, 4);
+	assert_true(bench->raft_index > 4);
+	bench_free(bench);
+}
+
+static void restart_replays_the_log_and_publishes_again(void **state)
+{
+	struct bench *bench = bench_new();
+	uint64_t hash;
+
+	(void)state;
+	bench_open(bench, 1);
+	run_for(bench, 100 * NS_PER_MS);
+	for (unsigned i = 0; i < 50; i++) {
+		assert_int_equal(propose(bench, "/1/a", 900, 0, &token), 0);
+		run_for(bench, NS_PER_MS);
+	}
+	assert_int_equal(store_index(node_store(bench->node)), 53);
+	hash = store_hash(node_store(bench->node));
+	bench_stop(bench, true);
+	bench_open(bench, 1);
+	/* The commit index on disk may be one write behind; the rest is committed again by the sole voter. */
+	run_for(bench, 100 * NS_PER_MS);
+	assert_int_equal(store_index(node_store(bench->node)), 54);
+	assert_int_not_equal(store_hash(node_store(bench->node)), hash);
+	bench_free(bench);
+}
+
+static void idle_member_writes_nothing(void **state)
+{
+	struct bench *bench = bench_new();
+	unsigned before;
+
+	(void)state;
+	bench_open(bench, 1);
+	run_for(bench, NS_PER_S);
+	before = bench->plans_run;
+	run_for(bench, 600 * NS_PER_S);
+	assert_int_equal(bench->plans_run, before);
+	bench_free(bench);
+}
+
+static void key_expires_soon_after_its_time_and_not_before(void **state)
+{
+	struct bench *bench = bench_new();
+	struct slice value;
+
+	(void)state;
+	bench_open(bench, 1);
+	run_for(bench, NS_PER_S);
+	assert_int_equal(propose(bench, "/1/t", 1, 2 * NS_PER_S, &token), 0);
+	run_for(bench, 1950 * NS_PER_MS);
+	assert_true(store_peek(node_store(bench->node), slice_str("/1/t"), &value));
+	run_for(bench, 150 * NS_PER_MS);
+	assert_false(store_peek(node_store(bench->node), slice_str("/1/t"), &value));
+	bench_free(bench);
+}
+
+static void wall_clock_jump_neither_expires_nor_keeps_a_key(void **state)
+{
+	struct bench *bench = bench_new();
+	struct slice value;
+
+	(void)state;
+	bench_open(bench, 1);
+	run_for(bench, NS_PER_S);
+	assert_int_equal(propose(bench, "/1/t", 1, 10 * NS_PER_S, &token), 0);
+	run_for(bench, NS_PER_S);
+	bench->wall_ns += 3600 * NS_PER_S;
+	run_for(bench, 8 * NS_PER_S);
+	assert_true(store_peek(node_store(bench->node), slice_str("/1/t"), &value));
+	bench->wall_ns -= 7200 * NS_PER_S;
+	run_for(bench, 2 * NS_PER_S);
+	assert_false(store_peek(node_store(bench->node), slice_str("/1/t"), &value));
+	bench_free(bench);
+}
+
+static void proposals_of_one_turn_share_one_write(void **state)
+{
+	struct bench *bench = bench_new();
+	unsigned before;
+
+	(void)state;
+	bench_open(bench, 1);
+	run_for(bench, NS_PER_S);
+	before = bench->plans_run;
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(propose(bench, "/1/a", 10, 0, &token), 0);
+	run_for(bench, 10 * NS_PER_MS);
+	assert_int_equal(bench->replies, 8);
+	assert_int_equal(bench->plans_run, before + 1);
+	bench_free(bench);
+}
+
+static void nothing_is_answered_before_the_write_is_durable(void **state)
+{
+	struct bench *bench = bench_new();
+
+	(void)state;
+	bench_open(bench, 1);
+	run_for(bench, NS_PER_S);
+	assert_int_equal(propose(bench, "/1/a", 10, 0, &token), 0);
+	for (unsigned i = 0; i < 10; i++)
+		node_turn(bench->node);
+	assert_non_null(bench->plans[0]);
+	assert_int_equal(bench->replies, 0);
+	run_plan(bench, 0);
+	node_turn(bench->node);
+	assert_int_equal(bench->replies, 1);
+	assert_int_equal(bench->error, NODE_OK);
+	assert_ptr_equal(bench->request, &token);
+	bench_free(bench);
+}
+
+static void without_a_leader_requests_wait_and_then_fail_as_unknown(void **state)
+{
+	struct bench *bench = bench_new();
+
+	(void)state;
+	bench_open(bench, 3); /* nobody else answers */
+	run_for(bench, NS_PER_S);
+	assert_int_equal(propose(bench, "/1/a", 10, 0, &token), 0);
+	assert_int_equal(node_read_index(bench->node, &token), 0);
+	run_for(bench, 6900 * NS_PER_MS);
+	assert_int_equal(bench->replies, 0);
+	run_for(bench, 200 * NS_PER_MS);
+	assert_int_equal(bench->replies, 2);
+	assert_int_equal(bench->error, NODE_ERROR_LEADER_LOST);
+	assert_string_equal(node_error_text(bench->error),
+		"etcdserver: request timed out, possibly due to previous leader failure");
+	assert_true(bench->sent > 0);
+	bench_free(bench);
+}
+
+static void requests_beyond_the_limits_are_refused(void **state)
+{
+	struct bench *bench = bench_new();
+	unsigned taken = 0;
+
+	(void)state;
+	bench_open(bench, 3);
+	assert_int_equal(propose(bench, "/1/a", NODE_COMMAND_MAX, 0, &token), -EMSGSIZE);
+	assert_int_equal(node_propose(bench->node, SLICE_LITERAL("nonsense"), &token), -EBADMSG);
+	while (taken <= NODE_PENDING_COUNT_MAX && propose(bench, "/1/a", 1, 0, &token) == 0)
+		taken++;
+	assert_int_equal(taken, NODE_PENDING_COUNT_MAX);
+	assert_int_equal(propose(bench, "/1/a", 1, 0, &token), -EBUSY);
+	bench_stop(bench, false);
+	bench_open(bench, 3);
+	for (taken = 0; propose(bench, "/1/a", 10u << 20, 0, &token) == 0; taken++)
+		;
+	assert_int_equal(taken, 6);
+	bench_free(bench);
+}
+
+static void forgotten_request_is_not_answered_but_takes_effect(void **state)
+{
+	struct bench *bench = bench_new();
+	struct slice value;
+
+	(void)state;
+	bench_open(bench, 1);
+	run_for(bench, NS_PER_S);
+	assert_int_equal(propose(bench, "/1/a", 10, 0, &token), 0);
+	assert_int_equal(node_read_index(bench->node, &bench), 0);
+	node_forget(bench->node, &token);
+	node_forget(bench->node, &bench);
+	run_for(bench, NS_PER_S);
+	assert_int_equal(bench->replies, 0);
+	assert_true(store_peek(node_store(bench->node), slice_str("/1/a"), &value));
+	bench_free(bench);
+}
+
+static void linearizable_read_follows_the_write_before_it(void **state)
+{
+	struct bench *bench = bench_new();
+
+	(void)state;
+	bench_open(bench, 1);
+	run_for(bench, NS_PER_S);
+	assert_int_equal(propose(bench, "/1/a", 10, 0, &token), 0);
+	run_for(bench, 10 * NS_PER_MS);
+	assert_int_equal(node_read_index(bench->node, &bench), 0);
+	run_for(bench, 10 * NS_PER_MS);
+	assert_int_equal(bench->replies, 2);
+	assert_ptr_equal(bench->request, &bench);
+	assert_int_equal(bench->error, NODE_OK);
+	bench_free(bench);
+}
+
+static void log_of_another_member_or_cluster_is_refused(void **state)
+{
+	struct bench *bench = bench_new();
+	struct node_config config = config_of(1);
+	struct node *node = NULL;
+	uint64_t cluster_id, member_id;
+	char *error = NULL;
+	bool exists;
+
+	(void)state;
+	assert_int_equal(node_identity(&bench->env, &exists, &cluster_id, &member_id, &error), 0);
+	assert_false(exists);
+	bench_open(bench, 1);
+	run_for(bench, NS_PER_S);
+	bench_stop(bench, false);
+	assert_int_equal(node_identity(&bench->env, &exists, &cluster_id, &member_id, &error), 0);
+	assert_true(exists);
+	assert_int_equal(cluster_id, 1);
+	assert_int_equal(member_id, 7);
+	config.cluster_id = 2;
+	assert_int_equal(node_open(&config, &bench->env, &node, &error), -EXDEV);
+	assert_non_null(strstr(error, "cluster 1"));
+	free(error);
+	bench_free(bench);
+}
+
+/* After each possible failure of the disk the member stops, answers what it holds, and never writes again;
+ * started anew it has all that it acknowledged. */
+static void after_the_nth_step_of_the_disk_fails_nothing_acknowledged_is_lost(void **state)
+{
+	(void)state;
+	for (unsigned n = 1;; n++) {
+		struct bench *bench = bench_new();
+		uint64_t acknowledged = 0;
+		bool failed;
+		struct slice value;
+
+		bench->fail_at = n;
+		bench_open(bench, 1);
+		for (unsigned i = 0; i < 20; i++) {
+			char path[32];
+
+			(void)snprintf(path, sizeof(path), "/1/%u", i);
+			bench->replies = 0;
+			if (propose(bench, path, 900, 0, &token) < 0)
+				break;
+			run_for(bench, 200 * NS_PER_MS);
+			assert_int_equal(bench->replies, 1);
+			if (bench->error != NODE_OK)
+				break;
+			acknowledged = i + 1;
+		}
+		failed = node_failure(bench->node) != NULL;
+		if (failed) {
+			unsigned before = bench->plans_run;
+
+			assert_int_equal(bench->errors_noted, 1);
+			assert_int_equal(propose(bench, "/1/x", 1, 0, &token), -ESHUTDOWN);
+			assert_int_equal(node_deadline_ns(bench->node), INT64_MAX);
+			run_for(bench, 10 * NS_PER_S);
+			assert_int_equal(bench->plans_run, before);
+		}
+		bench->fail_at = 0;
+		bench_stop(bench, n % 2);
+		bench_open(bench, 1);
+		run_for(bench, NS_PER_S);
+		assert_null(node_failure(bench->node));
+		for (unsigned i = 0; i < acknowledged; i++) {
+			char path[32];
+
+			(void)snprintf(path, sizeof(path), "/1/%u", i);
+			assert_true(store_peek(node_store(bench->node), slice_str(path), &value));
+		}
+		bench_free(bench);
+		if (!failed) {
+			assert_int_equal(acknowledged, 20);
+			assert_true(n > 40);
+			return;
+		}
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(fresh_member_is_at_the_index_of_the_original),
+		cmocka_unit_test(restart_replays_the_log_and_publishes_again),
+		cmocka_unit_test(idle_member_writes_nothing),
+		cmocka_unit_test(key_expires_soon_after_its_time_and_not_before),
+		cmocka_unit_test(wall_clock_jump_neither_expires_nor_keeps_a_key),
+		cmocka_unit_test(proposals_of_one_turn_share_one_write),
+		cmocka_unit_test(nothing_is_answered_before_the_write_is_durable),
+		cmocka_unit_test(without_a_leader_requests_wait_and_then_fail_as_unknown),
+		cmocka_unit_test(requests_beyond_the_limits_are_refused),
+		cmocka_unit_test(forgotten_request_is_not_answered_but_takes_effect),
+		cmocka_unit_test(linearizable_read_follows_the_write_before_it),
+		cmocka_unit_test(log_of_another_member_or_cluster_is_refused),
+		cmocka_unit_test(after_the_nth_step_of_the_disk_fails_nothing_acknowledged_is_lost),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
