@@ -276,14 +276,29 @@ int http_server_listen_tcp(
 				r == EAI_NONAME ? "no such host" : gai_strerror(r));
 		return -ENOENT;
 	}
-	r = 0;
-	for (const struct addrinfo *at = found; at && r >= 0; at = at->ai_next) {
+	r = -EADDRNOTAVAIL;
+	for (const struct addrinfo *at = found; at; at = at->ai_next) {
+		_cleanup_buf_ struct buf why = BUF_INIT(0);
+		int one;
+
 		if ((at->ai_family != AF_INET && at->ai_family != AF_INET6) || address_seen(found, at))
 			continue;
 		((struct sockaddr_in *)at->ai_addr)->sin_port = htons(bound);
-		r = listen_address(server, at->ai_addr, &bound, reterr);
+		one = listen_address(server, at->ai_addr, &bound, &why);
+		/* "localhost" has an IPv6 address also on hosts without IPv6: one that works is enough. */
+		if (one < 0 && r >= 0 && (one == -EADDRNOTAVAIL || one == -EAFNOSUPPORT))
+			continue;
+		if (one < 0 && reterr) {
+			buf_clear(reterr);
+			buf_add_slice(reterr, buf_slice(&why));
+		}
+		r = one;
+		if (one < 0 && one != -EADDRNOTAVAIL && one != -EAFNOSUPPORT)
+			break;
 	}
 	freeaddrinfo(found);
+	if (r >= 0 && reterr)
+		buf_clear(reterr);
 	if (r >= 0 && ret_port)
 		*ret_port = bound;
 	return r;

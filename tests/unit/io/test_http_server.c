@@ -708,6 +708,39 @@ static void a_port_in_use_is_told_in_words(void **state)
 	world_close(&world);
 }
 
+static void a_name_is_listened_on_at_its_addresses(void **state)
+{
+	struct buf why = BUF_INIT(0);
+	struct world world;
+	struct raw raw;
+	uint16_t port;
+
+	(void)state;
+	world_open(&world, (struct http_server_options){0});
+	assert_int_equal(http_server_listen_tcp(world.server, "localhost", 0, &port, &why), 0);
+	assert_string_equal(buf_text(&why), "");
+	raw_open(&raw, &world.loop, port);
+	raw_send(&raw, "GET / HTTP/1.0\r\n\r\n");
+	assert_non_null(raw_wait(&raw, "hello"));
+	raw_close(&raw);
+	assert_int_equal(http_server_listen_tcp(world.server, "", 0, &port, NULL), 0);
+	raw_open(&raw, &world.loop, port);
+	raw_send(&raw, "GET / HTTP/1.0\r\n\r\n");
+	assert_non_null(raw_wait(&raw, "hello"));
+	raw_close(&raw);
+	assert_int_equal(
+		http_server_listen_tcp(world.server, "no.such.name.invalid", 0, &port, &why), -ENOENT);
+	assert_non_null(strstr(buf_text(&why), "listen tcp: lookup no.such.name.invalid: "));
+	/* An address of somebody else (TEST-NET-1). */
+	buf_clear(&why);
+	assert_int_equal(
+		http_server_listen_tcp(world.server, "192.0.2.1", 4001, &port, &why), -EADDRNOTAVAIL);
+	assert_string_equal(
+		buf_text(&why), "listen tcp 192.0.2.1:4001: bind: cannot assign requested address");
+	buf_done(&why);
+	world_close(&world);
+}
+
 static void malformed_requests_are_refused(void **state)
 {
 	static const struct {
@@ -841,6 +874,7 @@ int main(void)
 		cmocka_unit_test(a_unix_socket_serves_and_is_removed_at_the_end),
 		cmocka_unit_test(a_stale_unix_socket_is_replaced),
 		cmocka_unit_test(a_port_in_use_is_told_in_words),
+		cmocka_unit_test(a_name_is_listened_on_at_its_addresses),
 		cmocka_unit_test(malformed_requests_are_refused),
 		cmocka_unit_test(odd_but_valid_requests_are_taken),
 	};
