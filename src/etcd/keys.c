@@ -4,6 +4,7 @@
 #include "etcd/keys_request.h"
 #include "etcd/server.h"
 #include "base/memory.h"
+#include "base/time.h"
 #include <errno.h>
 #include <stdio.h>
 
@@ -12,7 +13,11 @@ enum {
 	READ_QUEUE_BYTES = 1024 * 1024, /* unsent bytes at which a large answer waits for its client */
 };
 
+#define HOLD_NS (2 * NS_PER_S)
+
 struct keys_op {
+	struct list link; /* in server->held, or in none */
+	int64_t held_until_ns;
 	struct question question;
 	struct keys_request request;
 };
@@ -228,6 +233,43 @@ static void ask(struct keys_op *op)
 				  : NODE_ERROR_TOO_MANY);
 }
 
+/* The first events of a fresh cluster are its own: members publish themselves, the version is decided. A
+ * write that comes earlier waits for them for a moment, so that users find the indices that they know from
+ * the original. */
+static bool is_settled(const struct server *server)
+{
+	const struct node_member *self = node_member_by_id(server->node, server->member_id);
+
+	return self && *self->name && *node_cluster_version(server->node);
+}
+
+static void held_cancelled(struct http_request *req)
+{
+	struct keys_op *op = req->user;
+
+	list_remove(&op->link);
+}
+
+static void hold(struct server *server, struct keys_op *op)
+{
+	op->held_until_ns = time_mono_ns() + HOLD_NS;
+	op->question.req->user = op;
+	op->question.req->on_cancel = held_cancelled;
+	list_push_back(&server->held, &op->link);
+}
+
+void keys_release(struct server *server)
+{
+	while (!list_empty(&server->held)) {
+		struct keys_op *op = list_first(&server->held, struct keys_op, link);
+
+		if (!is_settled(server) && time_mono_ns() < op->held_until_ns)
+			return;
+		list_remove(&op->link);
+		ask(op);
+	}
+}
+
 /* ---- watches ---- */
 
 struct watching {
@@ -329,6 +371,10 @@ void keys_serve(struct server *server, struct http_request *req, struct slice ke
 		op->question = (struct question){
 			server, req, request.kind == KEYS_WRITE ? write_answered : read_answered};
 		op->request = request;
-		ask(op);
+		list_init(&op->link);
+		if (request.kind == KEYS_WRITE && !is_settled(server))
+			hold(server, op);
+		else
+			ask(op);
 	}
 }

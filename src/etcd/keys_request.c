@@ -7,6 +7,8 @@
 #include "io/url.h"
 #include <errno.h>
 
+enum { FORM_MAX_BYTES = 10 * 1024 * 1024 }; /* the original's ceiling, and so that of values */
+
 struct parsing {
 	struct arena *arena;
 	struct url_form form;
@@ -116,7 +118,7 @@ static void parse_form(struct parsing *parsing, const struct keys_input *input)
 
 	if (has_body && input->content_type && input->content_type->len) {
 		text = check_media_type(*input->content_type, &is_form);
-		if (is_form && input->body_too_large)
+		if (is_form && (input->body_too_large || input->body.len > FORM_MAX_BYTES))
 			text = "http: POST too large";
 		else if (is_form)
 			parse_part(parsing, input->body);

@@ -68,6 +68,7 @@ static void program_turn(struct program *program)
 	failure = node_failure(program->server.node);
 	if (failure)
 		stop_on_failure(failure);
+	keys_release(&program->server);
 	more = store_deliver(store, DELIVER_PER_TURN);
 	more = keys_continue(&program->server) || more;
 	more = store_collect(store, COLLECT_PER_TURN) || more;
@@ -258,6 +259,7 @@ static int program_start(struct program *program, struct buf *reterr)
 	server->cluster_id = program->datadir.cluster_id;
 	server->start_wall_ns = time_wall_ns();
 	list_init(&server->readings);
+	list_init(&server->held);
 	(void)snprintf(server->cluster_id_text, sizeof(server->cluster_id_text), "%llx",
 		(unsigned long long)server->cluster_id);
 	options.log_path = program->datadir.log_path;

@@ -17,6 +17,7 @@ struct server {
 	char cluster_id_text[24];
 	int64_t start_wall_ns;
 	struct list readings; /* large answers that can go on: struct reading.link */
+	struct list held;     /* writes that came before the cluster's own events: struct keys_op.link */
 	struct server_env *env;
 	int argc;
 	char **argv;
@@ -29,6 +30,8 @@ void route_reply(void *request, const struct node_reply *reply);
 
 /* keys.c */
 void keys_serve(struct server *server, struct http_request *req, struct slice key);
+/* Lets go of writes that waited for the cluster's own first events. */
+void keys_release(struct server *server);
 bool keys_continue(struct server *server); /* goes on with large answers; true: call again soon */
 
 /* A question to the node on behalf of a request: what node_propose() and node_read_index() are given. It
