@@ -1,6 +1,6 @@
-/* The etcd side asks for one key after the other, recursively; the index to watch from is that of the first answer, so
- * that no change between the answers is lost. The environment is read at once, but answered in a later turn like any
- * other backend. */
+/* The etcd side asks for one key after the other, recursively; the index to watch from is that of the first
+ * answer, so that no change between the answers is lost. The environment is read at once, but answered in a
+ * later turn like any other backend. */
 #include "confd/backend.h"
 #include "flotilla/etcd.h"
 
@@ -105,7 +105,8 @@ static void env_fetch(uv_timer_t *timer)
 			const char *equals = strchr(*variable, '=');
 
 			if (equals && name_matches(*variable, (size_t)(equals - *variable), fetch->keys[i]))
-				add_variable(fetch->tree, *variable, (size_t)(equals - *variable), equals + 1);
+				add_variable(
+					fetch->tree, *variable, (size_t)(equals - *variable), equals + 1);
 		}
 	}
 	fetch_done(fetch, &(struct backend_result){.answered = true});
@@ -115,7 +116,8 @@ static void env_fetch(uv_timer_t *timer)
 
 static struct confd_node *node_from_etcd(struct arena *arena, const struct etcd_node *from, unsigned depth)
 {
-	struct confd_node *node = confd_node_new(arena, from->key[0] ? slice_str(from->key) : SLICE_LITERAL("/"));
+	struct confd_node *node =
+		confd_node_new(arena, from->key[0] ? slice_str(from->key) : SLICE_LITERAL("/"));
 
 	node->dir = from->dir;
 	node->ttl_s = from->ttl_s;
@@ -148,7 +150,8 @@ static void etcd_fetched(const struct etcd_response *response, void *user)
 			result.index = index;
 	}
 	if (response->outcome != ETCD_OK || !response->node) {
-		result.error = response->error_text[0] ? response->error_text : "the store's answer has no node";
+		result.error =
+			response->error_text[0] ? response->error_text : "the store's answer has no node";
 		fetch_done(fetch, &result);
 		return;
 	}
@@ -178,8 +181,8 @@ static void etcd_fetch_next(struct backend_fetch *fetch)
 		etcd_get(fetch->backend->etcd, fetch->keys[fetch->at].data, &options, etcd_fetched, fetch);
 }
 
-struct backend_fetch *backend_fetch(struct backend *backend, const struct slice *keys, size_t count, struct confd_tree *tree,
-	backend_fetched_fn *fn, void *user)
+struct backend_fetch *backend_fetch(struct backend *backend, const struct slice *keys, size_t count,
+	struct confd_tree *tree, backend_fetched_fn *fn, void *user)
 {
 	struct backend_fetch *fetch = mem_new(struct backend_fetch);
 
@@ -213,7 +216,8 @@ struct backend_watch {
 	size_t count;
 };
 
-static void etcd_news(struct etcd_watch *etcd, enum etcd_watch_news news, const struct etcd_response *response, void *user)
+static void etcd_news(
+	struct etcd_watch *etcd, enum etcd_watch_news news, const struct etcd_response *response, void *user)
 {
 	struct watched_key *key = user;
 	struct backend_watch *watch = key->watch;
@@ -231,12 +235,13 @@ static void etcd_news(struct etcd_watch *etcd, enum etcd_watch_news news, const 
 	if (was_down)
 		watch->fn(BACKEND_BACK, "", watch->user);
 	/* After lost events the read must begin once the new watch listens. */
-	if (news == ETCD_WATCH_EVENT || news == ETCD_WATCH_CLEARED || (news == ETCD_WATCH_OPEN && was_cleared))
+	if (news == ETCD_WATCH_EVENT || news == ETCD_WATCH_CLEARED ||
+		(news == ETCD_WATCH_OPEN && was_cleared))
 		watch->fn(BACKEND_CHANGED, "", watch->user);
 }
 
-struct backend_watch *backend_watch(struct backend *backend, const struct slice *keys, size_t count, uint64_t index,
-	backend_changed_fn *fn, void *user)
+struct backend_watch *backend_watch(struct backend *backend, const struct slice *keys, size_t count,
+	uint64_t index, backend_changed_fn *fn, void *user)
 {
 	struct etcd_watch_options options = {.recursive = true, .after_index = index};
 	struct backend_watch *watch;
@@ -279,8 +284,9 @@ static int etcd_open(const struct confd_config *config, struct backend *backend,
 	int r;
 
 	if (config->client_cakeys[0] || config->client_cert[0] || config->client_key[0]) {
-		buf_add_str(reterr, "TLS to etcd is not supported yet: leave out -client-ca-keys, -client-cert and "
-				    "-client-key (and CONFD_CLIENT_...)");
+		buf_add_str(reterr,
+			"TLS to etcd is not supported yet: leave out -client-ca-keys, -client-cert and "
+			"-client-key (and CONFD_CLIENT_...)");
 		return -EPROTONOSUPPORT;
 	}
 	for (size_t i = 0; i < config->node_count; i++) {
@@ -301,7 +307,8 @@ static int etcd_open(const struct confd_config *config, struct backend *backend,
 	return r;
 }
 
-int backend_open(const struct confd_config *config, uv_loop_t *loop, struct backend **ret_backend, struct buf *reterr)
+int backend_open(
+	const struct confd_config *config, uv_loop_t *loop, struct backend **ret_backend, struct buf *reterr)
 {
 	struct backend *backend;
 	int r;
@@ -309,7 +316,8 @@ int backend_open(const struct confd_config *config, uv_loop_t *loop, struct back
 	for (size_t i = 0; i < ARRAY_LEN(unsupported); i++) {
 		if (strcmp(config->backend, unsupported[i]) != 0)
 			continue;
-		buf_printf(reterr, "Backend %s is not supported (supported are etcd, with the v2 API, and env)",
+		buf_printf(reterr,
+			"Backend %s is not supported (supported are etcd, with the v2 API, and env)",
 			config->backend);
 		return -ENOTSUP;
 	}

@@ -1,9 +1,9 @@
 /* The program: onetime, interval and watch mode over one loop.
  *
- * onetime and interval take the resources one after the other. In watch mode each resource lives for itself: it renders,
- * then watches its keys from the index it was read at, and renders again when something changed. Changes that come close
- * together are one: it waits until they pause, but not for long. What failed is tried again with growing pauses, and at
- * the next change. */
+ * onetime and interval take the resources one after the other. In watch mode each resource lives for itself:
+ * it renders, then watches its keys from the index it was read at, and renders again when something changed.
+ * Changes that come close together are one: it waits until they pause, but not for long. What failed is tried
+ * again with growing pauses, and at the next change. */
 #include "base/programs.h"
 #include "base/time.h"
 #include "confd/report.h"
@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#define QUIET_MS 20         /* no further change for so long: render */
+#define QUIET_MS 20	    /* no further change for so long: render */
 #define QUIET_LATEST_MS 200 /* but not later than this after the first */
 #define RETRY_FIRST_MS 1000
 #define RETRY_LAST_MS 60000
@@ -86,7 +86,8 @@ static int load_resources(struct confd *confd)
 	int r;
 
 	if (stat(confd->config.confdir, &status) < 0) {
-		buf_printf(&error, "Cannot load template resources: confdir '%s' does not exist", confd->config.confdir);
+		buf_printf(&error, "Cannot load template resources: confdir '%s' does not exist",
+			confd->config.confdir);
 		report_warning("%s", buf_text(&error));
 		free(confd->last_error);
 		confd->last_error = mem_strdup(buf_text(&error));
@@ -140,7 +141,8 @@ static void pass_end(struct confd *confd)
 		uv_stop(confd->loop);
 		return;
 	}
-	uv_timer_start(&confd->timer, timer_fired, (uint64_t)MAX(MIN(seconds, (int64_t)INT32_MAX) * 1000, 100), 0);
+	uv_timer_start(
+		&confd->timer, timer_fired, (uint64_t)MAX(MIN(seconds, (int64_t)INT32_MAX) * 1000, 100), 0);
 }
 
 static void pass_next(struct confd *confd);
@@ -215,8 +217,8 @@ static void watched_done(const struct work_result *result, void *user)
 	if (result->error)
 		report_error("%s", result->error);
 	if (!watched->watch && result->answered)
-		watched->watch = backend_watch(confd->backend, resource->queries, resource->query_count, result->index,
-			watched_changed, watched);
+		watched->watch = backend_watch(confd->backend, resource->queries, resource->query_count,
+			result->index, watched_changed, watched);
 	if (watched->dirty) {
 		watched->retry_ms = 0;
 		uv_timer_start(&watched->timer, watched_timer_fired, QUIET_MS, 0);

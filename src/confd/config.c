@@ -1,5 +1,5 @@
-/* The flags are rows of one table; the keys of the file name rows of it, so that a flag's type is told once. A row that
- * the command line has set is left alone by the file. */
+/* The flags are rows of one table; the keys of the file name rows of it, so that a flag's type is told once.
+ * A row that the command line has set is left alone by the file. */
 #include "confd/config.h"
 #include "base/text.h"
 #include "confd/lookup.h"
@@ -35,10 +35,13 @@ static void flag_rows(struct flag rows[static FLAG_ROWS_MAX], struct confd_confi
 		{"noop", FLAG_BOOL, &c->noop, "only show what would change"},
 		{"sync-only", FLAG_BOOL, &c->sync_only, "replace files without check_cmd and reload_cmd"},
 		{"keep-stage-file", FLAG_BOOL, &c->keep_stage_file, "keep staged files"},
-		{"prefix", FLAG_STRING, &c->prefix, "prefix of all keys, instead of the resources' own", "PREFIX"},
-		{"log-level", FLAG_STRING, &c->log_level, "panic, fatal, error, warn, info or debug", "LEVEL"},
+		{"prefix", FLAG_STRING, &c->prefix, "prefix of all keys, instead of the resources' own",
+			"PREFIX"},
+		{"log-level", FLAG_STRING, &c->log_level, "panic, fatal, error, warn, info or debug",
+			"LEVEL"},
 		{"scheme,etcd-scheme", FLAG_STRING, &c->scheme, "scheme of nodes without one", "SCHEME"},
-		{"srv-domain", FLAG_STRING, &c->srv_domain, "domain whose SRV record names the nodes", "DOMAIN"},
+		{"srv-domain", FLAG_STRING, &c->srv_domain, "domain whose SRV record names the nodes",
+			"DOMAIN"},
 		{"srv-record", FLAG_STRING, &c->srv_record, "SRV record that names the nodes", "RECORD"},
 		{"basic-auth", FLAG_BOOL, &c->basic_auth, "log in with -username and -password"},
 		{"username", FLAG_STRING, &c->username, "user of the backend", "NAME"},
@@ -118,12 +121,13 @@ static struct flag *row_find(struct flag *rows, const char *name)
 
 static int fail_type(const struct toml *value, const char *wanted, struct buf *reterr)
 {
-	buf_printf(reterr, "line %u (last key \"%.*s\"): expected a %s but found a %s", value->line, (int)value->key.len,
-		value->key.data, wanted, toml_type_name(value->type));
+	buf_printf(reterr, "line %u (last key \"%.*s\"): expected a %s but found a %s", value->line,
+		(int)value->key.len, value->key.data, wanted, toml_type_name(value->type));
 	return -EINVAL;
 }
 
-static int take_list(struct confd_config *config, struct flag *row, const struct toml *value, struct buf *reterr)
+static int take_list(
+	struct confd_config *config, struct flag *row, const struct toml *value, struct buf *reterr)
 {
 	if (value->type != TOML_ARRAY)
 		return fail_type(value, "array", reterr);
@@ -138,7 +142,8 @@ static int take_list(struct confd_config *config, struct flag *row, const struct
 	return 0;
 }
 
-static int take_value(struct confd_config *config, struct flag *row, const struct toml *value, struct buf *reterr)
+static int take_value(
+	struct confd_config *config, struct flag *row, const struct toml *value, struct buf *reterr)
 {
 	switch (row->type) {
 	case FLAG_LIST:
@@ -161,7 +166,8 @@ static int take_value(struct confd_config *config, struct flag *row, const struc
 	}
 }
 
-static int apply_table(struct confd_config *config, struct flag *rows, const struct toml *table, struct buf *reterr)
+static int apply_table(
+	struct confd_config *config, struct flag *rows, const struct toml *table, struct buf *reterr)
 {
 	for (size_t i = 0; i < ARRAY_LEN(file_keys); i++) {
 		const struct toml *value = toml_get(table, file_keys[i].key, true);
@@ -178,8 +184,8 @@ static int apply_table(struct confd_config *config, struct flag *rows, const str
 	return 0;
 }
 
-/* Keys of the file win over defaults, not over flags. A [template] table, as of a resource given by mistake, is unknown
- * here and means nothing; [confd] held everything until 0.5. */
+/* Keys of the file win over defaults, not over flags. A [template] table, as of a resource given by mistake,
+ * is unknown here and means nothing; [confd] held everything until 0.5. */
 static int apply_file(struct confd_config *config, struct flag *rows)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(TOML_TEXT_MAX);
@@ -230,8 +236,8 @@ static void take_environment(struct confd_config *config)
 static void add_node(struct confd_config *config, const char *node)
 {
 	if ((config->node_count & (config->node_count - 1)) == 0) {
-		const char **moved = arena_alloc(
-			&config->arena, MAX(config->node_count * 2, (size_t)1) * sizeof(*moved));
+		const char **moved =
+			arena_alloc(&config->arena, MAX(config->node_count * 2, (size_t)1) * sizeof(*moved));
 
 		if (config->node_count)
 			memcpy(moved, config->nodes, config->node_count * sizeof(*moved));

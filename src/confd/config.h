@@ -14,7 +14,7 @@ struct confd_config {
 	bool onetime, watch, noop, sync_only, keep_stage_file, basic_auth;
 };
 
-/* Reads the command line and the file. Answers 0, or 1 when the program is done (*ret_status is its exit status: -version,
- * -help, a bad flag or file, which has been reported). */
+/* Reads the command line and the file. Answers 0, or 1 when the program is done (*ret_status is its exit
+ * status: -version, -help, a bad flag or file, which has been reported). */
 int confd_config_load(int argc, char **argv, struct confd_config *ret_config, int *ret_status) _must_check_;
 void confd_config_done(struct confd_config *config);

@@ -1,5 +1,5 @@
-/* The functions over the store, their types, and the table of all of them. Keys are looked up literally, as they are in
- * the flat list of leaves; directories do not exist there. */
+/* The functions over the store, their types, and the table of all of them. Keys are looked up literally, as
+ * they are in the flat list of leaves; directories do not exist there. */
 #include "confd/functions.h"
 #include "base/text.h"
 #include "template/time.h"
@@ -24,11 +24,16 @@ static struct template_value pair_value(const void *object)
 }
 
 static const struct template_field pair_fields[] = {{"Key", pair_key}, {"Value", pair_value}};
-static const struct template_type pair_type = {
-	.name = "memkv.KVPair", .kind = TEMPLATE_STRUCT, .fields = pair_fields, .field_count = ARRAY_LEN(pair_fields)};
-static const struct template_type pair_list_type = {.name = "[]memkv.KVPair", .kind = TEMPLATE_LIST, .elem = &pair_type};
-static const struct template_type pairs_type = {
-	.name = "memkv.KVPairs", .kind = TEMPLATE_LIST, .elem = &pair_type, .underlying = &pair_list_type};
+static const struct template_type pair_type = {.name = "memkv.KVPair",
+	.kind = TEMPLATE_STRUCT,
+	.fields = pair_fields,
+	.field_count = ARRAY_LEN(pair_fields)};
+const struct template_type function_type_pairs = {
+	.name = "[]memkv.KVPair", .kind = TEMPLATE_LIST, .elem = &pair_type};
+static const struct template_type pairs_type = {.name = "memkv.KVPairs",
+	.kind = TEMPLATE_LIST,
+	.elem = &pair_type,
+	.underlying = &function_type_pairs};
 
 /* ---- store ---- */
 
@@ -126,8 +131,9 @@ static struct template_value unique_sorted(struct arena *arena, struct template_
 	return names;
 }
 
-/* Whether the directory `path` is `prefix` (both clean) or lies below it, segment by segment: *ret_rest is what follows.
- * The root counts as two empty segments, as splitting "/" gives, so that nothing but itself begins with it. */
+/* Whether the directory `path` is `prefix` (both clean) or lies below it, segment by segment: *ret_rest is
+ * what follows. The root counts as two empty segments, as splitting "/" gives, so that nothing but itself
+ * begins with it. */
 static bool path_below(struct slice prefix, struct slice path, struct slice *ret_rest)
 {
 	if (slice_equal(prefix, path)) {
@@ -185,7 +191,8 @@ static FUNCTION(function_lsdir)
 	for (size_t i = 0; i < tree->leaf_count; i++) {
 		struct slice key = tree->leaves[i].key, rest;
 
-		if (slice_starts_with(key, at) && path_below(prefix, path_dir(call->arena, key), &rest) && rest.len)
+		if (slice_starts_with(key, at) && path_below(prefix, path_dir(call->arena, key), &rest) &&
+			rest.len)
 			template_list_add(call->arena, &names, template_text(first_segment(rest)));
 	}
 	*ret = unique_sorted(call->arena, names);
@@ -213,6 +220,7 @@ static FUNCTION(function_sort_kv_by_length)
 
 	(void)count;
 	*ret = args[0];
+	ret->type = &function_type_pairs;
 	if (!list.len)
 		return 0;
 	sized = arena_alloc(call->arena, list.len * sizeof(*sized));
@@ -258,8 +266,8 @@ static struct template_value node_ttl(const void *object)
 
 static struct template_value node_modified(const void *object)
 {
-	return (struct template_value){
-		.type = &template_type_uint64, .natural = ((const struct confd_node *)object)->modified_index};
+	return (struct template_value){.type = &template_type_uint64,
+		.natural = ((const struct confd_node *)object)->modified_index};
 }
 
 static struct template_value node_created(const void *object)
@@ -289,10 +297,14 @@ static const struct template_field node_fields[] = {
 	{"ModifiedIndex", node_modified},
 	{"CreatedIndex", node_created},
 };
-static const struct template_type node_type = {
-	.name = "etcd.Node", .kind = TEMPLATE_STRUCT, .fields = node_fields, .field_count = ARRAY_LEN(node_fields)};
-static const struct template_type node_pointer = {.name = "*etcd.Node", .kind = TEMPLATE_POINTER, .elem = &node_type};
-static const struct template_type node_list_type = {.name = "etcd.Nodes", .kind = TEMPLATE_LIST, .elem = &node_pointer};
+static const struct template_type node_type = {.name = "etcd.Node",
+	.kind = TEMPLATE_STRUCT,
+	.fields = node_fields,
+	.field_count = ARRAY_LEN(node_fields)};
+static const struct template_type node_pointer = {
+	.name = "*etcd.Node", .kind = TEMPLATE_POINTER, .elem = &node_type};
+static const struct template_type node_list_type = {
+	.name = "etcd.Nodes", .kind = TEMPLATE_LIST, .elem = &node_pointer};
 
 /* "app-web/x" below the prefix: "app_web_x". */
 static struct slice flat_name(struct arena *arena, struct slice key, struct slice prefix)
@@ -300,7 +312,8 @@ static struct slice flat_name(struct arena *arena, struct slice key, struct slic
 	char *name;
 
 	key = path_join(arena, SLICE_LITERAL("/"), key);
-	if (prefix.len > 1 && slice_starts_with(key, prefix) && (key.len == prefix.len || key.data[prefix.len] == '/'))
+	if (prefix.len > 1 && slice_starts_with(key, prefix) &&
+		(key.len == prefix.len || key.data[prefix.len] == '/'))
 		key = slice_make(key.data + prefix.len, key.len - prefix.len);
 	if (key.len && key.data[0] == '/')
 		key = slice_make(key.data + 1, key.len - 1);
@@ -311,8 +324,8 @@ static struct slice flat_name(struct arena *arena, struct slice key, struct slic
 	return slice_make(name, key.len);
 }
 
-static struct template_value add_to_dot(struct arena *arena, const struct confd_node *node, struct slice prefix,
-	struct template_value *dot, unsigned depth)
+static struct template_value add_to_dot(struct arena *arena, const struct confd_node *node,
+	struct slice prefix, struct template_value *dot, unsigned depth)
 {
 	struct node_object *object = arena_alloc(arena, sizeof(*object));
 	struct template_value name = template_text(flat_name(arena, node->key, prefix));
@@ -340,9 +353,9 @@ struct template_value functions_dot(struct arena *arena, const struct confd_tree
 static FUNCTION(function_get_dir)
 {
 	const struct confd_tree *tree = tree_of(call);
-	struct template_value list = template_list_new(call->arena, &pair_list_type, 0);
-	struct slice start = slice_str(
-		arena_printf(call->arena, "%.*s_", (int)args[0].text.len, args[0].text.data));
+	struct template_value list = template_list_new(call->arena, &function_type_pairs, 0);
+	struct slice start =
+		slice_str(arena_printf(call->arena, "%.*s_", (int)args[0].text.len, args[0].text.data));
 
 	(void)count;
 	for (size_t i = 0; i < tree->leaf_count; i++) {
@@ -416,7 +429,8 @@ const struct template_func confd_funcs[] = {
 	{"reverse", function_reverse, ANY, {ANY}, 1, false},
 	{"seq", function_seq, &template_type_ints, {INT, INT}, 2, false},
 	{"sortByLength", function_sort_by_length, STRINGS, {STRINGS}, 1, false},
-	{"sortKVByLength", function_sort_kv_by_length, &pair_list_type, {&pair_list_type}, 1, false},
+	{"sortKVByLength", function_sort_kv_by_length, &function_type_pairs, {&function_type_pairs}, 1,
+		false},
 	{"split", function_split, STRINGS, {STRING, STRING}, 2, false},
 	{"sub", function_sub, INT, {INT, INT}, 2, false},
 	{"toLower", function_to_lower, STRING, {STRING}, 1, false},
@@ -424,7 +438,7 @@ const struct template_func confd_funcs[] = {
 	{"trimSuffix", function_trim_suffix, STRING, {STRING, STRING}, 2, false},
 	/* of the first generation (0.3 to 0.5) */
 	{"Base", function_base, STRING, {STRING}, 1, false},
-	{"GetDir", function_get_dir, &pair_list_type, {STRING}, 1, false},
+	{"GetDir", function_get_dir, &function_type_pairs, {STRING}, 1, false},
 	{"MapDir", function_map_dir, &template_type_map, {&node_pointer}, 1, false},
 };
 const size_t confd_func_count = ARRAY_LEN(confd_funcs);

@@ -12,13 +12,13 @@ struct functions_data {
 extern const struct template_func confd_funcs[];
 extern const size_t confd_func_count;
 
-/* The first generation's dot: for each leaf an entry named by its path without prefix and first slash, '/' and '-' as '_',
- * with its value; for each directory fetched an entry with the list of its children. */
+/* The first generation's dot: for each leaf an entry named by its path without prefix and first slash, '/'
+ * and '-' as '_', with its value; for each directory fetched an entry with the list of its children. */
 struct template_value functions_dot(struct arena *arena, const struct confd_tree *tree, struct slice prefix);
 
 /* Tables of other files (functions_values.c: text, numbers, time; functions_net.c). */
-#define FUNCTION(name)                                                                                                 \
-	int name(struct template_call *call, const struct template_value *args, size_t count,                         \
+#define FUNCTION(name)                                                                        \
+	int name(struct template_call *call, const struct template_value *args, size_t count, \
 		struct template_value *ret)
 FUNCTION(function_base);
 FUNCTION(function_dir);
@@ -52,8 +52,10 @@ FUNCTION(function_mul);
 FUNCTION(function_seq);
 FUNCTION(function_atoi);
 extern const struct template_type function_type_services; /* []*net.SRV */
+extern const struct template_type function_type_pairs;	  /* []memkv.KVPair */
 
 int function_fail(struct template_call *call, const char *format, ...) _printf_(2, 3);
 /* The same with a quoted text behind `before`, then `after`. */
-int function_fail_quoted(struct template_call *call, const char *before, struct slice text, const char *after);
+int function_fail_quoted(
+	struct template_call *call, const char *before, struct slice text, const char *after);
 int function_text_result(struct template_call *call, const struct buf *text, struct template_value *ret);

@@ -46,7 +46,8 @@ static const struct template_type service_pointer = {
 const struct template_type function_type_services = {
 	.name = "[]*net.SRV", .kind = TEMPLATE_LIST, .elem = &service_pointer};
 
-static int lookup(struct template_call *call, struct slice host, enum lookup_family family, struct template_value *ret)
+static int lookup(
+	struct template_call *call, struct slice host, enum lookup_family family, struct template_value *ret)
 {
 	struct slice *addresses;
 	size_t found = lookup_addresses(
@@ -98,8 +99,8 @@ FUNCTION(function_lookup_srv)
 	if (!service.len && !protocol.len)
 		whole = arena_strndup(call->arena, name.data, name.len);
 	else
-		whole = arena_printf(call->arena, "_%.*s._%.*s.%.*s", (int)service.len, service.data, (int)protocol.len,
-			protocol.data, (int)name.len, name.data);
+		whole = arena_printf(call->arena, "_%.*s._%.*s.%.*s", (int)service.len, service.data,
+			(int)protocol.len, protocol.data, (int)name.len, name.data);
 	found = lookup_services(call->arena, whole, &services);
 	*ret = template_list_new(call->arena, &function_type_services, found);
 	if (!found)
@@ -107,8 +108,8 @@ FUNCTION(function_lookup_srv)
 	keyed = arena_alloc(call->arena, found * sizeof(*keyed));
 	for (size_t i = 0; i < found; i++) {
 		keyed[i].service = &services[i];
-		keyed[i].text = arena_printf(call->arena, "%s%u%u%u", services[i].target.data, services[i].port,
-			services[i].priority, services[i].weight);
+		keyed[i].text = arena_printf(call->arena, "%s%u%u%u", services[i].target.data,
+			services[i].port, services[i].priority, services[i].weight);
 	}
 	qsort(keyed, found, sizeof(*keyed), service_compare);
 	for (size_t i = 0; i < found; i++)

@@ -1,5 +1,5 @@
-/* Functions over texts, numbers, lists, time and the host: each follows the Go function it was made from (strings, path,
- * strconv, encoding/base64), error texts included. */
+/* Functions over texts, numbers, lists, time and the host: each follows the Go function it was made from
+ * (strings, path, strconv, encoding/base64), error texts included. */
 #include "base/text.h"
 #include "base/time.h"
 #include "confd/functions.h"
@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#define SEQ_MAX 1000000       /* numbers of one seq */
+#define SEQ_MAX 1000000	     /* numbers of one seq */
 #define TEXT_MAX (64u << 20) /* bytes that one call may make */
 
 int function_fail(struct template_call *call, const char *format, ...)
@@ -120,7 +120,8 @@ FUNCTION(function_join)
 	return function_text_result(call, &text, ret);
 }
 
-static int map_runes(struct template_call *call, struct slice text, uint32_t (*fn)(uint32_t), struct template_value *ret)
+static int map_runes(
+	struct template_call *call, struct slice text, uint32_t (*fn)(uint32_t), struct template_value *ret)
 {
 	_cleanup_buf_ struct buf out = BUF_INIT(TEXT_MAX);
 
@@ -149,8 +150,9 @@ FUNCTION(function_to_lower)
 FUNCTION(function_contains)
 {
 	(void)call, (void)count;
-	*ret = template_bool(!args[1].text.len || (args[0].text.len && memmem(args[0].text.data, args[0].text.len,
-									     args[1].text.data, args[1].text.len)));
+	*ret = template_bool(
+		!args[1].text.len || (args[0].text.len && memmem(args[0].text.data, args[0].text.len,
+								  args[1].text.data, args[1].text.len)));
 	return 0;
 }
 
@@ -279,8 +281,8 @@ static int fail_base64(struct template_call *call, size_t at)
 }
 
 /* One group of four. *ret_digits below 4: the last one. */
-static int base64_group(
-	struct template_call *call, struct slice text, size_t *position, uint32_t *ret_bits, size_t *ret_digits)
+static int base64_group(struct template_call *call, struct slice text, size_t *position, uint32_t *ret_bits,
+	size_t *ret_digits)
 {
 	size_t at = *position, digits = 0;
 	uint32_t bits = 0;
@@ -421,21 +423,23 @@ FUNCTION(function_parse_bool)
 
 	(void)count;
 	if (text_to_bool(args[0].text, &truth) < 0)
-		return function_fail_quoted(call, "strconv.ParseBool: parsing ", args[0].text, ": invalid syntax");
+		return function_fail_quoted(
+			call, "strconv.ParseBool: parsing ", args[0].text, ": invalid syntax");
 	*ret = template_bool(truth);
 	return 0;
 }
 
 /* ---- lists ---- */
 
-/* Only a list of texts is turned round, in place; anything else passes through as it is. */
+/* Lists of texts and of pairs are turned round, in place; anything else passes through as it is, the named
+ * list that gets answers too (as in the original, whose test for the type misses it). */
 FUNCTION(function_reverse)
 {
 	struct template_value list = args[0];
 
 	(void)call, (void)count;
 	*ret = list;
-	if (list.type != &template_type_strings)
+	if (list.type != &template_type_strings && list.type != &function_type_pairs)
 		return 0;
 	for (size_t i = 0; i < list.list.len / 2; i++) {
 		struct template_value swap = list.list.items[i];

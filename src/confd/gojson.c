@@ -1,5 +1,5 @@
-/* Recursive descent that stops at the same byte as Go's scanner. At the end of the text Go feeds one blank to see whether
- * the state minds, and so do we: "tru" complains about ' ', "[1" about the unexpected end. */
+/* Recursive descent that stops at the same byte as Go's scanner. At the end of the text Go feeds one blank to
+ * see whether the state minds, and so do we: "tru" complains about ' ', "[1" about the unexpected end. */
 #include "confd/gojson.h"
 #include "template/format.h"
 #include "template/unicode.h"
@@ -103,8 +103,8 @@ static int decode_escape(struct decoder *d, struct buf *out)
 	if (r < 0)
 		return r;
 	/* A pair of surrogates is one character; a lone one becomes U+FFFD. */
-	if (rune >= 0xd800 && rune < 0xdc00 && d->text.len - d->position >= 6 && d->text.data[d->position] == '\\' &&
-		d->text.data[d->position + 1] == 'u') {
+	if (rune >= 0xd800 && rune < 0xdc00 && d->text.len - d->position >= 6 &&
+		d->text.data[d->position] == '\\' && d->text.data[d->position + 1] == 'u') {
 		size_t back = d->position;
 
 		d->position += 2;
@@ -354,7 +354,8 @@ int gojson_decode(struct arena *arena, struct slice text, const struct template_
 		return 0;
 	}
 	if (value.type != type) {
-		buf_printf(reterr, "json: cannot unmarshal %s into Go value of type %s", json_kind(&value), type->name);
+		buf_printf(reterr, "json: cannot unmarshal %s into Go value of type %s", json_kind(&value),
+			type->name);
 		return -EINVAL;
 	}
 	*ret_value = value;

@@ -1,5 +1,6 @@
-/* JSON as the template functions json and jsonArray read it: Go's encoding/json into interface{} values, numbers as
- * float64, with its error texts (which jansson cannot give, nor its leniency with broken UTF-8). Pure. */
+/* JSON as the template functions json and jsonArray read it: Go's encoding/json into interface{} values,
+ * numbers as float64, with its error texts (which jansson cannot give, nor its leniency with broken UTF-8).
+ * Pure. */
 #pragma once
 #include "template/value.h"
 

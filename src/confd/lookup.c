@@ -1,4 +1,5 @@
-/* getaddrinfo for addresses (it reads /etc/hosts and numbers too), the resolver's res_search for SRV records. */
+/* getaddrinfo for addresses (it reads /etc/hosts and numbers too), the resolver's res_search for SRV records.
+ */
 #include "confd/lookup.h"
 #include "base/buf.h"
 
@@ -16,7 +17,8 @@ static int slice_order(const void *a, const void *b)
 	return slice_compare(*(const struct slice *)a, *(const struct slice *)b);
 }
 
-static bool address_text(const struct addrinfo *info, enum lookup_family family, char text[static INET6_ADDRSTRLEN])
+static bool address_text(
+	const struct addrinfo *info, enum lookup_family family, char text[static INET6_ADDRSTRLEN])
 {
 	const struct sockaddr_in *v4 = (const void *)info->ai_addr;
 	const struct sockaddr_in6 *v6 = (const void *)info->ai_addr;
@@ -31,7 +33,8 @@ static bool address_text(const struct addrinfo *info, enum lookup_family family,
 	return family != LOOKUP_V4 && inet_ntop(AF_INET6, &v6->sin6_addr, text, INET6_ADDRSTRLEN);
 }
 
-size_t lookup_addresses(struct arena *arena, const char *host, enum lookup_family family, struct slice **ret_addresses)
+size_t lookup_addresses(
+	struct arena *arena, const char *host, enum lookup_family family, struct slice **ret_addresses)
 {
 	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *infos;
 	struct slice *addresses;
@@ -48,7 +51,8 @@ size_t lookup_addresses(struct arena *arena, const char *host, enum lookup_famil
 		char text[INET6_ADDRSTRLEN];
 
 		if (address_text(info, family, text))
-			addresses[count++] = slice_make(arena_strndup(arena, text, strlen(text)), strlen(text));
+			addresses[count++] =
+				slice_make(arena_strndup(arena, text, strlen(text)), strlen(text));
 	}
 	freeaddrinfo(infos);
 	if (count)
@@ -65,9 +69,10 @@ static uint16_t big16(const unsigned char *at)
 	return (uint16_t)(at[0] << 8 | at[1]);
 }
 
-/* Reads the record at `at` (behind its name): answers the next one's place, or NULL when the answer is broken. */
-static const unsigned char *take_service(struct arena *arena, const unsigned char *answer, const unsigned char *end,
-	const unsigned char *at, struct lookup_service *services, size_t *count)
+/* Reads the record at `at` (behind its name): answers the next one's place, or NULL when the answer is
+ * broken. */
+static const unsigned char *take_service(struct arena *arena, const unsigned char *answer,
+	const unsigned char *end, const unsigned char *at, struct lookup_service *services, size_t *count)
 {
 	char target[NS_MAXDNAME];
 	uint16_t type, len;

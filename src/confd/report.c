@@ -65,7 +65,8 @@ static void add_time(struct buf *out)
 	if (!offset)
 		buf_add_char(out, 'Z');
 	else
-		buf_printf(out, "%c%02ld:%02ld", offset < 0 ? '-' : '+', labs(offset) / 60, labs(offset) % 60);
+		buf_printf(
+			out, "%c%02ld:%02ld", offset < 0 ? '-' : '+', labs(offset) / 60, labs(offset) % 60);
 }
 
 void report(enum report_level level, const char *format, ...)

@@ -1,4 +1,5 @@
-/* confd's own log lines on standard error: "2006-01-02T15:04:05Z HOST ARGV0[PID]: LEVEL message". One thread. */
+/* confd's own log lines on standard error: "2006-01-02T15:04:05Z HOST ARGV0[PID]: LEVEL message". One thread.
+ */
 #pragma once
 #include "base/macros.h"
 

@@ -27,7 +27,8 @@ struct raw {
 	unsigned mode_line, owner_line, group_line;
 };
 
-static int fail_line(struct buf *error, unsigned line, const char *key, const char *format, ...) _printf_(4, 5);
+static int fail_line(struct buf *error, unsigned line, const char *key, const char *format, ...)
+	_printf_(4, 5);
 static int fail_line(struct buf *error, unsigned line, const char *key, const char *format, ...)
 {
 	char text[300];
@@ -40,8 +41,8 @@ static int fail_line(struct buf *error, unsigned line, const char *key, const ch
 	return -EINVAL;
 }
 
-static const char *const known_keys[] = {"src", "dest", "keys", "prefix", "mode", "uid", "gid", "owner", "group",
-	"check_cmd", "reload_cmd", NULL};
+static const char *const known_keys[] = {"src", "dest", "keys", "prefix", "mode", "uid", "gid", "owner",
+	"group", "check_cmd", "reload_cmd", NULL};
 
 static void warn_unknown(const char *path, const struct toml *value)
 {
@@ -49,7 +50,8 @@ static void warn_unknown(const char *path, const struct toml *value)
 	const char *nearest = text_nearest(name, known_keys);
 
 	if (nearest)
-		report_warning("%s:%u: unknown key \"%s\" (did you mean %s?)", path, value->line, name, nearest);
+		report_warning(
+			"%s:%u: unknown key \"%s\" (did you mean %s?)", path, value->line, name, nearest);
 	else
 		report_warning("%s:%u: unknown key \"%s\"", path, value->line, name);
 }
@@ -131,15 +133,16 @@ static int take_mode(struct resource *resource, const struct raw *raw, struct bu
 		r = -ERANGE;
 	if (r < 0) {
 		quote_text(&quoted, raw->mode, false);
-		return fail_line(error, raw->mode_line, "mode", "strconv.ParseUint: parsing %s: %s", buf_text(&quoted),
-			r == -ERANGE ? "value out of range" : "invalid syntax");
+		return fail_line(error, raw->mode_line, "mode", "strconv.ParseUint: parsing %s: %s",
+			buf_text(&quoted), r == -ERANGE ? "value out of range" : "invalid syntax");
 	}
 	resource->has_mode = true;
 	resource->mode = (mode_t)(mode & 07777);
 	return 0;
 }
 
-/* uid and gid by number; owner and group by name, which the original only ever ignored although people write it. */
+/* uid and gid by number; owner and group by name, which the original only ever ignored although people write
+ * it. */
 static int take_owner(struct resource *resource, const struct raw *raw, struct buf *error)
 {
 	resource->uid = raw->uid < 0 ? (uid_t)-1 : (uid_t)raw->uid;
@@ -148,16 +151,16 @@ static int take_owner(struct resource *resource, const struct raw *raw, struct b
 		const struct passwd *user = getpwnam(raw->owner.data);
 
 		if (!user)
-			return fail_line(error, raw->owner_line, "owner", "there is no user \"%s\" on this host",
-				raw->owner.data);
+			return fail_line(error, raw->owner_line, "owner",
+				"there is no user \"%s\" on this host", raw->owner.data);
 		resource->uid = user->pw_uid;
 	}
 	if (raw->group.len && raw->gid < 0) {
 		const struct group *group = getgrnam(raw->group.data);
 
 		if (!group)
-			return fail_line(error, raw->group_line, "group", "there is no group \"%s\" on this host",
-				raw->group.data);
+			return fail_line(error, raw->group_line, "group",
+				"there is no group \"%s\" on this host", raw->group.data);
 		resource->gid = group->gr_gid;
 	}
 	return 0;
@@ -171,7 +174,8 @@ static void take_queries(struct resource *resource, const struct raw *raw, const
 
 	if (prefix.len && prefix.data[0] != '/')
 		prefix = slice_str(arena_printf(arena, "/%.*s", (int)prefix.len, prefix.data));
-	resource->prefix = slice_make(arena_strndup(arena, prefix.len ? prefix.data : "", prefix.len), prefix.len);
+	resource->prefix =
+		slice_make(arena_strndup(arena, prefix.len ? prefix.data : "", prefix.len), prefix.len);
 	resource->queries = arena_alloc(arena, MAX(count, (size_t)1) * sizeof(*resource->queries));
 	for (const struct toml *key = raw->keys ? raw->keys->first : NULL; key; key = key->next) {
 		struct slice joined = path_join(arena, resource->prefix, key->text);
@@ -180,7 +184,8 @@ static void take_queries(struct resource *resource, const struct raw *raw, const
 	}
 }
 
-static int take_raw(struct resource *resource, const struct raw *raw, const struct confd_config *config, struct buf *error)
+static int take_raw(struct resource *resource, const struct raw *raw, const struct confd_config *config,
+	struct buf *error)
 {
 	struct arena *arena = &resource->arena;
 	struct slice source;
@@ -208,7 +213,8 @@ static int take_raw(struct resource *resource, const struct raw *raw, const stru
 	return r;
 }
 
-int resource_load(const char *path, const struct confd_config *config, struct resource **ret_resource, struct buf *reterr)
+int resource_load(const char *path, const struct confd_config *config, struct resource **ret_resource,
+	struct buf *reterr)
 {
 	_cleanup_(resource_freep) struct resource *resource = mem_new(struct resource);
 	_cleanup_buf_ struct buf text = BUF_INIT(TOML_TEXT_MAX);

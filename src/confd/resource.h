@@ -10,7 +10,7 @@ struct resource {
 	const char *source; /* path of the template */
 	const char *name;   /* base name of the template: shown in its errors */
 	const char *dest;
-	struct slice prefix; /* what is taken off the keys: begins with '/', or "" */
+	struct slice prefix;   /* what is taken off the keys: begins with '/', or "" */
 	struct slice *queries; /* prefix and key joined and cleaned */
 	size_t query_count;
 	bool has_mode;
@@ -21,14 +21,15 @@ struct resource {
 	bool reload_due; /* the last reload failed: run it again although the file is in sync */
 };
 
-/* Reads one. -EINVAL or another -errno with a message that names file and line. Unknown keys are reported as warnings. */
+/* Reads one. -EINVAL or another -errno with a message that names file and line. Unknown keys are reported as
+ * warnings. */
 int resource_load(const char *path, const struct confd_config *config, struct resource **ret_resource,
 	struct buf *reterr) _must_check_;
 struct resource *resource_free(struct resource *resource);
 DEFINE_CLEANUP(struct resource *, resource_free)
 
-/* The files below conf.d whose names end in "toml", recursively, each directory in the order of names. -errno with a
- * message. */
+/* The files below conf.d whose names end in "toml", recursively, each directory in the order of names. -errno
+ * with a message. */
 struct resource_paths {
 	char **items;
 	size_t count, cap;

@@ -1,5 +1,6 @@
-/* Staging beside the destination keeps the rename within one file system. Owners are compared as the staged file got
- * them: where this process may not give a file away, that is no difference to the old one, which it wrote too. */
+/* Staging beside the destination keeps the rename within one file system. Owners are compared as the staged
+ * file got them: where this process may not give a file away, that is no difference to the old one, which it
+ * wrote too. */
 #include "confd/target.h"
 #include "base/memory.h"
 
@@ -39,8 +40,8 @@ static char *stage_template(const char *dest)
 	return mem_printf("%.*s/.%sXXXXXX", (int)(slash - dest), dest, slash + 1);
 }
 
-int target_stage(struct target *target, const char *dest, struct slice contents, bool has_mode, mode_t mode, uid_t uid,
-	gid_t gid, int *ret_owner_error, struct buf *reterr)
+int target_stage(struct target *target, const char *dest, struct slice contents, bool has_mode, mode_t mode,
+	uid_t uid, gid_t gid, int *ret_owner_error, struct buf *reterr)
 {
 	_cleanup_free_ char *path = stage_template(dest);
 	_cleanup_close_ int fd = -1;
@@ -58,13 +59,15 @@ int target_stage(struct target *target, const char *dest, struct slice contents,
 		return fail(reterr, -r, "Cannot write", path);
 	}
 	*ret_owner_error = fchown(fd, uid, gid) < 0 ? -errno : 0;
-	/* After fchown(), which takes away set-user-ID bits. The data is on the disk before its name changes. */
+	/* After fchown(), which takes away set-user-ID bits. The data is on the disk before its name changes.
+	 */
 	if (fchmod(fd, mode) < 0 || fsync(fd) < 0) {
 		r = errno;
 		unlink(path);
 		return fail(reterr, r, "Cannot finish", path);
 	}
-	*target = (struct target){.dest = dest, .stage = take_ptr(path), .mode = mode, .uid = uid, .gid = gid};
+	*target =
+		(struct target){.dest = dest, .stage = take_ptr(path), .mode = mode, .uid = uid, .gid = gid};
 	return 0;
 }
 
@@ -93,8 +96,8 @@ static int contents_differ(const char *path, struct slice contents, size_t size)
 	return 0;
 }
 
-int target_compare(const struct target *target, struct slice contents, struct target_difference *ret_difference,
-	struct buf *reterr)
+int target_compare(const struct target *target, struct slice contents,
+	struct target_difference *ret_difference, struct buf *reterr)
 {
 	struct target_difference difference = {0};
 	struct stat old, staged;

@@ -4,27 +4,30 @@
 
 struct target {
 	const char *dest; /* borrowed */
-	char *stage;      /* owned; path of the staged file, NULL: none */
+	char *stage;	  /* owned; path of the staged file, NULL: none */
 	mode_t mode;
 	uid_t uid;
 	gid_t gid;
 };
 
 struct target_difference {
-	bool missing, owner, group, mode, contents; /* missing: there is no file yet; then contents is set too */
+	bool missing, owner, group, mode,
+		contents; /* missing: there is no file yet; then contents is set too */
 	uid_t old_uid;
 	gid_t old_gid;
 	mode_t old_mode;
 };
 
-/* Writes `contents` to a new file ".NAMEdigits" beside dest with the permissions and, as far as this process may, the
- * owner. mode: has_mode, else that of the existing file, else 0644. *ret_owner_error: 0 or why the owner could not be set
+/* Writes `contents` to a new file ".NAMEdigits" beside dest with the permissions and, as far as this process
+ * may, the owner. mode: has_mode, else that of the existing file, else 0644. *ret_owner_error: 0 or why the
+ * owner could not be set
  * (-errno). -errno with a message; then nothing is left. */
-int target_stage(struct target *target, const char *dest, struct slice contents, bool has_mode, mode_t mode, uid_t uid,
-	gid_t gid, int *ret_owner_error, struct buf *reterr) _must_check_;
+int target_stage(struct target *target, const char *dest, struct slice contents, bool has_mode, mode_t mode,
+	uid_t uid, gid_t gid, int *ret_owner_error, struct buf *reterr) _must_check_;
 /* Compares what is staged with what is there: 1 different, 0 the same. */
-int target_compare(const struct target *target, struct slice contents, struct target_difference *ret_difference,
-	struct buf *reterr) _must_check_;
-/* Renames the staged file over dest. A file that cannot be replaced because it is a mount point is rewritten in place. */
+int target_compare(const struct target *target, struct slice contents,
+	struct target_difference *ret_difference, struct buf *reterr) _must_check_;
+/* Renames the staged file over dest. A file that cannot be replaced because it is a mount point is rewritten
+ * in place. */
 int target_replace(struct target *target, struct slice contents, struct buf *reterr) _must_check_;
 void target_done(struct target *target, bool keep_stage); /* removes the staged file */

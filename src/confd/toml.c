@@ -1,5 +1,5 @@
-/* A recursive-descent parser over the bytes of the text. A table keeps its entries in a list in order of appearance:
- * configuration files are small, so that looking through the list beats any index. */
+/* A recursive-descent parser over the bytes of the text. A table keeps its entries in a list in order of
+ * appearance: configuration files are small, so that looking through the list beats any index. */
 #include "confd/toml.h"
 #include "base/text.h"
 
@@ -251,8 +251,9 @@ static int parse_escape(struct parser *p, struct buf *out, bool multiline)
 	}
 	letter = c > 0 ? strchr(letters, c) : NULL;
 	if (!letter)
-		return c < ' ' || c >= 0x7f ? fail(p, "invalid escape")
-					    : fail(p, "invalid escape '\\%c' (a backslash is written \\\\)", c);
+		return c < ' ' || c >= 0x7f
+			       ? fail(p, "invalid escape")
+			       : fail(p, "invalid escape '\\%c' (a backslash is written \\\\)", c);
 	next(p);
 	buf_add_char(out, values[letter - letters]);
 	return 0;
@@ -316,8 +317,8 @@ static int parse_quoted(struct parser *p, char quote, bool multiline, struct sli
 
 static bool is_word_character(int c)
 {
-	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '-' ||
-	       c == '+' || c == '.' || c == ':';
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+	       c == '-' || c == '+' || c == '.' || c == ':';
 }
 
 /* The digits without their underscores, which must stand between two digits. */
@@ -392,7 +393,8 @@ static int parse_number(struct parser *p, struct slice word, struct toml *value)
 		return r;
 	if (*digits == '+' || *digits == '-')
 		negative = *digits++ == '-';
-	if (digits == text && digits[0] == '0' && digits[1] == 'x' && all_digits(digits + 2, "0123456789abcdefABCDEF"))
+	if (digits == text && digits[0] == '0' && digits[1] == 'x' &&
+		all_digits(digits + 2, "0123456789abcdefABCDEF"))
 		return parse_integer(p, digits + 2, 16, false, value);
 	if (digits == text && digits[0] == '0' && digits[1] == 'o' && all_digits(digits + 2, "01234567"))
 		return parse_integer(p, digits + 2, 8, false, value);
@@ -400,8 +402,9 @@ static int parse_number(struct parser *p, struct slice word, struct toml *value)
 		return parse_integer(p, digits + 2, 2, false, value);
 	if (all_digits(digits, "0123456789")) {
 		if (digits[0] == '0' && digits[1])
-			return fail(p, "%s: a number must not begin with 0 (an octal mode is a string: \"%s\")", text,
-				digits);
+			return fail(p,
+				"%s: a number must not begin with 0 (an octal mode is a string: \"%s\")",
+				text, digits);
 		return parse_integer(p, digits, 10, negative, value);
 	}
 	value->type = TOML_FLOAT;
@@ -543,7 +546,8 @@ static int parse_inline_table(struct parser *p, unsigned depth, struct toml *tab
 			continue;
 		}
 		if (peek(p) != '}')
-			return fail(p, "expected ',' or '}' in the inline table but found %s", found(p, text));
+			return fail(
+				p, "expected ',' or '}' in the inline table but found %s", found(p, text));
 	}
 	table->is_inline = true;
 	return 0;
@@ -575,7 +579,8 @@ static int parse_value(struct parser *p, unsigned depth, struct toml **ret_value
 
 static bool is_bare_key(int c)
 {
-	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '-';
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+	       c == '-';
 }
 
 static int parse_key(struct parser *p, struct slice *ret_key)
@@ -604,7 +609,8 @@ static int fail_key(struct parser *p, struct slice key, const char *problem, uns
 }
 
 /* The table of that name below `table`, made when it is not there. Of an array of tables, its last. */
-static int descend(struct parser *p, struct toml *table, struct slice key, bool from_header, struct toml **ret_table)
+static int descend(
+	struct parser *p, struct toml *table, struct slice key, bool from_header, struct toml **ret_table)
 {
 	struct toml *below = find(table, key);
 
@@ -680,7 +686,8 @@ static int parse_header(struct parser *p, struct toml *root, struct toml **ret_t
 			return r;
 	}
 	if (!(is_array ? accept_text(p, "]]") : accept(p, ']')))
-		return fail(p, "expected %s behind the table's name but found %s", is_array ? "]]" : "]", found(p, text));
+		return fail(p, "expected %s behind the table's name but found %s", is_array ? "]]" : "]",
+			found(p, text));
 	p->last_key = key;
 	if (is_array) {
 		struct toml *array = find(table, key);

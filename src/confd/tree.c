@@ -1,5 +1,5 @@
-/* Children and leaves are collected unsorted and sorted once. Of leaves with the same key (two queries may overlap, or two
- * keys may clean to the same) the last one fetched stays. */
+/* Children and leaves are collected unsorted and sorted once. Of leaves with the same key (two queries may
+ * overlap, or two keys may clean to the same) the last one fetched stays. */
 #include "confd/tree.h"
 #include "base/buf.h"
 
@@ -30,7 +30,8 @@ static void *grown(struct arena *arena, void *items, size_t count, size_t *cap, 
 
 void confd_node_add(struct arena *arena, struct confd_node *node, struct confd_node *child)
 {
-	node->nodes = grown(arena, node->nodes, node->node_count, &node->node_cap, sizeof(struct confd_node *));
+	node->nodes =
+		grown(arena, node->nodes, node->node_count, &node->node_cap, sizeof(struct confd_node *));
 	node->nodes[node->node_count++] = child;
 }
 
@@ -41,7 +42,8 @@ void confd_tree_init(struct confd_tree *tree, struct arena *arena)
 
 void confd_tree_add_root(struct confd_tree *tree, struct confd_node *root)
 {
-	tree->roots = grown(tree->arena, tree->roots, tree->root_count, &tree->root_cap, sizeof(struct confd_node *));
+	tree->roots = grown(
+		tree->arena, tree->roots, tree->root_count, &tree->root_cap, sizeof(struct confd_node *));
 	tree->roots[tree->root_count++] = root;
 }
 
@@ -59,7 +61,8 @@ static void add_leaves(struct confd_tree *tree, struct confd_node *node, struct 
 	if (!node->dir) {
 		if (slice_starts_with(key, prefix))
 			key = slice_make(key.data + prefix.len, key.len - prefix.len);
-		tree->leaves = grown(tree->arena, tree->leaves, tree->leaf_count, &tree->leaf_cap, sizeof(*tree->leaves));
+		tree->leaves = grown(
+			tree->arena, tree->leaves, tree->leaf_count, &tree->leaf_cap, sizeof(*tree->leaves));
 		tree->leaves[tree->leaf_count++] =
 			(struct confd_leaf){path_join(tree->arena, SLICE_LITERAL("/"), key), node->value};
 		return;

@@ -1,5 +1,5 @@
-/* What a backend fetched: the keys of one template resource, as trees of nodes and as one flat list of leaves, sorted.
- * Everything lives in an arena. */
+/* What a backend fetched: the keys of one template resource, as trees of nodes and as one flat list of
+ * leaves, sorted. Everything lives in an arena. */
 #pragma once
 #include "base/memory.h"
 #include "base/slice.h"
@@ -31,8 +31,8 @@ struct confd_node *confd_node_new(struct arena *arena, struct slice key);
 void confd_node_add(struct arena *arena, struct confd_node *node, struct confd_node *child);
 void confd_tree_init(struct confd_tree *tree, struct arena *arena);
 void confd_tree_add_root(struct confd_tree *tree, struct confd_node *root);
-/* Sorts the children everywhere and fills the leaves: each key loses the prefix by plain string comparison and is rooted
- * at "/" again. Call once, when all roots are there. */
+/* Sorts the children everywhere and fills the leaves: each key loses the prefix by plain string comparison
+ * and is rooted at "/" again. Call once, when all roots are there. */
 void confd_tree_finish(struct confd_tree *tree, struct slice prefix);
 /* NULL: not there. */
 const struct confd_leaf *confd_tree_find(const struct confd_tree *tree, struct slice key);

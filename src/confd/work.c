@@ -1,5 +1,5 @@
-/* A chain of steps, each started by the end of the one before, so that many resources can be under way at once and none
- * waits for another's commands. What a pass needs lives in its arena and goes with it. */
+/* A chain of steps, each started by the end of the one before, so that many resources can be under way at
+ * once and none waits for another's commands. What a pass needs lives in its arena and goes with it. */
 #include "confd/work.h"
 #include "base/text.h"
 #include "base/time.h"
@@ -124,7 +124,8 @@ static void reload_ended(struct work *work, const char *problem)
 {
 	work->resource->reload_due = problem != NULL;
 	if (problem) {
-		buf_printf(&work->error, "Config reload failed: %s (%s)", problem, work->resource->reload_cmd);
+		buf_printf(
+			&work->error, "Config reload failed: %s (%s)", problem, work->resource->reload_cmd);
 		work_end(work);
 		return;
 	}
@@ -172,7 +173,8 @@ static int check_text(struct work *work, struct buf *ret_text)
 	int r;
 
 	template_map_put(&work->arena, &data, template_str("src"), template_str(work->target.stage));
-	r = template_parse("checkcmd", slice_str(work->resource->check_cmd), NULL, 0, &template, &work->error);
+	r = template_parse(
+		"checkcmd", slice_str(work->resource->check_cmd), NULL, 0, &template, &work->error);
 	if (r < 0)
 		return r;
 	return template_execute(template, &run, data, ret_text, &work->error);
@@ -201,9 +203,11 @@ static void report_difference(const struct target *target, const struct target_d
 
 	if (!difference->missing && stat(target->stage, &staged) == 0) {
 		if (difference->owner)
-			report_info("%s has UID %u should be %u", target->dest, difference->old_uid, staged.st_uid);
+			report_info("%s has UID %u should be %u", target->dest, difference->old_uid,
+				staged.st_uid);
 		if (difference->group)
-			report_info("%s has GID %u should be %u", target->dest, difference->old_gid, staged.st_gid);
+			report_info("%s has GID %u should be %u", target->dest, difference->old_gid,
+				staged.st_gid);
 		if (difference->mode)
 			report_info("%s has mode %04o should be %04o", target->dest, difference->old_mode,
 				staged.st_mode & 07777);
@@ -236,7 +240,8 @@ static void compare(struct work *work)
 		return;
 	}
 	if (work->resource->reload_due) {
-		report_info("Target config %s is in sync, but its last reload failed: once more", work->target.dest);
+		report_info("Target config %s is in sync, but its last reload failed: once more",
+			work->target.dest);
 		reload_start(work);
 		return;
 	}
@@ -262,9 +267,11 @@ static int read_template(struct work *work, struct template **ret_template)
 		return r;
 	}
 	report_debug("Compiling source template %s", resource->source);
-	r = template_parse(resource->name, buf_slice(&text), confd_funcs, confd_func_count, ret_template, &error);
+	r = template_parse(
+		resource->name, buf_slice(&text), confd_funcs, confd_func_count, ret_template, &error);
 	if (r < 0)
-		buf_printf(&work->error, "Unable to process template %s, %s", resource->source, buf_text(&error));
+		buf_printf(&work->error, "Unable to process template %s, %s", resource->source,
+			buf_text(&error));
 	return r;
 }
 
@@ -314,7 +321,8 @@ static void fetched(const struct backend_result *result, void *user)
 	compare(work);
 }
 
-struct work *work_start(const struct work_options *options, struct resource *resource, work_done_fn *fn, void *user)
+struct work *work_start(
+	const struct work_options *options, struct resource *resource, work_done_fn *fn, void *user)
 {
 	struct work *work = mem_new(struct work);
 
