@@ -266,7 +266,8 @@ def main():
         sys.exit("bench_etcd: missing: %s (FLOTILLA_BUILD must name a release build; real: package etcd-server)" %
                  ", ".join(missing + ([] if os.path.exists(LOAD) else ["bench_load"])))
     machine = {"cpu": cpu_model(), "cpus": os.cpu_count(), "kernel": platform.release(),
-               "file system": file_system(options.dir), "fdatasync ms": round(fdatasync_ms(options.dir), 3)}
+               "file system": file_system(options.dir), "fdatasync ms": round(fdatasync_ms(options.dir), 3),
+               "load average before": os.getloadavg()[0]}
     versions = {name: version_of(program) for name, program in programs.items()}
     results = {name: [] for name in programs}
     limits = {"redis always": lambda _: measure_redis(options), "nginx static": lambda seed: measure_nginx(options, seed)}
@@ -283,7 +284,7 @@ def main():
     lines = ["etcd v2, %d member%s, 256-byte values, 1000 keys, medians of %d runs of %g s" %
              (options.members, "" if options.members == 1 else "s", options.runs, options.seconds),
              "%(cpu)s, %(cpus)d CPUs shared by servers and load, Linux %(kernel)s, %(file system)s, one fdatasync "
-             "%(fdatasync ms).2f ms" % machine,
+             "%(fdatasync ms).2f ms, load average before %(load average before).1f" % machine,
              "; ".join("%s: %s" % item for item in versions.items()), ""] + table(results, options)
     print("\n".join(lines))
     if not options.no_results:

@@ -16,6 +16,8 @@ import etcd_server
 import harness
 
 ETCDCTL = harness.program("etcdctl")
+# Longer than the defaults of one and five seconds: a busy disk must not decide.
+PATIENCE = ["--timeout", "10s", "--total-timeout", "30s"]
 REAL_ETCDCTL = shutil.which("etcdctl", path="/usr/bin:/usr/local/bin")
 cases = harness.Cases()
 
@@ -27,7 +29,7 @@ def environment(endpoints):
 
 def ctl(endpoints, *argv, stdin="", status=0, stderr=None):
     """Runs etcdctl and answers its stdout."""
-    done = subprocess.run([ETCDCTL] + list(argv), env=environment(endpoints), input=stdin, stdout=subprocess.PIPE,
+    done = subprocess.run([ETCDCTL] + PATIENCE + list(argv), env=environment(endpoints), input=stdin, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, timeout=60)
     if done.returncode != status or (stderr is not None and not re.search(stderr, done.stderr)):
         raise AssertionError("%r: status %d, stdout %r, stderr %r" % (argv, done.returncode, done.stdout, done.stderr))
@@ -38,7 +40,7 @@ def start_watch(endpoints, *argv):
     directory = harness.temp_dir()
     path = os.path.join(directory, "out")
     with open(path, "wb") as out:
-        process = harness.start([ETCDCTL] + list(argv), env=environment(endpoints), stdin=subprocess.DEVNULL, stdout=out,
+        process = harness.start([ETCDCTL] + PATIENCE + list(argv), env=environment(endpoints), stdin=subprocess.DEVNULL, stdout=out,
                                 stderr=subprocess.STDOUT)
     return process, lambda: open(path, errors="replace").read()
 
@@ -80,6 +82,23 @@ def a_ttl_expires_and_the_watch_sees_it(cluster):
     ctl(e, "get", "/ttl", status=4, stderr="100: Key not found")
 
 
+def a_refresh_keeps_the_key_and_wakes_nobody(cluster):
+    e = cluster.endpoints()
+    ctl(e, "set", "/kept", "alive", "--ttl", "2")
+    process, output = start_watch(e, "watch", "--forever", "/kept")
+    time.sleep(0.5)
+    for _ in range(8):
+        time.sleep(0.5)
+        refresh = etcd_server.call(cluster.members[0].endpoint + "/v2/keys/kept?prevExist=true", "PUT", "refresh=true&ttl=2")
+        equal(refresh[0], 200)
+    equal(ctl(e, "get", "/kept"), "alive\n")
+    ctl(e, "set", "/kept", "changed")
+    harness.wait_for(lambda: output(), what="the change")
+    equal(output(), "changed\n")
+    process.send_signal(signal.SIGINT)
+    equal(process.wait(10), 0)
+
+
 def a_large_value_and_many_keys_come_back_whole(cluster):
     e = cluster.endpoints()
     value = "".join("%07d\n" % i for i in range(50000))
@@ -105,7 +124,7 @@ def debians_etcdctl_reads_what_ours_wrote(cluster):
 
 def only_one_of_many_creators_wins(cluster):
     e = cluster.endpoints()
-    processes = [harness.start([ETCDCTL, "mk", "/lock", "owner%d" % i], env=environment(e), stdin=subprocess.DEVNULL,
+    processes = [harness.start([ETCDCTL] + PATIENCE + ["mk", "/lock", "owner%d" % i], env=environment(e), stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for i in range(8)]
     answers = [process.communicate(timeout=60) for process in processes]
     winners = [out for process, (out, _) in zip(processes, answers) if process.returncode == 0]
@@ -141,7 +160,7 @@ def a_watch_outlives_the_member_that_serves_it(cluster):
         number = 0
         while not stop.is_set():
             number += 1
-            done = subprocess.run([ETCDCTL, "--total-timeout", "30s", "--timeout", "10s", "set", "/counter", str(number)],
+            done = subprocess.run([ETCDCTL] + PATIENCE + ["set", "/counter", str(number)],
                                   env=environment(e), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE, timeout=60)
             if done.returncode == 0:
@@ -235,7 +254,8 @@ def history_that_is_cleared_is_an_error(cluster):
                r"cleared \[\d+/6\]\) \[\d+\]\n$")
 
 
-EVERYWHERE = [the_slides, a_ttl_expires_and_the_watch_sees_it, a_large_value_and_many_keys_come_back_whole,
+EVERYWHERE = [the_slides, a_ttl_expires_and_the_watch_sees_it, a_refresh_keeps_the_key_and_wakes_nobody,
+              a_large_value_and_many_keys_come_back_whole,
               only_one_of_many_creators_wins, cluster_health_and_member_list_name_every_member,
               history_that_is_cleared_is_an_error]
 THREE = [the_slides, only_one_of_many_creators_wins, cluster_health_and_member_list_name_every_member,
