@@ -84,6 +84,16 @@ static bool possible(const struct lin_op *op, uint32_t value, uint32_t *ret_next
 	return result == op->result && (op->seen == LIN_NOT_TOLD || op->seen == value);
 }
 
+/* Two operations without answer one after the other: does the second lead to the same without the first? Then
+ * that is tried elsewhere. */
+static bool makes_last_pointless(const struct lin_op *op, uint32_t before, uint32_t next)
+{
+	uint32_t direct;
+
+	(void)model(op, before, &direct);
+	return direct == next || next == before;
+}
+
 static void toggle(struct search *search, size_t i)
 {
 	search->done[i] = !search->done[i];
@@ -91,10 +101,10 @@ static void toggle(struct search *search, size_t i)
 	search->key[1] ^= hash_u64(~(uint64_t)i);
 }
 
-static bool extend(struct search *search, uint32_t value, size_t depth);
+static bool extend(struct search *search, uint32_t value, uint32_t before, size_t depth);
 
-static bool try_next(struct search *search, uint32_t value, size_t depth, bool known, int64_t first_return_ns,
-	uint64_t first_order)
+static bool try_next(struct search *search, uint32_t value, uint32_t before, size_t depth, bool known,
+	int64_t first_return_ns, uint64_t first_order)
 {
 	for (size_t i = 0; i < search->count; i++) {
 		const struct lin_op *op = &search->ops[i];
@@ -104,9 +114,11 @@ static bool try_next(struct search *search, uint32_t value, size_t depth, bool k
 			op->call_ns > first_return_ns || (op->order && op->order != first_order) ||
 			!possible(op, value, &next))
 			continue;
+		if (!known && before != LIN_NOT_TOLD && makes_last_pointless(op, before, next))
+			continue;
 		toggle(search, i);
 		search->known_left -= known;
-		if (extend(search, next, depth + 1))
+		if (extend(search, next, known ? LIN_NOT_TOLD : value, depth + 1))
 			return true;
 		search->known_left += known;
 		toggle(search, i);
@@ -116,7 +128,8 @@ static bool try_next(struct search *search, uint32_t value, size_t depth, bool k
 	return false;
 }
 
-static bool extend(struct search *search, uint32_t value, size_t depth)
+/* `before`: the value before the last operation when that one has no answer, else LIN_NOT_TOLD. */
+static bool extend(struct search *search, uint32_t value, uint32_t before, size_t depth)
 {
 	int64_t first_return_ns = INT64_MAX;
 	uint64_t first_order = UINT64_MAX;
@@ -148,8 +161,9 @@ static bool extend(struct search *search, uint32_t value, size_t depth)
 		search->best = depth;
 		search->stuck = first;
 	}
-	return try_next(search, value, depth, true, first_return_ns, first_order) ||
-	       (!search->cut_off && try_next(search, value, depth, false, first_return_ns, first_order));
+	return try_next(search, value, before, depth, true, first_return_ns, first_order) ||
+	       (!search->cut_off &&
+		       try_next(search, value, before, depth, false, first_return_ns, first_order));
 }
 
 static bool is_seen(const struct lin_op *ops, size_t count, uint32_t value)
@@ -190,7 +204,7 @@ enum lin_verdict lin_check(const struct lin_op *ops, size_t count, size_t steps_
 	find_twins(&search);
 	for (size_t i = 0; i < count; i++)
 		search.known_left += ops[i].result != LIN_UNKNOWN;
-	fine = extend(&search, LIN_ABSENT, 0);
+	fine = extend(&search, LIN_ABSENT, LIN_NOT_TOLD, 0);
 	*ret_stuck = search.stuck;
 	free(search.done);
 	free(search.twin);
