@@ -20,7 +20,8 @@ struct api_stream {
 	bool begun, follows;
 	struct manager *manager;
 	char *name;
-	bool status_text; /* of this machine: one piece with an exit status */
+	bool status_text; /* of this machine: collected, answered with an exit status */
+	struct buf text;
 };
 
 static const struct http_header text_headers[] = {
@@ -36,6 +37,7 @@ static void stream_free(struct api_stream *stream)
 	stream->req->on_cancel = NULL;
 	stream->req->user = NULL;
 	http_request_unref(stream->req);
+	buf_done(&stream->text);
 	free(stream->name);
 	free(stream);
 }
@@ -62,6 +64,7 @@ static struct api_stream *stream_new_for(struct api *api, struct http_request *r
 	struct api_stream *stream = mem_new(struct api_stream);
 
 	stream->req = http_request_ref(req);
+	stream->text = BUF_INIT(API_BODY_MAX);
 	stream->manager = api->config.manager;
 	req->user = stream;
 	req->on_cancel = stream_cancelled;
@@ -97,8 +100,8 @@ static void status_text(void *userdata, int result, const char *message, struct 
 	bool known;
 	char exit_text[16];
 	struct http_header headers[3] = {text_headers[0], text_headers[1]};
-	_cleanup_buf_ struct buf body = BUF_INIT(API_BODY_MAX);
 
+	buf_add_slice(&stream->text, text);
 	if (!last)
 		return;
 	known = manager_state(stream->manager, stream->name, &state);
@@ -107,8 +110,7 @@ static void status_text(void *userdata, int result, const char *message, struct 
 	if (result < 0) {
 		api_reply_error(stream->req, error_status(result), message);
 	} else {
-		buf_add_slice(&body, text);
-		http_reply(stream->req, 200, headers, 3, buf_slice(&body));
+		http_reply(stream->req, 200, headers, 3, buf_slice(&stream->text));
 	}
 	stream_free(stream);
 }

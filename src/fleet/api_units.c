@@ -156,16 +156,14 @@ static bool read_options(
 	{
 		const char *section, *name, *value;
 
-		*ret_message = "unable to decode body: an option is no object";
-		if (!json_is_object(item) ||
-			!string_member(item, "section", "UnitOption", &section, req, ret_message) ||
-			!string_member(item, "name", "UnitOption", &name, req, ret_message) ||
-			!string_member(item, "value", "UnitOption", &value, req, ret_message)) {
-			unit_file_free(file);
-			return false;
-		}
-		if (unit_file_add(file, slice_str(section), slice_str(name), slice_str(value)) < 0) {
+		if (!json_is_object(item))
+			*ret_message = "unable to decode body: an option is no object";
+		else if (string_member(item, "section", "UnitOption", &section, req, ret_message) &&
+			 string_member(item, "name", "UnitOption", &name, req, ret_message) &&
+			 string_member(item, "value", "UnitOption", &value, req, ret_message) &&
+			 unit_file_add(file, slice_str(section), slice_str(name), slice_str(value)) < 0)
 			*ret_message = "unit has too many options";
+		if (*ret_message) {
 			unit_file_free(file);
 			return false;
 		}

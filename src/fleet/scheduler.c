@@ -931,11 +931,12 @@ size_t scheduler_machine_count(const struct scheduler *s)
 	return s->order_count;
 }
 
-bool scheduler_global_runs(const struct scheduler *s, const char *name, const char *machine_id)
+bool scheduler_global_runs(struct scheduler *s, const char *name, const char *machine_id)
 {
 	const struct sched_machine *machine = map_get(&s->machines, slice_str(machine_id));
 	const struct sched_unit *unit = map_get(&s->units, slice_str(name));
 
+	refresh_globals(s);
 	return machine && unit && list_has(&machine->globals, unit);
 }
 
@@ -954,6 +955,7 @@ int scheduler_explain(struct scheduler *s, const char *name, const struct schedu
 
 	if (!unit)
 		return -ENOENT;
+	refresh_globals(s);
 	arena_reset(&s->answer_arena);
 	refusals = arena_alloc(&s->answer_arena, (s->order_count + 1) * sizeof(*refusals));
 	for (size_t i = 0; i < s->order_count; i++) {

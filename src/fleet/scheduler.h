@@ -74,7 +74,7 @@ const char *scheduler_target(const struct scheduler *scheduler, const char *name
 size_t scheduler_load(const struct scheduler *scheduler, const char *machine_id);
 size_t scheduler_machine_count(const struct scheduler *scheduler);
 /* True when the global unit runs on that machine. */
-bool scheduler_global_runs(const struct scheduler *scheduler, const char *name, const char *machine_id);
+bool scheduler_global_runs(struct scheduler *scheduler, const char *name, const char *machine_id);
 /* Why each machine, in order of ID, refuses the unit; machines that would take it are left out. -ENOENT:
  * unknown unit. Borrowed until the next call of any function here. */
 int scheduler_explain(struct scheduler *scheduler, const char *name,
