@@ -346,6 +346,17 @@ bool peers_send(struct peers *peers, uint64_t to, struct slice message, bool bul
 	return true;
 }
 
+/* The peer was heard of, so it is there: do not wait any longer. */
+static void call_again(struct peer *peer)
+{
+	for (size_t i = 0; i < KINDS; i++) {
+		struct line *line = &peer->lines[i];
+
+		if (line->state == WAITING)
+			(void)uv_timer_start(line->timer, on_timer, 0, 0);
+	}
+}
+
 /* ---- Incoming ---- */
 
 static void free_incoming(struct incoming *incoming)
@@ -369,8 +380,14 @@ static void on_incoming_frame(struct stream *stream, struct slice frame, void *u
 static void on_incoming_end(struct stream *stream, int error, void *user)
 {
 	struct incoming *incoming = user;
+	const struct peers *peers = incoming->peers;
+	const struct peer *peer = find_peer(peers, incoming->from);
 
 	(void)stream;
+	/* Its process has probably ended; our own lines may not have been open, or not have noticed yet. */
+	peers->options.on_state(incoming->from, false, peers->options.user);
+	if (peer && peer->told_connected)
+		peers->options.on_state(incoming->from, true, peers->options.user);
 	if (error == -EMSGSIZE)
 		log_error("peer %llx sent a message above %zu bytes", (unsigned long long)incoming->from,
 			incoming->peers->options.max_message_bytes);
@@ -458,6 +475,7 @@ static void accept_stream(struct peers *peers, struct http_request *req)
 	options.user = incoming;
 	incoming->stream = stream_new(stream, &options, buf_slice(&unread));
 	list_push_back(&peers->incoming, &incoming->link);
+	call_again(find_peer(peers, from));
 }
 
 static void on_request(struct http_request *req, void *user)

@@ -30,7 +30,7 @@ struct peers_options {
 	uint64_t election_ms; /* a connection on which nothing was heard of for so long twice is made anew */
 	/* One whole message; borrowed for the call. `from` is who the connection belongs to. */
 	void (*on_message)(uint64_t from, struct slice message, void *user);
-	/* A peer can be reached, or no longer. */
+	/* A peer can be reached, or no longer; may be told again. */
 	void (*on_state)(uint64_t id, bool connected, void *user);
 	/* Any other request on the peer URLs; to be answered. */
 	void (*on_request)(struct http_request *req, void *user);

@@ -133,11 +133,11 @@ void node_peer_state(struct node *node, uint64_t id, bool connected)
 {
 	struct member *member = node_member_find(node, id);
 
-	if (!member || member->connected == connected)
+	if (!member)
 		return;
+	if (!connected)
+		raft_suspect(node->raft, id);
+	if (member->connected && !connected)
+		raft_unreachable(node->raft, id);
 	member->connected = connected;
-	if (connected)
-		return;
-	raft_unreachable(node->raft, id);
-	raft_suspect(node->raft, id);
 }

@@ -15,6 +15,7 @@ static void reset_timeout(struct raft *raft)
 	raft->elapsed = 0;
 	raft->heartbeat_elapsed = 0;
 	raft->suspicious = false;
+	raft->yielded = false;
 }
 
 static void set_term(struct raft *raft, uint64_t term, uint64_t vote)
@@ -208,12 +209,30 @@ static void learn_commit(struct raft *raft, const struct raft_message *message)
 		raft_commit_to(raft, message->commit);
 }
 
+/* Two that ask at the same moment would both be let through by pre-vote, share the votes, and lose an
+ * election timeout: of two with the same log the one with the greater id goes first. */
+static bool goes_before(const struct raft *raft, const struct raft_message *message)
+{
+	return raft->role == RAFT_PRECANDIDATE && raft->options.id > message->from &&
+	       message->index == raft->log.last && message->log_term == raft_log_last_term(&raft->log);
+}
+
+/* Whoever was just allowed to campaign gets a heartbeat interval to do it. */
+static void yield_once(struct raft *raft)
+{
+	uint32_t wait = raft->options.heartbeat_ticks;
+
+	if (raft->role == RAFT_FOLLOWER && !raft->yielded && raft->timeout > wait)
+		raft->elapsed = MIN(raft->elapsed, raft->timeout - wait);
+	raft->yielded = true;
+}
+
 void raft_handle_vote(struct raft *raft, const struct raft_message *message)
 {
 	bool pre = message->type == RAFT_MSG_PREVOTE;
 	bool free = raft->vote == message->from || (!raft->vote && !raft->leader) ||
 		    (pre && message->term > raft->term);
-	bool grant = free && up_to_date(raft, message);
+	bool grant = free && up_to_date(raft, message) && !(pre && goes_before(raft, message));
 	struct raft_message answer = {
 		.type = pre ? RAFT_MSG_PREVOTE_RES : RAFT_MSG_VOTE_RES,
 		.to = message->from,
@@ -225,6 +244,8 @@ void raft_handle_vote(struct raft *raft, const struct raft_message *message)
 	};
 
 	learn_commit(raft, message);
+	if (grant && pre)
+		yield_once(raft);
 	if (!grant || pre) {
 		raft_send(raft, answer);
 		return;

@@ -89,6 +89,7 @@ struct raft {
 
 	uint32_t elapsed, timeout, heartbeat_elapsed, transfer_elapsed, read_elapsed;
 	bool suspicious;	/* the connection to the leader broke, and nothing was heard of it since */
+	bool yielded;		/* let another's pre-vote go before the own one, once per timeout */
 	bool campaign_transfer; /* this candidacy was asked for by the leader */
 	uint64_t transfer_to, pending_conf_index, led_term, uncommitted_bytes, round;
 	bool send_due, round_due, log_wait, apply_wait;

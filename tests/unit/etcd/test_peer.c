@@ -49,7 +49,9 @@ static void on_state(uint64_t id, bool connected, void *user)
 	struct member *member = user;
 
 	(void)id;
-	member->states += connected ? 1 : -1;
+	if ((member->states > 0) == connected)
+		return;
+	member->states = connected;
 	member->changes++;
 }
 

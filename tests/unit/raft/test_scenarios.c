@@ -79,7 +79,7 @@ static void do_options(struct cluster *cluster, const struct words *words, struc
 	struct raft_options *options = &node->options;
 
 	options->id = node->id = (uint64_t)(node - cluster->nodes);
-	options->heartbeat_ticks = 1;
+	options->heartbeat_ticks = (uint32_t)option_number(words, "heartbeat", 1);
 	options->election_ticks = (uint32_t)option_number(words, "election", 10);
 	options->election_jitter_ticks = 1;
 	options->message_bytes_max = option_number(words, "message_bytes", 0);
