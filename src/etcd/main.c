@@ -23,6 +23,8 @@ enum {
 	COLLECT_PER_TURN = 64,	 /* pages of large deletes to free */
 };
 
+#define HELD_POLL_NS (2 * NS_PER_MS)
+
 struct program {
 	struct server server;
 	struct config config;
@@ -33,7 +35,8 @@ struct program {
 	uv_idle_t idle;	  /* active while there is work that needs no event */
 	uv_timer_t timer; /* the node's deadline */
 	uv_signal_t signals[2];
-	bool turning, ready;
+	bool turning;
+	bool events; /* came since the last turn began */
 };
 
 /* ---- turns ---- */
@@ -64,6 +67,7 @@ static void program_turn(struct program *program)
 	if (program->turning)
 		return;
 	program->turning = true;
+	program->events = false;
 	node_turn(program->server.node);
 	failure = node_failure(program->server.node);
 	if (failure)
@@ -72,7 +76,7 @@ static void program_turn(struct program *program)
 	more = store_deliver(store, DELIVER_PER_TURN);
 	more = keys_continue(&program->server) || more;
 	more = store_collect(store, COLLECT_PER_TURN) || more;
-	if (more)
+	if (more || program->events)
 		stay_awake(program);
 	else
 		(void)uv_idle_stop(&program->idle);
@@ -95,6 +99,8 @@ static void on_prepare(uv_prepare_t *prepare)
 	struct program *program = prepare->data;
 	int64_t deadline_ns = node_deadline_ns(program->server.node), now_ns = time_mono_ns();
 
+	if (!list_empty(&program->server.held))
+		deadline_ns = MIN(deadline_ns, now_ns + HELD_POLL_NS);
 	if (deadline_ns == INT64_MAX) {
 		(void)uv_timer_stop(&program->timer);
 	} else if (deadline_ns <= now_ns) {
@@ -109,7 +115,15 @@ static void on_prepare(uv_prepare_t *prepare)
 /* Events also come outside the poll (timers, the end of a turn): the loop must not sleep on them. */
 static void on_event(void *user)
 {
-	stay_awake(user);
+	struct program *program = user;
+
+	program->events = true;
+	stay_awake(program);
+}
+
+static void wake(struct server *server)
+{
+	on_event(container_of(server, struct program, server));
 }
 
 /* ---- start ---- */
@@ -260,6 +274,7 @@ static int program_start(struct program *program, struct buf *reterr)
 	server->start_wall_ns = time_wall_ns();
 	list_init(&server->readings);
 	list_init(&server->held);
+	server->wake = wake;
 	(void)snprintf(server->cluster_id_text, sizeof(server->cluster_id_text), "%llx",
 		(unsigned long long)server->cluster_id);
 	options.log_path = program->datadir.log_path;

@@ -185,6 +185,7 @@ void question_begin(struct question *question)
 {
 	question->req->user = question;
 	question->req->on_cancel = question_cancelled;
+	question->server->wake(question->server);
 }
 
 void route_reply(void *request, const struct node_reply *reply)

@@ -19,6 +19,8 @@ struct server {
 	struct list readings; /* large answers that can go on: struct reading.link */
 	struct list held;     /* writes that came before the cluster's own events: struct keys_op.link */
 	struct server_env *env;
+	void (*wake)(struct server
+			*server); /* the node was asked something: it wants a turn before the loop sleeps */
 	int argc;
 	char **argv;
 };
