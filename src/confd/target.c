@@ -158,8 +158,53 @@ int target_replace(struct target *target, struct slice contents, struct buf *ret
 	return rewrite_in_place(target, contents, reterr);
 }
 
+int target_try(struct target *target, struct buf *reterr)
+{
+	assert(target->stage && target->state == TARGET_STAGED);
+	if (renameat2(AT_FDCWD, target->stage, AT_FDCWD, target->dest, RENAME_EXCHANGE) == 0) {
+		target->state = TARGET_EXCHANGED;
+		return 0;
+	}
+	if (errno == EBUSY || errno == EINVAL || errno == ENOSYS)
+		return -EOPNOTSUPP;
+	if (errno != ENOENT)
+		return fail(reterr, errno, "Cannot replace", target->dest);
+	/* No old file: the new one gets the name only if it is still free. */
+	if (link(target->stage, target->dest) < 0)
+		return errno == EPERM || errno == EOPNOTSUPP
+			       ? -EOPNOTSUPP
+			       : fail(reterr, errno, "Cannot create", target->dest);
+	target->state = TARGET_CREATED;
+	return 0;
+}
+
+void target_keep(struct target *target)
+{
+	assert(target->state != TARGET_STAGED);
+	unlink(target->stage);
+	target->stage = mem_free(target->stage);
+	target->state = TARGET_STAGED;
+}
+
+int target_revert(struct target *target, struct buf *reterr)
+{
+	int r = 0;
+
+	assert(target->state != TARGET_STAGED);
+	if (target->state == TARGET_EXCHANGED)
+		r = renameat2(AT_FDCWD, target->stage, AT_FDCWD, target->dest, RENAME_EXCHANGE);
+	else
+		r = unlink(target->dest);
+	target->state = TARGET_STAGED;
+	return r < 0 ? fail(reterr, errno, "Cannot take back", target->dest) : 0;
+}
+
 void target_done(struct target *target, bool keep_stage)
 {
+	_cleanup_buf_ struct buf ignored = BUF_INIT(1 << 12);
+
+	if (target->stage && target->state != TARGET_STAGED)
+		(void)!target_revert(target, &ignored);
 	if (target->stage && !keep_stage)
 		unlink(target->stage);
 	target->stage = mem_free(target->stage);

@@ -8,6 +8,7 @@ struct target {
 	mode_t mode;
 	uid_t uid;
 	gid_t gid;
+	enum { TARGET_STAGED, TARGET_CREATED, TARGET_EXCHANGED } state; /* of a trial */
 };
 
 struct target_difference {
@@ -30,4 +31,11 @@ int target_compare(const struct target *target, struct slice contents,
 /* Renames the staged file over dest. A file that cannot be replaced because it is a mount point is rewritten
  * in place. */
 int target_replace(struct target *target, struct slice contents, struct buf *reterr) _must_check_;
-void target_done(struct target *target, bool keep_stage); /* removes the staged file */
+/* A trial: puts the staged file into place so that it can still be taken back, as the old file then lies
+ * where the staged one was. -EOPNOTSUPP where that cannot be (a mount point, a file system that cannot
+ * exchange names): nothing has changed then. Ends with target_keep() or target_revert(). */
+int target_try(struct target *target, struct buf *reterr) _must_check_;
+void target_keep(struct target *target);
+int target_revert(struct target *target, struct buf *reterr) _must_check_;
+/* Removes the staged file unless it is to be kept, and takes back a trial that has not ended. */
+void target_done(struct target *target, bool keep_stage);

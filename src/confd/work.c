@@ -156,12 +156,22 @@ static void replace(struct work *work)
 
 static void check_ended(struct work *work, const char *problem)
 {
+	bool trial = work->target.state != TARGET_STAGED;
+
 	if (problem) {
 		buf_printf(&work->error, "Config check failed: %s", problem);
+		if (trial && target_revert(&work->target, &work->error) >= 0)
+			report_info("Target config %s is the old one again", work->target.dest);
 		work_end(work);
 		return;
 	}
-	replace(work);
+	if (!trial) {
+		replace(work);
+		return;
+	}
+	target_keep(&work->target);
+	work->replaced = true;
+	reload_start(work);
 }
 
 /* check_cmd is a template of its own, over a map with "src", the staged file. */
@@ -191,6 +201,17 @@ static void check_start(struct work *work)
 	if (check_text(work, &text) < 0) {
 		work_end(work);
 		return;
+	}
+	/* A check that does not name the staged file (`nginx -t`) looks at what is in place: the new file
+	 * goes there first and is taken back if the check fails. Checking the old one would let any mistake
+	 * in, and then block its repair. */
+	if (!strstr(work->resource->check_cmd, ".src")) {
+		int r = target_try(&work->target, &work->error);
+
+		if (r < 0 && r != -EOPNOTSUPP) {
+			work_end(work);
+			return;
+		}
 	}
 	command_start(work, buf_text(&text), check_ended);
 }
