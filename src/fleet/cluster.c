@@ -234,7 +234,9 @@ static void unit_plan(struct cluster *c, struct cluster_unit *unit)
 	}
 	unit_requirements_read(text->file, slice_str(unit->name), &rules);
 	unit->global = rules.global;
-	scheduler_put_unit(c->scheduler, unit->name, &rules, unit->desired != REGISTRY_INACTIVE);
+	/* A template is never run itself, whatever its desired state says. */
+	scheduler_put_unit(c->scheduler, unit->name, &rules,
+		unit->desired != REGISTRY_INACTIVE && !unit_name_is_template(slice_str(unit->name)));
 	unit_requirements_done(&rules);
 	if (!unit->planned)
 		scheduler_set_target(c->scheduler, unit->name, unit->target);

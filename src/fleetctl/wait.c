@@ -19,6 +19,7 @@
 struct waiter {
 	const char *name;
 	bool global, done, explained, noted;
+	bool was_active;	   /* at the last look: what dies at once is not taken for started */
 	int64_t inactive_since_ms; /* launched, and not running; 0: not so */
 };
 struct snapshot {
@@ -174,8 +175,12 @@ static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_
 
 	if (!state)
 		return 0;
-	if (strcmp(active, "active") == 0 || strcmp(active, "reloading") == 0)
-		return 1;
+	if (strcmp(active, "active") == 0 || strcmp(active, "reloading") == 0) {
+		bool twice = waiter->was_active;
+
+		waiter->was_active = true;
+		return twice;
+	}
 	if (strcmp(active, "failed") == 0 || (restarting && elapsed_ms >= WAIT_RESTARTING_MS)) {
 		_cleanup_free_ char *legend = ctl_machine_legend(ctl, ctl_text(unit, "machineID"), false);
 
