@@ -200,7 +200,10 @@ static void work(void *arg)
 		worker->plan = NULL;
 		worker->error = error;
 		worker->counts = counts;
+		/* Woken outside the mutex: the loop would only run into it. */
+		uv_mutex_unlock(&worker->mutex);
 		(void)uv_async_send(&disk->async);
+		uv_mutex_lock(&worker->mutex);
 	}
 	uv_mutex_unlock(&worker->mutex);
 	disk_file_done(&worker->file);
@@ -274,8 +277,8 @@ void disk_submit(struct disk *disk, const struct wal_plan *plan)
 	uv_mutex_lock(&worker->mutex);
 	assert(!worker->plan && !worker->done);
 	worker->plan = plan;
-	uv_cond_signal(&worker->wake);
 	uv_mutex_unlock(&worker->mutex);
+	uv_cond_signal(&worker->wake);
 }
 
 static void on_closed(uv_handle_t *handle)
