@@ -61,11 +61,11 @@ void keeper_unit_gone(struct service *service)
 	_cleanup_free_ char *name = mem_strdup(service->name);
 	_cleanup_buf_ struct buf error = BUF_INIT(4096);
 
-	server_unloads_done(service);
 	list_remove(&service->entry);
 	(void)map_remove(&keeper->units, slice_str(name));
 	store_remove(keeper, name);
 	server_unit_gone(keeper, name);
+	server_unloads_done(service);
 	service_free(service);
 	if (!next.text)
 		return;

@@ -135,8 +135,7 @@ static void add_main(const struct service *service, struct buf *out)
 	}
 	if (service->control_pid) {
 		process_name(service->control_pid, name, sizeof(name));
-		buf_printf(out, "    Control PID: %d (%s)\n" + (service->main_pid ? 0 : 2),
-			(int)service->control_pid, name);
+		buf_printf(out, "  Cntrl PID: %d (%s)\n", (int)service->control_pid, name);
 	}
 }
 

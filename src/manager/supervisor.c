@@ -5,7 +5,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/memory.h"
-#include "base/time.h"
+#include "io/sigpipe.h"
 #include "manager/implementation.h"
 #include "manager/keeper.h"
 #include <errno.h>
@@ -693,6 +693,7 @@ int supervisor_new(const struct manager_config *config, struct manager **ret, st
 		buf_printf(reterr, "cannot make the directory %s: %s", config->state_dir, strerror(-r));
 		return r;
 	}
+	ignore_sigpipe(); /* a keeper that dies is met while writing to it */
 	supervisor = mem_new(struct supervisor);
 	supervisor->manager.operations = &supervisor_operations;
 	supervisor->config = *config;
