@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #define CLIENT_PATIENCE_NS (9 * NS_PER_S)
+#define OPS_MAX 2500 /* the checker's work grows with the square */
 #define CHECK_STEPS_MAX 60000000
 
 static void value_text(const struct world *world, uint32_t value, struct buf *out)
@@ -178,7 +179,7 @@ void client_step(struct world *world, struct client *client)
 		give_up(world, client);
 		return;
 	}
-	if (world->calm)
+	if (world->calm || world->ops_len >= OPS_MAX)
 		return;
 	if (!member->node || member->paused_until_ns > world->now_ns) {
 		world_at(world, world->now_ns + 5 * NS_PER_MS + world->profile.think_ns, EVENT_CLIENT, 0,
