@@ -190,7 +190,7 @@ uint64_t raft_log_find(const struct raft_log *log, uint64_t index, uint64_t term
 		return index;
 	for (run = find_run(log, index); run > 0 && log->runs[run].term > term; run--)
 		index = log->runs[run].first - 1;
-	return index;
+	return log->runs[run].term > term ? log->snapshot_index : index;
 }
 
 int raft_log_slice(const struct raft_log *log, const struct raft_log_ops *ops, uint64_t lo, uint64_t hi,
