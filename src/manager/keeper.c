@@ -23,6 +23,7 @@
 #define RETRY_MS 1000
 #define LOG_BYTES_DEFAULT (4u * 1024 * 1024)
 #define LOG_BYTES_MIN 4096u
+#define PRUNE_EVERY 64
 
 struct service *keeper_find(struct keeper *keeper, const char *name)
 {
@@ -67,6 +68,10 @@ void keeper_unit_gone(struct service *service)
 	server_unit_gone(keeper, name);
 	server_unloads_done(service);
 	service_free(service);
+	if (++keeper->gone_count >= PRUNE_EVERY) {
+		keeper->gone_count = 0;
+		store_prune_logs(keeper);
+	}
 	if (!next.text)
 		return;
 	service = keeper_load(keeper, name, slice_make(next.text, next.text_len), next.hash);

@@ -121,6 +121,7 @@ struct keeper {
 	struct list services, clients;
 	size_t client_count;
 	size_t log_bytes_max;
+	size_t gone_count;           /* units unloaded since the logs were pruned */
 	bool keep_when_idle, stopping;
 	uv_prepare_t turn;
 	uv_signal_t on_child, on_term, on_int;
@@ -191,6 +192,7 @@ int store_load_units(struct keeper *keeper); /* after a crash of the keeper */
 int store_write_text(struct service *service);
 void store_write_state(struct service *service);
 void store_remove(struct keeper *keeper, const char *name);
+void store_prune_logs(struct keeper *keeper); /* bounds the logs of units that are gone */
 
 /* status.c */
 void status_text(struct service *service, struct buf *out);

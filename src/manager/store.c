@@ -18,6 +18,7 @@
 
 #define STATE_FILE_MAX 65536
 #define LEFTOVER_TIMEOUT_MS 2000
+#define OLD_LOGS_MAX 256 /* logs kept of units that are not loaded any more */
 
 static int read_whole(const char *path, struct buf *out)
 {
@@ -158,6 +159,55 @@ int store_open(struct keeper *keeper)
 	return write_whole(keeper, life_path, slice_str(life));
 }
 
+struct old_log {
+	char *name;
+	int64_t changed_s;
+};
+
+static int compare_logs(const void *a, const void *b)
+{
+	int64_t left = ((const struct old_log *)a)->changed_s, right = ((const struct old_log *)b)->changed_s;
+
+	return left < right ? -1 : left > right;
+}
+
+void store_prune_logs(struct keeper *keeper)
+{
+	_cleanup_free_ char *path = mem_printf("%s/log", keeper->dir),
+			    *old_path = mem_printf("%s/log/old", keeper->dir);
+	struct old_log *logs = NULL;
+	size_t count = 0, cap = 0;
+	DIR *dir = opendir(path);
+	struct dirent *entry;
+	struct stat st;
+
+	while (dir && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.' || strcmp(entry->d_name, "old") == 0 ||
+			keeper_find(keeper, entry->d_name) ||
+			fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		if (count == cap) {
+			cap = cap ? cap * 2 : 64;
+			logs = mem_reallocarray(logs, cap, sizeof(*logs));
+		}
+		logs[count++] = (struct old_log){mem_strdup(entry->d_name), st.st_mtime};
+	}
+	if (count)
+		qsort(logs, count, sizeof(*logs), compare_logs);
+	for (size_t i = 0; i < count; i++) {
+		if (i + OLD_LOGS_MAX < count) {
+			_cleanup_free_ char *old = mem_printf("%s/%s", old_path, logs[i].name);
+
+			(void)unlinkat(dirfd(dir), logs[i].name, 0);
+			(void)unlink(old);
+		}
+		free(logs[i].name);
+	}
+	free(logs);
+	if (dir)
+		closedir(dir);
+}
+
 static int64_t integer(const json_t *object, const char *key)
 {
 	return json_integer_value(json_object_get(object, key));
@@ -250,5 +300,6 @@ int store_load_units(struct keeper *keeper)
 	}
 	strings_done(&again);
 	strings_done(&invocations);
+	store_prune_logs(keeper);
 	return 0;
 }

@@ -5,11 +5,11 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/memory.h"
-#include "io/sigpipe.h"
 #include "manager/implementation.h"
 #include "manager/keeper.h"
 #include <errno.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -679,6 +679,15 @@ static int make_directories(const char *path)
 	return mkdir(copy, 0700) < 0 && errno != EEXIST ? -errno : 0;
 }
 
+/* A keeper that dies is met while writing to it: that must be an error, not the end of the program. */
+static void ignore_sigpipe(void)
+{
+	struct sigaction now;
+
+	if (sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+		(void)signal(SIGPIPE, SIG_IGN);
+}
+
 int supervisor_new(const struct manager_config *config, struct manager **ret, struct buf *reterr)
 {
 	struct supervisor *supervisor;
@@ -693,7 +702,7 @@ int supervisor_new(const struct manager_config *config, struct manager **ret, st
 		buf_printf(reterr, "cannot make the directory %s: %s", config->state_dir, strerror(-r));
 		return r;
 	}
-	ignore_sigpipe(); /* a keeper that dies is met while writing to it */
+	ignore_sigpipe();
 	supervisor = mem_new(struct supervisor);
 	supervisor->manager.operations = &supervisor_operations;
 	supervisor->config = *config;

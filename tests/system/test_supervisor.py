@@ -634,6 +634,18 @@ def _():
     keeper.end()
 
 
+@cases.case("logs of units that are gone are kept for a while, but not without bound")
+def _():
+    keeper = Keeper()
+    names = ["gone@%d.service" % number for number in range(400)]
+    for name in names:
+        keeper.start(name, "[Service]\nExecStart=/no/such\n")
+        keeper.call("unload", name=name)
+    logs = [name for name in os.listdir(os.path.join(keeper.dir, "state", "log")) if name != "old"]
+    assert 256 <= len(logs) <= 256 + 64 and names[-1] in logs and names[0] not in logs, len(logs)
+    keeper.end()
+
+
 @for_each_mode("units run and are restarted while nobody is connected, and are found again")
 def _(keeper):
     out = os.path.join(keeper.dir, "out")
