@@ -209,7 +209,7 @@ int ctl_command_stop(struct fleetctl *ctl, int argc, char **argv)
 	if (find_units(ctl, argc, argv, &units, &status))
 		return status;
 	for (size_t i = 0; i < units.count; i++)
-		if (!units.items[i].global &&
+		if (!units.items[i].global && !ctl_text(units.items[i].unit, "machineID")[0] &&
 			strcmp(ctl_text(units.items[i].unit, "currentState"), "inactive") == 0) {
 			fprintf(stderr, "Unable to stop unit %s in state inactive\n", units.items[i].name);
 			ctl_target_units_done(&units);

@@ -345,6 +345,7 @@ static int run_without_server(
 		return argc && !about;
 	}
 	if (strcmp(command->name, "verify") == 0) {
+		fputs("Command \"verify\" is deprecated, DEPRECATED - No longer works\n", stderr);
 		fputs("WARNING: The signed/verified units feature is DEPRECATED and cannot be used.\n",
 			stderr);
 		return 2;

@@ -113,7 +113,10 @@ class Machine:
             "peer_listen": "127.0.0.1:0", "agent_data_dir": os.path.join(self.dir, "data"),
             "supervisor_dir": self.supervisor, "agent_ttl": "%ds" % cluster.ttl, "verbosity": "1",
             "metadata": "hostname=n%d,disk=%s" % (number, "hdd" if number == 2 else "ssd")}
+        also = config.pop("also_listen", None)
         self.config.update(config)
+        if also:
+            self.config["listen"] += "," + also
         self.process = None
         atexit.register(self.kill)
         self.start()

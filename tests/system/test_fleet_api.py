@@ -40,12 +40,9 @@ class Recorded:
         self.port = harness.free_port()
         self.machines = []
         for number, (machine_id, ip, metadata) in enumerate(HOSTS, 1):
-            extra = {"machine_id": machine_id, "public_ip": ip, "metadata": metadata}
-            if number == 1:
-                extra["listen"] = "unix://%s/fleet.sock,http://127.0.0.1:%d" % (harness.temp_dir(), self.port)
-            machine = Machine.__new__(Machine)
-            self.machines.append(machine)
-            start(machine, self, number, extra)
+            self.machines.append(Machine(
+                self, number, machine_id=machine_id, public_ip=ip, metadata=metadata,
+                also_listen="http://127.0.0.1:%d" % self.port if number == 1 else None))
         wait_for(lambda: len(self.call("GET", "/fleet/v1/machines")[1].split('"id"')) == 4, 10, "all machines")
 
     def call(self, method, path, headers=None, body=None):
@@ -68,25 +65,6 @@ class Recorded:
         for unit in json.loads(self.call("GET", "/fleet/v1/units")[1]).get("units", []):
             assert self.call("DELETE", "/fleet/v1/units/" + unit["name"])[0] == 204
         wait_for(lambda: self.call("GET", "/fleet/v1/state")[1] == "{}", 10, "no states")
-
-
-def start(machine, cluster, number, extra):
-    """A Machine whose API may also listen on TCP: the socket to wait for is the first one it listens on."""
-    listen = extra.get("listen")
-    if listen is None:
-        machine.__init__(cluster, number, **extra)
-        return
-    path = listen.split(",")[0][len("unix://"):]
-    original = Machine.start
-
-    def started(self, *arguments):
-        self.socket = path
-        original(self, *arguments)
-    Machine.start = started
-    try:
-        machine.__init__(cluster, number, **extra)
-    finally:
-        Machine.start = original
 
 
 def load():
