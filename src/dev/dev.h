@@ -33,7 +33,7 @@ int hub_run(const struct dev_config *config);
 
 /* The child side of a new machine: called in fresh namespaces, becomes its PID 1, never returns. `go_fd`
  * answers one byte when the machine's network interface eth0 is there. */
-_noreturn_ void world_run(const struct dev_config *config, unsigned int number, int go_fd);
+_noreturn_ void world_run(const struct dev_config *config, unsigned int number, int hub_fd);
 
 /* The service loop of PID 1: starts the services in order, restarts those that end, reaps orphans; SIGTERM
  * stops them in reverse order and returns. */

@@ -29,6 +29,7 @@ enum {
 	REQUEST_BYTES_MAX = 256,
 	REQUEST_TIMEOUT_S = 2,
 	STOP_GRACE_MS = 12000,
+	FURNISH_TIMEOUT_MS = 20000,
 };
 
 struct hub {
@@ -59,7 +60,7 @@ static int machine_directories(const struct hub *hub, unsigned int number)
 	return 0;
 }
 
-static pid_t clone_world(const struct hub *hub, unsigned int number, int go_fd)
+static pid_t clone_world(const struct hub *hub, unsigned int number, int hub_fd)
 {
 	unsigned long flags =
 		CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWIPC | SIGCHLD;
@@ -72,7 +73,7 @@ static pid_t clone_world(const struct hub *hub, unsigned int number, int go_fd)
 		(void)sigprocmask(SIG_SETMASK, &none, NULL);
 		/* The machine lives on without exec: nothing of the hub's may stay open in it, or a client
 		 * that waits for its connection to close would wait for the machine's death. */
-		if (dup2(go_fd, 3) < 0 || close_range(4, ~0U, 0) < 0)
+		if (dup2(hub_fd, 3) < 0 || close_range(4, ~0U, 0) < 0)
 			_exit(1);
 		world_run(hub->config, number, 3);
 	}
@@ -95,9 +96,10 @@ static int connect_machine(unsigned int number, pid_t pid)
 	return 0;
 }
 
-static int machine_start(struct hub *hub, unsigned int number)
+/* Starts the machine; *ret_fd tells when its world is furnished: wait_furnished(). */
+static int machine_start(struct hub *hub, unsigned int number, int *ret_fd)
 {
-	_cleanup_close_ int go_read = -1, go_write = -1;
+	_cleanup_close_ int own_fd = -1, machine_fd = -1;
 	int fds[2], r;
 	pid_t pid;
 
@@ -106,11 +108,11 @@ static int machine_start(struct hub *hub, unsigned int number)
 	r = machine_directories(hub, number);
 	if (r < 0)
 		return r;
-	if (pipe2(fds, O_CLOEXEC) < 0)
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
 		return -errno;
-	go_read = fds[0];
-	go_write = fds[1];
-	pid = clone_world(hub, number, go_read);
+	own_fd = fds[0];
+	machine_fd = fds[1];
+	pid = clone_world(hub, number, machine_fd);
 	if (pid < 0) {
 		fprintf(stderr, "flotilla dev: cannot make the namespaces of machine %u: %s\n", number,
 			strerror(-pid));
@@ -118,18 +120,53 @@ static int machine_start(struct hub *hub, unsigned int number)
 	}
 	hub->pids[number] = pid;
 	r = connect_machine(number, pid);
-	if (r == 0 && write(go_write, "g", 1) != 1)
+	if (r == 0 && send(own_fd, "g", 1, MSG_NOSIGNAL) != 1)
 		r = -EIO;
-	if (r < 0)
+	if (r < 0) {
 		(void)kill(pid, SIGKILL);
+		return r;
+	}
+	*ret_fd = take_fd(own_fd);
+	return 0;
+}
+
+/* Waits until the world behind `fd` is furnished, and closes it. -EIO: the machine died on the way (it said
+ * why). */
+static int wait_furnished(int fd)
+{
+	_cleanup_close_ int owned = fd;
+	struct pollfd ready = {.fd = fd, .events = POLLIN};
+	char byte;
+
+	if (poll(&ready, 1, FURNISH_TIMEOUT_MS) <= 0)
+		return -ETIMEDOUT;
+	return read(owned, &byte, 1) == 1 ? 0 : -EIO;
+}
+
+static int start_all(struct hub *hub)
+{
+	int fds[DEV_MACHINES_MAX + 1], r = 0;
+	unsigned int started = 0;
+
+	while (r == 0 && started < hub->config->machines) {
+		r = machine_start(hub, started + 1, &fds[started + 1]);
+		started += r == 0;
+	}
+	for (unsigned int i = 1; i <= started; i++) {
+		int furnished = wait_furnished(fds[i]);
+
+		if (furnished < 0 && r == 0) {
+			fprintf(stderr, "flotilla dev: machine %u could not start\n", i);
+			r = furnished;
+		}
+	}
 	return r;
 }
 
 static void reap(struct hub *hub)
 {
 	for (;;) {
-		int status;
-		pid_t pid = waitpid(-1, &status, WNOHANG);
+		pid_t pid = waitpid(-1, NULL, WNOHANG);
 
 		if (pid <= 0)
 			return;
@@ -137,8 +174,6 @@ static void reap(struct hub *hub)
 			if (hub->pids[i] != pid)
 				continue;
 			hub->pids[i] = 0;
-			if (!hub->stopping && WIFEXITED(status) && WEXITSTATUS(status))
-				fprintf(stderr, "flotilla dev: machine %u could not start\n", i);
 		}
 	}
 }
@@ -189,7 +224,11 @@ static void answer_request(struct hub *hub, struct slice line, struct buf *out)
 		return;
 	}
 	if (slice_is(verb, "start")) {
-		r = machine_start(hub, (unsigned int)number);
+		int fd;
+
+		r = machine_start(hub, (unsigned int)number, &fd);
+		if (r == 0)
+			r = wait_furnished(fd);
 		if (r == -EALREADY)
 			buf_add_str(out, "error the machine is up already\n");
 		else if (r < 0)
@@ -389,9 +428,8 @@ int hub_run(const struct dev_config *config)
 
 	if (signals_open(&hub) < 0 || network_open(config) < 0 || control_open(&hub) < 0)
 		goto out;
-	for (unsigned int i = 1; i <= config->machines; i++)
-		if (machine_start(&hub, i) < 0)
-			goto out;
+	if (start_all(&hub) < 0)
+		goto out;
 	announce(&hub);
 	while (!hub.stopping) {
 		struct pollfd fds[] = {

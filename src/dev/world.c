@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -342,7 +343,7 @@ static int open_below(int dir_fd, unsigned int number, const char *what)
 	return fd;
 }
 
-void world_run(const struct dev_config *config, unsigned int number, int go_fd)
+void world_run(const struct dev_config *config, unsigned int number, int hub_fd)
 {
 	int dir_fd, disk_fd, log_fd, exe_fd, keys_fd = -1;
 	_cleanup_free_ char *exe = mem_printf("%s/flotilla", config->bin_dir);
@@ -362,7 +363,7 @@ void world_run(const struct dev_config *config, unsigned int number, int go_fd)
 		if (keys_fd < 0)
 			give_up("cannot open the ssh keys in %s", config->dir);
 	}
-	if (read(go_fd, &go, 1) != 1)
+	if (read(hub_fd, &go, 1) != 1)
 		_exit(1);
 	must_mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
 	machine_name(number, name);
@@ -379,6 +380,9 @@ void world_run(const struct dev_config *config, unsigned int number, int go_fd)
 	(void)setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
 	if (chdir("/") < 0)
 		give_up("cannot change to /");
+	if (send(hub_fd, "r", 1, MSG_NOSIGNAL) != 1)
+		_exit(1);
+	(void)close(hub_fd);
 	services_run(config, number, log_fd);
 	_exit(0);
 }

@@ -47,7 +47,9 @@ class Dev:
             for line in output.splitlines():
                 fields = [field for field in line.split("\t") if field]
                 if len(fields) == 4:
-                    found[fields[0]] = (int(fields[1].rsplit(".", 1)[1]) - 100, fields[2], fields[3])
+                    # A machine that is gone has no address any more: 0.
+                    number = int(fields[1].rsplit(".", 1)[1]) - 100 if "." in fields[1] else 0
+                    found[fields[0]] = (number, fields[2], fields[3])
         return found
 
     def running(self, machine, names):

@@ -25,7 +25,7 @@ def story(dev):
     assert dev.on(1, "etcdctl", "set", "/a", "1") == (0, "1\n")
     assert dev.on(2, "etcdctl", "--endpoints", "http://127.0.0.1:4001", "--no-sync", "get", "/a") == (0, "1\n")
     # What runs on a machine dies with it, and is not seen from another.
-    assert dev.on(2, "sh", "-c", "sleep 987654 & echo ok")[0] == 0
+    assert dev.on(2, "sh", "-c", "sleep 987654 >/dev/null 2>&1 & echo ok")[0] == 0
     assert "987654" in dev.on(2, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")[1]
     assert "sleep 987654" not in dev.on(1, "sh", "-c", "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; done")[1]
     status, output = dev.run("kill", "2")
@@ -66,7 +66,7 @@ def without_root():
 @cases.case("the hub's death is the end of all its machines")
 def hub_killed():
     dev = Dev(machines=1)
-    assert dev.on(1, "sh", "-c", "sleep 876543 & echo ok")[0] == 0
+    assert dev.on(1, "sh", "-c", "sleep 876543 >/dev/null 2>&1 & echo ok")[0] == 0
     kill(dev.hub, signal.SIGKILL)
     wait_for(lambda: subprocess.run(["pgrep", "-f", "^sleep 876543"], stdout=subprocess.DEVNULL).returncode == 1, 10,
              "nothing is left")
