@@ -5,9 +5,6 @@
  * and the whole prefix (the cluster: for the leading engine, and for the API). The last one is closed on an
  * idle follower of a large cluster and opened again when it is needed. */
 #include <errno.h>
-#include <ifaddrs.h>
-#include <arpa/inet.h>
-#include <net/if.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,12 +15,12 @@
 #include "base/flags.h"
 #include "base/log.h"
 #include "base/programs.h"
-#include "base/rng.h"
 #include "base/text.h"
 #include "fleet/agent.h"
 #include "fleet/api.h"
 #include "fleet/config.h"
 #include "fleet/engine.h"
+#include "fleet/self.h"
 #include "fleet/mirror.h"
 #include "fleet/presence.h"
 #include "io/file.h"
@@ -331,85 +328,6 @@ static void on_manager_lost(void *user, const char *why)
 
 /* ---- who this machine is ---- */
 
-static int read_line(const char *path, char **ret)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(4096);
-	int r = file_read(path, 4096, &text);
-	struct slice line;
-
-	if (r < 0)
-		return r;
-	line = text_trim(buf_slice(&text));
-	if (!line.len)
-		return -ENODATA;
-	*ret = mem_strndup(line.data, line.len);
-	return 0;
-}
-
-static int find_machine_id(const struct fleetd_config *config, char **ret)
-{
-	int r;
-
-	if (config->machine_id[0]) {
-		*ret = mem_strdup(config->machine_id);
-	} else {
-		r = read_line("/etc/machine-id", ret);
-		if (r < 0)
-			return log_errno(r, "cannot read /etc/machine-id (make one with "
-					    "systemd-machine-id-setup, or set machine_id)");
-	}
-	if (strchr(*ret, '/') || strlen(*ret) > REGISTRY_MACHINE_ID_MAX)
-		return log_errno(-EINVAL, "the machine ID \"%s\" cannot be used", *ret);
-	return 0;
-}
-
-/* The number that tells this installation from another with the same machine ID; kept in the data directory.
- */
-static int find_nonce(const char *dir, char **ret)
-{
-	_cleanup_free_ char *path = mem_printf("%s/nonce", dir);
-	_cleanup_buf_ struct buf text = BUF_INIT(64);
-	uint8_t random[16];
-	int r;
-
-	if (read_line(path, ret) >= 0)
-		return 0;
-	r = file_mkdir_all(dir, 0755);
-	if (r < 0)
-		return log_errno(r, "cannot make the data directory %s (agent_data_dir)", dir);
-	rng_system(random, sizeof(random));
-	text_add_hex(&text, random, sizeof(random));
-	r = file_write_atomic(path, buf_slice(&text), NULL);
-	if (r < 0)
-		return log_errno(r, "cannot write %s", path);
-	*ret = mem_strdup(buf_text(&text));
-	return 0;
-}
-
-/* The address that the default route leaves from (no packet is sent), else the first of any interface. */
-static char *find_address(void)
-{
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(53)}, own;
-	socklen_t len = sizeof(own);
-	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	char text[INET_ADDRSTRLEN] = "";
-	struct ifaddrs *list = NULL;
-
-	inet_pton(AF_INET, "192.0.2.1", &to.sin_addr);
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0 &&
-		getsockname(fd, (struct sockaddr *)&own, &len) == 0)
-		inet_ntop(AF_INET, &own.sin_addr, text, sizeof(text));
-	if (!text[0] && getifaddrs(&list) == 0)
-		for (const struct ifaddrs *it = list; it && !text[0]; it = it->ifa_next)
-			if (it->ifa_addr && it->ifa_addr->sa_family == AF_INET &&
-				!(it->ifa_flags & IFF_LOOPBACK))
-				inet_ntop(AF_INET, &((struct sockaddr_in *)(void *)it->ifa_addr)->sin_addr,
-					text, sizeof(text));
-	if (list)
-		freeifaddrs(list);
-	return mem_strdup(text);
-}
-
 /* Fills in what may change while running: address, metadata, peer address. */
 static void describe_machine(struct fleetd *f)
 {
@@ -419,7 +337,7 @@ static void describe_machine(struct fleetd *f)
 	uint16_t port;
 
 	free(machine->public_ip);
-	machine->public_ip = f->config.public_ip[0] ? mem_strdup(f->config.public_ip) : find_address();
+	machine->public_ip = f->config.public_ip[0] ? mem_strdup(f->config.public_ip) : fleet_self_address();
 	for (size_t i = 0; i < machine->metadata_count; i++) {
 		free(machine->metadata[i].key);
 		free(machine->metadata[i].value);
@@ -440,20 +358,6 @@ static void describe_machine(struct fleetd *f)
 	}
 	free(machine->peer_api);
 	machine->peer_api = mem_strdup(buf_text(&peer));
-}
-
-static int find_machine(struct fleetd *f)
-{
-	int r = find_machine_id(&f->config, &f->machine.id);
-
-	if (r >= 0)
-		r = find_nonce(f->config.data_dir, &f->machine.nonce);
-	if (r < 0)
-		return r;
-	if (read_line("/proc/sys/kernel/random/boot_id", &f->machine.boot) < 0)
-		f->machine.boot = mem_strdup("unknown");
-	f->machine.version = mem_strdup(FLEET_VERSION);
-	return 0;
 }
 
 /* ---- listeners ---- */
@@ -759,7 +663,7 @@ static void close_parts(struct fleetd *f)
 static int start(struct fleetd *f)
 {
 	int64_t timeout_ms = f->config.etcd_request_timeout_ms;
-	int r = find_machine(f);
+	int r = fleet_self_find(&f->config, &f->machine);
 
 	if (r >= 0)
 		r = open_client(f, timeout_ms, &f->quick);

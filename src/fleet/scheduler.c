@@ -5,75 +5,13 @@
  * A run works in rounds: check every dirty unit that has a target, then place what has none, in order of
  * names, until nothing is dirty. Rules that chase each other in a circle cannot spin: a unit is placed at
  * most twice in one run. */
-#include "fleet/scheduler.h"
+#include "fleet/scheduler_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/map.h"
-#include "base/memory.h"
-
 #define PLACEMENTS_PER_RUN_MAX 2
-
-struct sched_list {
-	struct sched_unit **items;
-	size_t count, cap;
-};
-struct sched_machine {
-	char *id;
-	struct arena arena; /* metadata */
-	struct scheduler_pair *metadata;
-	size_t metadata_count;
-	bool present;		   /* false: only the target of units */
-	bool freed;		   /* in scheduler.freed */
-	struct sched_list units;   /* placed here */
-	struct sched_list globals; /* present machines: the global units that run here, in order of names */
-	size_t load;
-};
-struct sched_unit {
-	char *name;
-	struct unit_requirements rules; /* own copy */
-	bool wanted, dirty, waiting, patterned;
-	bool anywhere; /* this round may place it on any machine, not only on freed ones */
-	struct sched_machine *machine;
-	size_t slot;	     /* in machine->units */
-	size_t waiting_slot; /* in scheduler.waiting */
-	/* What this run has done with it. */
-	uint64_t run;
-	const char *run_from; /* in scheduler.run_arena */
-	unsigned run_placements;
-};
-struct sched_followers {
-	struct sched_list units;
-};
-struct scheduler {
-	struct map machines, units, followers;
-	struct sched_machine **order; /* present machines by (load, ID) */
-	size_t order_count, order_cap;
-	struct sched_list dirty, waiting, globals, touched;
-	struct sched_machine **freed;
-	size_t freed_count, freed_cap;
-	bool globals_patterned; /* some global unit has Conflicts */
-	bool globals_changed;	/* every machine's list must be made anew */
-	uint64_t run;
-	struct arena run_arena;	   /* decisions of the last run */
-	struct arena answer_arena; /* of the last explanation */
-};
-
-static const char *const rule_names[SCHEDULER_RULE_MAX] = {
-	[SCHEDULER_RULE_NONE] = "none",
-	[SCHEDULER_RULE_MACHINE_ID] = "MachineID",
-	[SCHEDULER_RULE_METADATA] = "MachineMetadata",
-	[SCHEDULER_RULE_MACHINE_OF] = "MachineOf",
-	[SCHEDULER_RULE_CONFLICTS] = "Conflicts",
-	[SCHEDULER_RULE_REPLACES] = "Replaces",
-};
-
-const char *scheduler_rule_name(enum scheduler_rule rule)
-{
-	return rule_names[rule];
-}
 
 /* ---- small lists ---- */
 
@@ -168,175 +106,6 @@ static void machine_count_load(struct scheduler *s, struct sched_machine *machin
 		order_insert(s, machine);
 }
 
-/* ---- the rules ---- */
-
-static bool pattern_match(const struct unit_slices *patterns, const char *name, struct slice *ret_pattern)
-{
-	for (size_t i = 0; i < patterns->count; i++)
-		if (unit_glob_match(patterns->items[i], slice_str(name))) {
-			*ret_pattern = patterns->items[i];
-			return true;
-		}
-	return false;
-}
-
-static bool conflict_between(
-	const struct sched_unit *a, const struct sched_unit *b, struct slice *ret_pattern)
-{
-	if (a == b)
-		return false;
-	return pattern_match(&a->rules.conflicts, b->name, ret_pattern) ||
-	       pattern_match(&b->rules.conflicts, a->name, ret_pattern);
-}
-
-static bool unit_has_peer(const struct sched_unit *unit, const char *name)
-{
-	for (size_t i = 0; i < unit->rules.machine_of.count; i++)
-		if (slice_is(unit->rules.machine_of.items[i], name))
-			return true;
-	return false;
-}
-
-/* `unit` takes the place of `other`. Pairs that replace each other, and a peer that is needed, do not count.
- */
-static bool unit_replaces(
-	const struct sched_unit *unit, const struct sched_unit *other, struct slice *ret_pattern)
-{
-	struct slice unused;
-
-	return unit != other && pattern_match(&unit->rules.replaces, other->name, ret_pattern) &&
-	       !pattern_match(&other->rules.replaces, unit->name, &unused) &&
-	       !unit_has_peer(unit, other->name);
-}
-
-static struct slice machine_metadata_get(void *userdata, struct slice key)
-{
-	const struct sched_machine *machine = userdata;
-
-	for (size_t i = 0; i < machine->metadata_count; i++)
-		if (slice_is(key, machine->metadata[i].key))
-			return slice_str(machine->metadata[i].value);
-	return (struct slice){0};
-}
-
-static bool metadata_fits(const struct sched_unit *unit, struct sched_machine *machine)
-{
-	return unit_metadata_match(&unit->rules, machine_metadata_get, machine);
-}
-
-static bool list_has(const struct sched_list *list, const struct sched_unit *unit)
-{
-	for (size_t i = 0; i < list->count; i++)
-		if (list->items[i] == unit)
-			return true;
-	return false;
-}
-
-static bool peers_are_there(struct scheduler *s, const struct sched_unit *unit,
-	const struct sched_machine *machine, struct buf *detail)
-{
-	for (size_t i = 0; i < unit->rules.machine_of.count; i++) {
-		struct slice name = unit->rules.machine_of.items[i];
-		const struct sched_unit *peer = map_get(&s->units, name);
-		bool there = peer && (peer->rules.global ? list_has(&machine->globals, peer)
-							 : peer->machine == machine);
-
-		if (there)
-			continue;
-		if (detail) {
-			buf_printf(detail, "%.*s ", (int)name.len, name.data);
-			if (!peer)
-				buf_add_str(detail, "does not exist");
-			else if (peer->machine)
-				buf_printf(detail, "is on %.8s", peer->machine->id);
-			else
-				buf_add_str(detail, "is not here");
-			buf_printf(detail, " (MachineOf=%.*s)", (int)name.len, name.data);
-		}
-		return false;
-	}
-	return true;
-}
-
-static const struct sched_unit *conflicting_unit(
-	const struct sched_unit *unit, const struct sched_list *list, struct slice *ret_pattern)
-{
-	for (size_t i = 0; i < list->count; i++) {
-		const struct sched_unit *other = list->items[i];
-
-		if ((unit->patterned || other->patterned) && conflict_between(unit, other, ret_pattern))
-			return other;
-	}
-	return NULL;
-}
-
-static void describe_metadata(
-	const struct sched_unit *unit, struct sched_machine *machine, struct buf *detail)
-{
-	for (size_t i = 0; i < unit->rules.metadata_count; i++) {
-		const struct unit_metadata *wanted = &unit->rules.metadata[i];
-		struct slice has = machine_metadata_get(machine, wanted->key);
-		bool fits = false;
-
-		for (size_t k = 0; k < unit->rules.metadata_count; k++)
-			if (slice_equal(unit->rules.metadata[k].key, wanted->key) && has.data &&
-				slice_equal(unit->rules.metadata[k].value, has))
-				fits = true;
-		if (fits)
-			continue;
-		if (has.data)
-			buf_printf(detail, "its %.*s is %.*s", (int)wanted->key.len, wanted->key.data,
-				(int)has.len, has.data);
-		else
-			buf_printf(detail, "it has no %.*s", (int)wanted->key.len, wanted->key.data);
-		buf_printf(detail, " (MachineMetadata=%.*s=%.*s)", (int)wanted->key.len, wanted->key.data,
-			(int)wanted->value.len, wanted->value.data);
-		return;
-	}
-}
-
-/* The first rule by which the machine refuses the unit; `detail` (may be NULL) gets the reason. */
-static enum scheduler_rule refusal(
-	struct scheduler *s, const struct sched_unit *unit, struct sched_machine *machine, struct buf *detail)
-{
-	struct slice pattern;
-	const struct sched_unit *other;
-
-	if (unit->rules.has_machine_id &&
-		!unit_machine_id_match(unit->rules.machine_id, slice_str(machine->id))) {
-		if (detail)
-			buf_printf(detail, "it is not the machine wanted (MachineID=%.*s)",
-				(int)unit->rules.machine_id.len, unit->rules.machine_id.data);
-		return SCHEDULER_RULE_MACHINE_ID;
-	}
-	if (!metadata_fits(unit, machine)) {
-		if (detail)
-			describe_metadata(unit, machine, detail);
-		return SCHEDULER_RULE_METADATA;
-	}
-	if (!peers_are_there(s, unit, machine, detail))
-		return SCHEDULER_RULE_MACHINE_OF;
-	other = conflicting_unit(unit, &machine->units, &pattern);
-	if (!other)
-		other = conflicting_unit(unit, &machine->globals, &pattern);
-	if (other) {
-		if (detail)
-			buf_printf(detail, "it runs %s (Conflicts=%.*s)", other->name, (int)pattern.len,
-				pattern.data);
-		return SCHEDULER_RULE_CONFLICTS;
-	}
-	for (size_t i = 0; i < machine->units.count; i++) {
-		other = machine->units.items[i];
-		if (!other->rules.replaces.count || !unit_replaces(other, unit, &pattern))
-			continue;
-		if (detail)
-			buf_printf(detail, "%s replaces it there (Replaces=%.*s)", other->name,
-				(int)pattern.len, pattern.data);
-		return SCHEDULER_RULE_REPLACES;
-	}
-	return SCHEDULER_RULE_NONE;
-}
-
 /* ---- changes ---- */
 
 static void mark_dirty(struct scheduler *s, struct sched_unit *unit)
@@ -386,19 +155,19 @@ static void machine_place_globals(struct scheduler *s, struct sched_machine *mac
 	for (size_t i = 0; machine->present && i < s->globals.count; i++) {
 		struct sched_unit *unit = s->globals.items[i];
 
-		if (!unit->wanted || !metadata_fits(unit, machine) ||
-			conflicting_unit(unit, &machine->units, &unused) ||
-			conflicting_unit(unit, &machine->globals, &unused))
+		if (!unit->wanted || !scheduler_metadata_fits(unit, machine) ||
+			scheduler_conflict_in(unit, &machine->units, &unused) ||
+			scheduler_conflict_in(unit, &machine->globals, &unused))
 			continue;
 		if (unit->rules.has_machine_id &&
 			!unit_machine_id_match(unit->rules.machine_id, slice_str(machine->id)))
 			continue;
 		list_add(&machine->globals, unit);
-		if (!list_has(&old, unit))
+		if (!scheduler_list_has(&old, unit))
 			mark_followers(s, unit->name);
 	}
 	for (size_t i = 0; i < old.count; i++) {
-		if (list_has(&machine->globals, old.items[i]))
+		if (scheduler_list_has(&machine->globals, old.items[i]))
 			continue;
 		mark_freed(s, machine);
 		mark_followers(s, old.items[i]->name);
@@ -471,7 +240,7 @@ static void unit_enter(struct scheduler *s, struct sched_unit *unit, struct sche
 	machine_units_changed(s, machine, unit);
 	mark_followers(s, unit->name);
 	for (size_t i = 0; unit->rules.replaces.count && i < machine->units.count; i++)
-		if (unit_replaces(unit, machine->units.items[i], &unused))
+		if (scheduler_unit_replaces(unit, machine->units.items[i], &unused))
 			mark_dirty(s, machine->units.items[i]);
 }
 
@@ -492,40 +261,7 @@ static void unit_set_waiting(struct scheduler *s, struct sched_unit *unit, bool 
 	last->waiting_slot = unit->waiting_slot;
 }
 
-/* ---- rules of a unit: own copy and indexes ---- */
-
-static struct unit_slices slices_copy(struct arena *arena, const struct unit_slices *from)
-{
-	struct unit_slices copy = {.count = from->count, .cap = from->count};
-
-	if (from->count)
-		copy.items = arena_alloc(arena, from->count * sizeof(struct slice));
-	for (size_t i = 0; i < from->count; i++)
-		copy.items[i] = slice_str(arena_strndup(arena, from->items[i].data, from->items[i].len));
-	return copy;
-}
-
-static void rules_copy(struct unit_requirements *to, const struct unit_requirements *from)
-{
-	*to = (struct unit_requirements){.has_machine_id = from->has_machine_id, .global = from->global};
-	arena_init(&to->arena);
-	if (from->has_machine_id)
-		to->machine_id =
-			slice_str(arena_strndup(&to->arena, from->machine_id.data, from->machine_id.len));
-	to->machine_of = slices_copy(&to->arena, &from->machine_of);
-	to->conflicts = slices_copy(&to->arena, &from->conflicts);
-	to->replaces = slices_copy(&to->arena, &from->replaces);
-	to->metadata_count = to->metadata_cap = from->metadata_count;
-	if (from->metadata_count)
-		to->metadata = arena_alloc(&to->arena, from->metadata_count * sizeof(*to->metadata));
-	for (size_t i = 0; i < from->metadata_count; i++) {
-		const struct unit_metadata *pair = &from->metadata[i];
-
-		to->metadata[i].key = slice_str(arena_strndup(&to->arena, pair->key.data, pair->key.len));
-		to->metadata[i].value =
-			slice_str(arena_strndup(&to->arena, pair->value.data, pair->value.len));
-	}
-}
+/* ---- indexes of a unit's rules ---- */
 
 static void follow_peers(struct scheduler *s, struct sched_unit *unit, bool follow)
 {
@@ -539,7 +275,7 @@ static void follow_peers(struct scheduler *s, struct sched_unit *unit, bool foll
 			followers = mem_new(struct sched_followers);
 			map_put(&s->followers, name, followers);
 		}
-		if (follow && !list_has(&followers->units, unit))
+		if (follow && !scheduler_list_has(&followers->units, unit))
 			list_add(&followers->units, unit);
 		else if (!follow)
 			list_drop(&followers->units, unit);
@@ -692,7 +428,7 @@ void scheduler_put_unit(
 		unit->name = mem_strdup(name);
 		map_put(&s->units, slice_str(name), unit);
 	}
-	rules_copy(&unit->rules, rules);
+	scheduler_rules_copy(&unit->rules, rules);
 	unit->patterned = rules->conflicts.count > 0;
 	unit->wanted = wanted;
 	index_rules(s, unit, true);
@@ -775,7 +511,7 @@ static void check_placed(struct scheduler *s, struct sched_unit *unit)
 	if (!unit->machine)
 		return;
 	if (unit->wanted && !unit->rules.global && unit->machine->present &&
-		refusal(s, unit, unit->machine, NULL) == SCHEDULER_RULE_NONE)
+		scheduler_refusal_of(s, unit, unit->machine, NULL) == SCHEDULER_RULE_NONE)
 		return;
 	note_change(s, unit);
 	unit_leave(s, unit);
@@ -792,12 +528,13 @@ static struct sched_machine *find_machine(
 			return NULL;
 		if (!peer->rules.global)
 			return peer->machine && peer->machine->present &&
-					       refusal(s, unit, peer->machine, NULL) == SCHEDULER_RULE_NONE
+					       scheduler_refusal_of(s, unit, peer->machine, NULL) ==
+						       SCHEDULER_RULE_NONE
 				       ? peer->machine
 				       : NULL;
 	}
 	for (size_t i = 0; i < count; i++)
-		if (refusal(s, unit, machines[i], NULL) == SCHEDULER_RULE_NONE)
+		if (scheduler_refusal_of(s, unit, machines[i], NULL) == SCHEDULER_RULE_NONE)
 			return machines[i];
 	return NULL;
 }
@@ -937,7 +674,7 @@ bool scheduler_global_runs(struct scheduler *s, const char *name, const char *ma
 	const struct sched_unit *unit = map_get(&s->units, slice_str(name));
 
 	refresh_globals(s);
-	return machine && unit && list_has(&machine->globals, unit);
+	return machine && unit && scheduler_list_has(&machine->globals, unit);
 }
 
 static int by_machine(const void *a, const void *b)
@@ -960,7 +697,7 @@ int scheduler_explain(struct scheduler *s, const char *name, const struct schedu
 	refusals = arena_alloc(&s->answer_arena, (s->order_count + 1) * sizeof(*refusals));
 	for (size_t i = 0; i < s->order_count; i++) {
 		_cleanup_buf_ struct buf detail = BUF_INIT(4096);
-		enum scheduler_rule rule = refusal(s, unit, s->order[i], &detail);
+		enum scheduler_rule rule = scheduler_refusal_of(s, unit, s->order[i], &detail);
 
 		if (rule == SCHEDULER_RULE_NONE)
 			continue;

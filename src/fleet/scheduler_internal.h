@@ -1,0 +1,65 @@
+/* What the files of the scheduler share. */
+#pragma once
+#include "base/map.h"
+#include "base/memory.h"
+#include "fleet/scheduler.h"
+
+struct sched_list {
+	struct sched_unit **items;
+	size_t count, cap;
+};
+struct sched_machine {
+	char *id;
+	struct arena arena; /* metadata */
+	struct scheduler_pair *metadata;
+	size_t metadata_count;
+	bool present;		   /* false: only the target of units */
+	bool freed;		   /* in scheduler.freed */
+	struct sched_list units;   /* placed here */
+	struct sched_list globals; /* present machines: the global units that run here, in order of names */
+	size_t load;
+};
+struct sched_unit {
+	char *name;
+	struct unit_requirements rules; /* own copy */
+	bool wanted, dirty, waiting, patterned;
+	bool anywhere; /* this round may place it on any machine, not only on freed ones */
+	struct sched_machine *machine;
+	size_t slot;	     /* in machine->units */
+	size_t waiting_slot; /* in scheduler.waiting */
+	/* What this run has done with it. */
+	uint64_t run;
+	const char *run_from; /* in scheduler.run_arena */
+	unsigned run_placements;
+};
+struct sched_followers {
+	struct sched_list units;
+};
+struct scheduler {
+	struct map machines, units, followers;
+	struct sched_machine **order; /* present machines by (load, ID) */
+	size_t order_count, order_cap;
+	struct sched_list dirty, waiting, globals, touched;
+	struct sched_machine **freed;
+	size_t freed_count, freed_cap;
+	bool globals_patterned; /* some global unit has Conflicts */
+	bool globals_changed;	/* every machine's list must be made anew */
+	uint64_t run;
+	struct arena run_arena;	   /* decisions of the last run */
+	struct arena answer_arena; /* of the last explanation */
+};
+
+/* The first rule by which the machine refuses the unit; `detail` (may be NULL) gets the reason. */
+enum scheduler_rule scheduler_refusal_of(struct scheduler *s, const struct sched_unit *unit,
+	struct sched_machine *machine, struct buf *detail);
+bool scheduler_metadata_fits(const struct sched_unit *unit, struct sched_machine *machine);
+/* A unit of the list that conflicts with `unit`, whichever of the two says so; NULL: none. */
+const struct sched_unit *scheduler_conflict_in(
+	const struct sched_unit *unit, const struct sched_list *list, struct slice *ret_pattern);
+/* `unit` takes the place of `other`. Pairs that replace each other, and a peer that is needed, do not count.
+ */
+bool scheduler_unit_replaces(
+	const struct sched_unit *unit, const struct sched_unit *other, struct slice *ret_pattern);
+bool scheduler_list_has(const struct sched_list *list, const struct sched_unit *unit);
+/* An own copy of what was parsed elsewhere. */
+void scheduler_rules_copy(struct unit_requirements *to, const struct unit_requirements *from);
