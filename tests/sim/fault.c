@@ -16,6 +16,7 @@ const char *const fault_names[FAULT_MAX] = {
 	[FAULT_ISOLATE] = "member isolated",
 	[FAULT_ONE_WAY] = "link cut in one direction",
 	[FAULT_BRIDGE] = "partition with a bridge",
+	[FAULT_RESET] = "connection reset",
 	[FAULT_NET_SLOW] = "network slow for a while",
 	[FAULT_DROP] = "message dropped",
 	[FAULT_DUPLICATE] = "message doubled",
@@ -121,6 +122,18 @@ static void cut_network(struct world *world, enum fault fault)
 	world_at(world, world->now_ns + 100 * NS_PER_MS + world_rand(world, 4 * NS_PER_S), EVENT_HEAL, 0, 0);
 }
 
+static void reset_connection(struct world *world)
+{
+	struct member *a = anyone(world), *b = anyone(world);
+
+	if (a == b)
+		return;
+	for (unsigned up = 0; up < 2; up++) {
+		member_notice(a, b->number, up);
+		member_notice(b, a->number, up);
+	}
+}
+
 static void jump_clock(struct world *world)
 {
 	static const int64_t sizes[] = {
@@ -148,6 +161,9 @@ static void carry_out(struct world *world, enum fault fault)
 		break;
 	case FAULT_PAUSE:
 		member->paused_until_ns = world->now_ns + 1 + world_rand(world, 3 * NS_PER_S);
+		break;
+	case FAULT_RESET:
+		reset_connection(world);
 		break;
 	case FAULT_NET_SLOW:
 		world->net_slow_until_ns = world->now_ns + world_rand(world, 2 * NS_PER_S);

@@ -8,6 +8,7 @@
 #include "base/time.h"
 #include <inttypes.h>
 #include <stdio.h>
+#include <time.h>
 
 struct options {
 	uint64_t seed, seeds;
@@ -95,10 +96,12 @@ static void print_summary(const struct summary *summary, int64_t ran_ns)
 {
 	double seconds = (double)ran_ns / 1e9;
 
-	printf("%" PRIu64 " seeds, %.1f hours simulated in %.1f s (%.0f seeds/min), %" PRIu64
+	printf("%" PRIu64
+	       " seeds, %.1f hours simulated in %.1f s (%.1f core-minutes, %.0f seeds per minute), %" PRIu64
 	       " findings, %" PRIu64 " histories undecided\n",
 		summary->seeds, (double)summary->simulated_ns / 3.6e12, seconds,
-		(double)summary->seeds / seconds * 60, summary->findings, summary->undecided);
+		(double)clock() / CLOCKS_PER_SEC / 60, (double)summary->seeds / seconds * 60,
+		summary->findings, summary->undecided);
 	printf("  %" PRIu64 " requests answered (%" PRIu64 " linearizable reads), %" PRIu64
 	       " of unknown outcome, %" PRIu64 " refused, %" PRIu64 " expiries seen\n",
 		summary->ops_ok, summary->reads, summary->ops_unknown, summary->ops_refused,

@@ -272,6 +272,9 @@ void member_start(struct member *member)
 	world->summary->restarts++;
 	watch_expiries(member);
 	member_schedule(member, world->now_ns);
+	for (unsigned i = 0; i < world->profile.members; i++)
+		if (!world->cut[i][member->number] && !world->cut[member->number][i])
+			member_notice(&world->members[i], member->number, true);
 }
 
 void member_crash(struct member *member, bool power)
@@ -295,6 +298,10 @@ void member_crash(struct member *member, bool power)
 		member->turn_at_ns = INT64_MAX;
 		member->paused_until_ns = 0;
 		client_lost_member(world, member);
+		/* The kernel of a killed process closes its connections; a machine without power tells
+		 * nobody. */
+		for (unsigned i = 0; i < world->profile.members && !power; i++)
+			member_notice(&world->members[i], member->number, false);
 		world_at(world, world->now_ns + 50 * NS_PER_MS + world_rand(world, 3 * NS_PER_S), EVENT_START,
 			member->number, 0);
 	}
@@ -304,6 +311,27 @@ void member_crash(struct member *member, bool power)
 	}
 	world_trace(world, 77 + power, member->number);
 	world_log(world, "member %u crashes%s", member->number, power ? " with its machine" : "");
+}
+
+void member_notice(struct member *observer, unsigned peer, bool connected)
+{
+	struct world *world = observer->world;
+	int64_t after_ns = world_rand(world, (connected ? 300 : 20) * NS_PER_MS);
+	struct event *event;
+
+	if (!observer->node || observer->number == peer)
+		return;
+	event = world_at(world, world->now_ns + after_ns, EVENT_PEER, observer->number, peer);
+	event->life = observer->life;
+	event->len = connected;
+}
+
+void member_peer(struct member *member, const struct event *event)
+{
+	if (!member->node || event->life != member->life)
+		return;
+	node_peer_state(member->node, member->world->members[event->other].id, event->len);
+	member_schedule(member, member->world->now_ns);
 }
 
 /* A bit flips in a member's memory: a change behind the log's back. */

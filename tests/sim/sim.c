@@ -132,7 +132,8 @@ static bool postponed(struct world *world, struct event *event)
 {
 	struct member *member = &world->members[event->member];
 
-	if (event->kind != EVENT_TURN && event->kind != EVENT_DISK && event->kind != EVENT_MESSAGE)
+	if (event->kind != EVENT_TURN && event->kind != EVENT_DISK && event->kind != EVENT_MESSAGE &&
+		event->kind != EVENT_PEER)
 		return false;
 	if (!member->node || member->paused_until_ns <= world->now_ns)
 		return false;
@@ -154,6 +155,9 @@ static void run_event(struct world *world, struct event *event)
 		break;
 	case EVENT_MESSAGE:
 		member_message(member, event);
+		break;
+	case EVENT_PEER:
+		member_peer(member, event);
 		break;
 	case EVENT_CLIENT:
 		client_step(world, &world->clients[event->other]);

@@ -27,6 +27,7 @@ enum fault {
 	FAULT_ISOLATE,	 /* one member from all others */
 	FAULT_ONE_WAY,	 /* some links in one direction */
 	FAULT_BRIDGE,	 /* two halves that only one member sees both of */
+	FAULT_RESET,	 /* a connection breaks: both ends notice */
 	FAULT_NET_SLOW,
 	FAULT_DROP,
 	FAULT_DUPLICATE,
@@ -48,6 +49,7 @@ enum event_kind {
 	EVENT_TURN,
 	EVENT_DISK,
 	EVENT_MESSAGE,
+	EVENT_PEER,
 	EVENT_CLIENT,
 	EVENT_START,
 	EVENT_FAULT,
@@ -181,6 +183,9 @@ void member_crash(struct member *member, bool power);
 void member_turn(struct member *member, const struct event *event);
 void member_disk(struct member *member, const struct event *event);
 void member_message(struct member *member, struct event *event);
+/* `observer` will notice that its connection to `peer` is up or down. */
+void member_notice(struct member *observer, unsigned peer, bool connected);
+void member_peer(struct member *member, const struct event *event);
 void member_falsify(struct member *member);
 void member_schedule(struct member *member, int64_t at_ns);
 bool member_up(const struct member *member);
