@@ -136,6 +136,42 @@ static bool try_base(struct tracker *tracker, const char *root, const char *own,
 	return true;
 }
 
+static void remove_tree(const char *base)
+{
+	DIR *dir = opendir(base);
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir)))
+		if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
+			(void)unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
+	if (dir)
+		closedir(dir);
+	(void)rmdir(base);
+}
+
+/* A machine whose power went leaves its keeper's empty cgroups behind on the host. Those whose keeper is gone
+ * (processes of other PID namespaces count, they show as 0) are removed; what still holds a process cannot
+ * be. */
+static void remove_abandoned(const struct tracker *tracker)
+{
+	size_t parent_len = (size_t)(strrchr(tracker->base, '/') - tracker->base);
+	_cleanup_free_ char *parent = mem_strndup(tracker->base, parent_len);
+	DIR *dir = opendir(parent);
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		_cleanup_free_ char *base = mem_printf("%s/%s", parent, entry->d_name);
+		_cleanup_free_ char *procs = mem_printf("%s/keeper/cgroup.procs", base);
+		_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
+
+		if (strncmp(entry->d_name, "flotilla-", 9) == 0 && strcmp(base, tracker->base) != 0 &&
+			read_file(procs, &text) == 0 && !text.len)
+			remove_tree(base);
+	}
+	if (dir)
+		closedir(dir);
+}
+
 void tracker_open(struct tracker *tracker, const char *id, bool allow_cgroups)
 {
 	static const struct {
@@ -154,6 +190,8 @@ void tracker_open(struct tracker *tracker, const char *id, bool allow_cgroups)
 		if (root && own && !try_base(tracker, root, *own ? own : "/", id))
 			(void)try_base(tracker, root, "/", id);
 	}
+	if (tracker->base)
+		remove_abandoned(tracker);
 }
 
 void tracker_done(struct tracker *tracker)

@@ -646,6 +646,97 @@ def _():
     keeper.end()
 
 
+DOCKER = """#!/bin/sh
+echo "docker $*" >> %(dir)s/docker.log
+case "$1" in
+run) trap 'exit 0' TERM; touch %(dir)s/up; while [ -e %(dir)s/up ]; do sleep 0.05; done ;;
+stop|kill) [ -e %(dir)s/up ] && rm %(dir)s/up ;;
+rm) exit 1 ;;
+esac
+"""
+ETCDCTL = "#!/bin/sh\necho \"etcdctl $*\" >> %(dir)s/etcdctl.log\n"
+# The units of the slides, with the two programs found in the test's directory.
+SINATRA = """[Unit]
+Description=sinatra
+
+[Service]
+EnvironmentFile=%(dir)s/environment
+ExecStartPre=%(dir)s/docker pull marceldegraaf/sinatra
+ExecStart=%(dir)s/docker run --name sinatra-%%i --rm \\
+  -p %%i:5000 -e PORT=5000 marceldegraaf/sinatra
+ExecStartPost=%(dir)s/etcdctl set /app/server/%%i \\
+  ${COREOS_PUBLIC_IPV4}:%%i
+ExecStop=%(dir)s/docker kill sinatra-%%i
+ExecStopPost=%(dir)s/etcdctl rm /app/server/%%i
+
+[X-Fleet]
+Conflicts=sinatra@%%i.service
+"""
+NGINX_SIDEKICK = """[Unit]
+Description=Nginx sidekick
+BindsTo=sinatra@%%i.service
+After=sinatra@%%i.service
+
+[Service]
+ExecStart=/bin/sh -c "while true; do %(dir)s/etcdctl set /services/website/nginx@%%i '{ \\"host\\": \\"%%H\\", \\"port\\": 80, \\"version\\": \\"52c7248a14\\" }' --ttl 60;sleep 45;done"
+ExecStop=%(dir)s/etcdctl rm /services/website/nginx@%%i
+
+[X-Fleet]
+MachineOf=sinatra@%%i.service
+"""
+LOAD_BALANCER = """[Unit]
+Description=Nginx Load Balancer
+
+# Get CoreOS environmental variables
+EnvironmentFile=%(dir)s/environment
+
+# Pre-start and Start
+## Directives with "=-" are allowed to fail without consequence
+ExecStartPre=-%(dir)s/docker kill nginx_lb
+[Service]
+TimeoutStartSec=0
+ExecStartPre=-%(dir)s/docker kill nginx_lb
+ExecStartPre=-%(dir)s/docker rm nginx_lb
+ExecStart=/bin/sleep 1000
+
+[X-Fleet]
+X-Conflicts=nginx.service
+"""
+
+
+@cases.case("the units of the deck run as printed")
+def _():
+    keeper = Keeper()
+    for name, text in (("docker", DOCKER), ("etcdctl", ETCDCTL), ("environment", "COREOS_PUBLIC_IPV4=10.0.0.7\n")):
+        with open(os.path.join(keeper.dir, name), "w") as file:
+            file.write(text % {"dir": keeper.dir} if "%(dir)s" in text else text)
+        os.chmod(os.path.join(keeper.dir, name), 0o755)
+    docker, etcdctl = (os.path.join(keeper.dir, name + ".log") for name in ("docker", "etcdctl"))
+    keeper.start("sinatra@8001.service", SINATRA % {"dir": keeper.dir})
+    keeper.wait("sinatra@8001.service", "running")
+    keeper.start("sidekick@8001.service", NGINX_SIDEKICK % {"dir": keeper.dir})
+    keeper.wait("sidekick@8001.service", "running")
+    wait_for(lambda: "website" in read(etcdctl), what="the sidekick's word")
+    assert read(docker).splitlines() == [
+        "docker pull marceldegraaf/sinatra",
+        "docker run --name sinatra-8001 --rm -p 8001:5000 -e PORT=5000 marceldegraaf/sinatra"], read(docker)
+    assert read(etcdctl).splitlines() == [
+        "etcdctl set /app/server/8001 10.0.0.7:8001",
+        'etcdctl set /services/website/nginx@8001 { "host": "%s", "port": 80, "version": "52c7248a14" } --ttl 60'
+        % socket.gethostname()], read(etcdctl)
+    keeper.stop("sinatra@8001.service")
+    keeper.wait("sinatra@8001.service", "dead")
+    keeper.wait("sidekick@8001.service", "dead")
+    assert read(docker).splitlines()[-1] == "docker kill sinatra-8001"
+    assert sorted(read(etcdctl).splitlines()[2:]) == ["etcdctl rm /app/server/8001",
+                                                      "etcdctl rm /services/website/nginx@8001"], read(etcdctl)
+    keeper.start("lb.service", LOAD_BALANCER % {"dir": keeper.dir})
+    warnings = keeper.wait("lb.service", "running")["warnings"]
+    assert any("Unknown key name 'EnvironmentFile' in section 'Unit'" in warning for warning in warnings), warnings
+    assert keeper.call("status", name="lb.service")["text"].startswith("● lb.service - Nginx Load Balancer\n")
+    keeper.end()
+
+
 @for_each_mode("units run and are restarted while nobody is connected, and are found again")
 def _(keeper):
     out = os.path.join(keeper.dir, "out")
