@@ -691,6 +691,25 @@ void tree_set_dir_expiry(struct tree *tree, struct slice path, bool has_expiry, 
 	tree_account(tree, count, change_add(change, hash, &dir->head, false), first_new);
 }
 
+void tree_append(struct tree *tree, struct dir *dir, struct entry *entry)
+{
+	dir_insert(tree, dir, entry);
+}
+
+uint64_t tree_path_hash(uint64_t parent, struct slice name)
+{
+	return hash_step(parent, name);
+}
+
+void tree_count_child(struct dir *dir, uint64_t path_hash, struct entry *child)
+{
+	struct change change = change_add((struct change){0}, path_hash, child, false);
+
+	dir->sum += change.sum;
+	dir->below += change.below;
+	dir->expiring_below += change.expiring;
+}
+
 uint64_t dir_hash(const struct dir *root)
 {
 	return root->sum;

@@ -89,6 +89,12 @@ void tree_put(struct tree *tree, struct slice path, struct entry *entry, uint64_
 struct entry *tree_remove(struct tree *tree, struct slice path) _must_check_;
 /* Changes the expiry of the directory at `path` (must exist, not the root). */
 void tree_set_dir_expiry(struct tree *tree, struct slice path, bool has_expiry, int64_t expires_ns);
+/* For loading a tree in order (store/snapshot.h), where no one else holds it yet. Appends a child whose name
+ * is above all others of the directory (takes over the reference), without counting it; the hash of a path
+ * one segment longer; counts a child, complete with all below it, in its directory. */
+void tree_append(struct tree *tree, struct dir *dir, struct entry *entry);
+uint64_t tree_path_hash(uint64_t parent, struct slice name);
+void tree_count_child(struct dir *dir, uint64_t path_hash, struct entry *child);
 uint64_t tree_hash(const struct tree *tree);
 uint64_t dir_hash(const struct dir *root);
 
