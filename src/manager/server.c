@@ -289,6 +289,14 @@ static void no_such_unit(struct request *request)
 	reply(request->client, request->id, -ENOENT, text);
 }
 
+/* The answer to a request that changes a unit: who subscribed sees the change before it reads that it was
+ * accepted. */
+static void reply_changed(struct request *request, int result, const char *message)
+{
+	server_send_states(request->keeper);
+	reply(request->client, request->id, result, message);
+}
+
 static void op_load(struct request *request)
 {
 	const json_t *text = json_object_get(request->json, "text");
@@ -322,8 +330,8 @@ static void op_load(struct request *request)
 	service = keeper_load(request->keeper, request->name, bytes, hash);
 	r = store_write_text(service);
 	store_write_state(service);
-	reply(request->client, request->id, r, r < 0 ? strerror(-r) : "");
 	jobs_unit_loaded(service);
+	reply_changed(request, r, r < 0 ? strerror(-r) : "");
 }
 
 static void op_unload(struct request *request)
@@ -378,7 +386,7 @@ static void op_start(struct request *request)
 	service->dirty = true;
 	store_write_state(service);
 	r = restart ? jobs_restart(service, &error) : jobs_start(service, &error);
-	reply(request->client, request->id, r, buf_text(&error));
+	reply_changed(request, r, buf_text(&error));
 }
 
 static void op_stop(struct request *request)
@@ -393,7 +401,7 @@ static void op_stop(struct request *request)
 	service->dirty = true;
 	store_write_state(service);
 	jobs_stop(service);
-	reply(request->client, request->id, 0, "");
+	reply_changed(request, 0, "");
 }
 
 static void op_status(struct request *request)

@@ -230,6 +230,10 @@ static int command_executable(struct unit_command *command, struct slice word, u
 		buf_add_str(reterr, "the command has no executable");
 		return -EINVAL;
 	}
+	if (memchr(path.data, 0, path.len)) {
+		buf_add_str(reterr, "the executable's name holds a NUL byte");
+		return -EINVAL;
+	}
 	if (path.data[0] != '/' && memchr(path.data, '/', path.len)) {
 		buf_printf(reterr, "\"%.200s\" is neither an absolute path nor a plain file name", path.data);
 		return -EINVAL;
