@@ -327,8 +327,8 @@ static int base64_group(struct template_call *call, struct slice text, size_t *p
 FUNCTION(function_base64_decode)
 {
 	_cleanup_buf_ struct buf out = BUF_INIT(TEXT_MAX);
-	size_t position = 0, digits;
-	uint32_t bits;
+	size_t position = 0, digits = 0;
+	uint32_t bits = 0;
 
 	(void)count;
 	do {

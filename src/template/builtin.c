@@ -404,7 +404,7 @@ static int index_sequence(
 	struct template_call *call, struct template_value *item, struct template_value index)
 {
 	bool is_text = item->type->kind == TEMPLATE_STRING;
-	size_t len = is_text ? item->text.len : item->list.len, at;
+	size_t len = is_text ? item->text.len : item->list.len, at = 0;
 	int r = index_argument(call, &index, len, &at);
 
 	if (r < 0)

@@ -1,5 +1,5 @@
-"""confd with the resource, the template and the start script of the slides as they are printed: real nginx, a real store on
-127.0.0.1:4001, /etc/confd and /etc/nginx. The test runs in mount and network namespaces of its own, where /etc is an overlay
+"""confd with the resource, the template and the start script of the slides as they are printed: real nginx, our store on
+127.0.0.1:4001 (Debian's etcd with CONFD_TEST_STORE=debian), /etc/confd and /etc/nginx. The test runs in mount and network namespaces of its own, where /etc is an overlay
 and /run is empty, so that nothing of the host is touched and every port is free."""
 import http.server
 import json
@@ -140,7 +140,7 @@ def unregister(name):
 
 
 def start_store():
-    ours = os.environ.get("CONFD_TEST_STORE") == "ours"
+    ours = os.environ.get("CONFD_TEST_STORE") != "debian"
     peer = "http://127.0.0.1:%d" % harness.free_port()
     argv = [harness.program("etcd") if ours else "/usr/bin/etcd", "--name", "one", "--data-dir",
             os.path.join(harness.temp_dir(), "data"), "--listen-client-urls", STORE, "--advertise-client-urls", STORE,

@@ -438,7 +438,9 @@ static bool golden_case(json_t *json, const struct template_func *funcs, size_t 
 			buf_text(&text));
 		return false;
 	}
-	return golden_check(id, "error", &error, &want_error) & golden_check(id, "output", &out, &want);
+	if (!golden_check(id, "error", &error, &want_error))
+		return false;
+	return golden_check(id, "output", &out, &want);
 }
 
 /* ---- groups ---- */
