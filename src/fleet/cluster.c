@@ -53,11 +53,17 @@ static void pair_done(struct registry_pair *pair)
 	free(pair->value);
 }
 
+static void pairs_free(struct registry_pair *pairs, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		pair_done(&pairs[i]);
+	free(pairs);
+}
+
 static void machine_free(struct cluster_machine *machine)
 {
-	for (size_t i = 0; i < machine->dynamic_count; i++)
-		pair_done(&machine->dynamic[i]);
-	free(machine->dynamic);
+	pairs_free(machine->dynamic, machine->dynamic_count);
+	pairs_free(machine->stale, machine->stale_count);
 	registry_machine_done(&machine->object);
 	free(machine->id);
 	free(machine);
@@ -137,7 +143,6 @@ static void machine_set_dynamic(struct cluster *c, struct slice id, struct slice
 {
 	struct cluster_machine *machine = machine_entry(c, id);
 
-	machine->dynamic_seen = c->generation;
 	for (size_t i = 0; i < machine->dynamic_count; i++)
 		if (slice_is(key, machine->dynamic[i].key)) {
 			if (text_is(machine->dynamic[i].value, value))
@@ -563,7 +568,18 @@ void cluster_remove(struct cluster *c, const char *path)
 
 void cluster_begin(struct cluster *c)
 {
+	size_t position = 0;
+	void *value;
+
 	c->generation++;
+	while (map_next(&c->machines, &position, NULL, &value)) {
+		struct cluster_machine *machine = value;
+
+		pairs_free(machine->stale, machine->stale_count);
+		machine->stale = take_ptr(machine->dynamic);
+		machine->stale_count = machine->dynamic_count;
+		machine->dynamic_count = 0;
+	}
 }
 
 static void sweep_unit(struct cluster *c, struct cluster_unit *unit, struct slice unused)
@@ -596,20 +612,18 @@ void cluster_end(struct cluster *c)
 
 	while (map_next(&c->machines, &position, NULL, &value)) {
 		struct cluster_machine *machine = value;
-		bool keep = machine->present;
+		bool had_more = machine->stale_count > 0;
 
-		if (machine->dynamic_count && machine->dynamic_seen != c->generation) {
-			for (size_t i = 0; i < machine->dynamic_count; i++)
-				pair_done(&machine->dynamic[i]);
-			machine->dynamic_count = 0;
-			if (keep && machine->object_seen == c->generation)
-				machine_changed(c, machine);
-		}
-		if (machine->object_seen != c->generation && (machine->present || !machine->dynamic_count)) {
+		pairs_free(machine->stale, machine->stale_count);
+		machine->stale = NULL;
+		machine->stale_count = 0;
+		if (machine->object_seen != c->generation) {
 			machine->present = false;
 			registry_machine_done(&machine->object);
-			machine_changed(c, machine);
+		} else if (!had_more) {
+			continue;
 		}
+		machine_changed(c, machine);
 	}
 	each_entry(c, (struct slice){0}, sweep_unit, (struct slice){0});
 	for (position = 0; map_next(&c->texts, &position, NULL, &value);) {

@@ -13,7 +13,9 @@ struct cluster_machine {
 	struct registry_machine object;
 	struct registry_pair *dynamic; /* machines/ID/metadata/, sorted */
 	size_t dynamic_count;
-	uint64_t object_seen, dynamic_seen; /* generation of the read that had it last */
+	struct registry_pair *stale; /* what was dynamic before the read that is going on */
+	size_t stale_count;
+	uint64_t object_seen; /* generation of the read that had it last */
 };
 /* A unit's text, shared by the units of equal hash. */
 struct cluster_text {

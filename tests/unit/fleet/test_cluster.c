@@ -1,0 +1,299 @@
+/* The cluster in memory: keys in any order give the same picture, and events give what a fresh read gives. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/rng.h"
+#include "fleet/cluster.h"
+
+static void set_unit(struct cluster *c, const char *name, const char *text, const char *desired)
+{
+	struct unit_file *file;
+	uint8_t hash[UNIT_HASH_SIZE];
+	char hex[UNIT_HASH_HEX_SIZE], path[512];
+	_cleanup_buf_ struct buf value = BUF_INIT(65536);
+
+	assert_int_equal(unit_file_parse(slice_str(text), &file, NULL), 0);
+	unit_file_hash(file, hash);
+	unit_file_free(file);
+	unit_hash_hex(hash, hex);
+	registry_encode_unit(&value, slice_str(text));
+	snprintf(path, sizeof(path), "unit/%s", hex);
+	cluster_set(c, path, buf_slice(&value));
+	buf_clear(&value);
+	registry_encode_job(&value, name, hash);
+	snprintf(path, sizeof(path), "job/%s/object", name);
+	cluster_set(c, path, buf_slice(&value));
+	snprintf(path, sizeof(path), "job/%s/target-state", name);
+	cluster_set(c, path, slice_str(desired));
+}
+
+static void set_machine(struct cluster *c, const char *id, const char *ip)
+{
+	char path[256], value[256];
+
+	snprintf(path, sizeof(path), "machines/%s/object", id);
+	snprintf(value, sizeof(value),
+		"{\"ID\":\"%s\",\"PublicIP\":\"%s\",\"Metadata\":{\"disk\":\"ssd\"},\"Version\":\"1\"}", id,
+		ip);
+	cluster_set(c, path, slice_str(value));
+}
+
+static void a_unit_is_known_once_object_text_and_wish_are_there(void **state)
+{
+	_cleanup_(cluster_freep) struct cluster *c = cluster_new();
+
+	(void)state;
+	cluster_set(c, "job/a.service/target-state", SLICE_LITERAL("launched"));
+	assert_null(cluster_unit(c, "a.service"));
+	assert_non_null(cluster_entry(c, "a.service"));
+	set_unit(c, "a.service", "[Service]\nExecStart=/bin/true\n", "launched");
+	assert_non_null(cluster_unit(c, "a.service"));
+	cluster_remove(c, "job/a.service");
+	assert_null(cluster_entry(c, "a.service"));
+}
+
+static void the_current_state_is_computed_as_fleet_does(void **state)
+{
+	_cleanup_(cluster_freep) struct cluster *c = cluster_new();
+	const struct cluster_unit *unit;
+
+	(void)state;
+	set_unit(c, "a.service", "[Service]\nExecStart=/bin/true\n", "launched");
+	unit = cluster_unit(c, "a.service");
+	assert_int_equal(cluster_unit_current(unit), REGISTRY_INACTIVE);
+	cluster_set(c, "job/a.service/target", SLICE_LITERAL("m1"));
+	assert_int_equal(cluster_unit_current(unit), REGISTRY_INACTIVE);
+	cluster_set(c, "states/a.service/m1",
+		SLICE_LITERAL("{\"loadState\":\"loaded\",\"activeState\":\"active\"}"));
+	assert_int_equal(cluster_unit_current(unit), REGISTRY_LOADED);
+	cluster_set(c, "job/a.service/job-state", SLICE_LITERAL("m1"));
+	assert_int_equal(cluster_unit_current(unit), REGISTRY_LAUNCHED);
+	cluster_set(c, "job/a.service/job-state", SLICE_LITERAL("m2"));
+	assert_int_equal(cluster_unit_current(unit), REGISTRY_LOADED);
+	cluster_remove(c, "states/a.service");
+	assert_int_equal(cluster_unit_current(unit), REGISTRY_INACTIVE);
+	assert_string_equal(scheduler_target(cluster_scheduler(c), "a.service"), "m1");
+}
+
+static void dynamic_metadata_override_and_hide(void **state)
+{
+	_cleanup_(cluster_freep) struct cluster *c = cluster_new();
+	_cleanup_free_ struct scheduler_pair *pairs = NULL;
+	size_t count;
+
+	(void)state;
+	cluster_set(c, "machines/m1/metadata/rack", SLICE_LITERAL("r7"));
+	assert_null(cluster_machine(c, "m1"));
+	set_machine(c, "m1", "10.0.0.1");
+	cluster_set(c, "machines/m1/metadata/disk", SLICE_LITERAL(""));
+	pairs = cluster_machine_metadata(cluster_machine(c, "m1"), &count);
+	assert_int_equal(count, 1);
+	assert_string_equal(pairs[0].key, "rack");
+	/* An expired presence leaves the dynamic part for the machine's next life. */
+	cluster_remove(c, "machines/m1/object");
+	assert_null(cluster_machine(c, "m1"));
+	assert_int_equal(scheduler_machine_count(cluster_scheduler(c)), 0);
+	set_machine(c, "m1", "10.0.0.1");
+	free(pairs);
+	pairs = cluster_machine_metadata(cluster_machine(c, "m1"), &count);
+	assert_int_equal(count, 1);
+}
+
+static void what_is_not_understood_is_ignored(void **state)
+{
+	static const char *const paths[] = {"", "x", "job", "job/a.service", "job/a.service/object",
+		"job/a/b/c", "unit/zz", "states/a.service/m1", "machines/m1/object", "assigned/m1/epoch",
+		"lease/engine-leader", "machines//object"};
+	_cleanup_(cluster_freep) struct cluster *c = cluster_new();
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(paths); i++)
+		cluster_set(c, paths[i], SLICE_LITERAL("not what it should be"));
+	assert_int_equal(cluster_unit_count(c), 0);
+	for (size_t i = 0; i < ARRAY_LEN(paths); i++)
+		cluster_remove(c, paths[i]);
+}
+
+/* ---- events against reads ---- */
+
+enum { KEYS = 40 };
+struct fake_store {
+	char paths[KEYS][128];
+	char values[KEYS][256];
+	size_t count;
+};
+
+static void store_set(struct fake_store *store, const char *path, const char *value)
+{
+	size_t i = 0;
+
+	while (i < store->count && strcmp(store->paths[i], path) != 0)
+		i++;
+	if (i == KEYS)
+		return;
+	snprintf(store->paths[i], sizeof(store->paths[i]), "%s", path);
+	snprintf(store->values[i], sizeof(store->values[i]), "%s", value);
+	store->count = MAX(store->count, i + 1);
+}
+
+static void store_remove(struct fake_store *store, const char *path)
+{
+	size_t len = strlen(path), kept = 0;
+
+	for (size_t i = 0; i < store->count; i++) {
+		if (strncmp(store->paths[i], path, len) == 0 &&
+			(!store->paths[i][len] || store->paths[i][len] == '/'))
+			continue;
+		memmove(store->paths[kept], store->paths[i], sizeof(store->paths[i]));
+		memmove(store->values[kept], store->values[i], sizeof(store->values[i]));
+		kept++;
+	}
+	store->count = kept;
+}
+
+static void read_all(struct cluster *c, const struct fake_store *store)
+{
+	cluster_begin(c);
+	for (size_t i = 0; i < store->count; i++)
+		cluster_set(c, store->paths[i], slice_str(store->values[i]));
+	cluster_end(c);
+}
+
+static void picture(const struct cluster *c, struct buf *out)
+{
+	size_t count, pairs_count;
+	_cleanup_free_ const struct cluster_unit **units = cluster_entries(c, &count);
+	size_t machine_count;
+	_cleanup_free_ const struct cluster_machine **machines = cluster_machines(c, &machine_count);
+
+	for (size_t i = 0; i < count; i++) {
+		const struct cluster_unit *unit = units[i];
+		const char *scheduled = scheduler_target(cluster_scheduler(c), unit->name);
+
+		buf_printf(out, "%s %s %d/%d %s %s %s planned=%d\n", unit->name, unit->hash,
+			unit->has_desired, unit->desired, unit->target ? unit->target : "-",
+			unit->heartbeat ? unit->heartbeat : "-", scheduled ? scheduled : "-", unit->planned);
+		for (size_t k = 0; k < unit->state_count; k++)
+			buf_printf(out, "  %s %s\n", unit->states[k].state.machine,
+				unit->states[k].state.active);
+		buf_printf(out, "  %zu assigned\n", unit->assignment_count);
+	}
+	for (size_t i = 0; i < machine_count; i++) {
+		_cleanup_free_ struct scheduler_pair *pairs =
+			cluster_machine_metadata(machines[i], &pairs_count);
+
+		buf_printf(out, "%s %s\n", machines[i]->id, machines[i]->object.public_ip);
+		for (size_t k = 0; k < pairs_count; k++)
+			buf_printf(out, "  %s=%s\n", pairs[k].key, pairs[k].value);
+	}
+}
+
+static void random_change(struct fake_store *store, struct cluster *c, struct rng *rng)
+{
+	static const char object[] = "{\"Name\":\"x\",\"UnitHash\":[246,228,183,2,89,63,44,15,151,162,210,12,"
+				     "240,22,162,9,37,208,242,14]}";
+	static const char *const states[] = {"inactive", "loaded", "launched", "bogus"};
+	char path[128], value[256] = "";
+	int unit = (int)rng_below(rng, 4), machine = (int)rng_below(rng, 3);
+	bool removal = rng_below(rng, 3) == 0;
+
+	switch (rng_below(rng, 9)) {
+	case 0:
+		snprintf(path, sizeof(path), "job/u%d.service/object", unit);
+		snprintf(value, sizeof(value), "%s", object);
+		break;
+	case 1:
+		snprintf(path, sizeof(path), "job/u%d.service/target-state", unit);
+		snprintf(value, sizeof(value), "%s", states[rng_below(rng, 4)]);
+		break;
+	case 2:
+		snprintf(path, sizeof(path), "job/u%d.service/target", unit);
+		snprintf(value, sizeof(value), "m%d", machine);
+		break;
+	case 3:
+		snprintf(path, sizeof(path), "job/u%d.service/job-state", unit);
+		snprintf(value, sizeof(value), "m%d", machine);
+		break;
+	case 4:
+		snprintf(path, sizeof(path), "states/u%d.service/m%d", unit, machine);
+		snprintf(value, sizeof(value), "{\"activeState\":\"%s\"}",
+			rng_below(rng, 2) ? "active" : "failed");
+		break;
+	case 5:
+		snprintf(path, sizeof(path), "machines/m%d/object", machine);
+		snprintf(value, sizeof(value), "{\"ID\":\"m%d\",\"PublicIP\":\"10.0.0.%d\"}", machine,
+			(int)rng_below(rng, 4));
+		break;
+	case 6:
+		snprintf(path, sizeof(path), "machines/m%d/metadata/k%d", machine, (int)rng_below(rng, 2));
+		snprintf(value, sizeof(value), "%s", rng_below(rng, 3) ? "v" : "");
+		break;
+	case 7:
+		snprintf(path, sizeof(path), "assigned/m%d/u%d.service", machine, unit);
+		snprintf(value, sizeof(value), "{}");
+		break;
+	default:
+		/* Whole directories go. */
+		snprintf(path, sizeof(path), rng_below(rng, 2) ? "job/u%d.service" : "states/u%d.service",
+			unit);
+		removal = true;
+	}
+	if (removal) {
+		store_remove(store, path);
+		cluster_remove(c, path);
+	} else {
+		store_set(store, path, value);
+		cluster_set(c, path, slice_str(value));
+	}
+}
+
+static void events_and_reads_give_the_same_picture(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 300; seed++) {
+		_cleanup_(cluster_freep) struct cluster *followed = cluster_new();
+		struct fake_store store = {0};
+		struct rng rng;
+
+		rng_seed(&rng, seed);
+		for (int step = 0; step < 150; step++) {
+			random_change(&store, followed, &rng);
+			if (step % 10 == 0) {
+				_cleanup_(cluster_freep) struct cluster *fresh = cluster_new();
+				_cleanup_buf_ struct buf one = BUF_INIT(0), two = BUF_INIT(0);
+
+				read_all(fresh, &store);
+				picture(followed, &one);
+				picture(fresh, &two);
+				assert_string_equal(buf_text(&one), buf_text(&two));
+			}
+			/* What was missed while the watch was cut is found by the next read. */
+			if (rng_below(&rng, 30) == 0) {
+				_cleanup_(cluster_freep) struct cluster *unseen = cluster_new();
+
+				for (int k = 0; k < 5; k++)
+					random_change(&store, unseen, &rng);
+				read_all(followed, &store);
+			}
+		}
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_unit_is_known_once_object_text_and_wish_are_there),
+		cmocka_unit_test(the_current_state_is_computed_as_fleet_does),
+		cmocka_unit_test(dynamic_metadata_override_and_hide),
+		cmocka_unit_test(what_is_not_understood_is_ignored),
+		cmocka_unit_test(events_and_reads_give_the_same_picture),
+	};
+
+	return cmocka_run_group_tests_name("cluster", tests, NULL, NULL);
+}
