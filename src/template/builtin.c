@@ -29,22 +29,6 @@ static int fail_type(struct template_call *call, const char *before, const struc
 	return -EINVAL;
 }
 
-/* Through interfaces and pointers; true: nothing there. */
-static bool indirect(struct template_value *value)
-{
-	if (value->is_interface) {
-		if (!value->type)
-			return true;
-		value->is_interface = false;
-	}
-	if (value->type && value->type->kind == TEMPLATE_POINTER) {
-		if (!value->object)
-			return true;
-		value->type = value->type->elem;
-	}
-	return false;
-}
-
 static int text_result(struct template_call *call, struct buf *text, struct template_value *ret)
 {
 	*ret = template_text(slice_make(arena_strndup(call->arena, buf_text(text), text->len), text->len));
@@ -305,7 +289,7 @@ static int builtin_len(struct template_call *call, const struct template_value *
 {
 	struct template_value value = args[0];
 
-	if (indirect(&value))
+	if (template_indirect(&value))
 		return fail(call, "len of nil pointer");
 	if (!value.type)
 		return fail(call, "reflect: call of reflect.Value.Type on zero Value");
@@ -430,7 +414,7 @@ static int builtin_index(struct template_call *call, const struct template_value
 		struct template_value index = template_out_of_interface(args[i]);
 		int r;
 
-		if (indirect(&item))
+		if (template_indirect(&item))
 			return fail(call, "index of nil pointer");
 		switch (item.type->kind) {
 		case TEMPLATE_LIST:
@@ -570,7 +554,7 @@ static void arguments_text(
 	for (size_t i = 0; i < count; i++) {
 		shown[i] = args[i];
 		if (!shown[i].type || !shown[i].type->add_text)
-			indirect(&shown[i]);
+			template_indirect(&shown[i]);
 		if (!shown[i].type)
 			shown[i] = template_str("<no value>");
 	}

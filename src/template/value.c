@@ -332,3 +332,18 @@ bool template_truth(struct template_value value)
 		return false;
 	}
 }
+
+bool template_indirect(struct template_value *value)
+{
+	if (value->is_interface) {
+		if (!value->type)
+			return true;
+		value->is_interface = false;
+	}
+	if (value->type && value->type->kind == TEMPLATE_POINTER) {
+		if (!value->object)
+			return true;
+		value->type = value->type->elem;
+	}
+	return false;
+}

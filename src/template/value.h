@@ -161,3 +161,5 @@ bool template_type_nilable(const struct template_type *type);
 void template_type_add_name(
 	struct buf *out, const struct template_value *value); /* static; functions by signature */
 bool template_truth(struct template_value value);
+/* Follows an interface and a pointer to what is behind them; true: there is nothing behind. */
+bool template_indirect(struct template_value *value);
