@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""fleetctl and ssh: which machine, which arguments, whose exit status; and status and journal of machines whose fleetd is a
+fleet 1.0. `ssh` is a stand-in that prints what it was called with."""
+import http.server
+import json
+import os
+import subprocess
+import threading
+
+import harness
+
+cases = harness.Cases()
+MACHINES = [{"id": "1a2b3c4d5e6f40718293a4b5c6d7e8f9", "primaryIP": "172.31.78.11"},
+            {"id": "5e6f708192a3b4c5d6e7f8091a2b3c4d", "primaryIP": "172.31.78.12"},
+            {"id": "5e6fcafe00112233445566778899aabb", "primaryIP": "172.31.78.13"}]
+UNITS = {"r.service": {"name": "r.service", "currentState": "launched", "desiredState": "launched",
+                       "machineID": MACHINES[1]["id"],
+                       "options": [{"section": "Service", "name": "ExecStart", "value": "/bin/sleep 1"}]},
+         "off.service": {"name": "off.service", "currentState": "inactive", "desiredState": "inactive",
+                         "options": [{"section": "Service", "name": "ExecStart", "value": "/bin/sleep 1"}]}}
+
+
+class Fleet10(http.server.BaseHTTPRequestHandler):
+    """What fleet 1.0 answers; it knows nothing of /flotilla."""
+
+    def do_GET(self):
+        path = self.path.split("?")[0]
+        name = path.rsplit("/", 1)[-1]
+        if path == "/fleet/v1/machines":
+            self.answer(200, {"machines": MACHINES})
+        elif path.startswith("/fleet/v1/units/") and name in UNITS:
+            self.answer(200, UNITS[name])
+        elif path.startswith("/fleet/v1/units/"):
+            self.answer(404, {"error": {"code": 404, "message": "unit does not exist"}})
+        else:
+            self.answer(404, {"error": {"code": 404, "message": ""}})
+
+    def answer(self, status, body):
+        text = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
+
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Fleet10)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+bin_dir, home = harness.temp_dir(), harness.temp_dir()
+with open(os.path.join(bin_dir, "ssh"), "w") as file:
+    file.write('#!/bin/sh\nfor a in "$@"; do echo "[$a]"; done\nexit ${FAKE_SSH_EXIT:-0}\n')
+os.chmod(os.path.join(bin_dir, "ssh"), 0o755)
+
+
+def ctl(*arguments, **env):
+    environment = dict(os.environ, PATH=bin_dir + ":" + os.environ["PATH"], HOME=home,
+                       FLEETCTL_ENDPOINT="http://127.0.0.1:%d" % server.server_port, **env)
+    done = subprocess.run([harness.program("fleetctl")] + list(arguments), env=environment, capture_output=True, text=True,
+                          timeout=20, stdin=subprocess.DEVNULL)
+    return done.returncode, [line.strip("[]") for line in done.stdout.splitlines()], done.stderr
+
+
+@cases.case("ssh goes to the machine of a unit, as core, with the command after a dash dash")
+def _():
+    status, words, _ = ctl("ssh", "r", "echo", "a b", "-n")
+    assert status == 0
+    assert words[-5:] == ["core@172.31.78.12", "--", "echo", "a b", "-n"], words
+    assert "StrictHostKeyChecking=ask" in words and "ConnectTimeout=10" in words, words
+    assert "UserKnownHostsFile=%s/.fleetctl/known_hosts" % home in words, words
+    assert words[words.index("-p") + 1] == "22" and "-A" not in words
+
+
+@cases.case("ssh takes the beginning of a machine's ID, flags in old and new forms, and gives back the exit status")
+def _():
+    status, words, _ = ctl("--ssh-username=root", "--strict-host-key-checking=false", "ssh", "-A", "--ssh-port=23", "1a2",
+                           FAKE_SSH_EXIT="3")
+    assert status == 3
+    assert words[-1] == "root@172.31.78.11" and "-A" in words, words
+    assert "StrictHostKeyChecking=no" in words and words[words.index("-p") + 1] == "23", words
+    assert ctl("ssh", "--machine", "5e6f7", "hostname")[1][-3:] == ["core@172.31.78.12", "--", "hostname"]
+    assert ctl("ssh", "--unit=r.service", "hostname")[1][-3:] == ["core@172.31.78.12", "--", "hostname"]
+    assert ctl("ssh", "1a2", "--", "ls", "-l")[1][-4:] == ["core@172.31.78.11", "--", "ls", "-l"]
+
+
+@cases.case("ssh says what it could not find")
+def _():
+    assert ctl("ssh")[2] == "Unable to proceed: one machine or unit must be provided\n"
+    assert ctl("ssh", "zz")[2] == "Unable to proceed: could not find matching unit or machine\n"
+    assert ctl("ssh", "off")[2] == "Unable to proceed: could not find matching unit or machine\n"
+    assert "more than one machine" in ctl("ssh", "5e6f")[2]
+    assert ctl("ssh", "--machine", "a", "--unit", "b")[2] == (
+        "Both machine and unit flags provided, please specify only one.\n")
+    for arguments in (["ssh"], ["ssh", "zz"], ["ssh", "5e6f"]):
+        assert ctl(*arguments)[0] == 1
+
+
+@cases.case("status and journal of a machine with a fleet 1.0 go by ssh")
+def _():
+    status, words, err = ctl("status", "r", FAKE_SSH_EXIT="3")
+    assert status == 3 and words[-5:] == ["--", "systemctl", "status", "-l", "r.service"], (status, words, err)
+    status, words, _ = ctl("journal", "-f", "-lines=3", "--sudo", "r")
+    assert words[-11:] == ["--", "sudo", "journalctl", "--unit", "r.service", "--no-pager", "-n", "3", "--output", "short",
+                           "-f"], words
+    assert ctl("status", "off")[2] == "Unit off.service does not appear to be loaded.\n"
+
+
+cases.run()
