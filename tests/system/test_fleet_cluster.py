@@ -303,6 +303,39 @@ def add_cases(kind):
         assert sleepers(72101) == pids and c.where("t.service") == number
         c.destroy_all()
 
+    @case("a stray entry in the assignment index starts nothing and is corrected")
+    def _():
+        c = cluster()
+        c.unit("here.service", "/bin/sleep 72301", "MachineID=" + c.machine(1).id)
+        c.ctl("start", "here")
+        entry = c.store.key("assigned/%s/here.service" % c.machine(1).id)
+        assert json.loads(entry)["State"] == "launched", entry
+        # As a former leader might write it that was asleep: a second copy on another machine, and none where it runs.
+        c.store.set("assigned/%s/here.service" % c.machine(2).id, entry)
+        c.store.delete("assigned/%s/here.service" % c.machine(1).id)
+        wait_for(lambda: c.store.key("assigned/%s/here.service" % c.machine(2).id) is None and
+                 c.store.key("assigned/%s/here.service" % c.machine(1).id) == entry, 5, "the index corrected")
+        wait_for(lambda: len(sleepers(72301)) == 1 and c.where("here.service") == 1, 5, "one copy where it belongs")
+        c.destroy_all()
+
+    @case("a fleetd that hangs loses its units to others, and gives up its copies when it wakes")
+    def _():
+        c = cluster()
+        c.unit("w@.service", "/bin/sleep 7240%i", "Conflicts=w@*.service")
+        c.ctl("start", "w@1", "w@2")
+        victim = c.machine(c.where("w@1.service"))
+        os.killpg(victim.process.pid, signal.SIGSTOP)
+        other = next(m for m in c.machines if m is not victim)
+        wait_for(lambda: len(c.states("w@1.service", other).get("w@1.service", {})) >= 1 and
+                 any(n != victim.number and s[0] == "active"
+                     for n, s in c.states("w@1.service", other).get("w@1.service", {}).items()), c.ttl + 8,
+                 "the unit elsewhere")
+        assert len(sleepers(72401)) == 2
+        os.killpg(victim.process.pid, signal.SIGCONT)
+        wait_for(lambda: len(sleepers(72401)) == 1, 8, "one copy again")
+        assert len(sleepers(72402)) == 1
+        c.destroy_all()
+
     @case("under a fleet 1.0 engine the registry itself is followed, without an index")
     def _():
         c = cluster()
