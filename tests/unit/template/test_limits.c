@@ -109,7 +109,7 @@ static void output_memory_and_steps_have_limits(void **state)
 		"!template: x:1:26: executing \"x\" at <{{printf \"%1000d\" 1 | len}}>: "
 		"the template uses more than 104857600 bytes");
 	assert_result("{{range repeat 10}}{{end}}{{1}}", (struct limits){.max_steps = 5},
-		"!template: x:1:8: executing \"x\" at <repeat 10>: the template takes more than 5 steps");
+		"!template: x:1:15: executing \"x\" at <10>: the template takes more than 5 steps");
 	assert_result("{{printf \"%999999d%999999d\" 1 2 | len}}", (struct limits){0}, "1999998");
 }
 
