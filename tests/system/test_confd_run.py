@@ -503,6 +503,51 @@ def store_restarts():
     assert process.wait(10) == 0
 
 
+@cases.case("a history that was cleared meanwhile (401) is caught up by reading again")
+def cleared_history():
+    store = Store().start()
+    store.put("/t/a", "1")
+    world = World()
+    world.resource("a", "{{getv \"/t/a\"}}")
+    process = world.start("-node", store.url, "-watch")
+    harness.wait_for(lambda: world.read("a") == "1", what="the first file")
+    process.send_signal(signal.SIGSTOP)
+    store.put("/t/a", "2")
+    store.put("/t/a", "3")
+    for number in range(1200):  # the store keeps 1000 events
+        store.put("/other", str(number))
+    process.send_signal(signal.SIGCONT)
+    harness.wait_for(lambda: world.read("a") == "3", timeout_s=5, what="the value set meanwhile")
+    time.sleep(0.5)
+    store.put("/t/a", "4")
+    harness.wait_for(lambda: world.read("a") == "4", timeout_s=5, what="the value set afterwards")
+    process.terminate()
+    assert process.wait(5) == 0
+
+
+@cases.case("an idle watch asks the store for nothing and uses no processor time")
+def idle():
+    store = Store().start()
+    store.put("/t/a", "1")
+    world = World()
+    world.resource("a", "{{getv \"/t/a\"}}")
+    process = world.start("-node", store.url, "-watch")
+    harness.wait_for(lambda: world.read("a") == "1", what="the first file")
+    time.sleep(0.5)
+
+    def spent():
+        with open("/proc/%d/stat" % process.pid, encoding="utf-8") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
+    before, lines = spent(), len(world.lines())
+    time.sleep(3)
+    assert spent() - before <= 1, "%d ticks in 3 seconds" % (spent() - before)
+    assert len(world.lines()) == lines
+    process.terminate()
+    assert process.wait(5) == 0
+
+
 @cases.case("resources do not wait for each other's commands")
 def independent():
     store = Store().start()
