@@ -158,12 +158,18 @@ static void plan_add_seal(struct wal *wal, struct wal_plan *plan)
 	wal->sealed = true;
 }
 
+/* A segment that is made while a write waits for it is small: filling it must not take long. */
+static uint64_t hurried_bytes(const struct wal *wal)
+{
+	return MAX(wal->config.segment_bytes / 16, WAL_SEGMENT_MIN_BYTES);
+}
+
 /* Begins the next segment, large enough for a frame of `frame_bytes`: takes the spare, else makes a file. */
 static void plan_add_segment(struct wal *wal, struct wal_plan *plan, uint64_t frame_bytes)
 {
 	uint64_t need = WAL_SEGMENT_HEADER_BYTES + frame_bytes + WAL_SEAL_FRAME_BYTES;
 	uint64_t number = wal->segments_len ? wal->segments[wal->segments_len - 1].number + 1 : 1;
-	uint64_t size = MAX(wal->config.segment_bytes, (need + 4095) & ~UINT64_C(4095));
+	uint64_t size = MAX(hurried_bytes(wal), (need + 4095) & ~UINT64_C(4095));
 	uint64_t next = wal->flushed_last_index + 1;
 	struct wal_segment_header header;
 	size_t at = plan->bytes.len;

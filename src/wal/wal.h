@@ -21,7 +21,8 @@ struct wal;
 
 struct wal_config {
 	uint64_t cluster_id, member_id;
-	uint64_t segment_bytes; /* of new segments; 0: default */
+	uint64_t segment_bytes; /* of segments made ahead of time; 0: default. Others may be smaller or larger
+				 */
 	uint64_t random_seed;	/* secret to users of the store, different at each start */
 };
 
