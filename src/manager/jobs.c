@@ -6,6 +6,8 @@
 #include "manager/keeper.h"
 #include <errno.h>
 
+#define JOBS_PER_TURN 16 /* so that clients hear of the first units while many are starting */
+
 static bool depends(const struct service *service, enum dependency kind, const struct service *on)
 {
 	return strings_have(&service->config.dependencies[kind], on->name);
@@ -410,15 +412,18 @@ static bool any_in_progress(struct keeper *keeper)
 	return false;
 }
 
-static bool run_pass(struct keeper *keeper, bool force)
+static bool run_pass(struct keeper *keeper, bool force, int *budget)
 {
 	bool progress = false;
 
 	list_for_each (it, &keeper->services) {
 		struct service *service = list_item(it, struct service, entry);
 
+		if (*budget <= 0)
+			return progress;
 		if (!run_one(service, force))
 			continue;
+		(*budget)--;
 		if (force) {
 			service_say(service, "%s: Found ordering cycle, the order of this unit is ignored.",
 				service->name);
@@ -431,14 +436,19 @@ static bool run_pass(struct keeper *keeper, bool force)
 
 void jobs_run(struct keeper *keeper)
 {
-	while (keeper->jobs_waiting) {
+	int budget = JOBS_PER_TURN;
+
+	keeper->jobs_left = false;
+	while (keeper->jobs_waiting && budget > 0) {
 		keeper->jobs_waiting = false;
-		while (run_pass(keeper, false))
+		while (run_pass(keeper, false, &budget) && budget > 0)
 			;
 		/* Jobs that wait while nothing is under way wait for each other. */
-		if (!any_in_progress(keeper))
-			(void)run_pass(keeper, true);
+		if (budget > 0 && !any_in_progress(keeper))
+			(void)run_pass(keeper, true, &budget);
 	}
+	if (budget <= 0)
+		keeper->jobs_waiting = keeper->jobs_left = true;
 }
 
 void jobs_retry_missing(struct keeper *keeper)

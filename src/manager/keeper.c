@@ -119,11 +119,17 @@ static void watch_idleness(struct keeper *keeper)
 		(void)uv_timer_start(&keeper->idle_timer, idle_fired, IDLE_MS, 0);
 }
 
+static void go_on(uv_idle_t *idle)
+{
+	(void)idle; /* its being active is all */
+}
+
 static void turn_end(uv_prepare_t *prepare)
 {
 	struct keeper *keeper = prepare->data;
 	bool gone;
 
+	tracker_turn(&keeper->tracker);
 	do {
 		gone = false;
 		jobs_run(keeper);
@@ -135,7 +141,11 @@ static void turn_end(uv_prepare_t *prepare)
 				gone = true;
 			}
 		}
-	} while (gone || keeper->jobs_waiting);
+	} while (!keeper->jobs_left && (gone || keeper->jobs_waiting));
+	if (keeper->jobs_left)
+		(void)uv_idle_start(&keeper->go_on, go_on);
+	else
+		(void)uv_idle_stop(&keeper->go_on);
 	list_for_each (it, &keeper->services) {
 		struct service *service = list_item(it, struct service, entry);
 
@@ -155,15 +165,12 @@ static void child_signal(uv_signal_t *handle, int number)
 	pid_t pid;
 
 	(void)number;
+	tracker_turn(&keeper->tracker);
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		list_for_each (it, &keeper->services) {
-			struct service *service = list_item(it, struct service, entry);
+		struct service *service = map_remove(&keeper->started, slice_make(&pid, sizeof(pid)));
 
-			if (pid != service->main_pid && pid != service->control_pid)
-				continue;
+		if (service)
 			service_child_exited(service, pid, status);
-			break;
-		}
 	}
 	list_for_each (it, &keeper->services)
 		service_check_empty(list_item(it, struct service, entry));
@@ -209,10 +216,12 @@ static int keeper_open(struct keeper *keeper, bool cgroups)
 	list_init(&keeper->services);
 	list_init(&keeper->clients);
 	map_init(&keeper->units, 0);
+	map_init(&keeper->started, 0);
 	if (gethostname(keeper->hostname, sizeof(keeper->hostname) - 1) < 0 || !keeper->hostname[0])
 		(void)snprintf(keeper->hostname, sizeof(keeper->hostname), "localhost");
 	(void)uv_loop_init(&keeper->loop);
 	(void)uv_prepare_init(&keeper->loop, &keeper->turn);
+	(void)uv_idle_init(&keeper->loop, &keeper->go_on);
 	(void)uv_timer_init(&keeper->loop, &keeper->idle_timer);
 	(void)uv_timer_init(&keeper->loop, &keeper->retry_timer);
 	(void)uv_signal_init(&keeper->loop, &keeper->on_child);
@@ -257,6 +266,7 @@ static void keeper_done(struct keeper *keeper)
 	(void)unlink(keeper->socket);
 	tracker_done(&keeper->tracker);
 	map_done(&keeper->units);
+	map_done(&keeper->started);
 }
 
 /* Goes on in a child without terminal or session; the parent waits for "it listens" and ends. Answers in the

@@ -118,15 +118,18 @@ struct keeper {
 	char hostname[256];
 	struct tracker tracker;
 	struct map units;
+	struct map started; /* pid_t -> the service whose main or control process it is */
 	struct list services, clients;
 	size_t client_count;
 	size_t log_bytes_max;
-	size_t gone_count;           /* units unloaded since the logs were pruned */
+	size_t gone_count; /* units unloaded since the logs were pruned */
 	bool keep_when_idle, stopping;
 	uv_prepare_t turn;
 	uv_signal_t on_child, on_term, on_int;
 	uv_timer_t idle_timer, retry_timer;
 	bool jobs_waiting; /* some job may be ready to run */
+	bool jobs_left;	   /* this turn's share was used up, the next turn goes on */
+	uv_idle_t go_on;   /* active while jobs are left: the loop does not sleep */
 	uv_pipe_t server;
 	int lock_fd;
 };

@@ -78,8 +78,8 @@ bool manager_is_ready(const struct manager *manager);
 
 /* Makes the unit known, not started; text is the unit file, hash its identity (40 hex digits, or ""). The
  * same name with another text replaces it from its next start on; while an unload of that name goes on, the
- * load waits for its end. Done when recorded durably. Broken directives do not fail it: load state is then
- * bad-setting, and start fails. `done` may be NULL in all of these. */
+ * load waits for its end. Done when recorded in the state directory. Broken directives do not fail it: load
+ * state is then bad-setting, and start fails. `done` may be NULL in all of these. */
 void manager_load(struct manager *manager, const char *name, struct slice text, const char *hash,
 	manager_done_fn done, void *userdata);
 /* Stops the unit and forgets it. Done when its processes are gone; an unknown unit is no error. */

@@ -170,7 +170,7 @@ static void add_result(struct service *service, enum service_result result)
 		service->result = result;
 }
 
-static struct pids unit_pids(const struct service *service)
+static struct pids unit_pids(const struct service *service, bool fresh)
 {
 	struct tracker_unit unit = {
 		.name = service->name,
@@ -179,10 +179,11 @@ static struct pids unit_pids(const struct service *service)
 		.control_pid = service->control_pid,
 		.sessions = service->sessions,
 		.session_count = service->session_count,
+		.started = &service->keeper->started,
 	};
 	struct pids pids;
 
-	tracker_pids(&service->keeper->tracker, &unit, service->uses_cgroup, &pids);
+	tracker_pids(&service->keeper->tracker, &unit, service->uses_cgroup, fresh, &pids);
 	return pids;
 }
 
@@ -205,8 +206,9 @@ static bool send_signal(struct service *service, pid_t pid, int number, bool tel
 	return true;
 }
 
-/* Does what KillMode= says for this phase; true when there is something to wait for. */
-static bool kill_processes(struct service *service, bool final_signal)
+/* Does what KillMode= says for this phase; true when there is something to wait for. The last look before the
+ * end is a fresh one. */
+static bool kill_processes(struct service *service, bool final_signal, bool last)
 {
 	const struct service_config *config = &service->config;
 	int number = final_signal ? config->final_kill_signal : config->kill_signal;
@@ -219,7 +221,7 @@ static bool kill_processes(struct service *service, bool final_signal)
 	if (service->control_pid)
 		waiting = send_signal(service, service->control_pid, number, final_signal) || waiting;
 	if (config->kill_mode == KILL_CONTROL_GROUP || (config->kill_mode == KILL_MIXED && final_signal)) {
-		struct pids pids = unit_pids(service);
+		struct pids pids = unit_pids(service, last);
 
 		for (size_t i = 0; i < pids.count; i++)
 			if (pids.items[i] != service->main_pid && pids.items[i] != service->control_pid)
@@ -320,6 +322,7 @@ static void enter_dead(struct service *service, enum service_result result, bool
 	}
 	service->will_restart = may_restart && shall_restart(service);
 	set_state(service, end);
+	service->main_pid = service->control_pid = 0; /* what KillMode= let live is not the unit's any more */
 	service->session_count = 0;
 	tracker_unit_remove(&service->keeper->tracker, service->name);
 	if (service->will_restart) {
@@ -352,7 +355,7 @@ static void enter_signal(struct service *service, enum service_state state, enum
 	bool final_signal = state == STATE_STOP_SIGKILL || state == STATE_FINAL_SIGKILL;
 
 	add_result(service, result);
-	if (kill_processes(service, final_signal)) {
+	if (kill_processes(service, final_signal, state == STATE_FINAL_SIGKILL)) {
 		arm(service, service->config.timeout_stop_ns);
 		set_state(service, state);
 		return;
@@ -723,7 +726,7 @@ void service_check_empty(struct service *service)
 	if ((!stopping && !ending) || service->main_pid || service->control_pid)
 		return;
 	if (whole_group) {
-		struct pids pids = unit_pids(service);
+		struct pids pids = unit_pids(service, true);
 		size_t left = pids.count;
 
 		pids_done(&pids);

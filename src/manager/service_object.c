@@ -84,6 +84,15 @@ static void timer_closed(uv_handle_t *handle)
 
 void service_free(struct service *service)
 {
+	struct map *started = &service->keeper->started;
+	size_t position = 0;
+	struct slice key;
+	void *value;
+
+	/* Processes that KillMode= let live are nobody's from here on. */
+	while (map_next(started, &position, &key, &value))
+		if (value == service)
+			(void)map_remove(started, key);
 	assert(list_empty(&service->entry) && list_empty(&service->unloads));
 	streams_close(service);
 	uv_close((uv_handle_t *)&service->timer, timer_closed);

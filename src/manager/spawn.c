@@ -400,8 +400,8 @@ int spawn_command(struct service *service, enum exec_kind kind, size_t index, pi
 	spawn.report_fd = report_write;
 	spawn.cgroup_fd = cgroup_fd;
 	child_limits(&spawn);
-	/* No signal may reach the child before it has let go of the loop's handlers: they would write into the pipe that
-	 * it shares with the keeper, and a SIGTERM for the unit would end the keeper. */
+	/* No signal may reach the child before it has let go of the loop's handlers: they would write into
+	 * the pipe that it shares with the keeper, and a SIGTERM for the unit would end the keeper. */
 	(void)sigfillset(&all);
 	(void)sigprocmask(SIG_SETMASK, &all, &before);
 	pid = fork();
@@ -413,6 +413,7 @@ int spawn_command(struct service *service, enum exec_kind kind, size_t index, pi
 	if (r < 0)
 		return r;
 	remember(service, kind, command, pid);
+	(void)map_put(&service->keeper->started, slice_make(&pid, sizeof(pid)), service);
 	r = stream_open_report(service, pid, report_read);
 	if (r == 0)
 		report_read = -1; /* the stream's now */

@@ -191,11 +191,12 @@ static void add_tree(struct service *service, struct buf *out)
 		.control_pid = service->control_pid,
 		.sessions = service->sessions,
 		.session_count = service->session_count,
+		.started = &service->keeper->started,
 	};
 	_cleanup_free_ char *cgroup = NULL;
 	struct pids pids;
 
-	tracker_pids(&service->keeper->tracker, &unit, service->uses_cgroup, &pids);
+	tracker_pids(&service->keeper->tracker, &unit, service->uses_cgroup, true, &pids);
 	if (pids.count) {
 		cgroup = service->uses_cgroup ? tracker_unit_path(&service->keeper->tracker, service->name)
 					      : NULL;

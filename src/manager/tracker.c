@@ -207,6 +207,7 @@ void tracker_done(struct tracker *tracker)
 		(void)rmdir(tracker->base);
 	}
 	free(tracker->base);
+	free(tracker->recent.items);
 	*tracker = (struct tracker){0};
 }
 
@@ -266,10 +267,6 @@ static void cgroup_pids(const char *dir, struct pids *ret)
 struct process {
 	pid_t pid, parent, session;
 };
-struct processes {
-	struct process *items;
-	size_t count, cap;
-};
 
 static bool read_process(pid_t pid, struct process *ret)
 {
@@ -296,7 +293,7 @@ static bool read_process(pid_t pid, struct process *ret)
 	return true;
 }
 
-static void read_processes(struct processes *ret)
+static void read_processes(struct process_list *ret)
 {
 	DIR *dir = opendir("/proc");
 	struct dirent *entry;
@@ -334,15 +331,19 @@ static bool environment_has(pid_t pid, const char *invocation)
 
 static bool owns_root(const struct tracker_unit *unit, const struct process *process)
 {
-	if (process->pid == unit->main_pid || process->pid == unit->control_pid)
+	pid_t pid = process->pid;
+
+	if (pid == unit->main_pid || pid == unit->control_pid)
 		return true;
+	if (unit->started && map_get(unit->started, slice_make(&pid, sizeof(pid))))
+		return false; /* another unit's, or one of an earlier run */
 	for (size_t i = 0; i < unit->session_count; i++)
 		if (process->session == unit->sessions[i])
 			return true;
 	return unit->invocation[0] && environment_has(process->pid, unit->invocation);
 }
 
-static const struct process *find_process(const struct processes *processes, pid_t pid)
+static const struct process *find_process(const struct process_list *processes, pid_t pid)
 {
 	for (size_t i = 0; i < processes->count; i++)
 		if (processes->items[i].pid == pid)
@@ -350,35 +351,38 @@ static const struct process *find_process(const struct processes *processes, pid
 	return NULL;
 }
 
-/* Goes down from the roots: the set only grows, and each round adds the children of what was found. */
-static void tree_pids(const struct tracker_unit *unit, struct pids *ret)
+static bool holds(const struct pids *pids, pid_t pid)
 {
-	struct processes all = {0};
+	for (size_t i = 0; i < pids->count; i++)
+		if (pids->items[i] == pid)
+			return true;
+	return false;
+}
+
+/* Goes down from the roots: the set only grows, and each round adds the children of what was found. */
+static void tree_pids(const struct process_list *all, const struct tracker_unit *unit, struct pids *ret)
+{
 	pid_t self = getpid();
 	size_t before;
 
-	read_processes(&all);
-	for (size_t i = 0; i < all.count; i++)
-		if (all.items[i].parent == self && owns_root(unit, &all.items[i]))
-			pids_add(ret, all.items[i].pid);
+	for (size_t i = 0; i < all->count; i++)
+		if (all->items[i].parent == self && owns_root(unit, &all->items[i]))
+			pids_add(ret, all->items[i].pid);
 	do {
 		before = ret->count;
-		for (size_t i = 0; i < all.count; i++) {
-			bool child = false, known = false;
-
-			for (size_t j = 0; j < ret->count; j++) {
-				child = child || ret->items[j] == all.items[i].parent;
-				known = known || ret->items[j] == all.items[i].pid;
-			}
-			if (child && !known)
-				pids_add(ret, all.items[i].pid);
-		}
+		for (size_t i = 0; i < all->count; i++)
+			if (holds(ret, all->items[i].parent) && !holds(ret, all->items[i].pid))
+				pids_add(ret, all->items[i].pid);
 	} while (ret->count > before);
-	free(all.items);
 }
 
-void tracker_pids(
-	const struct tracker *tracker, const struct tracker_unit *unit, bool by_cgroup, struct pids *ret)
+void tracker_turn(struct tracker *tracker)
+{
+	tracker->recent_valid = false;
+}
+
+void tracker_pids(struct tracker *tracker, const struct tracker_unit *unit, bool by_cgroup, bool fresh,
+	struct pids *ret)
 {
 	*ret = (struct pids){0};
 	if (by_cgroup && tracker->base) {
@@ -386,7 +390,12 @@ void tracker_pids(
 
 		cgroup_pids(dir, ret);
 	} else {
-		tree_pids(unit, ret);
+		if (fresh || !tracker->recent_valid) {
+			tracker->recent.count = 0;
+			read_processes(&tracker->recent);
+			tracker->recent_valid = true;
+		}
+		tree_pids(&tracker->recent, unit, ret);
 	}
 	if (ret->count)
 		qsort(ret->items, ret->count, sizeof(pid_t), compare_pids);
@@ -413,7 +422,7 @@ static void leftover_cgroups(const struct tracker *tracker, struct pids *ret)
 static void leftovers(
 	const struct tracker *tracker, const char *const *invocations, size_t count, struct pids *ret)
 {
-	struct processes all = {0};
+	struct process_list all = {0};
 	struct pids found = {0};
 
 	leftover_cgroups(tracker, &found);

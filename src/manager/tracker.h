@@ -2,11 +2,16 @@
  * own; elsewhere the process tree under the keeper is walked, to which orphans return because it is the
  * subreaper. Shell code, one thread. */
 #pragma once
-#include "base/macros.h"
+#include "base/map.h"
 #include "base/slice.h"
 
 struct tracker {
 	char *base; /* directory of the keeper's cgroups; NULL: cgroups cannot be used */
+	struct process_list {
+		struct process *items;
+		size_t count, cap;
+	} recent; /* the last reading of /proc, for tracker_pids(); dropped by tracker_turn() */
+	bool recent_valid;
 };
 struct pids {
 	pid_t *items;
@@ -19,6 +24,7 @@ struct tracker_unit {
 	pid_t main_pid, control_pid;
 	const pid_t *sessions;
 	size_t session_count;
+	const struct map *started; /* all processes the keeper started and that have not ended, by pid_t */
 };
 
 void tracker_open(struct tracker *tracker, const char *id, bool allow_cgroups);
@@ -29,9 +35,11 @@ int tracker_unit_open(const struct tracker *tracker, const char *name);
 void tracker_unit_remove(const struct tracker *tracker, const char *name);
 /* The cgroup as the status shows it; NULL without. Free it. */
 char *tracker_unit_path(const struct tracker *tracker, const char *name);
-/* Living processes of the unit, in ascending order. */
-void tracker_pids(
-	const struct tracker *tracker, const struct tracker_unit *unit, bool by_cgroup, struct pids *ret);
+/* Living processes of the unit, in ascending order. Without cgroups, calls of one turn may share one reading
+ * of /proc unless `fresh`; a pid may then be of a process that has just ended. */
+void tracker_pids(struct tracker *tracker, const struct tracker_unit *unit, bool by_cgroup, bool fresh,
+	struct pids *ret);
+void tracker_turn(struct tracker *tracker); /* a new turn of the loop begins */
 void pids_done(struct pids *pids);
 void pids_add(struct pids *pids, pid_t pid);
 /* Kills what a keeper of the same id left behind: everything in its cgroups, and processes whose environment
