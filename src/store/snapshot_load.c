@@ -174,7 +174,7 @@ static int read_side(struct store_loader *loader, struct wire_reader *reader, st
 	};
 	struct slice value;
 
-	if (flags > SIDE_ALL || (!side.present && flags) ||
+	if (reader->failed || flags > SIDE_ALL || (!side.present && flags) ||
 		((flags & SIDE_VALUE) && (flags & (SIDE_DIR | SIDE_SHARED))) ||
 		((flags & SIDE_SHARED) && side.dir))
 		return -EBADMSG;
