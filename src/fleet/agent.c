@@ -11,8 +11,9 @@
 #define AGENT_RETRY_MS 1000
 #define AGENT_TEXT_RETRY_MS 200
 #define AGENT_HAND_OVER_STEP_MS 50
-#define AGENT_WITHDRAW_MS 2000 /* for the published states, once all units are gone; the store may be away \
-				*/
+#define AGENT_WITHDRAW_MS                                                                \
+	2000 /* for the published states, once all units are gone; the store may be away \
+	      */
 #define AGENT_TEXTS_MAX 256
 
 struct agent_unit {
@@ -21,7 +22,8 @@ struct agent_unit {
 	bool in_index, wanted; /* wanted: `assignment` is in force */
 	bool seen;	       /* by the walk that is going on */
 	struct registry_assignment index, assignment;
-	bool busy; /* an operation of the manager is under way */
+	bool busy;	 /* an operation of the manager is under way */
+	bool complained; /* of what it needs next, since that last worked */
 	struct etcd_request *fetch;
 	uint64_t not_before_ms; /* after a failure */
 	char *published;	/* last value of its state, "" when none */
@@ -32,7 +34,7 @@ struct agent {
 	struct held *held;
 	struct map units, texts; /* texts: hash -> char *, of units that are wanted here */
 	char *epoch, *term;
-	bool index_loaded, trusted, handing_over;
+	bool index_loaded, index_reading, trusted, handing_over;
 	bool foreign, foreign_known; /* known: the cluster has been looked at since */
 	uv_timer_t *retry_timer, *hand_over_timer;
 	uint64_t hand_over_until_ms;
@@ -52,6 +54,17 @@ static void say(const struct agent *a, char *text)
 	if (a->config.log)
 		a->config.log(a->config.userdata, text);
 	free(text);
+}
+
+/* Once per trouble: it is tried again and again. Takes the text. */
+static void complain(struct agent_unit *unit, char *text)
+{
+	if (unit->complained) {
+		free(text);
+		return;
+	}
+	unit->complained = true;
+	say(unit->agent, text);
 }
 
 static struct agent_unit *unit_get(struct agent *a, const char *name)
@@ -159,10 +172,11 @@ static void operation_done(struct agent_unit *unit, int result, const char *what
 {
 	unit->busy = false;
 	if (result < 0) {
-		say(unit->agent, mem_printf("cannot %s %s: %s", what, unit->name, message));
+		complain(unit, mem_printf("cannot %s %s: %s (trying again)", what, unit->name, message));
 		retry_later(unit, AGENT_RETRY_MS);
 		return;
 	}
+	unit->complained = false;
 	agent_step(unit);
 }
 
@@ -210,15 +224,14 @@ static void fetch_done(const struct etcd_response *response, void *userdata)
 	if (response->outcome != ETCD_OK || !response->node || !response->node->value ||
 		registry_decode_unit(
 			slice_make(response->node->value, response->node->value_len), &raw, &len) < 0) {
-		if (response->outcome == ETCD_OK || response->outcome == ETCD_REFUSED)
-			say(a, mem_printf("no text of %s in the store (unit/%s): %s", unit->name,
-				       unit->assignment.hash, response->error_text));
+		complain(unit, mem_printf("no text of %s in the store (unit/%s): %s (trying again)",
+				       unit->name, unit->assignment.hash, response->error_text));
 		retry_later(unit, AGENT_TEXT_RETRY_MS);
 		return;
 	}
 	if (unit_file_parse(slice_make(raw, len), &file, NULL) < 0) {
-		say(a, mem_printf("the text of %s in the store (unit/%s) is no unit file", unit->name,
-			       unit->assignment.hash));
+		complain(unit, mem_printf("the text of %s in the store (unit/%s) is no unit file", unit->name,
+				       unit->assignment.hash));
 		free(raw);
 		retry_later(unit, AGENT_RETRY_MS);
 		return;
@@ -305,6 +318,7 @@ static void want(struct agent_unit *unit, const struct registry_assignment *assi
 	if (assignment)
 		unit->assignment = *assignment;
 	unit->not_before_ms = 0;
+	unit->complained = false;
 	agent_step(unit);
 }
 
@@ -328,8 +342,8 @@ static void take_index(struct agent *a)
 
 static void check_trust(struct agent *a)
 {
-	bool trusted =
-		!a->foreign && a->index_loaded && a->term && a->epoch && strcmp(a->term, a->epoch) == 0;
+	bool trusted = !a->foreign && a->index_loaded && !a->index_reading && a->term && a->epoch &&
+		       strcmp(a->term, a->epoch) == 0;
 
 	if (trusted == a->trusted)
 		return;
@@ -345,6 +359,7 @@ void agent_index_begin(struct agent *a)
 
 	while (map_next(&a->units, &position, NULL, &value))
 		((struct agent_unit *)value)->seen = false;
+	a->index_reading = true;
 	a->trusted = false;
 	a->epoch = mem_free(a->epoch);
 }
@@ -357,7 +372,7 @@ void agent_index_set(struct agent *a, const char *name, struct slice value)
 	if (strcmp(name, "epoch") == 0) {
 		free(a->epoch);
 		a->epoch = mem_strndup(value.data, value.len);
-		if (a->index_loaded)
+		if (!a->index_reading)
 			check_trust(a);
 		return;
 	}
@@ -404,6 +419,7 @@ void agent_index_end(struct agent *a)
 			unit->in_index = false;
 	}
 	a->index_loaded = true;
+	a->index_reading = false;
 	check_trust(a);
 }
 

@@ -152,7 +152,7 @@ static void check_version(struct engine *e)
 	struct etcd_get_options options = {.quorum = true};
 
 	if (!e->version_request)
-		e->version_request = etcd_get(e->config.client, key, &options, version_done, e);
+		e->version_request = etcd_get(e->config.writes, key, &options, version_done, e);
 }
 
 static void start_leading(struct engine *e)
@@ -576,8 +576,12 @@ static void run(struct engine *e)
 	size_t count;
 	char **names;
 
-	if (!e->leads || !e->ready || !age || !e->config.cluster_loaded(e->config.userdata))
+	if (!e->leads || !e->ready || !e->config.cluster_loaded(e->config.userdata))
 		return;
+	if (!age) {
+		retry_run(e, ENGINE_RETRY_MS);
+		return;
+	}
 	if (age <= ENGINE_SETTLE_MS && targets_are_missing(e)) {
 		retry_run(e, ENGINE_SETTLE_MS - age + 1);
 		return;
@@ -715,7 +719,7 @@ struct engine *engine_new(const struct engine_config *config)
 	e->config = *config;
 	e->prefix = mem_strdup(config->prefix);
 	e->machine_id = mem_strdup(config->machine_id);
-	e->writer = engine_writer_new(config->client);
+	e->writer = engine_writer_new(config->writes);
 	map_init(&e->dirty, 0);
 	map_init(&e->globals, 0);
 	map_init(&e->busy, 0);

@@ -11,8 +11,9 @@
 
 struct engine;
 struct engine_config {
-	struct etcd_client *client;
-	const char *prefix; /* "/_coreos.com/fleet", without a slash at its end */
+	struct etcd_client *client; /* for the lease: short timeouts */
+	struct etcd_client *writes; /* for everything else */
+	const char *prefix;	    /* "/_coreos.com/fleet", without a slash at its end */
 	const char *machine_id;
 	struct cluster *cluster;
 	int64_t lease_ttl_s;

@@ -464,6 +464,7 @@ static int open_manager(struct fleetd *f)
 static void open_parts(struct fleetd *f)
 {
 	struct engine_config engine = {.client = f->quick,
+		.writes = f->client,
 		.prefix = f->config.prefix,
 		.machine_id = f->machine.id,
 		.cluster = f->cluster,

@@ -26,9 +26,10 @@ struct presence {
 	uv_timer_t *timer;
 	struct etcd_request *request;
 	enum presence_step step;
-	uint64_t index;	   /* of our last write; 0: unknown */
-	uint64_t sent_ms;  /* start of the request under way */
-	uint64_t since_ms; /* contact since; 0: none */
+	uint64_t index;		   /* of our last write; 0: unknown */
+	uint64_t sent_ms;	   /* start of the request under way */
+	uint64_t since_ms;	   /* contact since; 0: none */
+	uint64_t ok_ms, before_ms; /* last answer; since_ms before the contact was lost */
 	bool registered, rewrite, lost_to_other, told_refused;
 	void (*withdrawn)(void *userdata);
 	void *withdrawn_userdata;
@@ -41,11 +42,23 @@ static uint64_t now_ms(const struct presence *p)
 	return uv_now(etcd_client_loop(p->client));
 }
 
+/* After a short outage the contact counts as unbroken: the others refresh as often as we do, so nobody's
+ * presence can have expired by it. */
 static void set_contact(struct presence *p, bool ok, const char *why)
 {
+	uint64_t now = MAX(now_ms(p), (uint64_t)1), last_ok = p->ok_ms;
+
+	if (ok)
+		p->ok_ms = now;
 	if (ok == (p->since_ms != 0))
 		return;
-	p->since_ms = ok ? MAX(now_ms(p), (uint64_t)1) : 0;
+	if (ok) {
+		p->since_ms =
+			p->before_ms && now - last_ok < (uint64_t)p->ttl_s * 1000 / 2 ? p->before_ms : now;
+	} else {
+		p->before_ms = p->since_ms;
+		p->since_ms = 0;
+	}
 	if (p->events.contact)
 		p->events.contact(p->userdata, ok, why);
 }
