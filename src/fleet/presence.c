@@ -148,6 +148,8 @@ static void answered(const struct etcd_response *response, void *userdata)
 		} else {
 			if (p->step != PRESENCE_REFRESH)
 				p->rewrite = false;
+			if (p->step == PRESENCE_CREATE)
+				p->registered = false; /* it was lost in an outage */
 			set_registered(p, response);
 		}
 	} else if (etcd_response_is(response, ETCD_KEY_NOT_FOUND)) {

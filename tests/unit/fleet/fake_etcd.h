@@ -1,0 +1,172 @@
+/* A small etcd on the test's own loop: files with PUT (create, compare, refresh), GET, DELETE, so that TTLs
+ * and outages are the test's to decide. No directories, no watches. */
+#pragma once
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/text.h"
+#include "flotilla/etcd.h"
+#include "io/http_server.h"
+#include "io/url.h"
+
+enum { FAKE_KEYS_MAX = 16 };
+struct fake_key {
+	char key[128], value[512];
+	uint64_t index;
+	int sets, refreshes;
+	bool there;
+};
+struct fake_etcd {
+	uv_loop_t loop;
+	struct http_server *server;
+	struct etcd_client *client;
+	struct fake_key keys[FAKE_KEYS_MAX];
+	size_t key_count;
+	uint64_t index;
+	int requests, deletes;
+	bool away; /* cuts every connection */
+};
+
+static inline struct fake_key *fake_key(struct fake_etcd *fake, const char *key)
+{
+	for (size_t i = 0; i < fake->key_count; i++)
+		if (strcmp(fake->keys[i].key, key) == 0)
+			return &fake->keys[i];
+	assert(fake->key_count < FAKE_KEYS_MAX);
+	snprintf(fake->keys[fake->key_count].key, sizeof(fake->keys[0].key), "%s", key);
+	return &fake->keys[fake->key_count++];
+}
+
+static inline void fake_error(struct http_request *req, int status, int code)
+{
+	_cleanup_buf_ struct buf body = BUF_INIT(4096);
+
+	buf_printf(&body, "{\"errorCode\":%d,\"message\":\"m\",\"cause\":\"c\",\"index\":7}", code);
+	http_reply(req, status, NULL, 0, buf_slice(&body));
+}
+
+static inline void fake_node(struct http_request *req, const struct fake_key *key, const char *action)
+{
+	_cleanup_buf_ struct buf body = BUF_INIT(8192);
+
+	buf_printf(&body, "{\"action\":\"%s\",\"node\":{\"key\":\"%s\"", action, key->key);
+	if (key->there) {
+		buf_add_str(&body, ",\"value\":");
+		json_add_string(&body, slice_str(key->value));
+	}
+	buf_printf(&body, ",\"modifiedIndex\":%llu,\"createdIndex\":1}}", (unsigned long long)key->index);
+	http_reply(req, 200, NULL, 0, buf_slice(&body));
+}
+
+/* The conditions of a request: 0, or etcd's code. */
+static inline int fake_compare(const struct fake_key *key, const struct url_form *form)
+{
+	const struct slice *exist = url_form_get(form, "prevExist"), *index = url_form_get(form, "prevIndex");
+	const struct slice *value = url_form_get(form, "prevValue");
+	uint64_t number = 0;
+
+	if (exist && slice_is(*exist, "false"))
+		return key->there ? ETCD_KEY_EXISTS : 0;
+	if ((exist || index || value) && !key->there)
+		return ETCD_KEY_NOT_FOUND;
+	if (index && (text_to_u64(*index, &number) < 0 || number != key->index))
+		return ETCD_COMPARE_FAILED;
+	return value && !slice_is(*value, key->value) ? ETCD_COMPARE_FAILED : 0;
+}
+
+static inline void fake_request(struct http_request *req, void *user)
+{
+	struct fake_etcd *fake = user;
+	struct url_form form = {0};
+	struct fake_key *key;
+	const struct slice *value;
+	int code;
+
+	fake->requests++;
+	if (fake->away) {
+		http_request_abort(req);
+		return;
+	}
+	assert(slice_starts_with(req->path, SLICE_LITERAL("/v2/keys")));
+	key = fake_key(fake, arena_strndup(&req->arena, req->path.data + 8, req->path.len - 8));
+	(void)!url_form_parse(&req->arena, &form, req->query, NULL);
+	(void)!url_form_parse(&req->arena, &form, req->body, NULL);
+	code = fake_compare(key, &form);
+	if (!code && !key->there && !slice_is(req->method, "PUT"))
+		code = ETCD_KEY_NOT_FOUND;
+	if (code) {
+		fake_error(req, code == ETCD_KEY_NOT_FOUND ? 404 : 412, code);
+	} else if (slice_is(req->method, "GET")) {
+		fake_node(req, key, "get");
+	} else if (slice_is(req->method, "DELETE")) {
+		key->index = ++fake->index;
+		key->there = false;
+		fake->deletes++;
+		fake_node(req, key, "delete");
+	} else {
+		key->index = ++fake->index;
+		key->there = true;
+		value = url_form_get(&form, "value");
+		if (url_form_get(&form, "refresh"))
+			key->refreshes++;
+		else
+			key->sets++;
+		if (value && !url_form_get(&form, "refresh"))
+			snprintf(key->value, sizeof(key->value), "%.*s", (int)value->len, value->data);
+		fake_node(req, key, "set");
+	}
+}
+
+static inline struct fake_etcd *fake_etcd_new(void)
+{
+	struct fake_etcd *fake = mem_new(struct fake_etcd);
+	struct http_server_options options = {.on_request = fake_request, .user = fake};
+	struct etcd_client_options client = {.timeout_ms = 500, .total_timeout_ms = 800};
+	_cleanup_free_ char *endpoint = NULL;
+	uint16_t port;
+	int r;
+
+	fake->index = 100;
+	uv_loop_init(&fake->loop);
+	fake->server = http_server_new(&fake->loop, &options);
+	r = http_server_listen_tcp(fake->server, "127.0.0.1", 0, &port, NULL);
+	assert(r >= 0);
+	endpoint = mem_printf("http://127.0.0.1:%u", port);
+	client.endpoints = endpoint;
+	r = etcd_client_new(&fake->loop, &client, &fake->client, NULL);
+	assert(r >= 0);
+	return fake;
+}
+
+static inline void fake_etcd_free(struct fake_etcd *fake)
+{
+	etcd_client_free(fake->client);
+	http_server_close(fake->server, NULL, NULL);
+	uv_run(&fake->loop, UV_RUN_DEFAULT);
+	assert(uv_loop_close(&fake->loop) == 0);
+	free(fake);
+}
+
+/* Runs the loop until the condition holds, at most some seconds. */
+static inline void fake_timer_fired(uv_timer_t *timer)
+{
+	(void)timer;
+}
+#define fake_run_until(fake, condition)                              \
+	do {                                                         \
+		uv_timer_t tick_;                                    \
+		uint64_t end_;                                       \
+		uv_timer_init(&(fake)->loop, &tick_);                \
+		uv_timer_start(&tick_, fake_timer_fired, 5, 5);      \
+		uv_update_time(&(fake)->loop);                       \
+		end_ = uv_now(&(fake)->loop) + 8000;                 \
+		while (!(condition) && uv_now(&(fake)->loop) < end_) \
+			uv_run(&(fake)->loop, UV_RUN_ONCE);          \
+		uv_close((uv_handle_t *)&tick_, NULL);               \
+		uv_run(&(fake)->loop, UV_RUN_NOWAIT);                \
+		assert_true(condition);                              \
+	} while (0)

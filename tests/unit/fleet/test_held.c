@@ -1,0 +1,120 @@
+/* Keys kept in the store: written, refreshed, written again when lost, taken back only if they are still
+ * ours. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "fake_etcd.h"
+#include "fleet/held.h"
+
+static void a_key_is_written_once_and_then_refreshed(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct held *held = held_new(fake->client, 1);
+
+	(void)state;
+	held_set(held, "/a", "1");
+	held_set(held, "/a", "1");
+	fake_run_until(fake, fake_key(fake, "/a")->refreshes >= 2);
+	assert_int_equal(fake_key(fake, "/a")->sets, 1);
+	held_free(held);
+	fake_etcd_free(fake);
+}
+
+static void the_last_value_wins_also_while_a_write_is_under_way(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct held *held = held_new(fake->client, 30);
+
+	(void)state;
+	held_set(held, "/a", "1");
+	fake_run_until(fake, fake->requests == 1);
+	held_set(held, "/a", "2");
+	held_set(held, "/a", "3");
+	fake_run_until(fake, strcmp(fake_key(fake, "/a")->value, "3") == 0);
+	assert_int_equal(fake_key(fake, "/a")->sets, 2);
+	held_drop(held, "/a");
+	held_set(held, "/a", "4");
+	fake_run_until(fake, fake_key(fake, "/a")->there && strcmp(fake_key(fake, "/a")->value, "4") == 0);
+	assert_int_equal(held_dropping(held), 0);
+	held_free(held);
+	fake_etcd_free(fake);
+}
+
+static void a_lost_key_is_written_again(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct held *held = held_new(fake->client, 30);
+
+	(void)state;
+	held_set(held, "/a", "1");
+	held_set(held, "/b", "1");
+	fake_run_until(fake, fake_key(fake, "/a")->there && fake_key(fake, "/b")->there);
+	fake_key(fake, "/a")->there = false;
+	held_renew_all(held);
+	fake_run_until(fake, fake_key(fake, "/a")->there && fake_key(fake, "/b")->refreshes == 1);
+	assert_int_equal(fake_key(fake, "/b")->sets, 1);
+	held_free(held);
+	fake_etcd_free(fake);
+}
+
+static void a_drop_deletes_what_is_ours_and_leaves_what_is_not(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct held *held = held_new(fake->client, 30);
+	int requests;
+
+	(void)state;
+	held_set(held, "/a", "mine");
+	held_set(held, "/b", "mine");
+	fake_run_until(fake, fake_key(fake, "/a")->there && fake_key(fake, "/b")->there);
+	strcpy(fake_key(fake, "/b")->value, "another's");
+	held_drop(held, "/a");
+	held_drop(held, "/b");
+	held_drop(held, "/never");
+	assert_int_equal(held_dropping(held), 2);
+	fake_run_until(fake, held_dropping(held) == 0);
+	assert_false(fake_key(fake, "/a")->there);
+	assert_true(fake_key(fake, "/b")->there);
+	requests = fake->requests;
+	held_renew_all(held);
+	fake_run_until(fake, fake->requests == requests);
+	held_free(held);
+	fake_etcd_free(fake);
+}
+
+static void everything_arrives_after_an_outage(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct held *held = held_new(fake->client, 30);
+
+	(void)state;
+	held_set(held, "/gone", "1");
+	fake_run_until(fake, fake_key(fake, "/gone")->there);
+	fake->away = true;
+	held_set(held, "/a", "1");
+	held_drop(held, "/gone");
+	fake_run_until(fake, fake->requests >= 5);
+	assert_false(fake_key(fake, "/a")->there);
+	fake->away = false;
+	fake_run_until(
+		fake, fake_key(fake, "/a")->there && !fake_key(fake, "/gone")->there && !held_dropping(held));
+	held_free(held);
+	fake_etcd_free(fake);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_key_is_written_once_and_then_refreshed),
+		cmocka_unit_test(the_last_value_wins_also_while_a_write_is_under_way),
+		cmocka_unit_test(a_lost_key_is_written_again),
+		cmocka_unit_test(a_drop_deletes_what_is_ours_and_leaves_what_is_not),
+		cmocka_unit_test(everything_arrives_after_an_outage),
+	};
+
+	return cmocka_run_group_tests_name("held", tests, NULL, NULL);
+}
