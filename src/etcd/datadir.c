@@ -186,6 +186,18 @@ int datadir_open(const char *path, struct datadir *ret_datadir, struct buf *rete
 	return 0;
 }
 
+/* A data directory that was just made must still be there after a power failure: the names on the way to it
+ * too. Who may not read the directory above it cannot have made this one. */
+static int sync_names(const char *path)
+{
+	_cleanup_free_ char *above = join(path, "..");
+	int r = file_sync_dir(path);
+
+	if (r == 0)
+		r = file_sync_dir(above);
+	return r == -EACCES ? 0 : r;
+}
+
 int datadir_set_identity(const char *path, const char *name, uint64_t member_id, uint64_t cluster_id,
 	bool has_log, struct buf *reterr)
 {
@@ -196,6 +208,8 @@ int datadir_set_identity(const char *path, const char *name, uint64_t member_id,
 	buf_printf(&text, "version 1\nmember %llx\ncluster %llx\nname %.255s\nlog %s\n",
 		(unsigned long long)member_id, (unsigned long long)cluster_id, name, has_log ? "yes" : "no");
 	r = file_write_atomic(file, buf_slice(&text), NULL);
+	if (r == 0)
+		r = sync_names(path);
 	if (r < 0)
 		buf_printf(reterr, "cannot write %s: %s", file, strerror(-r));
 	return r;

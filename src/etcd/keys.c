@@ -270,6 +270,12 @@ void keys_release(struct server *server)
 	}
 }
 
+int64_t keys_release_due_ns(const struct server *server)
+{
+	return list_empty(&server->held) ? INT64_MAX
+					 : list_first(&server->held, struct keys_op, link)->held_until_ns;
+}
+
 /* ---- watches ---- */
 
 struct watching {

@@ -23,8 +23,6 @@ enum {
 	COLLECT_PER_TURN = 64,	 /* pages of large deletes to free */
 };
 
-#define HELD_POLL_NS (2 * NS_PER_MS)
-
 struct program {
 	struct server server;
 	struct config config;
@@ -58,6 +56,27 @@ _noreturn_ static void stop_on_failure(const char *why)
 	exit(1);
 }
 
+/* A member of a cluster that has begun has a log: from then on a missing one is damage. Not before, since a
+ * start that fails or is killed may leave none. Not while the first requests wait, since it takes two syncs.
+ */
+static void mark_log(struct program *program)
+{
+	enum { WAIT_ENTRIES = 256 };
+	const struct server *server = &program->server;
+	_cleanup_buf_ struct buf why = BUF_INIT(0);
+	struct node_status status;
+
+	if (program->datadir.has_log)
+		return;
+	node_get_status(server->node, &status);
+	if (!*node_cluster_version(server->node) || (status.pending_count && status.applied < WAIT_ENTRIES))
+		return;
+	if (datadir_set_identity(program->config.data_dir, program->config.name, server->member_id,
+		    server->cluster_id, true, &why) < 0)
+		stop_on_failure(buf_text(&why));
+	program->datadir.has_log = true;
+}
+
 static void program_turn(struct program *program)
 {
 	struct store *store = node_store(program->server.node);
@@ -73,6 +92,7 @@ static void program_turn(struct program *program)
 	if (failure)
 		stop_on_failure(failure);
 	keys_release(&program->server);
+	mark_log(program);
 	more = store_deliver(store, DELIVER_PER_TURN);
 	more = keys_continue(&program->server) || more;
 	more = store_collect(store, COLLECT_PER_TURN) || more;
@@ -99,8 +119,7 @@ static void on_prepare(uv_prepare_t *prepare)
 	struct program *program = prepare->data;
 	int64_t deadline_ns = node_deadline_ns(program->server.node), now_ns = time_mono_ns();
 
-	if (!list_empty(&program->server.held))
-		deadline_ns = MIN(deadline_ns, now_ns + HELD_POLL_NS);
+	deadline_ns = MIN(deadline_ns, keys_release_due_ns(&program->server));
 	if (deadline_ns == INT64_MAX) {
 		(void)uv_timer_stop(&program->timer);
 	} else if (deadline_ns <= now_ns) {
@@ -188,10 +207,7 @@ static int open_node(struct program *program, struct buf *reterr)
 		return r;
 	}
 	server_env_attach(server->env, server->node);
-	if (program->datadir.has_log)
-		return 0;
-	return datadir_set_identity(
-		config->data_dir, config->name, server->member_id, server->cluster_id, true, reterr);
+	return 0;
 }
 
 static int listen_clients(struct program *program, struct buf *reterr)

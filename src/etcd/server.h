@@ -34,6 +34,8 @@ void route_reply(void *request, const struct node_reply *reply);
 void keys_serve(struct server *server, struct http_request *req, struct slice key);
 /* Lets go of writes that waited for the cluster's own first events. */
 void keys_release(struct server *server);
+int64_t keys_release_due_ns(
+	const struct server *server);	   /* when the next gives up waiting, in time_mono_ns() */
 bool keys_continue(struct server *server); /* goes on with large answers; true: call again soon */
 
 /* A question to the node on behalf of a request: what node_propose() and node_read_index() are given. It

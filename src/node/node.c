@@ -138,6 +138,12 @@ static void publish(struct node *node, int64_t now_ns)
 	node->publish_after_ns = now_ns + NODE_PUBLISH_RETRY_NS;
 }
 
+static bool version_is_due(const struct node *node)
+{
+	return node->status.role == RAFT_LEADER && node->published && !node->cluster_version[0] &&
+	       !node->internal_under_way[NODE_VERSION];
+}
+
 /* What only the leader does: it moves the clock when something expires, and decides the cluster's version. */
 static void lead(struct node *node, int64_t now_ns)
 {
@@ -147,7 +153,7 @@ static void lead(struct node *node, int64_t now_ns)
 	if (node->status.role != RAFT_LEADER)
 		return;
 	node_clock_lead(node, now_ns);
-	if (node->published && !node->cluster_version[0] && !node->internal_under_way[NODE_VERSION])
+	if (version_is_due(node))
 		node_propose_internal(
 			node, NODE_VERSION, NODE_ENTRY_VERSION_SET, slice_str(node->server_version));
 	clock_ns = node_clock_at(node, now_ns);
@@ -278,6 +284,8 @@ static int64_t leader_due_ns(const struct node *node, int64_t now_ns)
 {
 	int64_t expiry_ns = store_next_expiry_ns(node->store), clock_ns = node_clock_at(node, now_ns);
 
+	if (version_is_due(node))
+		return INT64_MIN;
 	if (node->status.role != RAFT_LEADER || node->internal_under_way[NODE_TICK] || expiry_ns == INT64_MAX)
 		return INT64_MAX;
 	return MAX(node->expiry_after_ns,

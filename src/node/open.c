@@ -76,7 +76,9 @@ static void open_raft(struct node *node, const struct node_config *config)
 		.first_context = node->boot,
 		.heartbeat_ticks = NODE_TICKS_PER_HEARTBEAT,
 		.election_ticks = MAX(ticks, NODE_TICKS_PER_HEARTBEAT + 1),
-		.election_jitter_ticks = ticks,
+		/* Enough to tell members apart, little enough that a leader that hangs is replaced within one
+		 * and a half election timeouts. */
+		.election_jitter_ticks = MAX(ticks / 3, 1u),
 	};
 
 	node->env->ops->random(node->env, &options.seed, sizeof(options.seed));
