@@ -174,6 +174,15 @@ static inline struct checkpoint_disk disk_ops(struct disk *disk)
 	return (struct checkpoint_disk){.list = disk_list, .read = disk_read, .arg = disk};
 }
 
+/* As above, on a disk that keeps a rename and loses the name of a file made before it. */
+static inline void disk_lose_new_files(struct disk *disk)
+{
+	for (size_t i = disk->now.count; i-- > 0;)
+		if (strncmp(disk->now.at[i].text, CHECKPOINT_NAME, strlen(CHECKPOINT_NAME)) != 0 &&
+			!names_find(&disk->durable, disk->now.at[i].text))
+			disk->now.at[i] = disk->now.at[--disk->now.count];
+}
+
 /* ---- stores ---- */
 
 static inline void apply(struct store *store, const struct store_command *command)

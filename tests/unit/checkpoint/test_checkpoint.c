@@ -52,6 +52,7 @@ static void empty_store_round_trips(void **state)
 	int r;
 
 	(void)state;
+	assert_non_null(written);
 	loaded = checkpoint_read(&disk, NULL, &r);
 	assert_non_null(loaded);
 	same_state(store, loaded);

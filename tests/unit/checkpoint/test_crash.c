@@ -135,7 +135,7 @@ static void stop_everywhere(
 			switched_at = i;
 	assert_int_equal(switched_at + 2, steps->count);
 	for (size_t at = 0; at <= steps->count; at++) {
-		for (unsigned how = 0; how < 8; how++) {
+		for (unsigned how = 0; how < 10; how++) {
 			_cleanup_(disk_done) struct disk disk;
 			int is_new;
 
@@ -148,6 +148,8 @@ static void stop_everywhere(
 				if (step->kind == CHECKPOINT_WRITE)
 					disk_step(&disk, &steps->plans[at], step, step->bytes_len / 2);
 			}
+			if (how & 8)
+				disk_lose_new_files(&disk);
 			disk_power_off(&disk, how & 1, how & 2);
 			is_new = after_a_stop(&disk, before, after);
 			if (at <= switched_at)
