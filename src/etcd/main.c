@@ -50,12 +50,6 @@ static void stay_awake(struct program *program)
 		(void)uv_idle_start(&program->idle, on_idle);
 }
 
-_noreturn_ static void stop_on_failure(const char *why)
-{
-	log_error("this member has stopped: %s", why);
-	exit(1);
-}
-
 /* A member of a cluster that has begun has a log: from then on a missing one is damage. Not before, since a
  * start that fails or is killed may leave none. Not while the first requests wait, since it takes two syncs.
  */
@@ -72,15 +66,16 @@ static void mark_log(struct program *program)
 	if (!*node_cluster_version(server->node) || (status.pending_count && status.applied < WAIT_ENTRIES))
 		return;
 	if (datadir_set_identity(program->config.data_dir, program->config.name, server->member_id,
-		    server->cluster_id, true, &why) < 0)
-		stop_on_failure(buf_text(&why));
+		    server->cluster_id, true, &why) < 0) {
+		log_error("%s", buf_text(&why));
+		exit(1);
+	}
 	program->datadir.has_log = true;
 }
 
 static void program_turn(struct program *program)
 {
 	struct store *store = node_store(program->server.node);
-	const char *failure;
 	bool more;
 
 	if (program->turning)
@@ -88,9 +83,8 @@ static void program_turn(struct program *program)
 	program->turning = true;
 	program->events = false;
 	node_turn(program->server.node);
-	failure = node_failure(program->server.node);
-	if (failure)
-		stop_on_failure(failure);
+	if (node_failure(program->server.node))
+		exit(1); /* the node has said why */
 	keys_release(&program->server);
 	mark_log(program);
 	more = store_deliver(store, DELIVER_PER_TURN);

@@ -14,6 +14,7 @@
 #define NODE_REQUEST_TIMEOUT_NS (5 * NS_PER_S) /* plus two election timeouts, as in etcd */
 #define NODE_EXPIRY_INTERVAL_NS (25 * NS_PER_MS)
 #define NODE_PUBLISH_RETRY_NS (500 * NS_PER_MS)
+#define NODE_SPARE_RETRY_NS (10 * NS_PER_S) /* after there was no space for a segment made ahead of time */
 #define NODE_TICKS_PER_HEARTBEAT 10u
 #define NODE_BATCHES_PER_TURN 16u
 #define NODE_BUCKETS 4096u
@@ -116,6 +117,8 @@ struct node {
 	struct wal *wal;
 	struct wal_plan log_plan, spare_plan;
 	bool log_busy, spare_busy, log_done, spare_done;
+	bool spare_full; /* spare_done, but there was no space */
+	int64_t spare_after_ns;
 	uint64_t write_id_added, write_id_submitted;
 
 	/* state */

@@ -66,6 +66,10 @@ void node_disk_done(struct node *node, const struct wal_plan *plan, int error)
 	} else {
 		assert(plan == &node->spare_plan && node->spare_busy && !node->spare_done);
 		node->spare_done = true;
+		if (error == -ENOSPC || error == -EDQUOT) {
+			node->spare_full = true;
+			return;
+		}
 	}
 	if (error < 0)
 		(void)node_fail(node,
@@ -91,11 +95,25 @@ static void begin_running(struct node *node)
 		raft_campaign(node->raft); /* nobody to wait for */
 }
 
+/* Writes go on in the segment in use; when the space runs out for good it is they who fail. */
+static void spare_has_no_space(struct node *node)
+{
+	node->spare_full = false;
+	wal_spare_failed(node->wal);
+	node->spare_after_ns = node_mono(node) + NODE_SPARE_RETRY_NS;
+	node_note(node, LOG_LEVEL_WARNING,
+		"the disk of the log is nearly full: no space for its next segment; make room before writes "
+		"fail and this member stops");
+}
+
 static void take_disk_events(struct node *node)
 {
 	if (node->spare_done) {
 		node->spare_done = node->spare_busy = false;
-		wal_spare_done(node->wal);
+		if (node->spare_full)
+			spare_has_no_space(node);
+		else
+			wal_spare_done(node->wal);
 	}
 	if (!node->log_done)
 		return;
@@ -233,7 +251,8 @@ static void write_log(struct node *node)
 		node->write_id_submitted = node->write_id_added;
 		submit_log(node);
 	}
-	if (!node->spare_busy && wal_spare_plan(node->wal, &node->spare_plan)) {
+	if (!node->spare_busy && node_mono(node) >= node->spare_after_ns &&
+		wal_spare_plan(node->wal, &node->spare_plan)) {
 		node->spare_busy = true;
 		node->env->ops->disk_submit(node->env, &node->spare_plan);
 	}

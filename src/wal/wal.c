@@ -298,6 +298,12 @@ void wal_spare_done(struct wal *wal)
 	wal->spare_bytes = wal->config.segment_bytes;
 }
 
+void wal_spare_failed(struct wal *wal)
+{
+	assert(wal->spare_under_way);
+	wal->spare_under_way = false;
+}
+
 bool wal_release(struct wal *wal, uint64_t index, struct wal_plan *plan)
 {
 	size_t count = 0;

@@ -90,9 +90,11 @@ size_t wal_batch_bytes(const struct wal *wal); /* 0: nothing to write */
 void wal_flush(struct wal *wal, struct wal_plan *plan);
 
 /* True, with a background plan, when the next segment should be taken now; wal_spare_done() when it has been
- * carried out. */
+ * carried out, wal_spare_failed() when there is no space for it: the only plan whose failure need not end the
+ * use of the log, since nothing was promised on it. It may be asked for again then. */
 bool wal_spare_plan(struct wal *wal, struct wal_plan *plan);
 void wal_spare_done(struct wal *wal);
+void wal_spare_failed(struct wal *wal);
 
 /* Entries below `index` are no longer needed. True, with a plan that gives back or recycles whole segments,
  * if there are such. Carry it out between batches. */

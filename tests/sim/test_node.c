@@ -19,6 +19,8 @@ struct bench {
 	const struct wal_plan *plans[2];
 	int64_t now_ns, wall_ns;
 	unsigned plans_run, steps_run, fail_at; /* the fail_at-th step of all fails */
+	unsigned spares_refused;
+	bool no_space; /* for segments made ahead of time */
 	unsigned sent, members_changed, errors_noted;
 	/* the last answer */
 	unsigned replies;
@@ -174,6 +176,10 @@ static void run_plan(struct bench *bench, unsigned which)
 	if (!plan)
 		return;
 	bench->plans_run++;
+	if (plan->background && bench->no_space) {
+		bench->spares_refused++;
+		r = -ENOSPC;
+	}
 	for (size_t i = 0; i < plan->steps_len && r == 0; i++) {
 		if (++bench->steps_run == bench->fail_at) {
 			disk_step_partly(bench->disk, plan, &plan->steps[i]);
@@ -463,6 +469,28 @@ static void log_of_another_member_or_cluster_is_refused(void **state)
 
 /* After each possible failure of the disk the member stops, answers what it holds, and never writes again;
  * started anew it has all that it acknowledged. */
+static void writes_go_on_while_there_is_no_space_for_a_spare_segment(void **state)
+{
+	struct bench *bench = bench_new();
+
+	(void)state;
+	bench->no_space = true;
+	bench_open(bench, 1);
+	for (unsigned i = 0; i < 40; i++) {
+		assert_int_equal(propose(bench, "/1/a", 900, 0, &token), 0);
+		run_for(bench, 10 * NS_PER_MS);
+	}
+	assert_int_equal(bench->replies, 40);
+	assert_int_equal(bench->error, NODE_OK);
+	assert_int_equal(bench->spares_refused, 1); /* not asked again at once */
+	bench->no_space = false;
+	run_for(bench, 11 * NS_PER_S);
+	assert_int_equal(propose(bench, "/1/a", 900, 0, &token), 0);
+	run_for(bench, 10 * NS_PER_MS);
+	assert_null(node_failure(bench->node));
+	bench_free(bench);
+}
+
 static void after_the_nth_step_of_the_disk_fails_nothing_acknowledged_is_lost(void **state)
 {
 	(void)state;
@@ -532,6 +560,7 @@ int main(void)
 		cmocka_unit_test(forgotten_request_is_not_answered_but_takes_effect),
 		cmocka_unit_test(linearizable_read_follows_the_write_before_it),
 		cmocka_unit_test(log_of_another_member_or_cluster_is_refused),
+		cmocka_unit_test(writes_go_on_while_there_is_no_space_for_a_spare_segment),
 		cmocka_unit_test(after_the_nth_step_of_the_disk_fails_nothing_acknowledged_is_lost),
 	};
 
