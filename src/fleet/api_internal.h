@@ -39,10 +39,14 @@ void api_add_token(struct buf *out, uint16_t limit, size_t page);
 struct api_step {
 	enum { API_STEP_SET, API_STEP_CREATE, API_STEP_DELETE_DIR } kind;
 	char *key, *value; /* owned */
+	bool together;	   /* sent with the one before, without waiting for its answer */
+	struct api_write *write;
+	struct etcd_request *request;
 };
 struct api_write;
 struct api_write *api_write_new(struct api *api, struct http_request *req, int status, bool json_type);
 void api_write_add(struct api_write *write, int kind, char *key, char *value); /* takes key and value */
+void api_write_add_together(struct api_write *write, int kind, char *key, char *value);
 void api_write_start(struct api_write *write);
 void api_write_drop(struct api_write *write); /* before the start; the request is answered by the caller */
 void api_writes_turn(struct api *api);

@@ -234,7 +234,7 @@ static void write_unit(struct api *api, struct http_request *req, struct slice n
 		buf_done(&raw);
 		api_write_add(
 			write, API_STEP_CREATE, mem_printf("%s/unit/%s", prefix, hex), buf_take(&unit, NULL));
-		api_write_add(write, API_STEP_SET, mem_printf("%s/job/%s/object", prefix, text),
+		api_write_add_together(write, API_STEP_SET, mem_printf("%s/job/%s/object", prefix, text),
 			buf_take(&job, NULL));
 	}
 	api_write_add(write, API_STEP_SET, mem_printf("%s/job/%s/target-state", prefix, text),

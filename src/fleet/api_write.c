@@ -5,15 +5,13 @@
 #include <stdlib.h>
 
 #define API_MIRROR_WAIT_MS 1000
-#define API_STEPS_MAX 1024
 
 struct api_write {
 	struct list link;
 	struct api *api;
 	struct http_request *req;
-	struct etcd_request *request;
 	struct api_step *steps;
-	size_t step_count, next;
+	size_t step_count, next, in_flight; /* next: the first one not sent */
 	int status;
 	bool json_type;
 	uint64_t index; /* of the last operation; 0: not done yet */
@@ -28,8 +26,8 @@ static void timer_closed(uv_handle_t *handle)
 static void write_free(struct api_write *write)
 {
 	list_remove(&write->link);
-	etcd_request_cancel(write->request);
 	for (size_t i = 0; i < write->step_count; i++) {
+		etcd_request_cancel(write->steps[i].request);
 		free(write->steps[i].key);
 		free(write->steps[i].value);
 	}
@@ -62,9 +60,14 @@ struct api_write *api_write_new(struct api *api, struct http_request *req, int s
 void api_write_add(struct api_write *write, int kind, char *key, char *value)
 {
 	write->steps = mem_reallocarray(write->steps, write->step_count + 1, sizeof(struct api_step));
-	write->steps[write->step_count].kind = kind;
-	write->steps[write->step_count].key = key;
-	write->steps[write->step_count++].value = value;
+	write->steps[write->step_count++] =
+		(struct api_step){.kind = kind, .key = key, .value = value, .write = write};
+}
+
+void api_write_add_together(struct api_write *write, int kind, char *key, char *value)
+{
+	api_write_add(write, kind, key, value);
+	write->steps[write->step_count - 1].together = true;
 }
 
 static void answer(struct api_write *write)
@@ -80,12 +83,13 @@ static void waited_enough(uv_timer_t *timer)
 
 static void step_done(const struct etcd_response *response, void *userdata)
 {
-	struct api_write *write = userdata;
-	const struct api_step *step = &write->steps[write->next];
+	struct api_step *step = userdata;
+	struct api_write *write = step->write;
 	bool fine = response->outcome == ETCD_OK ||
 		    (step->kind == API_STEP_CREATE && etcd_response_is(response, ETCD_KEY_EXISTS));
 
-	write->request = NULL;
+	step->request = NULL;
+	write->in_flight--;
 	if (step->kind == API_STEP_DELETE_DIR && etcd_response_is(response, ETCD_KEY_NOT_FOUND)) {
 		api_reply_error(write->req, 404, "unit does not exist");
 		write_free(write);
@@ -97,17 +101,32 @@ static void step_done(const struct etcd_response *response, void *userdata)
 		return;
 	}
 	if (response->outcome == ETCD_OK && response->node)
-		write->index = response->node->modified_index;
-	write->next++;
-	api_write_start(write);
+		write->index = MAX(write->index, response->node->modified_index);
+	if (!write->in_flight)
+		api_write_start(write);
+}
+
+static void step_send(struct api_step *step)
+{
+	struct etcd_client *client = step->write->api->config.client;
+	struct etcd_delete_options del = {.recursive = true, .dir = true};
+
+	step->write->in_flight++;
+	switch (step->kind) {
+	case API_STEP_SET:
+		step->request = etcd_set(client, step->key, step->value, 0, step_done, step);
+		break;
+	case API_STEP_CREATE:
+		step->request = etcd_create(client, step->key, step->value, 0, step_done, step);
+		break;
+	case API_STEP_DELETE_DIR:
+		step->request = etcd_delete(client, step->key, &del, step_done, step);
+		break;
+	}
 }
 
 void api_write_start(struct api_write *write)
 {
-	struct etcd_client *client = write->api->config.client;
-	const struct api_step *step = &write->steps[write->next];
-	struct etcd_delete_options del = {.recursive = true, .dir = true};
-
 	if (write->next == write->step_count) {
 		if (write->index <= write->api->config.mirror_index(write->api->config.userdata))
 			answer(write);
@@ -115,17 +134,9 @@ void api_write_start(struct api_write *write)
 			uv_timer_start(write->timer, waited_enough, API_MIRROR_WAIT_MS, 0);
 		return;
 	}
-	switch (step->kind) {
-	case API_STEP_SET:
-		write->request = etcd_set(client, step->key, step->value, 0, step_done, write);
-		break;
-	case API_STEP_CREATE:
-		write->request = etcd_create(client, step->key, step->value, 0, step_done, write);
-		break;
-	case API_STEP_DELETE_DIR:
-		write->request = etcd_delete(client, step->key, &del, step_done, write);
-		break;
-	}
+	do {
+		step_send(&write->steps[write->next++]);
+	} while (write->next < write->step_count && write->steps[write->next].together);
 }
 
 void api_writes_turn(struct api *api)
@@ -135,7 +146,7 @@ void api_writes_turn(struct api *api)
 	list_for_each_safe (it, &api->writes) {
 		struct api_write *write = list_item(it, struct api_write, link);
 
-		if (write->next == write->step_count && write->index <= index)
+		if (write->next == write->step_count && !write->in_flight && write->index <= index)
 			answer(write);
 	}
 }

@@ -81,7 +81,7 @@ static int set_states(struct fleetctl *ctl, const struct target_units *units, co
 		const struct target_unit *item = &units->items[i];
 		bool same = strcmp(desired_of(item), state) == 0;
 
-		picked[i] = !item->global && !same;
+		picked[i] = !item->global && (!same || item->created);
 		if (same && !item->global)
 			continue;
 		if (ctl_set_desired(ctl, item->name, state, &error) < 0)

@@ -11,7 +11,7 @@
 #include "unit/unit.h"
 
 #define FLEETCTL_VERSION "1.0.0+flotilla-" FLOTILLA_VERSION
-#define FLEETCTL_POLL_MS 20 /* between looks while waiting; slower the longer it takes */
+#define FLEETCTL_POLL_MS 10 /* between looks while waiting; slower the longer it takes */
 #define FLEETCTL_POLL_MAX_MS 100
 #define FLEETCTL_ATTEMPT_MS 2000 /* one of --block-attempts */
 

@@ -198,8 +198,8 @@ static void warn_unknown_keys(const struct unit_file *file, const char *name)
 	unit_slices_done(&unknown);
 }
 
-static int create_unit(
-	struct fleetctl *ctl, const char *name, const struct unit_file *file, struct buf *reterr)
+static int create_unit(struct fleetctl *ctl, const char *name, const struct unit_file *file,
+	const char *desired, struct buf *reterr)
 {
 	_cleanup_free_ char *path = ctl_path("/fleet/v1/units/", name, ""), *body = NULL;
 	_cleanup_buf_ struct buf why = BUF_INIT(64 * 1024);
@@ -211,7 +211,7 @@ static int create_unit(
 		return -EINVAL;
 	}
 	warn_unknown_keys(file, name);
-	body = unit_body(name, file, "inactive");
+	body = unit_body(name, file, desired);
 	if (!body) {
 		buf_printf(reterr, "failed creating unit %s: its text is not UTF-8", name);
 		return -EINVAL;
@@ -261,7 +261,7 @@ static int consider_replacing(struct fleetctl *ctl, const char *argument, struct
 			item->name, ctl_text(item->unit, "desiredState"));
 		return 0;
 	}
-	r = create_unit(ctl, item->name, local, reterr);
+	r = create_unit(ctl, item->name, local, "inactive", reterr);
 	if (r < 0)
 		return r;
 	item->created = true;
@@ -270,7 +270,7 @@ static int consider_replacing(struct fleetctl *ctl, const char *argument, struct
 	return ctl_unit(ctl, item->name, &item->unit, reterr);
 }
 
-static int create_one(struct fleetctl *ctl, const char *argument, const char *state,
+static int create_one(struct fleetctl *ctl, const char *argument, const char *state, bool at_once,
 	struct target_units *units, struct buf *reterr)
 {
 	_cleanup_free_ char *name = ctl_unit_argument(argument);
@@ -297,7 +297,8 @@ static int create_one(struct fleetctl *ctl, const char *argument, const char *st
 	}
 	r = find_contents(ctl, argument, name, &file, reterr);
 	if (r >= 0)
-		r = create_unit(ctl, name, file, reterr);
+		r = create_unit(ctl, name, file,
+			at_once && !unit_name_is_template(slice_str(name)) ? state : "inactive", reterr);
 	if (r >= 0)
 		r = ctl_unit(ctl, name, &unit, reterr);
 	if (r < 0)
@@ -312,7 +313,9 @@ int ctl_units_create(struct fleetctl *ctl, int count, char **arguments, const ch
 	struct target_units *ret, struct buf *reterr)
 {
 	for (int i = 0; i < count; i++) {
-		int r = create_one(ctl, arguments[i], state, ret, reterr);
+		/* One unit is created as what it shall become; of several none is started unless all can be
+		 * created. */
+		int r = create_one(ctl, arguments[i], state, count == 1, ret, reterr);
 
 		if (r < 0)
 			return r;

@@ -11,6 +11,7 @@
 
 #define WAIT_LIST_FROM 8	/* more units than this: read the lists */
 #define WAIT_EXPLAIN_MS 300	/* not placed for so long: say why */
+#define WAIT_ACTIVE_MS 30	/* active for so long: what dies at once is not taken for started */
 #define WAIT_ENDED_MS 1000	/* launched and inactive for so long: it has ended */
 #define WAIT_RESTARTING_MS 2000 /* being restarted for so long: it fails */
 #define WAIT_NOTE_MS 2000	/* still activating: say that we wait */
@@ -19,7 +20,7 @@
 struct waiter {
 	const char *name;
 	bool global, done, explained, noted;
-	bool was_active;	   /* at the last look: what dies at once is not taken for started */
+	int64_t active_since_ms;   /* 0: not active at the last look */
 	int64_t inactive_since_ms; /* launched, and not running; 0: not so */
 };
 struct snapshot {
@@ -176,11 +177,11 @@ static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_
 	if (!state)
 		return 0;
 	if (strcmp(active, "active") == 0 || strcmp(active, "reloading") == 0) {
-		bool twice = waiter->was_active;
-
-		waiter->was_active = true;
-		return twice;
+		if (!waiter->active_since_ms)
+			waiter->active_since_ms = now_ms;
+		return now_ms - waiter->active_since_ms >= WAIT_ACTIVE_MS;
 	}
+	waiter->active_since_ms = 0;
 	if (strcmp(active, "failed") == 0 || (restarting && elapsed_ms >= WAIT_RESTARTING_MS)) {
 		_cleanup_free_ char *legend = ctl_machine_legend(ctl, ctl_text(unit, "machineID"), false);
 
