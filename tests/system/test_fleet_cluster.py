@@ -2,8 +2,10 @@
 """Fleet as a cluster: three fleetds with their own keepers over one store, first Debian's etcd, then ours."""
 import json
 import os
+import re
 import signal
 import statistics
+import subprocess
 import sys
 import time
 
@@ -302,6 +304,41 @@ def add_cases(kind):
         time.sleep(c.ttl + 2)
         assert sleepers(72101) == pids and c.where("t.service") == number
         c.destroy_all()
+
+    @case("a followed journal goes on with new lines until it is cut, also from another machine")
+    def _():
+        c = cluster()
+        c.unit("ticks.service", "/bin/sh -c 'while sleep 0.2; do echo tick; done'", "MachineID=" + c.machine(3).id)
+        c.ctl("start", "ticks")
+        environment = dict(os.environ, FLEETCTL_ENDPOINT=c.machine(1).endpoint)
+        process = harness.start([harness.program("fleetctl"), "journal", "-f", "-lines=1", "--output=cat", "ticks"],
+                                env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(6):
+            line = process.stdout.readline()
+            assert line == "tick\n" or "Started" in line, line
+        harness.kill(process, signal.SIGINT)
+        c.ctl("journal", "ticks")
+        c.destroy_all()
+
+    @case("HUP reads metadata again, and units follow it; the command line is checked")
+    def _():
+        c = cluster()
+        c.unit("tape.service", "/bin/sleep 72501", "MachineMetadata=disk=tape")
+        c.ctl("start", "--no-block", "tape")
+        machine = c.machine(2)
+        path = os.path.join(machine.dir, "fleet.conf")
+        with open(path) as file:
+            text = file.read()
+        for disk, there in (("tape", True), ("hdd", False)):
+            with open(path, "w") as file:
+                file.write(re.sub("disk=[a-z]+", "disk=" + disk, text))
+            os.killpg(machine.process.pid, signal.SIGHUP)
+            wait_for(lambda: bool(sleepers(72501)) == there, 5, "the unit there: %s" % there)
+        c.destroy_all()
+        for arguments, status in ((["--version"], 0), (["version"], 0), (["frobnicate"], 1), (["--frob"], 2),
+                                  (["--config", "/nonexistent"], 1)):
+            done = subprocess.run([harness.program("fleetd")] + arguments, capture_output=True, timeout=10)
+            assert done.returncode == status, (arguments, done)
 
     @case("a stray entry in the assignment index starts nothing and is corrected")
     def _():
