@@ -3,7 +3,7 @@
  * decisions at the cost of the change, not of the cluster. Deterministic: the same calls give the same
  * decisions. No I/O, no clock, never logs. One owner, one thread.
  *
- * A unit may run on a machine when, in this order (facts of fleet 1.0): MachineID names it (in full or by its
+ * A unit may run on a machine when, in this order (fleet 1.0's): MachineID names it (in full or by its
  * first eight characters); each MachineMetadata key has one of the wanted values; each MachineOf peer is
  * placed there; no Conflicts pattern of either side matches the other; no unit there replaces it (Replaces).
  * Among the machines left the one with the fewest units wins, then the smallest ID. What runs is never moved

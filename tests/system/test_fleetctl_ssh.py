@@ -8,6 +8,7 @@ import subprocess
 import threading
 
 import harness
+from fleet_cluster import processes
 
 cases = harness.Cases()
 MACHINES = [{"id": "1a2b3c4d5e6f40718293a4b5c6d7e8f9", "primaryIP": "172.31.78.11"},
@@ -51,8 +52,31 @@ server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Fleet10)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 bin_dir, home = harness.temp_dir(), harness.temp_dir()
 with open(os.path.join(bin_dir, "ssh"), "w") as file:
-    file.write('#!/bin/sh\nfor a in "$@"; do echo "[$a]"; done\nexit ${FAKE_SSH_EXIT:-0}\n')
+    file.write('#!/bin/sh\ncase "$*" in *" -L "*) exec python3 %s "$@";; esac\nfor a in "$@"; do echo "[$a]"; done\nexit ${FAKE_SSH_EXIT:-0}\n' %
+               os.path.join(bin_dir, "forward.py"))
 os.chmod(os.path.join(bin_dir, "ssh"), 0o755)
+# What `ssh -L LOCAL:REMOTE` does, to the server of this test whatever REMOTE is.
+with open(os.path.join(bin_dir, "forward.py"), "w") as file:
+    file.write("""import json, os, socket, sys, threading
+arguments = sys.argv[1:]
+local, remote = arguments[arguments.index("-L") + 1].split(":")
+json.dump(arguments, open(os.environ["FORWARD_LOG"], "w"))
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(local)
+listener.listen()
+def copy(a, b):
+    while True:
+        data = a.recv(65536)
+        if not data:
+            break
+        b.sendall(data)
+    b.shutdown(socket.SHUT_WR)
+while True:
+    one, _ = listener.accept()
+    two = socket.create_connection(("127.0.0.1", int(os.environ["FORWARD_PORT"])))
+    for a, b in ((one, two), (two, one)):
+        threading.Thread(target=copy, args=(a, b), daemon=True).start()
+""")
 
 
 def ctl(*arguments, **env):
@@ -105,6 +129,21 @@ def _():
     assert words[-11:] == ["--", "sudo", "journalctl", "--unit", "r.service", "--no-pager", "-n", "3", "--output", "short",
                            "-f"], words
     assert ctl("status", "off")[2] == "Unit off.service does not appear to be loaded.\n"
+
+
+@cases.case("--tunnel reaches the API's socket on a far machine through ssh, which ends with the command")
+def _():
+    log = os.path.join(home, "forward.log")
+    status, words, err = ctl("--tunnel=bastion:2222", "--endpoint=unix:///var/run/fleet.sock", "list-machines",
+                             "--no-legend", FORWARD_LOG=log, FORWARD_PORT=str(server.server_port))
+    assert status == 0 and len(words) == 3 and words[0].startswith("1a2b3c4d..."), (status, words, err)
+    with open(log) as file:
+        arguments = json.load(file)
+    assert arguments[-1] == "core@bastion" and arguments[arguments.index("-p") + 1] == "2222", arguments
+    local, remote = arguments[arguments.index("-L") + 1].split(":")
+    assert remote == "/var/run/fleet.sock" and not os.path.exists(os.path.dirname(local)), arguments
+    forward = os.path.join(bin_dir, "forward.py")
+    harness.wait_for(lambda: not any(forward in argv for _, argv in processes().values()), 5, "the tunnel gone")
 
 
 cases.run()
