@@ -104,6 +104,8 @@ static int create_file(int dir_fd, const struct wal_step *step, bool slowly)
 
 	if (fd < 0)
 		return -errno;
+	if (!step->size_bytes)
+		return 0; /* grows as it is written */
 	r = -posix_fallocate(fd, 0, (off_t)step->size_bytes);
 	if (r == 0)
 		r = fill_with_zeros(fd, step->size_bytes, slowly);
@@ -114,6 +116,41 @@ static int create_file(int dir_fd, const struct wal_step *step, bool slowly)
 	else if (fsync(dir_fd) < 0)
 		r = -errno;
 	return r;
+}
+
+static int read_at(int fd, uint64_t offset, size_t len, struct buf *out)
+{
+	while (len > 0) {
+		char *to = buf_reserve(out, len);
+		ssize_t n = to ? pread(fd, to, len, (off_t)offset) : -1;
+
+		if (!to)
+			return -ENOBUFS;
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		buf_commit(out, (size_t)n);
+		offset += (uint64_t)n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static int read_range(int dir_fd, const char *name, uint64_t offset, size_t len, struct buf *out)
+{
+	_cleanup_close_ int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if ((uint64_t)st.st_size <= offset)
+		return 0;
+	return read_at(fd, offset, (size_t)MIN((uint64_t)len, (uint64_t)st.st_size - offset), out);
 }
 
 static int sync_file(struct disk_file *file, struct disk_counts *counts)
@@ -160,7 +197,9 @@ static int run_step(int dir_fd, struct disk_file *file, const struct wal_plan *p
 	case WAL_STEP_REMOVE:
 		if (strcmp(file->name, step->name) == 0)
 			disk_file_done(file);
-		return unlinkat(dir_fd, step->name, 0) < 0 ? -errno : 0;
+		return unlinkat(dir_fd, step->name, 0) < 0 && errno != ENOENT ? -errno : 0;
+	case WAL_STEP_READ:
+		return read_range(dir_fd, step->name, step->offset, (size_t)step->size_bytes, step->into);
 	default:
 		return -EINVAL;
 	}
@@ -354,4 +393,9 @@ int disk_read(struct disk *disk, const char *name, size_t max_bytes, char **ret_
 	if (r == 0)
 		*ret_data = buf_take(&data, ret_len);
 	return r;
+}
+
+int disk_read_range(struct disk *disk, const char *name, uint64_t offset, size_t len, struct buf *out)
+{
+	return read_range(disk->dir_fd, name, offset, len, out);
 }

@@ -26,6 +26,7 @@ void disk_get_counts(const struct disk *disk, struct disk_counts *ret_counts);
 
 /* Start only, blocking: as env_ops.disk_list and disk_read. */
 int disk_list(struct disk *disk, void (*fn)(void *arg, const char *name, uint64_t size_bytes), void *arg);
+int disk_read_range(struct disk *disk, const char *name, uint64_t offset, size_t len, struct buf *out);
 int disk_read(struct disk *disk, const char *name, size_t max_bytes, char **ret_data, size_t *ret_len);
 
 /* One plan, blocking, below a directory descriptor; for the threads, and for tests. `file` keeps one file

@@ -280,16 +280,23 @@ int64_t keys_release_due_ns(const struct server *server)
 
 struct watching {
 	struct store_watch watch;
+	struct list link; /* server.watchings */
 	struct server *server;
 	struct http_request *req;
 };
+
+static void watching_free(struct watching *watching)
+{
+	list_remove(&watching->link);
+	free(watching);
+}
 
 static void watch_cancelled(struct http_request *req)
 {
 	struct watching *watching = req->user;
 
 	store_watch_stop(node_store(watching->server->node), &watching->watch);
-	free(watching);
+	watching_free(watching);
 }
 
 static void watch_event(struct store_watch *watch, struct store_event *event)
@@ -303,14 +310,31 @@ static void watch_event(struct store_watch *watch, struct store_event *event)
 			/* A client that cannot keep up is cut off. */
 			store_watch_stop(node_store(watching->server->node), watch);
 			req->on_cancel = NULL;
-			free(watching);
+			watching_free(watching);
 			http_request_abort(req);
 		}
 		return;
 	}
 	req->on_cancel = NULL;
-	free(watching);
+	watching_free(watching);
 	http_reply_end(req);
+}
+
+/* What the store still has to tell is told. Then the answers end, as the original's do when it cannot
+ * keep up: a client that asks again from the next index on misses nothing, or learns that it did (401). */
+void keys_store_leaving(struct server *server, struct store *store)
+{
+	while (store_deliver(store, 1000))
+		;
+	while (!list_empty(&server->watchings)) {
+		struct watching *watching = list_first(&server->watchings, struct watching, link);
+		struct http_request *req = watching->req;
+
+		store_watch_stop(store, &watching->watch);
+		req->on_cancel = NULL;
+		watching_free(watching);
+		http_reply_end(req);
+	}
 }
 
 static void keys_watch(struct server *server, struct http_request *req, const struct keys_request *request)
@@ -325,6 +349,7 @@ static void keys_watch(struct server *server, struct http_request *req, const st
 
 	watching->server = server;
 	watching->req = req;
+	list_init(&watching->link);
 	r = store_watch_start(store, &watching->watch, request->command.path, request->recursive,
 		request->stream, request->wait_index, watch_event, &event, &result);
 	if (r < 0) {
@@ -340,13 +365,14 @@ static void keys_watch(struct server *server, struct http_request *req, const st
 	req->on_cancel = watch_cancelled;
 	req->cancel_on_eof = true;
 	http_reply_begin(req, 200, head.headers, head.count);
+	list_push_back(&server->watchings, &watching->link);
 	if (r == 0)
 		return;
 	(void)http_reply_piece(req, store_event_json(event));
 	(void)store_event_unref(event);
 	if (!request->stream) {
 		req->on_cancel = NULL;
-		free(watching);
+		watching_free(watching);
 		http_reply_end(req);
 	}
 }

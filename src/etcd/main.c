@@ -75,7 +75,7 @@ static void mark_log(struct program *program)
 
 static void program_turn(struct program *program)
 {
-	struct store *store = node_store(program->server.node);
+	struct store *store;
 	bool more;
 
 	if (program->turning)
@@ -87,6 +87,7 @@ static void program_turn(struct program *program)
 		exit(1); /* the node has said why */
 	keys_release(&program->server);
 	mark_log(program);
+	store = node_store(program->server.node); /* a turn may have replaced it */
 	more = store_deliver(store, DELIVER_PER_TURN);
 	more = keys_continue(&program->server) || more;
 	more = store_collect(store, COLLECT_PER_TURN) || more;
@@ -132,6 +133,13 @@ static void on_event(void *user)
 
 	program->events = true;
 	stay_awake(program);
+}
+
+static void on_store_leaving(struct store *store, void *user)
+{
+	struct program *program = user;
+
+	keys_store_leaving(&program->server, store);
 }
 
 static void wake(struct server *server)
@@ -269,6 +277,7 @@ static int program_start(struct program *program, struct buf *reterr)
 		.election_ms = program->config.election_ms,
 		.on_reply = route_reply,
 		.on_event = on_event,
+		.on_store_leaving = on_store_leaving,
 		.user = program};
 	int r;
 
@@ -284,6 +293,7 @@ static int program_start(struct program *program, struct buf *reterr)
 	server->start_wall_ns = time_wall_ns();
 	list_init(&server->readings);
 	list_init(&server->held);
+	list_init(&server->watchings);
 	server->wake = wake;
 	(void)snprintf(server->cluster_id_text, sizeof(server->cluster_id_text), "%llx",
 		(unsigned long long)server->cluster_id);

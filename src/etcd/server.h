@@ -16,8 +16,9 @@ struct server {
 	uint64_t member_id, cluster_id;
 	char cluster_id_text[24];
 	int64_t start_wall_ns;
-	struct list readings; /* large answers that can go on: struct reading.link */
-	struct list held;     /* writes that came before the cluster's own events: struct keys_op.link */
+	struct list readings;  /* large answers that can go on: struct reading.link */
+	struct list watchings; /* struct watching.link */
+	struct list held;      /* writes that came before the cluster's own events: struct keys_op.link */
 	struct server_env *env;
 	void (*wake)(struct server
 			*server); /* the node was asked something: it wants a turn before the loop sleeps */
@@ -35,7 +36,9 @@ void keys_serve(struct server *server, struct http_request *req, struct slice ke
 /* Lets go of writes that waited for the cluster's own first events. */
 void keys_release(struct server *server);
 int64_t keys_release_due_ns(
-	const struct server *server);	   /* when the next gives up waiting, in time_mono_ns() */
+	const struct server *server); /* when the next gives up waiting, in time_mono_ns() */
+/* The node's state is about to be replaced: watches end, their clients come again. */
+void keys_store_leaving(struct server *server, struct store *store);
 bool keys_continue(struct server *server); /* goes on with large answers; true: call again soon */
 
 /* A question to the node on behalf of a request: what node_propose() and node_read_index() are given. It

@@ -58,6 +58,19 @@ static int env_disk_read(
 	return disk_read(from_env(env)->disk, name, max_bytes, ret_data, ret_len);
 }
 
+static int env_disk_read_range(
+	struct env *env, const char *name, uint64_t offset, size_t len, struct buf *out)
+{
+	return disk_read_range(from_env(env)->disk, name, offset, len, out);
+}
+
+static void env_store_leaving(struct env *env, struct store *store)
+{
+	struct server_env *own = from_env(env);
+
+	own->options.on_store_leaving(store, own->options.user);
+}
+
 static void env_disk_submit(struct env *env, const struct wal_plan *plan)
 {
 	disk_submit(from_env(env)->disk, plan);
@@ -102,10 +115,12 @@ static const struct env_ops ops = {
 	.random = env_random,
 	.disk_list = env_disk_list,
 	.disk_read = env_disk_read,
+	.disk_read_range = env_disk_read_range,
 	.disk_submit = env_disk_submit,
 	.send = env_send,
 	.reply = env_reply,
 	.members_changed = env_members_changed,
+	.store_leaving = env_store_leaving,
 	.note = env_note,
 };
 

@@ -15,6 +15,8 @@ struct server_env_options {
 	uint64_t election_ms;	       /* paces reconnecting; 0: 1000 */
 	/* env->reply: the answer to a request given to the node. */
 	void (*on_reply)(void *request, const struct node_reply *reply);
+	/* env->store_leaving. */
+	void (*on_store_leaving)(struct store *store, void *user);
 	/* The node was given an event (a message, a disk's answer): it wants a turn before the loop sleeps.
 	 * Called from the loop's callbacks, never from inside the node. */
 	void (*on_event)(void *user);

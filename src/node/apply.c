@@ -186,6 +186,7 @@ void node_apply_batch(struct node *node, const struct raft_batch *batch)
 		if (node->failure)
 			return;
 		node->applied = entry->index;
+		node_checkpoint_applied(node, entry);
 		if (entry->term > node->applied_term) {
 			node->applied_term = entry->term;
 			node_proposals_lost_before(node, entry->term);

@@ -47,7 +47,7 @@ int node_entry_decode(struct slice bytes, struct node_entry *ret_entry)
 void node_envelope_encode(const struct node_envelope *envelope, struct buf *out)
 {
 	wire_add_u8(out, NODE_ENVELOPE_VERSION);
-	wire_add_u8(out, 1); /* kind: a raft message */
+	wire_add_u8(out, (uint8_t)envelope->kind);
 	wire_add_u64(out, envelope->cluster_id);
 	wire_add_u64(out, envelope->from);
 	wire_add_u64(out, envelope->to);
@@ -63,7 +63,10 @@ int node_envelope_decode(struct slice bytes, struct node_envelope *ret_envelope)
 	struct wire_reader reader = wire_reader_make(bytes);
 	struct node_envelope envelope;
 
-	if (wire_read_u8(&reader) != NODE_ENVELOPE_VERSION || wire_read_u8(&reader) != 1)
+	if (wire_read_u8(&reader) != NODE_ENVELOPE_VERSION)
+		return -EBADMSG;
+	envelope.kind = (enum node_envelope_kind)wire_read_u8(&reader);
+	if (envelope.kind != NODE_ENVELOPE_RAFT && envelope.kind != NODE_ENVELOPE_CHECKPOINT)
 		return -EBADMSG;
 	envelope.cluster_id = wire_read_u64(&reader);
 	envelope.from = wire_read_u64(&reader);

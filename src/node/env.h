@@ -10,6 +10,7 @@
 
 struct env;
 struct node_reply;
+struct store;
 
 struct env_ops {
 	/* A clock that never goes back and does not follow changes of the wall clock; any start. */
@@ -27,6 +28,11 @@ struct env_ops {
 	int (*disk_read)(
 		struct env *env, const char *name, size_t max_bytes, char **ret_data, size_t *ret_len);
 
+	/* Start only: appends up to `len` bytes of a file from `offset` on, fewer only at its end. 0,
+	 * -ENOENT, or what reading answered. */
+	int (*disk_read_range)(
+		struct env *env, const char *name, uint64_t offset, size_t len, struct buf *out);
+
 	/* Starts a plan; answered by one node_disk_done(node, plan, error). The node keeps the plan alive and
 	 * unchanged until then. At most one plan is under way, and beside it at most one with `background`
 	 * set, which must not hold up the other. A failed step ends the plan with its -errno. */
@@ -43,6 +49,11 @@ struct env_ops {
 
 	/* The member set changed (or was first learned): look at node_member_*() and adjust connections. */
 	void (*members_changed)(struct env *env);
+
+	/* A received checkpoint is about to take the place of what node_store() answers. All watches on it
+	 * are to be stopped before this returns; readers and snapshots may go on, the node keeps it until
+	 * they are closed. */
+	void (*store_leaving)(struct env *env, struct store *store);
 
 	/* A line for the operator, without newline. Levels as in base/log.h. */
 	void (*note)(struct env *env, int level, const char *text);

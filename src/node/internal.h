@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/time.h"
 #include "base/wire.h"
+#include "checkpoint/checkpoint.h"
 #include "raft/raft.h"
 #include "store/store.h"
 #include "wal/wal.h"
@@ -38,10 +39,12 @@ struct node_entry {
 struct raft_blob *node_entry_encode(const struct node_entry *entry);
 int node_entry_decode(struct slice bytes, struct node_entry *ret_entry) _must_check_;
 
-/* ---- Peer messages: an envelope around a raft message ---- */
+/* ---- Peer messages: an envelope around a raft message or one of a checkpoint's transfer ---- */
 #define NODE_ENVELOPE_VERSION 1u
 #define NODE_ENVELOPE_BYTES 66u
+enum node_envelope_kind { NODE_ENVELOPE_RAFT = 1, NODE_ENVELOPE_CHECKPOINT = 2 };
 struct node_envelope {
+	enum node_envelope_kind kind;
 	uint64_t cluster_id, from, to;
 	int64_t clock_ns; /* the leader's cluster clock; 0 from others */
 	/* State hash of the sender at a fixed index, and the newest that it knows a majority to agree on.
@@ -88,6 +91,98 @@ struct member {
 	uint64_t hash_index[NODE_HASHES_KEPT], hash[NODE_HASHES_KEPT]; /* what it told of its state */
 };
 
+/* ---- Checkpoints ---- */
+#define NODE_CHECKPOINT_RETRY_NS (10 * NS_PER_S) /* after one failed */
+#define NODE_MARKS 32u
+#define NODE_GENERATIONS_MAX 16u
+#define NODE_BAD_CHUNKS_MAX 8u
+#define NODE_ENTRY_OVERHEAD_BYTES 48u /* of an entry in the log, beside its data */
+
+enum node_job { /* what the checkpoints' background plan does */
+	NODE_JOB_NONE,
+	NODE_JOB_START,
+	NODE_JOB_WRITE,
+	NODE_JOB_WRITE_SWITCH,
+	NODE_JOB_RECEIVE,
+	NODE_JOB_RECEIVE_SWITCH,
+	NODE_JOB_READ,
+	NODE_JOB_REMOVE,
+};
+
+/* Data files that are to be removed. */
+struct generations {
+	uint64_t at[NODE_GENERATIONS_MAX];
+	size_t len;
+};
+
+/* A checkpoint on its way to a follower. */
+struct outgoing {
+	struct list link; /* node.outgoing */
+	uint64_t to;
+	struct checkpoint_info info;
+	struct checkpoint_source *source;
+	int64_t heard_ns, offered_ns;
+	bool offer_due, wanted;
+	uint64_t offset; /* of the bytes wanted */
+};
+
+/* A checkpoint on its way here: first `receiver`, then `store`, while a leader is waited for under whom it
+ * can be installed. */
+struct incoming {
+	struct checkpoint_receiver *receiver;
+	struct checkpoint *checkpoint;
+	struct store *store;
+	struct checkpoint_id id;
+	uint64_t generation, from;
+	bool want_due, begun; /* begun: the data file may be there */
+	bool plan_ready, plan_switches;
+	struct checkpoint_plan plan;
+	unsigned bad_chunks;
+	uint8_t answer; /* due to answer_to; 0: none */
+	uint64_t answer_to;
+	struct checkpoint_id answer_id;
+};
+
+struct checkpoints {
+	uint64_t log_min_bytes;
+	size_t step_bytes, piece_bytes;
+
+	struct checkpoint *current; /* NULL: none */
+	uint64_t next_generation;
+	struct checkpoint_writer *writer;
+	uint64_t writer_index, writer_generation, writer_log_bytes;
+	bool writer_switches; /* its last plan is the next one */
+	bool asked;	      /* one is needed though none is due */
+	int64_t after_ns;     /* not before */
+
+	/* Bytes of entries applied, and how many there were at the index of the current checkpoint. */
+	uint64_t log_bytes, current_log_bytes;
+	struct {
+		uint64_t index, log_bytes;
+	} marks[NODE_MARKS]; /* oldest first: where the log can be cut */
+	size_t marks_len;
+	uint64_t release_index; /* the log's entries below it can go; 0: nothing to do */
+
+	/* Unsure: what CHECKPOINT names after its switch failed; to be removed after the next one. */
+	struct generations stale, unsure;
+
+	struct wal_plan plan; /* under way, or its memory */
+	struct checkpoint_plan steps;
+	enum node_job job;
+	bool done;
+	int error;
+	uint64_t job_to; /* READ: for whom */
+	struct checkpoint_id job_id;
+	uint64_t job_offset;
+	struct buf read;
+
+	struct list outgoing;
+	struct incoming incoming;
+	struct store **retired; /* replaced, but still being read */
+	size_t retired_len;
+	uint64_t written, received, sent;
+};
+
 enum node_phase {
 	NODE_PHASE_CLEANING, /* what recovery saw is being made durable */
 	NODE_PHASE_BOOTING,  /* the boot number (and a fresh log's first entries) is being written */
@@ -120,6 +215,8 @@ struct node {
 	bool spare_full; /* spare_done, but there was no space */
 	int64_t spare_after_ns;
 	uint64_t write_id_added, write_id_submitted;
+	bool log_cleaned;
+	struct checkpoints checkpoints;
 
 	/* state */
 	struct store *store;
@@ -178,6 +275,8 @@ void node_propose_internal(
 void node_flush_proposals(struct node *node);
 void node_proposals_refused(struct node *node, const uint64_t *contexts, size_t count);
 void node_proposals_lost_before(struct node *node, uint64_t term);
+/* Entries were skipped: what was proposed may be among them. */
+void node_proposals_skipped(struct node *node);
 void node_complete(struct node *node, const struct node_entry *entry, const struct raft_entry *raft_entry,
 	const struct store_result *result);
 void node_expire_requests(struct node *node, int64_t now_ns);
@@ -200,3 +299,27 @@ void node_clock_lead(struct node *node, int64_t now_ns);
 /* peer.c */
 void node_send_messages(struct node *node, const struct raft_message *messages, size_t count);
 void node_hash_reached(struct node *node, uint64_t index);
+/* checkpoint.c */
+int node_checkpoint_open(struct node *node, struct raft_conf *ret_conf, char **ret_error) _must_check_;
+int node_checkpoint_start(struct node *node, char **ret_error) _must_check_;
+void node_checkpoint_applied(struct node *node, const struct raft_entry *entry);
+void node_checkpoint_background(struct node *node);
+void node_checkpoint_done(struct node *node);
+void node_checkpoint_became(struct node *node, struct checkpoint *checkpoint);
+void node_checkpoint_submit(struct node *node, enum node_job job, struct checkpoint_plan *steps);
+bool node_generations_add(struct generations *generations, uint64_t generation);
+void node_checkpoints_free(struct node *node);
+int node_membership_set(struct node *node, struct slice bytes, struct raft_conf *ret_conf) _must_check_;
+/* transfer.c */
+void node_transfer_receive(struct node *node, const struct node_envelope *envelope);
+void node_transfer_wanted(struct node *node, uint64_t to);
+void node_transfer_turn(struct node *node, int64_t now_ns);
+bool node_transfer_background(struct node *node); /* true: it submitted a plan */
+void node_transfer_done(struct node *node, enum node_job job, int error);
+bool node_transfer_reads(const struct node *node, uint64_t generation);
+uint64_t node_transfer_keeps(const struct node *node, uint64_t index);
+void node_transfers_free(struct node *node);
+/* node.c */
+void node_run_batch(struct node *node);
+/* peer.c */
+void node_send(struct node *node, uint64_t to, enum node_envelope_kind kind, struct slice payload, bool bulk);

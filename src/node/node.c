@@ -60,6 +60,12 @@ static void tell_failure(struct node *node)
 
 void node_disk_done(struct node *node, const struct wal_plan *plan, int error)
 {
+	if (plan == &node->checkpoints.plan) {
+		assert(node->checkpoints.job && !node->checkpoints.done);
+		node->checkpoints.done = true;
+		node->checkpoints.error = error;
+		return;
+	}
 	if (plan == &node->log_plan) {
 		assert(node->log_busy && !node->log_done);
 		node->log_done = true;
@@ -106,6 +112,14 @@ static void spare_has_no_space(struct node *node)
 		"fail and this member stops");
 }
 
+static void log_was_written(struct node *node)
+{
+	if (node->phase == NODE_PHASE_BOOTING)
+		begin_running(node);
+	else
+		raft_persisted(node->raft, node->write_id_submitted);
+}
+
 static void take_disk_events(struct node *node)
 {
 	if (node->spare_done) {
@@ -115,17 +129,20 @@ static void take_disk_events(struct node *node)
 		else
 			wal_spare_done(node->wal);
 	}
-	if (!node->log_done)
-		return;
-	node->log_done = node->log_busy = false;
-	if (node->phase == NODE_PHASE_CLEANING) {
+	if (node->checkpoints.done)
+		node_checkpoint_done(node);
+	if (node->log_done) {
+		node->log_done = node->log_busy = false;
+		if (node->phase == NODE_PHASE_CLEANING)
+			node->log_cleaned = true;
+		else
+			log_was_written(node);
+	}
+	if (node->phase == NODE_PHASE_CLEANING && node->log_cleaned && !node->checkpoints.job &&
+		!node->failure) {
 		node->phase = NODE_PHASE_BOOTING;
 		wal_flush(node->wal, &node->log_plan);
 		submit_log(node);
-	} else if (node->phase == NODE_PHASE_BOOTING) {
-		begin_running(node);
-	} else {
-		raft_persisted(node->raft, node->write_id_submitted);
 	}
 }
 
@@ -226,8 +243,7 @@ static void take_status(struct node *node)
 	}
 }
 
-/* Carries out one batch of raft's. */
-static void run_batch(struct node *node)
+void node_run_batch(struct node *node)
 {
 	struct raft_batch batch;
 
@@ -238,20 +254,26 @@ static void run_batch(struct node *node)
 	node_proposals_refused(node, batch.refused, batch.refused_count);
 	node_reads_answered(node, batch.reads, batch.read_count);
 	node_apply_batch(node, &batch);
-	/* Without checkpoints no follower can need one: the whole log is kept. */
 	for (size_t i = 0; i < batch.snapshot_count; i++)
-		raft_snapshot_refused(node->raft, batch.snapshots[i]);
+		node_transfer_wanted(node, batch.snapshots[i]);
 	raft_advance(node->raft);
 }
 
 static void write_log(struct node *node)
 {
+	/* Segments that are no longer needed go between two batches. */
+	if (!node->log_busy && node->checkpoints.release_index) {
+		if (wal_release(node->wal, node->checkpoints.release_index, &node->log_plan))
+			submit_log(node);
+		else
+			node->checkpoints.release_index = 0;
+	}
 	if (!node->log_busy && wal_batch_bytes(node->wal)) {
 		wal_flush(node->wal, &node->log_plan);
 		node->write_id_submitted = node->write_id_added;
 		submit_log(node);
 	}
-	if (!node->spare_busy && node_mono(node) >= node->spare_after_ns &&
+	if (!node->spare_busy && !node->checkpoints.job && node_mono(node) >= node->spare_after_ns &&
 		wal_spare_plan(node->wal, &node->spare_plan)) {
 		node->spare_busy = true;
 		node->env->ops->disk_submit(node->env, &node->spare_plan);
@@ -268,15 +290,17 @@ static void run(struct node *node, int64_t now_ns)
 	take_status(node);
 	publish(node, now_ns);
 	lead(node, now_ns);
+	node_transfer_turn(node, now_ns);
 	node_flush_proposals(node);
 	node_flush_reads(node);
 	while (!node->failure && batches++ < NODE_BATCHES_PER_TURN && raft_has_ready(node->raft)) {
-		run_batch(node);
+		node_run_batch(node);
 		node_serve_reads(node);
 	}
 	if (node->failure)
 		return;
 	write_log(node);
+	node_checkpoint_background(node);
 	node->more_work = raft_has_ready(node->raft) ||
 			  (!list_empty(&node->queue) && !node->propose_blocked) ||
 			  store_collect(node->store, 256);
@@ -317,7 +341,7 @@ int64_t node_deadline_ns(const struct node *node)
 
 	if (node->failure)
 		return node->failure_told ? INT64_MAX : INT64_MIN;
-	if (node->more_work || node->log_done || node->spare_done)
+	if (node->more_work || node->log_done || node->spare_done || node->checkpoints.done)
 		return INT64_MIN;
 	if (node->phase != NODE_PHASE_RUNNING)
 		return INT64_MAX;
@@ -348,6 +372,16 @@ const char *node_cluster_version(const struct node *node)
 	return node->cluster_version;
 }
 
+static uint64_t checkpoint_index(const struct node *node)
+{
+	struct checkpoint_info info;
+
+	if (!node->checkpoints.current)
+		return 0;
+	checkpoint_get_info(node->checkpoints.current, &info);
+	return info.id.index;
+}
+
 void node_get_status(const struct node *node, struct node_status *ret_status)
 {
 	static const enum node_role roles[RAFT_ROLE_MAX] = {
@@ -370,6 +404,12 @@ void node_get_status(const struct node *node, struct node_status *ret_status)
 		.last = status.last_index,
 		.pending_count = node->pending_count,
 		.pending_bytes = node->pending_bytes,
+		.checkpoint_index = checkpoint_index(node),
+		.checkpoints_written = node->checkpoints.written,
+		.checkpoints_received = node->checkpoints.received,
+		.checkpoints_sent = node->checkpoints.sent,
+		.log_first = status.first_index,
+		.log_disk_bytes = wal_disk_bytes(node->wal),
 		.leader_since_wall_ns = node->leader_since_wall_ns,
 	};
 }

@@ -44,6 +44,11 @@ struct node_config {
 	const char *server_version; /* what the leader proposes as cluster version, such as "2.3.0" */
 	uint32_t heartbeat_ms, election_ms;
 	uint64_t segment_bytes; /* size of a log segment; 0: 16 MiB */
+	/* A checkpoint is due when the log behind the last one has grown by so much, or by the size of that
+	 * one if it is larger. 0: 64 MiB. A quarter of it is kept behind the next one for slow followers. */
+	uint64_t checkpoint_log_bytes;
+	size_t checkpoint_step_bytes;  /* worked off in a turn; 0: 256 KiB */
+	size_t checkpoint_piece_bytes; /* of one message of a transfer; 0: 1 MiB */
 };
 
 enum node_error {
@@ -116,6 +121,10 @@ struct node_status {
 	uint64_t id, cluster_id, leader; /* leader 0: none known */
 	uint64_t term, commit, applied, last;
 	uint64_t pending_count, pending_bytes;
+	uint64_t checkpoint_index; /* of the newest one on the disk; 0: none */
+	uint64_t checkpoints_written, checkpoints_received, checkpoints_sent; /* since the start */
+	uint64_t log_first;	      /* the oldest entry that raft can still give to a follower */
+	uint64_t log_disk_bytes;      /* the log's files */
 	int64_t leader_since_wall_ns; /* when this member learned of the present leader; 0: none */
 };
 void node_get_status(const struct node *node, struct node_status *ret_status);

@@ -1,14 +1,17 @@
-/* Start: the log is read into raft, what is committed is applied again, and two plans make the start durable
- * before anything leaves the process: one for what recovery saw, one with the boot number (and the first
- * entries of a fresh log, one per member of the initial cluster, the same on all of them). */
+/* Start: the newest checkpoint is loaded, the log behind it is read into raft, what is committed is applied
+ * again, and two plans make the start durable before anything leaves the process: one for what recovery saw,
+ * one with the boot number (and the first entries of a fresh log, one per member of the initial cluster, the
+ * same on all of them). */
 #include "node/internal.h"
 #include <errno.h>
 #include <inttypes.h>
 
 /* The log's entries wait here until raft exists, which needs the boot number that the log tells. */
 struct loaded {
-	struct raft_entry *entries;
+	struct raft_entry *entries; /* behind the checkpoint, without a gap */
 	size_t len, cap;
+	uint64_t checkpoint_index, checkpoint_term; /* 0: there is none */
+	uint64_t term_there; /* of the log's entry at the checkpoint's index; 0: it has none */
 };
 
 static int list_files(void *arg, void (*fn)(void *, const char *, uint64_t), void *fn_arg)
@@ -38,10 +41,18 @@ int node_identity(struct env *env, bool *ret_exists, uint64_t *ret_cluster_id, u
 	return wal_identity(&disk, ret_exists, ret_cluster_id, ret_member_id, ret_error);
 }
 
+/* Drops entries from `index` on. */
+static void loaded_truncate(struct loaded *loaded, uint64_t index)
+{
+	while (loaded->len && loaded->entries[loaded->len - 1].index >= index)
+		raft_blob_unref(loaded->entries[--loaded->len].data);
+	if (index <= loaded->checkpoint_index)
+		loaded->term_there = 0;
+}
+
 static void loaded_done(struct loaded *loaded)
 {
-	for (size_t i = 0; i < loaded->len; i++)
-		raft_blob_unref(loaded->entries[i].data);
+	loaded_truncate(loaded, 0);
 	free(loaded->entries);
 }
 
@@ -56,18 +67,31 @@ static struct raft_entry *loaded_push(struct loaded *loaded)
 
 static int load_entry(void *arg, const struct wal_entry *record)
 {
+	struct loaded *loaded = arg;
 	struct raft_entry *entry;
 
 	if (record->kind >= RAFT_ENTRY_TYPE_MAX || record->data.len > RAFT_ENTRY_BYTES_MAX)
 		return -EBADMSG;
-	entry = loaded_push(arg);
+	loaded_truncate(loaded, record->index);
+	if (record->index <= loaded->checkpoint_index) {
+		if (record->index == loaded->checkpoint_index)
+			loaded->term_there = record->term;
+		return 0;
+	}
+	entry = loaded_push(loaded);
 	*entry = (struct raft_entry){.index = record->index, .term = record->term, .type = record->kind};
 	if (record->data.len)
 		entry->data = raft_blob_new(record->data.data, record->data.len);
 	return 0;
 }
 
-static void open_raft(struct node *node, const struct node_config *config)
+static void load_restart(void *arg, uint64_t index)
+{
+	(void)index; /* wal_recovered tells where the log begins now */
+	loaded_truncate(arg, 0);
+}
+
+static void open_raft(struct node *node, const struct node_config *config, const struct raft_conf *conf)
 {
 	uint32_t ticks = (uint32_t)MAX(
 		(uint64_t)config->election_ms * NODE_TICKS_PER_HEARTBEAT / config->heartbeat_ms, UINT64_C(1));
@@ -79,6 +103,9 @@ static void open_raft(struct node *node, const struct node_config *config)
 		/* Enough to tell members apart, little enough that a leader that hangs is replaced within one
 		 * and a half election timeouts. */
 		.election_jitter_ticks = MAX(ticks / 3, 1u),
+		.snapshot_index = node->applied,
+		.snapshot_term = node->applied_term,
+		.conf = *conf,
 	};
 
 	node->env->ops->random(node->env, &options.seed, sizeof(options.seed));
@@ -145,7 +172,83 @@ static int replay(struct node *node, char **ret_error)
 	return -EBADMSG;
 }
 
-static int load(struct node *node, const struct node_config *config, char **ret_error)
+static int do_not_meet(const struct loaded *loaded, const struct wal_recovered *found, char **ret_error)
+{
+	if (!loaded->checkpoint_index)
+		*ret_error = mem_printf("the log begins at index %" PRIu64
+					" and there is no checkpoint (" CHECKPOINT_NAME
+					") of what came before: it was taken away. Remove this member from "
+					"the cluster and add it "
+					"again with an empty data directory, or restore a backup",
+			found->first_index);
+	else if (found->fresh)
+		*ret_error =
+			mem_printf("there is a checkpoint of index %" PRIu64
+				   ", but no log: it was taken away. Remove this member from the cluster and "
+				   "add it again with an empty data directory, or restore a backup",
+				loaded->checkpoint_index);
+	else
+		*ret_error = mem_printf(
+			"log and checkpoint do not meet: the log begins at index %" PRIu64
+			", the checkpoint ends at %" PRIu64
+			". One of them was damaged or taken away; remove this member from the "
+			"cluster and add it again with an empty data directory, or restore a backup",
+			found->first_index, loaded->checkpoint_index);
+	return -EBADMSG;
+}
+
+/* Brings log and checkpoint together. *ret_restart: the log is one that the checkpoint, a received one, was
+ * to replace. */
+static int join(struct loaded *loaded, const struct wal_recovered *found, struct raft_hard_state *hard_state,
+	bool *ret_restart, char **ret_error)
+{
+	uint64_t index = loaded->checkpoint_index;
+
+	*ret_restart = false;
+	if (found->first_index > index + 1 || (index && found->fresh))
+		return do_not_meet(loaded, found, ret_error);
+	if (!index)
+		return 0;
+	*ret_restart = found->last_index < index ||
+		       (loaded->term_there && loaded->term_there != loaded->checkpoint_term);
+	if (*ret_restart) {
+		if (hard_state->commit > index) {
+			*ret_error = mem_printf(
+				"log and checkpoint contradict each other at index %" PRIu64
+				": one of them is damaged; remove this member from the cluster "
+				"and add it again with an empty data directory, or restore a backup",
+				index);
+			return -EBADMSG;
+		}
+		loaded_truncate(loaded, 0);
+	}
+	hard_state->commit = MAX(hard_state->commit, index);
+	if (hard_state->term < loaded->checkpoint_term) {
+		hard_state->term = loaded->checkpoint_term;
+		hard_state->vote = 0;
+	}
+	return 0;
+}
+
+static int start_raft(struct node *node, const struct loaded *loaded,
+	const struct raft_hard_state *hard_state, char **ret_error)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < loaded->len && r == 0; i++)
+		r = raft_load_entry(node->raft, &loaded->entries[i]);
+	if (r == 0)
+		r = raft_load_hard_state(node->raft, hard_state);
+	if (r == 0)
+		r = raft_start(node->raft);
+	if (r < 0)
+		*ret_error =
+			mem_strdup("the log's hard state and entries contradict each other: it is damaged");
+	return r;
+}
+
+static int read_log(struct node *node, const struct node_config *config, struct loaded *loaded,
+	struct wal_recovered *ret_found, char **ret_error)
 {
 	struct wal_config wal_config = {
 		.cluster_id = config->cluster_id,
@@ -153,46 +256,57 @@ static int load(struct node *node, const struct node_config *config, char **ret_
 		.segment_bytes = config->segment_bytes,
 	};
 	struct wal_disk disk = disk_of(node->env);
-	_cleanup_(loaded_done) struct loaded loaded = {0};
-	struct wal_sink sink = {.entry = load_entry, .arg = &loaded};
-	struct wal_recovered found;
-	struct raft_hard_state hard_state;
-	struct wal_hard_state first;
+	struct wal_sink sink = {.entry = load_entry, .restart = load_restart, .arg = loaded};
 	int r;
 
 	node->env->ops->random(node->env, &wal_config.random_seed, sizeof(wal_config.random_seed));
-	r = wal_open(&wal_config, &disk, &sink, &node->wal, &found, ret_error);
-	if (r < 0)
-		return r;
-	if (found.torn_bytes)
+	r = wal_open(&wal_config, &disk, &sink, &node->wal, ret_found, ret_error);
+	if (r == 0 && ret_found->torn_bytes)
 		node_note(node, LOG_LEVEL_NOTICE,
 			"cut off the last write of the log, which had not completed (%" PRIu64
 			" bytes); nothing in it was "
 			"acknowledged",
-			found.torn_bytes);
+			ret_found->torn_bytes);
+	return r;
+}
+
+static int load(struct node *node, const struct node_config *config, char **ret_error)
+{
+	_cleanup_(loaded_done) struct loaded loaded = {0};
+	struct wal_recovered found;
+	struct raft_hard_state hard_state;
+	struct wal_hard_state first;
+	struct raft_conf conf = {0};
+	bool restart;
+	int r = node_checkpoint_open(node, &conf, ret_error);
+
+	if (r < 0)
+		return r;
+	loaded.checkpoint_index = node->applied;
+	loaded.checkpoint_term = node->applied_term;
+	r = read_log(node, config, &loaded, &found, ret_error);
+	if (r < 0)
+		return r;
 	node->boot = next_boot(node, found.hard_state.boot);
 	hard_state = (struct raft_hard_state){
 		.term = found.hard_state.term,
 		.vote = found.hard_state.vote,
 		.commit = found.hard_state.commit,
 	};
+	r = join(&loaded, &found, &hard_state, &restart, ret_error);
+	if (r < 0)
+		return r;
+	if (restart)
+		wal_restart_at(node->wal, node->applied);
 	if (found.fresh) {
 		r = bootstrap(node, config, &loaded, &hard_state, ret_error);
 		if (r < 0)
 			return r;
 	}
-	open_raft(node, config);
-	for (size_t i = 0; i < loaded.len && r == 0; i++)
-		r = raft_load_entry(node->raft, &loaded.entries[i]);
-	if (r == 0)
-		r = raft_load_hard_state(node->raft, &hard_state);
-	if (r == 0)
-		r = raft_start(node->raft);
-	if (r < 0) {
-		*ret_error =
-			mem_strdup("the log's hard state and entries contradict each other: it is damaged");
+	open_raft(node, config, &conf);
+	r = start_raft(node, &loaded, &hard_state, ret_error);
+	if (r < 0)
 		return r;
-	}
 	first = (struct wal_hard_state){hard_state.term, hard_state.vote, hard_state.commit, node->boot};
 	wal_add_hard_state(node->wal, &first);
 	return replay(node, ret_error);
@@ -219,11 +333,21 @@ int node_open(const struct node_config *config, struct env *env, struct node **r
 	list_init(&node->reads);
 	list_init(&node->read_batches);
 	buf_init(&node->send_buf, NODE_MESSAGE_MAX);
+	list_init(&node->checkpoints.outgoing);
+	node->checkpoints.log_min_bytes =
+		config->checkpoint_log_bytes ? config->checkpoint_log_bytes : CHECKPOINT_LOG_MIN_BYTES;
+	node->checkpoints.step_bytes =
+		config->checkpoint_step_bytes ? config->checkpoint_step_bytes : CHECKPOINT_STEP_BYTES;
+	node->checkpoints.piece_bytes =
+		config->checkpoint_piece_bytes ? config->checkpoint_piece_bytes : CHECKPOINT_PIECE_BYTES;
 	node->store = store_new();
 	r = load(node, config, ret_error);
 	if (r < 0)
 		return r;
 	node_clock_start(node, node_mono(node));
+	r = node_checkpoint_start(node, ret_error);
+	if (r < 0)
+		return r;
 	wal_start_plan(node->wal, &node->log_plan);
 	node->log_busy = true;
 	env->ops->disk_submit(env, &node->log_plan);
@@ -238,6 +362,7 @@ struct node *node_free(struct node *node)
 	node_stop_reads(node, false);
 	node_requests_free(node);
 	raft_free(node->raft);
+	node_checkpoints_free(node);
 	store_free(node->store);
 	wal_free(node->wal);
 	buf_done(&node->log_plan.bytes);

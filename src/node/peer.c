@@ -89,25 +89,39 @@ static bool is_bulk(const struct raft_message *message)
 	return message->entry_count > 0;
 }
 
+static void begin_message(struct node *node, uint64_t to, enum node_envelope_kind kind, int64_t clock_ns)
+{
+	struct node_envelope envelope = {
+		.kind = kind,
+		.cluster_id = node->cluster_id,
+		.from = node->id,
+		.to = to,
+		.clock_ns = clock_ns,
+		.hash_index = node->hash_newest,
+		.hash = node->hash[slot_of(node->hash_newest)],
+		.agreed_index = node->agreed_newest,
+		.agreed_hash = node->agreed_hash[slot_of(node->agreed_newest)],
+	};
+
+	buf_clear(&node->send_buf);
+	node_envelope_encode(&envelope, &node->send_buf);
+}
+
+void node_send(struct node *node, uint64_t to, enum node_envelope_kind kind, struct slice payload, bool bulk)
+{
+	begin_message(node, to, kind, 0);
+	buf_add_slice(&node->send_buf, payload);
+	if (buf_error(&node->send_buf) == 0)
+		node->env->ops->send(node->env, to, buf_slice(&node->send_buf), bulk);
+}
+
 void node_send_messages(struct node *node, const struct raft_message *messages, size_t count)
 {
 	bool leads = node->status.role == RAFT_LEADER;
 	int64_t clock_ns = leads ? node_clock_ns(node) : 0;
 
 	for (size_t i = 0; i < count; i++) {
-		struct node_envelope envelope = {
-			.cluster_id = node->cluster_id,
-			.from = node->id,
-			.to = messages[i].to,
-			.clock_ns = clock_ns,
-			.hash_index = node->hash_newest,
-			.hash = node->hash[slot_of(node->hash_newest)],
-			.agreed_index = node->agreed_newest,
-			.agreed_hash = node->agreed_hash[slot_of(node->agreed_newest)],
-		};
-
-		buf_clear(&node->send_buf);
-		node_envelope_encode(&envelope, &node->send_buf);
+		begin_message(node, messages[i].to, NODE_ENVELOPE_RAFT, clock_ns);
 		raft_message_encode(&messages[i], &node->send_buf);
 		if (buf_error(&node->send_buf) < 0) {
 			node_note(node, LOG_LEVEL_ERROR,
@@ -134,6 +148,10 @@ void node_receive(struct node *node, uint64_t from, struct slice bytes)
 	if (envelope.cluster_id != node->cluster_id || envelope.from != from || envelope.to != node->id ||
 		from == node->id)
 		return;
+	if (envelope.kind == NODE_ENVELOPE_CHECKPOINT) {
+		node_transfer_receive(node, &envelope);
+		return;
+	}
 	if (raft_message_decode(envelope.payload, &message) < 0)
 		return;
 	if (message.from == from && message.to == node->id) {

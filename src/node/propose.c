@@ -211,6 +211,17 @@ void node_proposals_lost_before(struct node *node, uint64_t term)
 	}
 }
 
+void node_proposals_skipped(struct node *node)
+{
+	list_for_each_safe (it, &node->pendings) {
+		struct pending *pending = list_item(it, struct pending, link);
+		struct node_reply reply = {.error = node_unknown_fate(node, pending->leader_changes)};
+
+		if (pending->sent)
+			answer(node, pending, &reply);
+	}
+}
+
 void node_complete(struct node *node, const struct node_entry *entry, const struct raft_entry *raft_entry,
 	const struct store_result *result)
 {

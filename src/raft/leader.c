@@ -344,6 +344,8 @@ void raft_handle_append_res(struct raft *raft, struct raft_peer *peer, const str
 	} else if (peer->state == RAFT_PROBE || peer->match >= raft->log.snapshot_index) {
 		raft_probe(peer);
 		peer->state = RAFT_REPLICATE;
+	} else {
+		peer->next = MAX(peer->next, peer->match + 1); /* a late answer, still behind the log */
 	}
 	raft->send_due = true;
 	raft_leader_commit(raft);

@@ -39,6 +39,11 @@ struct store *store_free(struct store *store)
 	return NULL;
 }
 
+bool store_is_read(const struct store *store)
+{
+	return store->handles > 0;
+}
+
 void store_result_done(struct store_result *result)
 {
 	free(result->cause);

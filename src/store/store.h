@@ -23,6 +23,8 @@ struct store *store_new(void); /* holds /0 and /1, index 0, clock 0 */
 struct store *store_free(
 	struct store *store); /* all watches stopped, all snapshots and readers released before */
 DEFINE_CLEANUP(struct store *, store_free)
+/* Whether snapshots or readers of it are open. */
+bool store_is_read(const struct store *store);
 
 /* ---- changes ---- */
 

@@ -7,6 +7,7 @@
  *      1 hard state   varint term, varint vote, varint commit, varint boot
  *      2 entry        varint index, varint term, u8 kind, varint length, data
  *      3 seal         nothing; the last record of a segment that has a successor
+ *      4 restart      varint index: all entries before are void, the log goes on at index + 1
  *
  * Checksums: every CRC-32C starts from the life's seed, so frames of an earlier life in the same file never
  * check. A frame's payload checksum goes on from the one before it (the chain), across segments too. The
@@ -25,7 +26,12 @@
 #define WAL_FRAME_HEADER_BYTES 32u
 #define WAL_SEAL_FRAME_BYTES (WAL_FRAME_HEADER_BYTES + 8u)
 
-enum wal_record_kind { WAL_RECORD_HARD_STATE = 1, WAL_RECORD_ENTRY = 2, WAL_RECORD_SEAL = 3 };
+enum wal_record_kind {
+	WAL_RECORD_HARD_STATE = 1,
+	WAL_RECORD_ENTRY = 2,
+	WAL_RECORD_SEAL = 3,
+	WAL_RECORD_RESTART = 4
+};
 
 struct wal_segment_header {
 	uint32_t version;

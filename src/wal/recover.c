@@ -87,6 +87,20 @@ static int read_entry(struct scan *scan, struct wire_reader *reader, uint64_t of
 	return r < 0 ? damaged(scan, offset, "an entry makes no sense behind those before it") : 0;
 }
 
+static int read_restart(struct scan *scan, struct wire_reader *reader, uint64_t offset)
+{
+	struct wal *wal = scan->wal;
+	uint64_t index = wire_read_varint(reader);
+
+	if (reader->failed || !index || index < wal->flushed_hard_state.commit)
+		return damaged(scan, offset, "a restart of the log makes no sense");
+	wal->last_index = index;
+	scan->found.first_index = index + 1;
+	if (scan->sink->restart)
+		scan->sink->restart(scan->sink->arg, index);
+	return 0;
+}
+
 static int read_payload(struct scan *scan, struct slice payload, uint64_t offset, bool first_of_segment)
 {
 	struct wire_reader reader = wire_reader_make(payload);
@@ -104,6 +118,9 @@ static int read_payload(struct scan *scan, struct slice payload, uint64_t offset
 			break;
 		case WAL_RECORD_ENTRY:
 			r = read_entry(scan, &reader, offset);
+			break;
+		case WAL_RECORD_RESTART:
+			r = read_restart(scan, &reader, offset);
 			break;
 		case WAL_RECORD_SEAL:
 			scan->seal_seen = true;

@@ -69,6 +69,13 @@ void wal_add_entry(struct wal *wal, const struct wal_entry *entry)
 		wal->batch_first_index = entry->index;
 }
 
+void wal_restart_at(struct wal *wal, uint64_t index)
+{
+	wire_add_u8(&wal->batch, WAL_RECORD_RESTART);
+	wire_add_varint(&wal->batch, index);
+	wal->last_index = index;
+}
+
 size_t wal_batch_bytes(const struct wal *wal)
 {
 	return wal->batch.len - WAL_FRAME_HEADER_BYTES;
@@ -193,6 +200,7 @@ static void plan_add_segment(struct wal *wal, struct wal_plan *plan, uint64_t fr
 		.member_id = wal->config.member_id,
 		.number = number,
 		.seed = wal->seed,
+		/* A restart stands behind entries that go on where the log was. */
 		.first_index = wal->batch_first_index ? MIN(wal->batch_first_index, next) : next,
 		.first_sequence = wal->sequence,
 		.chain = wal->chain,

@@ -47,9 +47,11 @@ struct wal_disk {
 };
 
 /* Where recovery puts what it reads, in the order written. An entry replaces all of the same or higher index
- * before it. entry: its data is borrowed for the call; a negative answer ends recovery with that error. */
+ * before it. entry: its data is borrowed for the call; a negative answer ends recovery with that error.
+ * restart: all entries before are void, the next one is index + 1 (wal_restart_at()). */
 struct wal_sink {
 	int (*entry)(void *arg, const struct wal_entry *entry);
+	void (*restart)(void *arg, uint64_t index);
 	void *arg;
 };
 
@@ -83,6 +85,9 @@ void wal_start_plan(struct wal *wal, struct wal_plan *ret_plan);
  * committed. */
 void wal_add_hard_state(struct wal *wal, const struct wal_hard_state *hard_state);
 void wal_add_entry(struct wal *wal, const struct wal_entry *entry);
+/* A received checkpoint takes the place of all entries so far: the log goes on at index + 1, wherever it
+ * ended. Add a hard state whose commit is at least `index` behind it. */
+void wal_restart_at(struct wal *wal, uint64_t index);
 size_t wal_batch_bytes(const struct wal *wal); /* 0: nothing to write */
 
 /* Turns the batch into a plan of writes and syncs; when the plan has been carried out the batch is durable.

@@ -16,7 +16,7 @@ struct write {
 
 struct file {
 	char *now, *durable;
-	size_t size;
+	size_t size, durable_size;
 	struct write *writes;
 	size_t writes_len;
 	unsigned refs; /* of names */
@@ -109,11 +109,13 @@ static int names_change(struct names *names, const struct change *change)
 		return 0;
 	}
 	if (!name)
-		return -ENOENT;
+		return change->step.kind == WAL_STEP_REMOVE ? 0 : -ENOENT;
 	if (change->step.kind == WAL_STEP_RENAME) {
-		if (names_find(names, change->step.to_name))
-			return -EEXIST;
-		memcpy(name->text, change->step.to_name, WAL_NAME_MAX);
+		struct file *file = file_ref(name->file);
+
+		names_remove(names, change->step.name);
+		names_set(names, change->step.to_name, file);
+		file_unref(file);
 		return 0;
 	}
 	names_remove(names, change->step.name);
@@ -167,11 +169,31 @@ int disk_read(struct disk *disk, const char *text, size_t max_bytes, char **ret_
 	return 0;
 }
 
+int disk_read_range(struct disk *disk, const char *text, uint64_t offset, size_t len, struct buf *out)
+{
+	struct name *name = names_find(&disk->now, text);
+
+	if (!name)
+		return -ENOENT;
+	if (offset < name->file->size)
+		buf_add(out, name->file->now + offset, MIN(len, name->file->size - (size_t)offset));
+	return 0;
+}
+
+uint64_t disk_bytes(const struct disk *disk)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < disk->now.len; i++)
+		bytes += disk->now.items[i].file->size;
+	return bytes;
+}
+
 static struct file *file_new(size_t size)
 {
 	struct file *file = mem_new(struct file);
 
-	file->size = size;
+	file->size = file->durable_size = size;
 	file->now = mem_calloc(1, size ? size : 1);
 	file->durable = mem_calloc(1, size ? size : 1);
 	return file;
@@ -200,8 +222,12 @@ static int change_names(struct disk *disk, const struct wal_step *step, struct f
 
 static int write_file(struct file *file, uint64_t offset, const char *data, size_t len)
 {
-	if (offset > file->size || len > file->size - offset)
+	if (offset > file->size || (len > file->size - offset && offset != file->size))
 		return -EFBIG;
+	if (offset + len > file->size) {
+		file->size = (size_t)offset + len;
+		file->now = mem_realloc(file->now, file->size);
+	}
 	memcpy(file->now + offset, data, len);
 	file->writes = mem_reallocarray(file->writes, file->writes_len + 1, sizeof(*file->writes));
 	file->writes[file->writes_len++] =
@@ -216,8 +242,19 @@ static void forget_writes(struct file *file)
 	file->writes_len = 0;
 }
 
+/* The durable contents are at least so long; what was never written is zero. */
+static void grow_durable(struct file *file, size_t size)
+{
+	if (size <= file->durable_size)
+		return;
+	file->durable = mem_realloc(file->durable, size);
+	memset(file->durable + file->durable_size, 0, size - file->durable_size);
+	file->durable_size = size;
+}
+
 static void sync_file(struct file *file)
 {
+	grow_durable(file, file->size);
 	for (size_t i = 0; i < file->writes_len; i++)
 		memcpy(file->durable + file->writes[i].offset, file->writes[i].data, file->writes[i].len);
 	forget_writes(file);
@@ -228,7 +265,7 @@ static int create_file(struct disk *disk, const struct wal_step *step)
 	struct file *file = file_new(step->size_bytes);
 	int r = change_names(disk, step, file);
 
-	if (r == 0)
+	if (r == 0 && step->size_bytes)
 		sync_names(disk, disk->changes_len);
 	return r;
 }
@@ -255,6 +292,8 @@ int disk_step(struct disk *disk, const struct wal_plan *plan, const struct wal_s
 	case WAL_STEP_SYNC_DIR:
 		sync_names(disk, disk->changes_len);
 		return 0;
+	case WAL_STEP_READ:
+		return disk_read_range(disk, step->name, step->offset, (size_t)step->size_bytes, step->into);
 	default:
 		return -EINVAL;
 	}
@@ -270,7 +309,7 @@ void disk_step_partly(struct disk *disk, const struct wal_plan *plan, const stru
 		/* Nothing, or a file that is not yet as large as it should be, or all of it. */
 		if (rng_below(disk->rng, 3) == 0)
 			return;
-		if (rng_below(disk->rng, 2) == 0)
+		if (rng_below(disk->rng, 2) == 0 && step->size_bytes)
 			part.size_bytes = rng_below(disk->rng, step->size_bytes);
 		(void)create_file(disk, &part);
 		return;
@@ -289,16 +328,19 @@ void disk_step_partly(struct disk *disk, const struct wal_plan *plan, const stru
 static bool settle_write(struct disk *disk, struct file *file, const struct write *write)
 {
 	size_t at, len;
+	unsigned how = (unsigned)rng_below(disk->rng, 4);
 
-	switch (rng_below(disk->rng, 4)) {
-	case 0:
+	if (how == 0)
 		return false;
+	grow_durable(
+		file, (size_t)write->offset + (how == 2 ? rng_below(disk->rng, write->len + 1) : write->len));
+	switch (how) {
 	case 1:
 		memcpy(file->durable + write->offset, write->data, write->len);
 		return false;
 	case 2:
-		memcpy(file->durable + write->offset, write->data,
-			(size_t)rng_below(disk->rng, write->len + 1));
+		len = MIN(write->len, file->durable_size - (size_t)write->offset);
+		memcpy(file->durable + write->offset, write->data, (size_t)rng_below(disk->rng, len + 1));
 		return true;
 	default:
 		for (at = 0; at < write->len; at += len) {
@@ -323,6 +365,8 @@ unsigned disk_power_off(struct disk *disk)
 		for (size_t k = 0; k < file->writes_len; k++)
 			torn += settle_write(disk, file, &file->writes[k]);
 		forget_writes(file);
+		file->size = file->durable_size;
+		file->now = mem_realloc(file->now, MAX(file->size, (size_t)1));
 		memcpy(file->now, file->durable, file->size);
 		names_set(&disk->now, disk->durable.items[i].text, file);
 	}

@@ -12,6 +12,9 @@ struct disk *disk_new(struct rng *rng); /* borrowed generator */
 struct disk *disk_free(struct disk *disk);
 int disk_list(struct disk *disk, void (*fn)(void *arg, const char *name, uint64_t size_bytes), void *arg);
 int disk_read(struct disk *disk, const char *name, size_t max_bytes, char **ret_data, size_t *ret_len);
+int disk_read_range(struct disk *disk, const char *name, uint64_t offset, size_t len, struct buf *out);
+/* All files together. */
+uint64_t disk_bytes(const struct disk *disk);
 /* Carries out one step of a plan; 0 or -errno when the plan makes no sense (a fault of whoever made it). */
 int disk_step(struct disk *disk, const struct wal_plan *plan, const struct wal_step *step);
 /* A step during which the machine stops or the disk fails: any part of it may have been done. */

@@ -44,6 +44,14 @@ void fault_profile(struct world *world)
 	profile->net_delay_ns = 50000 + world_rand(world, (rng_below(rng, 4) ? 2 : 50) * NS_PER_MS);
 	profile->sync_ns = 100000 + world_rand(world, (rng_below(rng, 4) ? 2 : 20) * NS_PER_MS);
 	profile->segment_bytes = WAL_SEGMENT_MIN_BYTES << rng_below(rng, 5);
+	/* Most seeds write a checkpoint every few dozen entries, in small slices, and send it in small
+	 * pieces. */
+	profile->checkpoint_log_bytes =
+		rng_below(rng, 8)
+			? UINT64_C(500) << (rng_below(rng, 4) ? rng_below(rng, 4) : rng_below(rng, 8))
+			: 0;
+	profile->checkpoint_step_bytes = (size_t)64 << rng_below(rng, 10);
+	profile->checkpoint_piece_bytes = (size_t)200 << rng_below(rng, 10);
 	/* Elections need timeouts well above what a round of messages and writes takes (thesis 3.9). */
 	profile->heartbeat_ms = 20 + (uint32_t)rng_below(rng, 81) +
 				(uint32_t)(3 * (profile->net_delay_ns + profile->sync_ns) / 2 / NS_PER_MS);
@@ -59,6 +67,7 @@ void fault_profile(struct world *world)
 	for (unsigned i = 0; i < FAULT_MAX; i++)
 		profile->fault_weight[i] = chance(world, 10);
 	if (world->contradict) {
+		profile->checkpoint_log_bytes = 0; /* a false state would be handed on as a true one */
 		/* A false member that is started anew is right again: leave it alone, and let the log grow.
 		 */
 		profile->members = MAX(profile->members, 3u);

@@ -47,6 +47,11 @@ static int env_read(struct env *env, const char *name, size_t max_bytes, char **
 	return disk_read(of(env)->disk, name, max_bytes, ret_data, ret_len);
 }
 
+static int env_read_range(struct env *env, const char *name, uint64_t offset, size_t len, struct buf *out)
+{
+	return disk_read_range(of(env)->disk, name, offset, len, out);
+}
+
 static int64_t step_ns(struct member *member, const struct wal_step *step)
 {
 	struct world *world = member->world;
@@ -142,6 +147,18 @@ static void env_members_changed(struct env *env)
 		world_finding(member->world, "member %u knows of too many members", member->number);
 }
 
+/* It watches the new one after the turn. */
+static void env_store_leaving(struct env *env, struct store *store)
+{
+	struct member *member = of(env);
+
+	while (store_deliver(store, 100))
+		;
+	if (member->watching)
+		store_watch_stop(store, &member->expiry_watch);
+	member->watching = false;
+}
+
 static void env_note(struct env *env, int level, const char *text)
 {
 	world_log(of(env)->world, "member %u <%d>: %s", of(env)->number, level, text);
@@ -153,10 +170,12 @@ static const struct env_ops ops = {
 	.random = env_random,
 	.disk_list = env_list,
 	.disk_read = env_read,
+	.disk_read_range = env_read_range,
 	.disk_submit = env_submit,
 	.send = env_send,
 	.reply = env_reply,
 	.members_changed = env_members_changed,
+	.store_leaving = env_store_leaving,
 	.note = env_note,
 };
 
@@ -254,6 +273,9 @@ void member_start(struct member *member)
 		.heartbeat_ms = world->profile.heartbeat_ms,
 		.election_ms = world->profile.election_ms,
 		.segment_bytes = world->profile.segment_bytes,
+		.checkpoint_log_bytes = world->profile.checkpoint_log_bytes,
+		.checkpoint_step_bytes = world->profile.checkpoint_step_bytes,
+		.checkpoint_piece_bytes = world->profile.checkpoint_piece_bytes,
 	};
 	char *error = NULL;
 	int r;
@@ -277,11 +299,25 @@ void member_start(struct member *member)
 			member_notice(&world->members[i], member->number, true);
 }
 
+void member_count(struct member *member)
+{
+	struct summary *summary = member->world->summary;
+	struct node_status status;
+
+	if (!member->node)
+		return;
+	node_get_status(member->node, &status);
+	summary->checkpoints_written += status.checkpoints_written;
+	summary->checkpoints_received += status.checkpoints_received;
+	summary->checkpoints_sent += status.checkpoints_sent;
+}
+
 void member_crash(struct member *member, bool power)
 {
 	struct world *world = member->world;
 	unsigned torn;
 
+	member_count(member);
 	if (member->node) {
 		for (unsigned i = 0; i < ARRAY_LEN(member->runs); i++) {
 			struct plan_run *run = &member->runs[i];
@@ -393,6 +429,8 @@ void member_turn(struct member *member, const struct event *event)
 		return;
 	member->turn_at_ns = INT64_MAX;
 	node_turn(member->node);
+	if (!member->watching)
+		watch_expiries(member);
 	while (store_deliver(node_store(member->node), 100))
 		;
 	if (world->stopped)
@@ -437,7 +475,9 @@ static bool step_fault(struct member *member, const struct plan_run *run)
 		world->summary->faults[FAULT_DISK_ERROR]++;
 		world_log(world, "member %u: step %zu of its plan fails", member->number, run->step);
 		disk_step_partly(member->disk, plan, step);
-		member->expects_failure = true;
+		/* One that a checkpoint needs does not end the member, unless it is at its start. */
+		if (!plan->background || !strstr(plan->steps[0].name, "heckpoint"))
+			member->expects_failure = true;
 		member->runs[plan->background].plan = NULL;
 		node_disk_done(member->node, plan, -EIO);
 		member_schedule(member, world->now_ns);

@@ -234,6 +234,7 @@ static void tear_down(struct world *world)
 	for (unsigned i = 0; i < world->profile.members; i++) {
 		struct member *member = &world->members[i];
 
+		member_count(member);
 		if (member->watching)
 			store_watch_stop(node_store(member->node), &member->expiry_watch);
 		member->node = node_free(member->node);

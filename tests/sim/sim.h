@@ -42,6 +42,7 @@ struct summary {
 	uint64_t seeds, findings, undecided;
 	uint64_t faults[FAULT_MAX];
 	uint64_t ops_ok, ops_refused, ops_unknown, reads, expired, messages, restarts, terms, entries;
+	uint64_t checkpoints_written, checkpoints_received, checkpoints_sent;
 	int64_t simulated_ns;
 };
 
@@ -115,7 +116,8 @@ struct client {
 struct profile { /* what this seed does; chances are per million */
 	unsigned members, clients, keys;
 	int64_t run_ns, think_ns, net_delay_ns, sync_ns;
-	uint64_t segment_bytes;
+	uint64_t segment_bytes, checkpoint_log_bytes;
+	size_t checkpoint_step_bytes, checkpoint_piece_bytes;
 	uint32_t heartbeat_ms, election_ms;
 	uint32_t drop, duplicate, reorder, crash_at_step, disk_error;
 	uint32_t fault_weight[FAULT_MAX];
@@ -179,6 +181,7 @@ char *world_run(uint64_t seed, bool verbose, bool contradict, struct summary *su
 /* member.c */
 void member_init(struct world *world, unsigned number);
 void member_start(struct member *member);
+void member_count(struct member *member); /* into the summary, before its node ends */
 void member_crash(struct member *member, bool power);
 void member_turn(struct member *member, const struct event *event);
 void member_disk(struct member *member, const struct event *event);

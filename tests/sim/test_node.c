@@ -61,6 +61,11 @@ static int env_read(struct env *env, const char *name, size_t max_bytes, char **
 	return disk_read(of(env)->disk, name, max_bytes, ret_data, ret_len);
 }
 
+static int env_read_range(struct env *env, const char *name, uint64_t offset, size_t len, struct buf *out)
+{
+	return disk_read_range(of(env)->disk, name, offset, len, out);
+}
+
 static void env_submit(struct env *env, const struct wal_plan *plan)
 {
 	assert_null(of(env)->plans[plan->background]);
@@ -90,6 +95,11 @@ static void env_members_changed(struct env *env)
 	of(env)->members_changed++;
 }
 
+static void env_store_leaving(struct env *env, struct store *store)
+{
+	(void)env, (void)store;
+}
+
 static void env_note(struct env *env, int level, const char *text)
 {
 	(void)text;
@@ -102,10 +112,12 @@ static const struct env_ops env_ops = {
 	.random = env_random,
 	.disk_list = env_list,
 	.disk_read = env_read,
+	.disk_read_range = env_read_range,
 	.disk_submit = env_submit,
 	.send = env_send,
 	.reply = env_reply,
 	.members_changed = env_members_changed,
+	.store_leaving = env_store_leaving,
 	.note = env_note,
 };
 

@@ -1,0 +1,423 @@
+/* Checkpoints of this member's own state: loaded at start, written in slices while changes go on, and the log
+ * cut behind them. What is done to files is one background plan after the other, which the transfers
+ * (transfer.c) share: whoever is next is decided here, between two plans. The log is cut only when the plan
+ * that switched to the new checkpoint was answered; entries of a tail stay for followers that are a little
+ * behind. */
+#include "node/internal.h"
+#include <errno.h>
+#include <inttypes.h>
+
+#define MEMBERSHIP_VERSION 1u
+
+/* ---- Membership, as it goes into a checkpoint ---- */
+
+static void add_set(struct buf *out, const struct raft_set *set)
+{
+	wire_add_varint(out, set->count);
+	for (uint32_t i = 0; i < set->count; i++)
+		wire_add_u64(out, set->ids[i]);
+}
+
+static void membership_encode(const struct node *node, struct buf *out)
+{
+	const struct raft_conf *conf = raft_conf_get(node->raft);
+
+	wire_add_u8(out, MEMBERSHIP_VERSION);
+	wire_add_bytes(out, slice_str(node->cluster_version));
+	add_set(out, &conf->voters);
+	add_set(out, &conf->outgoing);
+	add_set(out, &conf->learners);
+	wire_add_varint(out, node->members_len);
+	for (size_t i = 0; i < node->members_len; i++) {
+		const struct node_member *view = &node->members[i].view;
+
+		wire_add_u64(out, view->id);
+		wire_add_bytes(out, slice_str(view->name));
+		node_urls_encode(out, view->peer_urls);
+		node_urls_encode(out, view->client_urls);
+	}
+}
+
+static int read_set(struct wire_reader *reader, struct raft_set *ret_set)
+{
+	uint64_t count = wire_read_varint(reader), last = 0;
+
+	*ret_set = (struct raft_set){0};
+	if (reader->failed || count > RAFT_MEMBERS_MAX)
+		return -EBADMSG;
+	for (uint64_t i = 0; i < count; i++) {
+		uint64_t id = wire_read_u64(reader);
+
+		if (reader->failed || id <= last)
+			return -EBADMSG;
+		last = id;
+		ret_set->ids[ret_set->count++] = id;
+	}
+	return 0;
+}
+
+static int read_member(struct wire_reader *reader, struct node *scratch)
+{
+	uint64_t id = wire_read_u64(reader);
+	struct slice name = wire_read_bytes(reader);
+	char **peer_urls = reader->failed ? NULL : node_urls_decode(reader);
+	char **client_urls = peer_urls ? node_urls_decode(reader) : NULL;
+	struct member *member;
+
+	if (!client_urls || !id || node_member_find(scratch, id)) {
+		node_urls_free(peer_urls);
+		node_urls_free(client_urls);
+		return -EBADMSG;
+	}
+	member = node_member_add(scratch, id);
+	member->peer_urls = peer_urls;
+	member->client_urls = client_urls;
+	member->name = mem_strndup(name.data, name.len);
+	member->view.peer_urls = (const char *const *)peer_urls;
+	member->view.client_urls = (const char *const *)client_urls;
+	member->view.name = member->name;
+	return 0;
+}
+
+static int read_members(struct wire_reader *reader, struct node *scratch)
+{
+	uint64_t count = wire_read_varint(reader);
+
+	if (reader->failed || count > wire_left(reader))
+		return -EBADMSG;
+	for (uint64_t i = 0; i < count; i++)
+		if (read_member(reader, scratch) < 0)
+			return -EBADMSG;
+	return wire_finish(reader);
+}
+
+int node_membership_set(struct node *node, struct slice bytes, struct raft_conf *ret_conf)
+{
+	struct wire_reader reader = wire_reader_make(bytes);
+	_cleanup_free_ struct node *scratch = mem_new(struct node); /* only its members are used */
+	struct slice version;
+	int r = wire_read_u8(&reader) == MEMBERSHIP_VERSION ? 0 : -EBADMSG;
+
+	version = wire_read_bytes(&reader);
+	if (r == 0)
+		r = read_set(&reader, &ret_conf->voters);
+	if (r == 0)
+		r = read_set(&reader, &ret_conf->outgoing);
+	if (r == 0)
+		r = read_set(&reader, &ret_conf->learners);
+	if (r == 0)
+		r = read_members(&reader, scratch);
+	if (r < 0) {
+		node_members_free(scratch);
+		return r;
+	}
+	for (size_t i = 0; i < scratch->members_len; i++) {
+		const struct member *known = node_member_find(node, scratch->members[i].view.id);
+
+		if (!known)
+			continue;
+		scratch->members[i].connected = known->connected;
+		memcpy(scratch->members[i].hash_index, known->hash_index, sizeof(known->hash_index));
+		memcpy(scratch->members[i].hash, known->hash, sizeof(known->hash));
+	}
+	node_members_free(node);
+	node->members = scratch->members;
+	node->members_len = scratch->members_len;
+	node->members_dirty = true;
+	free(node->cluster_version);
+	node->cluster_version = mem_strndup(version.data ? version.data : "", version.len);
+	return 0;
+}
+
+/* ---- Start ---- */
+
+static int list_files(void *arg, void (*fn)(void *, const char *, uint64_t), void *fn_arg)
+{
+	struct env *env = arg;
+
+	return env->ops->disk_list(env, fn, fn_arg);
+}
+
+static int read_range(void *arg, const char *name, uint64_t offset, size_t len, struct buf *out)
+{
+	struct env *env = arg;
+
+	return env->ops->disk_read_range(env, name, offset, len, out);
+}
+
+static struct checkpoint_disk disk_of(struct node *node)
+{
+	return (struct checkpoint_disk){.list = list_files, .read = read_range, .arg = node->env};
+}
+
+int node_checkpoint_open(struct node *node, struct raft_conf *ret_conf, char **ret_error)
+{
+	struct checkpoints *own = &node->checkpoints;
+	struct checkpoint_disk disk = disk_of(node);
+	struct checkpoint_info info;
+	struct store *store;
+	int r = checkpoint_open(&disk, node->cluster_id, &own->current, ret_error);
+
+	own->next_generation = 1;
+	if (r < 0 || !own->current)
+		return r;
+	checkpoint_get_info(own->current, &info);
+	own->next_generation = info.generation + 1;
+	r = checkpoint_load(&disk, own->current, &store, ret_error);
+	if (r < 0)
+		return r;
+	node->store = store_free(node->store);
+	node->store = store;
+	node->applied = info.id.index;
+	node->applied_term = info.id.term;
+	r = node_membership_set(node, info.membership, ret_conf);
+	if (r < 0)
+		*ret_error =
+			mem_strdup(CHECKPOINT_NAME " holds a membership that this version cannot read: use "
+						   "the version that wrote it, or rebuild this member from "
+						   "the others");
+	return r;
+}
+
+int node_checkpoint_start(struct node *node, char **ret_error)
+{
+	struct checkpoints *own = &node->checkpoints;
+	struct checkpoint_disk disk = disk_of(node);
+	int r = checkpoint_start_plan(&disk, own->current, &own->steps);
+
+	if (r < 0) {
+		*ret_error = mem_strdup("cannot list the log directory");
+		return r;
+	}
+	if (own->current || own->steps.steps_len > 1)
+		node_checkpoint_submit(node, NODE_JOB_START, &own->steps);
+	return 0;
+}
+
+/* ---- Plans ---- */
+
+bool node_generations_add(struct generations *generations, uint64_t generation)
+{
+	if (!generation || generations->len == NODE_GENERATIONS_MAX)
+		return false; /* the next start finds the file */
+	generations->at[generations->len++] = generation;
+	return true;
+}
+
+void node_checkpoint_submit(struct node *node, enum node_job job, struct checkpoint_plan *steps)
+{
+	static const enum wal_step_kind kinds[CHECKPOINT_STEP_MAX] = {
+		[CHECKPOINT_CREATE] = WAL_STEP_CREATE,
+		[CHECKPOINT_WRITE] = WAL_STEP_WRITE,
+		[CHECKPOINT_SYNC] = WAL_STEP_SYNC,
+		[CHECKPOINT_RENAME] = WAL_STEP_RENAME,
+		[CHECKPOINT_SYNC_DIR] = WAL_STEP_SYNC_DIR,
+		[CHECKPOINT_REMOVE] = WAL_STEP_REMOVE,
+	};
+	struct checkpoints *own = &node->checkpoints;
+	struct buf bytes = own->plan.bytes;
+
+	static_assert(CHECKPOINT_NAME_MAX == WAL_NAME_MAX && CHECKPOINT_PLAN_STEPS_MAX <= WAL_PLAN_STEPS_MAX,
+		"a plan of the one fits into one of the other");
+	assert(!own->job && !own->done && !node->spare_busy);
+	own->plan.background = true;
+	own->plan.bytes = steps->bytes;
+	steps->bytes = bytes;
+	own->plan.steps_len = steps->steps_len;
+	for (size_t i = 0; i < steps->steps_len; i++) {
+		const struct checkpoint_step *from = &steps->steps[i];
+		struct wal_step *to = &own->plan.steps[i];
+
+		*to = (struct wal_step){.kind = kinds[from->kind],
+			.offset = from->offset,
+			.bytes_at = from->bytes_at,
+			.bytes_len = from->bytes_len};
+		memcpy(to->name, from->name, sizeof(to->name));
+		memcpy(to->to_name, from->to_name, sizeof(to->to_name));
+	}
+	own->job = job;
+	node->env->ops->disk_submit(node->env, &own->plan);
+}
+
+/* `checkpoint` (a reference that is handed over) is what CHECKPOINT names from now on. */
+void node_checkpoint_became(struct node *node, struct checkpoint *checkpoint)
+{
+	struct checkpoints *own = &node->checkpoints;
+	struct checkpoint_info info;
+
+	if (own->current) {
+		checkpoint_get_info(own->current, &info);
+		(void)node_generations_add(&own->stale, info.generation);
+	}
+	for (size_t i = 0; i < own->unsure.len; i++)
+		(void)node_generations_add(&own->stale, own->unsure.at[i]);
+	own->unsure.len = 0;
+	(void)checkpoint_unref(own->current);
+	own->current = checkpoint;
+	own->asked = false;
+}
+
+/* ---- Writing ---- */
+
+void node_checkpoint_applied(struct node *node, const struct raft_entry *entry)
+{
+	struct checkpoints *own = &node->checkpoints;
+	uint64_t apart = own->log_min_bytes / 4 / (NODE_MARKS / 2) + 1;
+
+	own->log_bytes += raft_blob_slice(entry->data).len + NODE_ENTRY_OVERHEAD_BYTES;
+	if (own->marks_len && own->log_bytes - own->marks[own->marks_len - 1].log_bytes < apart)
+		return;
+	if (own->marks_len == NODE_MARKS) {
+		memmove(own->marks, own->marks + 1, (NODE_MARKS - 1) * sizeof(own->marks[0]));
+		own->marks_len--;
+	}
+	own->marks[own->marks_len].index = entry->index;
+	own->marks[own->marks_len++].log_bytes = own->log_bytes;
+}
+
+static bool is_due(const struct node *node)
+{
+	const struct checkpoints *own = &node->checkpoints;
+	struct checkpoint_info info = {0};
+
+	if (own->current)
+		checkpoint_get_info(own->current, &info);
+	if (node->applied <= info.id.index)
+		return false;
+	return own->asked ||
+	       own->log_bytes - own->current_log_bytes >= MAX(own->log_min_bytes, info.data_bytes);
+}
+
+static void begin(struct node *node)
+{
+	_cleanup_buf_ struct buf membership = BUF_INIT(0);
+	struct checkpoints *own = &node->checkpoints;
+	struct checkpoint_meta meta = {
+		.cluster_id = node->cluster_id, .index = node->applied, .term = node->applied_term};
+
+	membership_encode(node, &membership);
+	meta.membership = buf_slice(&membership);
+	own->writer_generation = own->next_generation++;
+	own->writer_index = node->applied;
+	own->writer_log_bytes = own->log_bytes;
+	own->writer_switches = false;
+	own->writer = checkpoint_writer_new(node->store, &meta, own->writer_generation);
+}
+
+static bool write_next(struct node *node)
+{
+	struct checkpoints *own = &node->checkpoints;
+	struct raft_status status;
+	bool more;
+
+	if (!own->writer) {
+		raft_status_get(node->raft, &status);
+		/* A member that is to be given a checkpoint needs no own one meanwhile. */
+		if (own->incoming.receiver || own->incoming.store || !is_due(node) ||
+			node_mono(node) < own->after_ns || status.persisted < node->applied)
+			return false;
+		begin(node);
+	}
+	do
+		more = checkpoint_writer_step(own->writer, own->step_bytes, &own->steps);
+	while (more && !own->steps.steps_len);
+	node_checkpoint_submit(node, more ? NODE_JOB_WRITE : NODE_JOB_WRITE_SWITCH, &own->steps);
+	return true;
+}
+
+/* The log behind the checkpoint at own->writer_index is no longer needed, but for a tail. */
+static void cut(struct node *node)
+{
+	struct checkpoints *own = &node->checkpoints;
+	uint64_t tail = own->log_min_bytes / 4, index = own->writer_index;
+
+	for (size_t i = 0; i < own->marks_len; i++)
+		if (own->marks[i].log_bytes + tail >= own->writer_log_bytes &&
+			own->marks[i].index < own->writer_index) {
+			index = own->marks[i].index;
+			break;
+		}
+	index = node_transfer_keeps(node, index);
+	raft_compact(node->raft, index);
+	own->release_index = index + 1;
+}
+
+static void written(struct node *node, bool switched, int error)
+{
+	struct checkpoints *own = &node->checkpoints;
+
+	if (error < 0) {
+		/* After a failed switch it is unknown which CHECKPOINT is there: both are whole. */
+		(void)node_generations_add(switched ? &own->unsure : &own->stale, own->writer_generation);
+		own->after_ns = node_mono(node) + NODE_CHECKPOINT_RETRY_NS;
+		node_note(node, LOG_LEVEL_WARNING,
+			"a checkpoint could not be written (%s): the log goes on growing; it is tried again, "
+			"make room or check the disk",
+			strerror(-error));
+	} else if (switched) {
+		node_checkpoint_became(node, checkpoint_writer_take(own->writer));
+		own->current_log_bytes = own->writer_log_bytes;
+		own->written++;
+		cut(node);
+	} else {
+		return;
+	}
+	own->writer = checkpoint_writer_free(own->writer);
+}
+
+static bool remove_next(struct node *node)
+{
+	struct checkpoints *own = &node->checkpoints;
+
+	for (size_t i = 0; i < own->stale.len; i++) {
+		uint64_t generation = own->stale.at[i];
+
+		if (node_transfer_reads(node, generation))
+			continue;
+		own->stale.at[i] = own->stale.at[--own->stale.len];
+		checkpoint_remove_plan(generation, &own->steps);
+		node_checkpoint_submit(node, NODE_JOB_REMOVE, &own->steps);
+		return true;
+	}
+	return false;
+}
+
+void node_checkpoint_background(struct node *node)
+{
+	if (node->checkpoints.job || node->spare_busy)
+		return;
+	/* Followers wait for what transfers do; the rest has time. */
+	if (!node_transfer_background(node) && !remove_next(node))
+		(void)write_next(node);
+}
+
+void node_checkpoint_done(struct node *node)
+{
+	struct checkpoints *own = &node->checkpoints;
+	enum node_job job = own->job;
+	int error = own->error;
+
+	own->done = false;
+	own->job = NODE_JOB_NONE;
+	if (job == NODE_JOB_START && error < 0)
+		(void)node_fail(node,
+			"what a start found could not be made durable (%s): check the disk and start the "
+			"member again",
+			strerror(-error));
+	else if (job == NODE_JOB_WRITE || job == NODE_JOB_WRITE_SWITCH)
+		written(node, job == NODE_JOB_WRITE_SWITCH, error);
+	else if (job == NODE_JOB_RECEIVE || job == NODE_JOB_RECEIVE_SWITCH || job == NODE_JOB_READ)
+		node_transfer_done(node, job, error);
+}
+
+void node_checkpoints_free(struct node *node)
+{
+	struct checkpoints *own = &node->checkpoints;
+
+	own->writer = checkpoint_writer_free(own->writer);
+	own->current = checkpoint_unref(own->current);
+	node_transfers_free(node);
+	buf_done(&own->plan.bytes);
+	buf_done(&own->steps.bytes);
+	buf_done(&own->read);
+}

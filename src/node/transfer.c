@@ -1,0 +1,535 @@
+/* A checkpoint for a follower whose next entry is gone from the log. The leader offers it; the follower asks
+ * for the bytes at an offset, the leader answers with a piece, and so on until the follower has checked all
+ * of it, switched to it and put it in the place of its state. The follower asks for the next piece when the
+ * one before is in its file's cache, so it sets the pace. Whatever is lost on the way is asked for again when
+ * the leader repeats its offer; another leader that offers the same checkpoint goes on where the first one
+ * stopped.
+ *
+ *   message = u8 type | u64 raft term | u64 index | u64 term | u32 check (these three: which checkpoint) |
+ *             u64 offset | bytes
+ *
+ * Messages are events: what they ask for is done in the turn. */
+#include "node/internal.h"
+#include <errno.h>
+#include <inttypes.h>
+
+#define MESSAGE_HEAD_BYTES 37u
+
+enum message_type {
+	MESSAGE_OFFER = 1, /* leader: take this one */
+	MESSAGE_WANT,	   /* follower: bytes from offset on */
+	MESSAGE_PIECE,	   /* leader: the bytes */
+	MESSAGE_BUSY,	   /* follower: wait, the disk is at it */
+	MESSAGE_DONE,	   /* follower: it has all up to this index on its disk */
+	MESSAGE_REFUSED,   /* follower: not this one */
+	MESSAGE_TYPE_MAX
+};
+
+static void send_message(struct node *node, uint64_t to, enum message_type type,
+	const struct checkpoint_id *id, uint64_t offset, struct slice bytes)
+{
+	_cleanup_buf_ struct buf message = BUF_INIT(NODE_MESSAGE_MAX - NODE_ENVELOPE_BYTES);
+
+	wire_add_u8(&message, (uint8_t)type);
+	wire_add_u64(&message, node->status.term);
+	wire_add_u64(&message, id->index);
+	wire_add_u64(&message, id->term);
+	wire_add_u32(&message, id->check);
+	wire_add_u64(&message, offset);
+	buf_add_slice(&message, bytes);
+	node_send(node, to, NODE_ENVELOPE_CHECKPOINT, buf_slice(&message), type == MESSAGE_PIECE);
+}
+
+/* ---- Leader ---- */
+
+static struct outgoing *outgoing_find(const struct node *node, uint64_t to)
+{
+	list_for_each (it, &node->checkpoints.outgoing) {
+		struct outgoing *outgoing = list_item(it, struct outgoing, link);
+
+		if (outgoing->to == to)
+			return outgoing;
+	}
+	return NULL;
+}
+
+static void outgoing_free(struct outgoing *outgoing)
+{
+	list_remove(&outgoing->link);
+	(void)checkpoint_source_free(outgoing->source);
+	free(outgoing);
+}
+
+bool node_transfer_reads(const struct node *node, uint64_t generation)
+{
+	list_for_each (it, &node->checkpoints.outgoing)
+		if (list_item(it, struct outgoing, link)->info.generation == generation)
+			return true;
+	return false;
+}
+
+uint64_t node_transfer_keeps(const struct node *node, uint64_t index)
+{
+	list_for_each (it, &node->checkpoints.outgoing)
+		index = MIN(index, list_item(it, struct outgoing, link)->info.id.index);
+	return index;
+}
+
+void node_transfer_wanted(struct node *node, uint64_t to)
+{
+	struct checkpoints *own = &node->checkpoints;
+	struct outgoing *outgoing = outgoing_find(node, to);
+	struct checkpoint_info info = {0};
+	struct raft_status status;
+
+	raft_status_get(node->raft, &status);
+	if (own->current)
+		checkpoint_get_info(own->current, &info);
+	if (outgoing)
+		outgoing_free(outgoing);
+	if (!own->current || info.id.index + 1 < status.first_index || info.id.index > status.commit) {
+		own->asked = true;
+		raft_snapshot_refused(node->raft, to);
+		return;
+	}
+	outgoing = mem_new(struct outgoing);
+	outgoing->to = to;
+	outgoing->info = info;
+	outgoing->source = checkpoint_source_new(own->current);
+	outgoing->offer_due = true;
+	outgoing->heard_ns = node_mono(node);
+	list_push_back(&own->outgoing, &outgoing->link);
+	node_note(node, LOG_LEVEL_NOTICE,
+		"member %" PRIx64 " is behind the log: sending it the checkpoint of index %" PRIu64
+		" (%" PRIu64 " bytes)",
+		to, info.id.index, info.manifest_bytes + info.data_bytes);
+}
+
+static void give_up(struct node *node, struct outgoing *outgoing)
+{
+	raft_snapshot_refused(node->raft, outgoing->to);
+	outgoing_free(outgoing);
+}
+
+static void outgoing_turn(struct node *node, struct outgoing *outgoing, int64_t now_ns)
+{
+	int64_t patience_ns = (int64_t)node->election_ms * NS_PER_MS, quiet_ns;
+
+	if (node->status.role != RAFT_LEADER) {
+		outgoing_free(outgoing);
+		return;
+	}
+	if (now_ns - outgoing->heard_ns > 2 * patience_ns) {
+		give_up(node, outgoing);
+		return;
+	}
+	quiet_ns = now_ns - MAX(outgoing->heard_ns, outgoing->offered_ns);
+	if (!outgoing->offer_due && (outgoing->wanted || quiet_ns < patience_ns / 4))
+		return;
+	outgoing->offer_due = false;
+	outgoing->offered_ns = now_ns;
+	send_message(node, outgoing->to, MESSAGE_OFFER, &outgoing->info.id, 0, slice_make("", 0));
+}
+
+static void send_piece(struct node *node, struct outgoing *outgoing)
+{
+	struct slice bytes;
+
+	outgoing->wanted = false;
+	outgoing->heard_ns =
+		node_mono(node); /* a disk of this member that is slow is no fault of the other */
+	if (checkpoint_source_piece(
+		    outgoing->source, outgoing->offset, node->checkpoints.piece_bytes, &bytes) == 0 &&
+		bytes.len)
+		send_message(node, outgoing->to, MESSAGE_PIECE, &outgoing->info.id, outgoing->offset, bytes);
+}
+
+static bool read_for(struct node *node, struct outgoing *outgoing, const struct checkpoint_range *range)
+{
+	struct checkpoints *own = &node->checkpoints;
+	struct wal_step *step = &own->plan.steps[0];
+
+	own->steps.steps_len = 0;
+	buf_clear(&own->steps.bytes);
+	buf_clear(&own->read);
+	own->plan.background = true;
+	own->plan.steps_len = 1;
+	buf_clear(&own->plan.bytes);
+	*step = (struct wal_step){
+		.kind = WAL_STEP_READ, .offset = range->offset, .size_bytes = range->len, .into = &own->read};
+	memcpy(step->name, range->name, sizeof(step->name));
+	own->job = NODE_JOB_READ;
+	own->job_to = outgoing->to;
+	own->job_id = outgoing->info.id;
+	own->job_offset = outgoing->offset;
+	node->env->ops->disk_submit(node->env, &own->plan);
+	return true;
+}
+
+static void was_read(struct node *node, int error)
+{
+	struct checkpoints *own = &node->checkpoints;
+	struct outgoing *outgoing = outgoing_find(node, own->job_to);
+	_cleanup_free_ char *reason = NULL;
+
+	if (!outgoing || !checkpoint_id_equal(outgoing->info.id, own->job_id))
+		return;
+	if (error == 0)
+		error = checkpoint_source_fill(
+			outgoing->source, own->job_offset, buf_slice(&own->read), &reason);
+	if (error == 0)
+		return; /* the piece goes out in this turn, if it is still wanted */
+	node_note(node, LOG_LEVEL_ERROR, "the checkpoint cannot be sent to member %" PRIx64 ": %s",
+		outgoing->to, reason ? reason : strerror(-error));
+	own->asked = true; /* a new one takes its place */
+	give_up(node, outgoing);
+}
+
+static void from_follower(
+	struct node *node, struct outgoing *outgoing, enum message_type type, uint64_t offset)
+{
+	outgoing->heard_ns = node_mono(node);
+	if (type == MESSAGE_WANT) {
+		outgoing->wanted = true;
+		outgoing->offset = offset;
+	} else if (type == MESSAGE_DONE) {
+		node->checkpoints.sent++;
+		raft_snapshot_sent(node->raft, outgoing->to, outgoing->info.id.index);
+		outgoing_free(outgoing);
+	} else if (type == MESSAGE_REFUSED) {
+		give_up(node, outgoing);
+	}
+}
+
+/* ---- Follower ---- */
+
+static void answer(struct node *node, enum message_type type, uint64_t to, const struct checkpoint_id *id)
+{
+	struct incoming *in = &node->checkpoints.incoming;
+
+	in->answer = (uint8_t)type;
+	in->answer_to = to;
+	in->answer_id = *id;
+}
+
+static bool is_writing(const struct node *node)
+{
+	return node->checkpoints.incoming.plan_ready || node->checkpoints.job == NODE_JOB_RECEIVE ||
+	       node->checkpoints.job == NODE_JOB_RECEIVE_SWITCH;
+}
+
+/* Ends receiving; the data file goes, now or, when CHECKPOINT may name it, later. */
+static void stop_receiving(struct node *node, bool switched)
+{
+	struct checkpoints *own = &node->checkpoints;
+	struct incoming *in = &own->incoming;
+
+	if (in->begun)
+		(void)node_generations_add(switched ? &own->unsure : &own->stale, in->generation);
+	in->receiver = checkpoint_receiver_free(in->receiver);
+	in->plan_ready = in->want_due = in->begun = false;
+}
+
+static bool is_here(struct node *node, const struct checkpoint_id *id)
+{
+	struct raft_status status;
+
+	raft_status_get(node->raft, &status);
+	return id->index <= status.commit && id->index <= status.persisted;
+}
+
+static void offered(struct node *node, uint64_t from, const struct checkpoint_id *id)
+{
+	struct checkpoints *own = &node->checkpoints;
+	struct incoming *in = &own->incoming;
+	struct raft_status status;
+
+	raft_status_get(node->raft, &status);
+	in->from = from;
+	if (is_here(node, id)) {
+		answer(node, MESSAGE_DONE, from, id);
+	} else if (is_writing(node) || in->store) {
+		answer(node, MESSAGE_BUSY, from, id);
+	} else if (in->receiver && checkpoint_id_equal(in->id, *id)) {
+		in->want_due = true;
+	} else if (id->index <= status.commit || own->writer || !id->index || !id->term) {
+		answer(node, MESSAGE_REFUSED, from, id);
+	} else {
+		stop_receiving(node, false);
+		in->id = *id;
+		in->generation = own->next_generation++;
+		in->bad_chunks = 0;
+		in->receiver = checkpoint_receiver_new(node->cluster_id, *id, in->generation);
+		in->want_due = true;
+		node_note(node, LOG_LEVEL_NOTICE,
+			"this member is behind the log of the others: receiving the checkpoint of index "
+			"%" PRIu64,
+			id->index);
+	}
+}
+
+static void took_piece(struct node *node, uint64_t offset, struct slice bytes)
+{
+	struct incoming *in = &node->checkpoints.incoming;
+	_cleanup_free_ char *reason = NULL;
+	int r = checkpoint_receiver_add(in->receiver, offset, bytes, &in->plan, &reason);
+
+	if (in->plan.steps_len)
+		in->begun = in->plan_ready = true;
+	in->plan_switches = r == 0;
+	in->want_due = r == 1 || r == -EAGAIN;
+	if (r == 0 && in->id.index <= node->applied)
+		stop_receiving(node, false); /* caught up meanwhile */
+	else if (r < 0 && (r != -EAGAIN || ++in->bad_chunks > NODE_BAD_CHUNKS_MAX)) {
+		node_note(node, LOG_LEVEL_WARNING, "the checkpoint that was offered is of no use: %s",
+			reason ? reason : "its bytes do not check");
+		answer(node, MESSAGE_REFUSED, in->from, &in->id);
+		stop_receiving(node, false);
+	}
+}
+
+static void written(struct node *node, bool switched, int error)
+{
+	struct checkpoints *own = &node->checkpoints;
+	struct incoming *in = &own->incoming;
+
+	if (error < 0) {
+		node_note(node, LOG_LEVEL_WARNING, "a received checkpoint could not be written: %s",
+			strerror(-error));
+		answer(node, MESSAGE_REFUSED, in->from, &in->id);
+		stop_receiving(node, switched);
+	} else if (switched) {
+		checkpoint_receiver_take(in->receiver, &in->checkpoint, &in->store);
+		in->receiver = checkpoint_receiver_free(in->receiver);
+		in->begun = false;
+		node_checkpoint_became(node, checkpoint_ref(in->checkpoint));
+		own->current_log_bytes = own->log_bytes;
+		own->received++;
+	} else {
+		in->want_due = true;
+	}
+}
+
+static void replace_store(struct node *node, struct store *store)
+{
+	struct checkpoints *own = &node->checkpoints;
+	struct store *old = node->store;
+
+	node->env->ops->store_leaving(node->env, old);
+	node->store = store;
+	own->retired = mem_reallocarray(own->retired, own->retired_len + 1, sizeof(*own->retired));
+	own->retired[own->retired_len++] = old;
+}
+
+static void free_retired(struct node *node)
+{
+	struct checkpoints *own = &node->checkpoints;
+
+	for (size_t i = own->retired_len; i-- > 0;)
+		if (!store_is_read(own->retired[i])) {
+			(void)store_free(own->retired[i]);
+			own->retired[i] = own->retired[--own->retired_len];
+		}
+}
+
+/* The log begins anew behind the checkpoint, unless it goes on behind it already. */
+static void restart_log(struct node *node, uint64_t index, bool kept)
+{
+	struct wal_hard_state hard_state = {.boot = node->boot};
+	struct raft_status status;
+
+	if (!kept)
+		wal_restart_at(node->wal, index);
+	raft_status_get(node->raft, &status);
+	hard_state.term = status.term;
+	hard_state.vote = status.vote;
+	hard_state.commit = status.commit;
+	wal_add_hard_state(node->wal, &hard_state);
+}
+
+static void installed(struct node *node, const struct checkpoint_info *info, bool kept)
+{
+	struct incoming *in = &node->checkpoints.incoming;
+	struct raft_conf conf;
+	int r = node_membership_set(node, info->membership, &conf);
+
+	assert(r == 0);
+	restart_log(node, info->id.index, kept);
+	node->applied = info->id.index;
+	node->applied_term = info->id.term;
+	memset(node->hash_index, 0, sizeof(node->hash_index));
+	node->hash_newest = 0;
+	node->checkpoints.marks_len = 0;
+	replace_store(node, take_ptr(in->store));
+	node_proposals_skipped(node);
+	node_serve_reads(node);
+	node_note(node, LOG_LEVEL_NOTICE, "took over the checkpoint of index %" PRIu64, info->id.index);
+}
+
+static void install_end(struct node *node, const struct checkpoint_info *info)
+{
+	struct incoming *in = &node->checkpoints.incoming;
+
+	answer(node, is_here(node, &info->id) ? MESSAGE_DONE : MESSAGE_REFUSED, in->from, &info->id);
+	in->store = store_free(in->store);
+	in->checkpoint = checkpoint_unref(in->checkpoint);
+}
+
+/* Puts the received checkpoint in the place of the state, under the leader of now. */
+static void install(struct node *node)
+{
+	struct incoming *in = &node->checkpoints.incoming;
+	struct checkpoint_info info;
+	struct raft_status status;
+	struct raft_conf conf;
+	_cleanup_free_ struct node *scratch = NULL;
+	bool kept;
+	int r;
+
+	if (!in->store)
+		return;
+	checkpoint_get_info(in->checkpoint, &info);
+	/* What raft has given out so far is in the log's batch then, so that both have the same entries. */
+	if (raft_has_ready(node->raft))
+		node_run_batch(node);
+	raft_status_get(node->raft, &status);
+	if (node->failure || (!status.leader && status.commit < info.id.index))
+		return;
+	scratch = mem_new(struct node);
+	r = node_membership_set(scratch, info.membership, &conf);
+	node_members_free(scratch);
+	free(scratch->cluster_version);
+	if (r < 0) {
+		(void)node_fail(node,
+			"a received checkpoint holds a membership that this version cannot read: "
+			"update this member");
+		return;
+	}
+	kept = raft_term_of(node->raft, info.id.index) == info.id.term &&
+	       wal_last_index(node->wal) >= info.id.index;
+	r = status.leader == node->id ? -ESTALE
+				      : raft_snapshot_install(node->raft, status.leader, status.term,
+						info.id.index, info.id.term, &conf);
+	if (r == 0)
+		installed(node, &info, kept);
+	install_end(node, &info);
+}
+
+static void incoming_turn(struct node *node)
+{
+	struct incoming *in = &node->checkpoints.incoming;
+	struct checkpoint_id id = in->answer_id;
+	enum message_type type = in->answer;
+
+	install(node);
+	if (in->receiver && !is_writing(node) && in->id.index <= node->applied)
+		stop_receiving(node, false);
+	type = in->answer;
+	id = in->answer_id;
+	in->answer = 0;
+	if (type)
+		send_message(node, in->answer_to, type, &id, 0, slice_make("", 0));
+	if (in->receiver && in->want_due && !is_writing(node)) {
+		in->want_due = false;
+		send_message(node, in->from, MESSAGE_WANT, &in->id, checkpoint_receiver_wanted(in->receiver),
+			slice_make("", 0));
+	}
+}
+
+/* ---- Both ---- */
+
+static void from_leader(struct node *node, uint64_t from, enum message_type type,
+	const struct checkpoint_id *id, uint64_t offset, struct slice bytes)
+{
+	struct incoming *in = &node->checkpoints.incoming;
+
+	if (type == MESSAGE_OFFER)
+		offered(node, from, id);
+	else if (type == MESSAGE_PIECE && in->receiver && !is_writing(node) &&
+		 checkpoint_id_equal(in->id, *id))
+		took_piece(node, offset, bytes);
+}
+
+void node_transfer_receive(struct node *node, const struct node_envelope *envelope)
+{
+	struct wire_reader reader = wire_reader_make(envelope->payload);
+	enum message_type type = wire_read_u8(&reader);
+	uint64_t term = wire_read_u64(&reader), offset;
+	struct checkpoint_id id;
+	struct raft_status status;
+	struct outgoing *outgoing;
+	struct slice bytes;
+
+	id.index = wire_read_u64(&reader);
+	id.term = wire_read_u64(&reader);
+	id.check = wire_read_u32(&reader);
+	offset = wire_read_u64(&reader);
+	raft_status_get(node->raft, &status);
+	if (reader.failed || !type || type >= MESSAGE_TYPE_MAX || term != status.term)
+		return;
+	bytes = slice_make(
+		envelope->payload.data + MESSAGE_HEAD_BYTES, envelope->payload.len - MESSAGE_HEAD_BYTES);
+	if (type == MESSAGE_OFFER || type == MESSAGE_PIECE) {
+		if (status.role == RAFT_FOLLOWER && status.leader == envelope->from)
+			from_leader(node, envelope->from, type, &id, offset, bytes);
+		return;
+	}
+	outgoing = outgoing_find(node, envelope->from);
+	if (status.role == RAFT_LEADER && outgoing && checkpoint_id_equal(outgoing->info.id, id))
+		from_follower(node, outgoing, type, offset);
+}
+
+void node_transfer_turn(struct node *node, int64_t now_ns)
+{
+	free_retired(node);
+	incoming_turn(node);
+	list_for_each_safe (it, &node->checkpoints.outgoing)
+		outgoing_turn(node, list_item(it, struct outgoing, link), now_ns);
+}
+
+bool node_transfer_background(struct node *node)
+{
+	struct checkpoints *own = &node->checkpoints;
+	struct incoming *in = &own->incoming;
+
+	if (in->plan_ready) {
+		in->plan_ready = false;
+		node_checkpoint_submit(
+			node, in->plan_switches ? NODE_JOB_RECEIVE_SWITCH : NODE_JOB_RECEIVE, &in->plan);
+		return true;
+	}
+	list_for_each_safe (it, &own->outgoing) {
+		struct outgoing *outgoing = list_item(it, struct outgoing, link);
+		struct checkpoint_range range;
+
+		if (!outgoing->wanted)
+			continue;
+		if (checkpoint_source_needs(outgoing->source, outgoing->offset, &range))
+			return read_for(node, outgoing, &range);
+		send_piece(node, outgoing);
+	}
+	return false;
+}
+
+void node_transfer_done(struct node *node, enum node_job job, int error)
+{
+	if (job == NODE_JOB_READ)
+		was_read(node, error);
+	else
+		written(node, job == NODE_JOB_RECEIVE_SWITCH, error);
+}
+
+void node_transfers_free(struct node *node)
+{
+	struct checkpoints *own = &node->checkpoints;
+
+	list_for_each_safe (it, &own->outgoing)
+		outgoing_free(list_item(it, struct outgoing, link));
+	own->incoming.receiver = checkpoint_receiver_free(own->incoming.receiver);
+	own->incoming.checkpoint = checkpoint_unref(own->incoming.checkpoint);
+	own->incoming.store = store_free(own->incoming.store);
+	buf_done(&own->incoming.plan.bytes);
+	for (size_t i = 0; i < own->retired_len; i++)
+		(void)store_free(own->retired[i]);
+	free(own->retired);
+}
