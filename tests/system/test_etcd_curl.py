@@ -201,8 +201,10 @@ def data_directories():
     error = refused("--data-dir", os.path.join(running.directory, running.name), *urls)
     assert "in use by another process" in error and str(running.process.pid) in error, error
     fresh = etcd_server.Cluster(program("etcd"), 1)
-    fresh.kill()
     member = fresh.members[0]
+    identity = os.path.join(member.directory, member.name, "flotilla", "identity")
+    wait_for(lambda: "log yes" in open(identity).read(), 10, "the log to be marked")
+    fresh.kill()
     error = refused(*(member.argv[1:] + ["--initial-cluster-token", "other"]))
     assert "belongs to member" in error, error
     shutil.rmtree(os.path.join(member.directory, member.name, "flotilla", "log"))
