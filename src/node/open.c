@@ -189,8 +189,11 @@ static int load(struct node *node, const struct node_config *config, char **ret_
 	if (r == 0)
 		r = raft_start(node->raft);
 	if (r < 0) {
-		*ret_error =
-			mem_strdup("the log's hard state and entries contradict each other: it is damaged");
+		*ret_error = mem_printf("the log's hard state and its entries, from %" PRIu64 " to %" PRIu64
+					", contradict each other: its oldest files are missing or it is "
+					"damaged. Nothing was changed; remove this member from the cluster "
+					"and add it again with an empty data directory, or restore a backup",
+			found.first_index, found.last_index);
 		return r;
 	}
 	first = (struct wal_hard_state){hard_state.term, hard_state.vote, hard_state.commit, node->boot};
