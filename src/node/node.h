@@ -19,7 +19,8 @@ struct node;
 struct store;
 struct store_result;
 
-#define NODE_MEMBERS_MAX 64
+#define NODE_VOTERS_MAX 31		   /* of the initial cluster too */
+#define NODE_MEMBERS_MAX 62		   /* with those that have no vote */
 #define NODE_COMMAND_MAX (12u << 20)	   /* bytes of one proposed command */
 #define NODE_MESSAGE_MAX (16u << 20)	   /* bytes of one peer message */
 #define NODE_PENDING_BYTES_MAX (64u << 20) /* proposals under way on one member */

@@ -102,6 +102,12 @@ static int bootstrap(struct node *node, const struct node_config *config, struct
 	size_t done = 0;
 	uint64_t last_id = 0;
 
+	static_assert(NODE_VOTERS_MAX == RAFT_MEMBERS_MAX, "each voter must fit into a raft_set");
+	if (config->members_len > NODE_VOTERS_MAX) {
+		*ret_error = mem_printf("the initial cluster has %zu members, at most %d can vote",
+			config->members_len, NODE_VOTERS_MAX);
+		return -EINVAL;
+	}
 	for (; done < config->members_len; done++) {
 		const struct node_member *next = NULL;
 		struct wal_entry record = {.index = done + 1, .term = 1, .kind = RAFT_ENTRY_CONF};
