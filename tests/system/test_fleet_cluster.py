@@ -155,6 +155,10 @@ def add_cases(kind):
         status, out, err = c.ctl("start", "broken", check=False)
         assert status == 1 and "broken.service:3: " in err, err
         assert c.machine(1).api("GET", "/fleet/v1/units/broken.service")[0] == 404
+        c.unit("quotes.service", "/bin/sh -c 'never closed")
+        status, out, err = c.ctl("start", "quotes", check=False)
+        assert status == 1 and "Unit quotes.service cannot be started (bad-setting) on " in err, (status, out, err)
+        assert "quotes.service:2: ExecStart=: unbalanced quotes" in out, out
         c.destroy_all()
 
     @case("status and journal of a unit come from whichever machine runs it")
