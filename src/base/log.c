@@ -78,6 +78,15 @@ static void write_all(const char *data, size_t len)
 	}
 }
 
+/* With milliseconds of fixed width, so that columns stay in line. */
+static void add_time(struct buf *line, int64_t now_ns)
+{
+	text_add_rfc3339(line, now_ns / NS_PER_S * NS_PER_S);
+	assert(line->data[line->len - 1] == 'Z');
+	line->len--;
+	buf_printf(line, ".%03dZ", (int)(now_ns % NS_PER_S / NS_PER_MS));
+}
+
 static void __attribute__((format(printf, 2, 0)))
 write_line(enum log_level level, const char *format, va_list args, const char *suffix)
 {
@@ -93,7 +102,7 @@ write_line(enum log_level level, const char *format, va_list args, const char *s
 	if (log_to_journal) {
 		buf_printf(&line, "<%d>", (int)level);
 	} else {
-		text_add_rfc3339(&line, time_wall_ns() / NS_PER_MS * NS_PER_MS);
+		add_time(&line, time_wall_ns());
 		buf_printf(&line, " %s: %s: ", log_program, level_name(level));
 	}
 	text_at = line.len;

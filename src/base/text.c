@@ -38,7 +38,7 @@ int text_to_i64(struct slice text, int64_t *ret_value)
 	return 0;
 }
 
-static int hex_digit(char c)
+int text_hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
@@ -57,7 +57,7 @@ int text_hex_to_u64(struct slice text, uint64_t *ret_value)
 	if (!text.len)
 		return -EINVAL;
 	for (size_t i = 0; i < text.len; i++) {
-		int digit = hex_digit(text.data[i]);
+		int digit = text_hex_digit(text.data[i]);
 
 		if (digit < 0)
 			return -EINVAL;

@@ -7,6 +7,7 @@
 int text_to_u64(struct slice text, uint64_t *ret_value) _must_check_;
 int text_to_i64(struct slice text, int64_t *ret_value) _must_check_;	  /* one optional '-' or '+' */
 int text_hex_to_u64(struct slice text, uint64_t *ret_value) _must_check_; /* either case, no 0x */
+int text_hex_digit(char c);						  /* 0 to 15, either case; -1: none */
 /* Go's strconv.ParseBool: 1 t T TRUE true True / 0 f F FALSE false False; -EINVAL. */
 int text_to_bool(struct slice text, bool *ret_value) _must_check_;
 /* Go's time.ParseDuration ("30s", "1m30s", "500ms"), in nanoseconds; -EINVAL. */

@@ -150,27 +150,38 @@ static int control_request(const char *dir, const char *request, struct buf *ret
 	return 0;
 }
 
-static bool other_user_namespace(pid_t pid)
+/* The namespaces of that process that are not ours: to enter the others again is not needed, and without root
+ * not allowed (the hub, "machine 0", shares the host's processes). */
+static int other_namespaces(pid_t pid)
 {
-	_cleanup_free_ char *path = mem_printf("/proc/%d/ns/user", (int)pid);
-	struct stat own, theirs;
+	static const struct {
+		const char *name;
+		int flag;
+	} kinds[] = {{"user", CLONE_NEWUSER}, {"mnt", CLONE_NEWNS}, {"pid", CLONE_NEWPID},
+		{"net", CLONE_NEWNET}, {"uts", CLONE_NEWUTS}, {"ipc", CLONE_NEWIPC}};
+	int flags = 0;
 
-	return stat("/proc/self/ns/user", &own) == 0 && stat(path, &theirs) == 0 &&
-	       own.st_ino != theirs.st_ino;
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+		_cleanup_free_ char *own_path = mem_printf("/proc/self/ns/%s", kinds[i].name),
+				    *path = mem_printf("/proc/%d/ns/%s", (int)pid, kinds[i].name);
+		struct stat own, theirs;
+
+		if (stat(own_path, &own) < 0 || stat(path, &theirs) < 0 || own.st_ino != theirs.st_ino)
+			flags |= kinds[i].flag;
+	}
+	return flags;
 }
 
 static int exec_in(pid_t pid, char **argv)
 {
 	_cleanup_close_ int pid_fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	int flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC, status;
+	int flags = other_namespaces(pid), status;
 	char cwd[PATH_MAX];
 	pid_t child;
 
 	if (!getcwd(cwd, sizeof(cwd)))
 		(void)strcpy(cwd, "/");
-	if (other_user_namespace(pid))
-		flags |= CLONE_NEWUSER;
-	if (pid_fd < 0 || setns(pid_fd, flags) < 0) {
+	if (pid_fd < 0 || (flags && setns(pid_fd, flags) < 0)) {
 		fprintf(stderr,
 			"flotilla dev: cannot enter the machine: %s (it must be run by the user who started "
 			"the cluster)\n",
@@ -250,9 +261,15 @@ static int run_cluster(
 	_cleanup_close_ int lock_fd = -1;
 	_cleanup_free_ char *lock = mem_printf("%s/lock", dir);
 	char exe[PATH_MAX];
+	int64_t ttl_ns;
 	ssize_t len;
 	int r;
 
+	if (text_to_duration(slice_str(agent_ttl), &ttl_ns) < 0 || ttl_ns <= 0) {
+		fprintf(stderr, "flotilla dev: --agent-ttl must be a time such as 5s, not \"%s\"\n",
+			agent_ttl);
+		return 2;
+	}
 	if (machines < 1 || machines > DEV_MACHINES_MAX) {
 		fprintf(stderr, "flotilla dev: --machines must be 1 to %d\n", DEV_MACHINES_MAX);
 		return 2;

@@ -14,6 +14,12 @@
 
 extern char **environ;
 
+#define NAME "default"
+#define PEER_URLS "http://localhost:2380,http://localhost:7001"
+#define CLIENT_URLS "http://localhost:2379,http://localhost:4001"
+#define STATE "new"
+#define TOKEN "etcd-cluster"
+
 enum fate { USED, SILENT, WARNED, REFUSED, REPLACED, FATE_MAX };
 
 struct values {
@@ -63,21 +69,26 @@ static void options_used(struct options *options, struct values *values)
 		const char *name, *help;
 		size_t at;
 	} texts[] = {
-		{"name", "human-readable name of this member", offsetof(struct values, name)},
+		{"name", "human-readable name of this member (default " NAME ")",
+			offsetof(struct values, name)},
 		{"data-dir", "directory of this member's data (default NAME.etcd)",
 			offsetof(struct values, data_dir)},
-		{"listen-peer-urls", "URLs to listen on for the other members",
+		{"listen-peer-urls", "URLs to listen on for the other members (default " PEER_URLS ")",
 			offsetof(struct values, listen_peer_urls)},
-		{"listen-client-urls", "URLs to listen on for clients",
+		{"listen-client-urls", "URLs to listen on for clients (default " CLIENT_URLS ")",
 			offsetof(struct values, listen_client_urls)},
-		{"initial-advertise-peer-urls", "this member's URLs for the other members",
+		{"initial-advertise-peer-urls",
+			"this member's URLs for the other members (default " PEER_URLS ")",
 			offsetof(struct values, initial_advertise_peer_urls)},
-		{"advertise-client-urls", "this member's URLs for clients",
+		{"advertise-client-urls", "this member's URLs for clients (default " CLIENT_URLS ")",
 			offsetof(struct values, advertise_client_urls)},
-		{"initial-cluster", "name=URL,... of the members that the cluster begins with",
+		{"initial-cluster",
+			"name=URL,... of the members that the cluster begins with (default this member "
+			"alone)",
 			offsetof(struct values, initial_cluster)},
-		{"initial-cluster-state", "new or existing", offsetof(struct values, initial_cluster_state)},
-		{"initial-cluster-token", "tells clusters with the same URLs apart",
+		{"initial-cluster-state", "new or existing (default " STATE ")",
+			offsetof(struct values, initial_cluster_state)},
+		{"initial-cluster-token", "tells clusters with the same URLs apart (default " TOKEN ")",
 			offsetof(struct values, initial_cluster_token)},
 	};
 
@@ -339,14 +350,14 @@ static int fail(int status, const struct buf *why)
 
 int config_read(struct config *config, int argc, char **argv, struct buf *warnings)
 {
-	struct values values = {.name = "default",
+	struct values values = {.name = NAME,
 		.data_dir = "",
-		.listen_peer_urls = "http://localhost:2380,http://localhost:7001",
-		.listen_client_urls = "http://localhost:2379,http://localhost:4001",
-		.initial_advertise_peer_urls = "http://localhost:2380,http://localhost:7001",
-		.advertise_client_urls = "http://localhost:2379,http://localhost:4001",
-		.initial_cluster_state = "new",
-		.initial_cluster_token = "etcd-cluster",
+		.listen_peer_urls = PEER_URLS,
+		.listen_client_urls = CLIENT_URLS,
+		.initial_advertise_peer_urls = PEER_URLS,
+		.advertise_client_urls = CLIENT_URLS,
+		.initial_cluster_state = STATE,
+		.initial_cluster_token = TOKEN,
 		.heartbeat_ms = 100,
 		.election_ms = 1000};
 	_cleanup_free_ struct options *options = mem_new(struct options);

@@ -2,7 +2,7 @@
 #pragma once
 #include "base/buf.h"
 
-enum { IDENTITY_MEMBERS_MAX = 64, IDENTITY_URLS_MAX = 16 };
+enum { IDENTITY_MEMBERS_MAX = 31, IDENTITY_URLS_MAX = 16 }; /* members: as many as raft lets vote */
 
 /* One member of the initial cluster: its name and peer URLs, sorted. All texts are owned. */
 struct identity_member {

@@ -185,6 +185,7 @@ static int check_identity(struct program *program, struct buf *reterr)
 static int open_node(struct program *program, struct buf *reterr)
 {
 	struct node_member members[IDENTITY_MEMBERS_MAX];
+	static_assert(IDENTITY_MEMBERS_MAX == NODE_VOTERS_MAX, "what identity takes the node must take");
 	const struct config *config = &program->config;
 	struct server *server = &program->server;
 	_cleanup_free_ char *why = NULL;

@@ -95,6 +95,7 @@ static void env_members_changed(struct env *env)
 	if (!own->node)
 		return; /* server_env_attach() looks */
 	count = node_member_count(own->node);
+	assert(count <= NODE_MEMBERS_MAX);
 	for (size_t i = 0; i < count; i++) {
 		const struct node_member *member = node_member_at(own->node, i);
 

@@ -7,6 +7,7 @@
 #include "base/time.h"
 #include <errno.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -255,10 +256,37 @@ void status_store(struct server *server, struct http_request *req, struct slice 
 	reply_json(req, 200, buf_slice(&body));
 }
 
+/* The original's least latency of a follower that never answered is the largest number there is. */
+#define NO_LATENCY 9223372036854775807.0
+
+static void add_ms(struct buf *out, const char *name, double ms)
+{
+	buf_printf(out, "\"%s\":%.*f", name, ms < 1e9 ? 6 : 0, ms);
+}
+
+static void add_follower(struct buf *out, const struct node_follower *follower)
+{
+	double count = follower->samples ? (double)follower->samples : 1, average = follower->sum_ms / count;
+
+	buf_add_str(out, "{\"latency\":{");
+	add_ms(out, "current", follower->latest_ms);
+	buf_add_char(out, ',');
+	add_ms(out, "average", average);
+	buf_add_char(out, ',');
+	add_ms(out, "standardDeviation", sqrt(MAX(follower->sum_squares / count - average * average, 0.0)));
+	buf_add_char(out, ',');
+	add_ms(out, "minimum", follower->samples ? follower->min_ms : NO_LATENCY);
+	buf_add_char(out, ',');
+	add_ms(out, "maximum", follower->max_ms);
+	buf_printf(out, "},\"counts\":{\"fail\":%llu,\"success\":%llu}}", (unsigned long long)follower->lost,
+		(unsigned long long)follower->answered);
+}
+
 void status_leader(struct server *server, struct http_request *req, struct slice rest)
 {
 	_cleanup_buf_ struct buf body = BUF_INIT(0);
 	struct node_status status;
+	bool more = false;
 
 	(void)rest;
 	node_get_status(server->node, &status);
@@ -266,7 +294,18 @@ void status_leader(struct server *server, struct http_request *req, struct slice
 		reply_json(req, 403, slice_str("{\"message\":\"not current leader\"}"));
 		return;
 	}
-	buf_printf(&body, "{\"leader\":\"%llx\",\"followers\":{}}", (unsigned long long)server->member_id);
+	buf_printf(&body, "{\"leader\":\"%llx\",\"followers\":{", (unsigned long long)server->member_id);
+	for (size_t i = 0; i < node_member_count(server->node); i++) {
+		uint64_t id = node_member_at(server->node, i)->id;
+		struct node_follower follower;
+
+		if (id == server->member_id || !node_get_follower(server->node, id, &follower))
+			continue;
+		buf_printf(&body, "%s\"%llx\":", more ? "," : "", (unsigned long long)id);
+		add_follower(&body, &follower);
+		more = true;
+	}
+	buf_add_str(&body, "}}");
 	reply_json(req, 200, buf_slice(&body));
 }
 

@@ -167,6 +167,31 @@ static void explain(struct fleetctl *ctl, struct waiter *waiter)
 	json_decref(root);
 }
 
+/* The machine's manager does not take the unit: a setting is broken, or it is of a kind that it cannot run.
+ */
+static bool is_refused(const json_t *state)
+{
+	const char *load = ctl_text(state, "systemdLoadState");
+
+	return strcmp(load, "bad-setting") == 0 || strcmp(load, "error") == 0;
+}
+
+/* The status tells file, line and what was expected: it is printed before the message. */
+static int refused(struct fleetctl *ctl, const char *name, const json_t *state, struct buf *reterr)
+{
+	const char *machine = ctl_text(state, "machineID");
+	_cleanup_free_ char *query = ctl_path("/status?machine=", machine, "");
+	_cleanup_free_ char *path = ctl_path("/flotilla/v1/units/", name, query);
+	_cleanup_free_ char *legend = ctl_machine_legend(ctl, machine, false);
+	_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024);
+
+	(void)!ctl_stream(ctl, path, NULL, &ignored);
+	buf_printf(reterr,
+		"Unit %s cannot be started (%s) on %s; correct it and use `fleetctl start --replace %s`",
+		name, ctl_text(state, "systemdLoadState"), legend, name);
+	return -EIO;
+}
+
 static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_t *unit, const json_t *states,
 	int64_t elapsed_ms, int64_t now_ms, struct buf *reterr)
 {
@@ -176,6 +201,8 @@ static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_
 
 	if (!state)
 		return 0;
+	if (is_refused(state))
+		return refused(ctl, waiter->name, state, reterr);
 	if (strcmp(active, "active") == 0 || strcmp(active, "reloading") == 0) {
 		if (!waiter->active_since_ms)
 			waiter->active_since_ms = now_ms;

@@ -22,20 +22,10 @@ static int _printf_(2, 3) fail(struct buf *reterr, const char *format, ...)
 	return -EINVAL;
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 static bool escape_is_valid(struct slice text, size_t at)
 {
-	return at + 2 < text.len && hex_digit(text.data[at + 1]) >= 0 && hex_digit(text.data[at + 2]) >= 0;
+	return at + 2 < text.len && text_hex_digit(text.data[at + 1]) >= 0 &&
+	       text_hex_digit(text.data[at + 2]) >= 0;
 }
 
 static int fail_escape(struct buf *reterr, struct slice text, size_t at)
@@ -61,7 +51,7 @@ static ssize_t decode(char *at, struct slice text, bool plus_is_blank, size_t *r
 				*ret_bad = i;
 				return -EINVAL;
 			}
-			c = (char)(hex_digit(text.data[i + 1]) << 4 | hex_digit(text.data[i + 2]));
+			c = (char)(text_hex_digit(text.data[i + 1]) << 4 | text_hex_digit(text.data[i + 2]));
 			i += 2;
 		} else if (c == '+' && plus_is_blank) {
 			c = ' ';

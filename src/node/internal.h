@@ -89,6 +89,9 @@ struct member {
 	char **peer_urls, **client_urls, *name; /* owned */
 	bool connected;
 	uint64_t hash_index[NODE_HASHES_KEPT], hash[NODE_HASHES_KEPT]; /* what it told of its state */
+	struct node_follower follower;
+	uint64_t timed_index, timed_term; /* of the append that is being timed; 0: none */
+	int64_t timed_ns;
 };
 
 /* ---- Checkpoints ---- */
@@ -298,6 +301,7 @@ void node_clock_adopt(struct node *node, uint64_t leader, uint64_t term, int64_t
 void node_clock_lead(struct node *node, int64_t now_ns);
 /* peer.c */
 void node_send_messages(struct node *node, const struct raft_message *messages, size_t count);
+void node_append_lost(struct member *member);
 void node_hash_reached(struct node *node, uint64_t index);
 /* checkpoint.c */
 int node_checkpoint_open(struct node *node, struct raft_conf *ret_conf, char **ret_error) _must_check_;

@@ -137,7 +137,9 @@ void node_peer_state(struct node *node, uint64_t id, bool connected)
 		return;
 	if (!connected)
 		raft_suspect(node->raft, id);
-	if (member->connected && !connected)
+	if (member->connected && !connected) {
 		raft_unreachable(node->raft, id);
+		node_append_lost(member);
+	}
 	member->connected = connected;
 }

@@ -19,7 +19,8 @@ struct node;
 struct store;
 struct store_result;
 
-#define NODE_MEMBERS_MAX 64
+#define NODE_VOTERS_MAX 31		   /* of the initial cluster too */
+#define NODE_MEMBERS_MAX 62		   /* with those that have no vote */
 #define NODE_COMMAND_MAX (12u << 20)	   /* bytes of one proposed command */
 #define NODE_MESSAGE_MAX (16u << 20)	   /* bytes of one peer message */
 #define NODE_PENDING_BYTES_MAX (64u << 20) /* proposals under way on one member */
@@ -128,6 +129,13 @@ struct node_status {
 	int64_t leader_since_wall_ns; /* when this member learned of the present leader; 0: none */
 };
 void node_get_status(const struct node *node, struct node_status *ret_status);
+/* How a leader gets on with a follower: appends answered and lost, and the time from sending one to the
+ * answer that its entries are on the follower's disk. Samples: one append under way is timed at a time. */
+struct node_follower {
+	uint64_t answered, lost, samples;
+	double latest_ms, sum_ms, sum_squares, min_ms, max_ms;
+};
+bool node_get_follower(const struct node *node, uint64_t id, struct node_follower *ret_follower);
 size_t node_member_count(const struct node *node);
 const struct node_member *node_member_at(const struct node *node, size_t position); /* ordered by id */
 const struct node_member *node_member_by_id(const struct node *node, uint64_t id);  /* NULL: none */

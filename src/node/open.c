@@ -129,6 +129,12 @@ static int bootstrap(struct node *node, const struct node_config *config, struct
 	size_t done = 0;
 	uint64_t last_id = 0;
 
+	static_assert(NODE_VOTERS_MAX == RAFT_MEMBERS_MAX, "each voter must fit into a raft_set");
+	if (config->members_len > NODE_VOTERS_MAX) {
+		*ret_error = mem_printf("the initial cluster has %zu members, at most %d can vote",
+			config->members_len, NODE_VOTERS_MAX);
+		return -EINVAL;
+	}
 	for (; done < config->members_len; done++) {
 		const struct node_member *next = NULL;
 		struct wal_entry record = {.index = done + 1, .term = 1, .kind = RAFT_ENTRY_CONF};
@@ -175,11 +181,11 @@ static int replay(struct node *node, char **ret_error)
 static int do_not_meet(const struct loaded *loaded, const struct wal_recovered *found, char **ret_error)
 {
 	if (!loaded->checkpoint_index)
-		*ret_error = mem_printf("the log begins at index %" PRIu64
-					" and there is no checkpoint (" CHECKPOINT_NAME
-					") of what came before: it was taken away. Remove this member from "
-					"the cluster and add it "
-					"again with an empty data directory, or restore a backup",
+		*ret_error = mem_printf(
+			"the log begins at index %" PRIu64 " and there is no checkpoint (" CHECKPOINT_NAME
+			") of what came before: its oldest files are missing. Remove this member from "
+			"the cluster and add it "
+			"again with an empty data directory, or restore a backup",
 			found->first_index);
 	else if (found->fresh)
 		*ret_error =
@@ -230,8 +236,8 @@ static int join(struct loaded *loaded, const struct wal_recovered *found, struct
 	return 0;
 }
 
-static int start_raft(struct node *node, const struct loaded *loaded,
-	const struct raft_hard_state *hard_state, char **ret_error)
+static int start_raft(
+	struct node *node, const struct loaded *loaded, const struct raft_hard_state *hard_state)
 {
 	int r = 0;
 
@@ -241,9 +247,6 @@ static int start_raft(struct node *node, const struct loaded *loaded,
 		r = raft_load_hard_state(node->raft, hard_state);
 	if (r == 0)
 		r = raft_start(node->raft);
-	if (r < 0)
-		*ret_error =
-			mem_strdup("the log's hard state and entries contradict each other: it is damaged");
 	return r;
 }
 
@@ -304,9 +307,15 @@ static int load(struct node *node, const struct node_config *config, char **ret_
 			return r;
 	}
 	open_raft(node, config, &conf);
-	r = start_raft(node, &loaded, &hard_state, ret_error);
-	if (r < 0)
+	r = start_raft(node, &loaded, &hard_state);
+	if (r < 0) {
+		*ret_error = mem_printf("the log's hard state and its entries, from %" PRIu64 " to %" PRIu64
+					", contradict each other: its oldest files are missing or it is "
+					"damaged. Nothing was changed; remove this member from the cluster "
+					"and add it again with an empty data directory, or restore a backup",
+			found.first_index, found.last_index);
 		return r;
+	}
 	first = (struct wal_hard_state){hard_state.term, hard_state.vote, hard_state.commit, node->boot};
 	wal_add_hard_state(node->wal, &first);
 	return replay(node, ret_error);

@@ -84,6 +84,56 @@ static void take_hashes(struct node *node, struct member *member, const struct n
 	heard(node, index, envelope->hash);
 }
 
+static void append_sent(struct node *node, const struct raft_message *message)
+{
+	struct member *member = node_member_find(node, message->to);
+
+	if (!member || message->type != RAFT_MSG_APPEND || !message->entry_count ||
+		(member->timed_index && member->timed_term == message->term))
+		return;
+	member->timed_index = message->index + message->entry_count;
+	member->timed_term = message->term;
+	member->timed_ns = node_mono(node);
+}
+
+static void append_answered(
+	const struct node *node, struct member *member, const struct raft_message *message)
+{
+	struct node_follower *follower = &member->follower;
+	double ms;
+
+	if (node->status.role != RAFT_LEADER || message->type != RAFT_MSG_APPEND_RES || message->reject)
+		return;
+	follower->answered++;
+	if (!member->timed_index || member->timed_term != message->term ||
+		message->index < member->timed_index)
+		return;
+	member->timed_index = 0;
+	ms = (double)(node_mono(node) - member->timed_ns) / (double)NS_PER_MS;
+	follower->min_ms = follower->samples ? MIN(follower->min_ms, ms) : ms;
+	follower->max_ms = MAX(follower->max_ms, ms);
+	follower->latest_ms = ms;
+	follower->sum_ms += ms;
+	follower->sum_squares += ms * ms;
+	follower->samples++;
+}
+
+void node_append_lost(struct member *member)
+{
+	member->follower.lost += member->timed_index != 0;
+	member->timed_index = 0;
+}
+
+bool node_get_follower(const struct node *node, uint64_t id, struct node_follower *ret_follower)
+{
+	const struct member *member = node_member_find(node, id);
+
+	if (!member)
+		return false;
+	*ret_follower = member->follower;
+	return true;
+}
+
 static bool is_bulk(const struct raft_message *message)
 {
 	return message->entry_count > 0;
@@ -130,6 +180,7 @@ void node_send_messages(struct node *node, const struct raft_message *messages, 
 			raft_unreachable(node->raft, messages[i].to);
 			continue;
 		}
+		append_sent(node, &messages[i]);
 		node->env->ops->send(
 			node->env, messages[i].to, buf_slice(&node->send_buf), is_bulk(&messages[i]));
 	}
@@ -160,8 +211,10 @@ void node_receive(struct node *node, uint64_t from, struct slice bytes)
 		if (envelope.clock_ns && status.leader == from && message.term == status.term)
 			node_clock_adopt(node, from, status.term, envelope.clock_ns, node_mono(node));
 		member = node_member_find(node, from);
-		if (member)
+		if (member) {
+			append_answered(node, member, &message);
 			take_hashes(node, member, &envelope);
+		}
 	}
 	raft_message_done(&message);
 }

@@ -4,6 +4,7 @@
  * not called for older events, since its `since` is above their index. */
 #include "store/hub.h"
 #include "base/memory.h"
+#include "store/tree.h"
 
 struct delivery {
 	struct list link;
@@ -64,28 +65,13 @@ void hub_done(struct hub *hub)
 	*hub = (struct hub){0};
 }
 
-static bool segment_next(struct slice path, size_t *position, struct slice *ret_segment)
-{
-	size_t from = *position, to;
-
-	while (from < path.len && path.data[from] == '/')
-		from++;
-	if (from >= path.len)
-		return false;
-	for (to = from; to < path.len && path.data[to] != '/'; to++)
-		;
-	*ret_segment = slice_make(path.data + from, to - from);
-	*position = to;
-	return true;
-}
-
 void hub_add(struct hub *hub, struct store_watch *watch, struct slice path)
 {
 	struct store_hub_node *node = hub->root, *child;
 	struct slice segment;
 	size_t position = 0;
 
-	while (segment_next(path, &position, &segment)) {
+	while (tree_path_next(path, &position, &segment)) {
 		child = map_get(&node->children, segment);
 		if (!child) {
 			child = hub_node_new(node, segment);
@@ -184,7 +170,7 @@ void hub_notify(struct hub *hub, struct store_event *event, struct dir *gone)
 
 		if (exact || !path_hidden_from(path, position))
 			hub_queue(hub, event, node, exact);
-		if (!segment_next(path, &position, &segment))
+		if (!tree_path_next(path, &position, &segment))
 			break;
 		node = map_get(&node->children, segment);
 		if (!node)

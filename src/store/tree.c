@@ -502,8 +502,7 @@ static struct entry *dir_remove(struct tree *tree, struct dir *dir, struct slice
 
 /* ---- paths ---- */
 
-/* Cuts the next segment off `path`, from *position on; false at the end. */
-static bool path_next(struct slice path, size_t *position, struct slice *ret_segment)
+bool tree_path_next(struct slice path, size_t *position, struct slice *ret_segment)
 {
 	size_t from = *position, to;
 
@@ -524,7 +523,7 @@ struct entry *tree_lookup(struct dir *root, struct slice path, size_t *ret_at, b
 	size_t position = 0, before = 0;
 	struct slice segment;
 
-	while (path_next(path, &position, &segment)) {
+	while (tree_path_next(path, &position, &segment)) {
 		if (!entry_is_dir(entry)) {
 			*ret_at = before;
 			*ret_not_dir = true;
@@ -605,10 +604,10 @@ static size_t tree_descend(struct tree *tree, struct slice path, uint64_t index,
 		dir->head.refs--;
 		dir = tree->root;
 	}
-	below_root = path_next(path, &position, &segment);
+	below_root = tree_path_next(path, &position, &segment);
 	assert(below_root);
 	chain_push(tree, &count, dir, hash);
-	while (path_next(path, &position, &following)) {
+	while (tree_path_next(path, &position, &following)) {
 		struct dir *child = dir->root ? page_edit(tree, &dir->root, segment) : NULL;
 
 		hash = hash_step(hash, segment);

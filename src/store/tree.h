@@ -74,6 +74,8 @@ void entry_unref_file(struct entry *entry);		   /* a file's reference, without t
 void tree_unref(struct tree *tree, struct entry *entry);   /* any; a directory's content goes to the trash */
 bool tree_collect(struct tree *tree, size_t budget_pages); /* true: more is left */
 
+/* Cuts the next segment off `path`, from *position on; false at the end. */
+bool tree_path_next(struct slice path, size_t *position, struct slice *ret_segment);
 /* Walks down from `root`. NULL when the path ends early: *ret_at is then the length of the path up to and
  * including the segment at fault, and *ret_not_dir tells whether that is a file in the way or a missing name.
  */

@@ -471,15 +471,17 @@ static bool step_fault(struct member *member, const struct plan_run *run)
 	}
 	if (rng_chance(&world->rng, world->profile.disk_error)) {
 		const struct wal_plan *plan = run->plan;
+		/* No space for a segment made ahead of time: that alone must not end a member. */
+		bool full = plan->background && step->kind == WAL_STEP_CREATE && rng_below(&world->rng, 2);
 
 		world->summary->faults[FAULT_DISK_ERROR]++;
 		world_log(world, "member %u: step %zu of its plan fails", member->number, run->step);
 		disk_step_partly(member->disk, plan, step);
 		/* One that a checkpoint needs does not end the member, unless it is at its start. */
-		if (!plan->background || !strstr(plan->steps[0].name, "heckpoint"))
-			member->expects_failure = true;
+		member->expects_failure |=
+			!full && !(plan->background && strstr(plan->steps[0].name, "heckpoint"));
 		member->runs[plan->background].plan = NULL;
-		node_disk_done(member->node, plan, -EIO);
+		node_disk_done(member->node, plan, full ? -ENOSPC : -EIO);
 		member_schedule(member, world->now_ns);
 		return true;
 	}

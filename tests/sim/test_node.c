@@ -503,6 +503,54 @@ static void writes_go_on_while_there_is_no_space_for_a_spare_segment(void **stat
 	bench_free(bench);
 }
 
+static void more_members_than_can_vote_are_refused(void **state)
+{
+	struct node_member many[NODE_VOTERS_MAX + 1];
+	struct bench *bench = bench_new();
+	struct node_config config = config_of(1);
+	struct node *node = NULL;
+	char *error = NULL;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(many); i++) {
+		many[i] = members[0];
+		many[i].id = 7 + i;
+	}
+	config.members = many;
+	config.members_len = ARRAY_LEN(many);
+	assert_int_equal(node_open(&config, &bench->env, &node, &error), -EINVAL);
+	assert_non_null(strstr(error, "at most 31"));
+	free(error);
+	config.members_len--;
+	assert_int_equal(node_open(&config, &bench->env, &node, &error), 0);
+	assert_int_equal(node_member_count(node), NODE_VOTERS_MAX);
+	(void)node_free(node);
+	bench_free(bench);
+}
+
+static void log_without_its_oldest_segment_is_refused(void **state)
+{
+	struct wal_plan plan = {
+		.steps = {{.kind = WAL_STEP_REMOVE, .name = "0000000000000001.wal"}}, .steps_len = 1};
+	struct bench *bench = bench_new();
+	struct node_config config = config_of(1);
+	struct node *node = NULL;
+	char *error = NULL;
+
+	(void)state;
+	bench_open(bench, 1);
+	for (unsigned i = 0; i < 30; i++) {
+		assert_int_equal(propose(bench, "/1/a", 900, 0, &token), 0);
+		run_for(bench, 10 * NS_PER_MS);
+	}
+	bench_stop(bench, false);
+	assert_int_equal(disk_step(bench->disk, &plan, &plan.steps[0]), 0);
+	assert_int_equal(node_open(&config, &bench->env, &node, &error), -EBADMSG);
+	assert_non_null(strstr(error, "oldest files are missing"));
+	free(error);
+	bench_free(bench);
+}
+
 static void after_the_nth_step_of_the_disk_fails_nothing_acknowledged_is_lost(void **state)
 {
 	(void)state;
@@ -573,6 +621,8 @@ int main(void)
 		cmocka_unit_test(linearizable_read_follows_the_write_before_it),
 		cmocka_unit_test(log_of_another_member_or_cluster_is_refused),
 		cmocka_unit_test(writes_go_on_while_there_is_no_space_for_a_spare_segment),
+		cmocka_unit_test(more_members_than_can_vote_are_refused),
+		cmocka_unit_test(log_without_its_oldest_segment_is_refused),
 		cmocka_unit_test(after_the_nth_step_of_the_disk_fails_nothing_acknowledged_is_lost),
 	};
 

@@ -1,4 +1,5 @@
 """One-member and larger etcd servers for the black-box tests: ours, or Debian's real one with --enable-v2."""
+import http.client
 import json
 import os
 import shutil
@@ -50,6 +51,14 @@ class Member:
     def kill(self):
         harness.kill(self.process)
 
+    def request(self, method, path, body=None, timeout=10):
+        """(status, decoded JSON) of one request to this member."""
+        status, _, text = call(self.endpoint + path, method, body, timeout)
+        return status, json.loads(text or "null")
+
+    def state(self):
+        return self.request("GET", "/v2/stats/self", timeout=1)[1]["state"]
+
     def id(self):
         for member in json.loads(call(self.endpoint + "/v2/members")[2])["members"]:
             if member["name"] == self.name:
@@ -86,6 +95,16 @@ class Cluster:
 
     def endpoints(self):
         return ",".join(member.endpoint for member in self.members)
+
+    def leader(self, members=None):
+        """The member that says it leads, of those given that run, or None."""
+        for member in members or self.members:
+            try:
+                if member.process.poll() is None and member.state() == "StateLeader":
+                    return member
+            except (OSError, ValueError, http.client.HTTPException):
+                pass
+        return None
 
     def kill(self):
         for member in self.members:

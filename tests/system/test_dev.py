@@ -21,6 +21,8 @@ def story(dev):
         assert output.strip().endswith("flotilla"), output
         names.update(output.split()[:2])
     assert len(names) == 6, names
+    status, output = dev.on(0, "ip", "-br", "addr", "show", "flotilla0")
+    assert status == 0 and "172.17.8.100/24" in output, output
     wait_for(lambda: dev.on(1, "etcdctl", "cluster-health")[0] == 0, 30, "a healthy store")
     assert dev.on(1, "etcdctl", "set", "/a", "1") == (0, "1\n")
     assert dev.on(2, "etcdctl", "--endpoints", "http://127.0.0.1:4001", "--no-sync", "get", "/a") == (0, "1\n")
@@ -74,7 +76,8 @@ def hub_killed():
 
 @cases.case("wrong use is told what to do")
 def wrong_use():
-    for words, said in ((["--machines", "0"], "--machines must be 1 to 99"), (["exec", "1", "true"], "no cluster runs in"),
+    for words, said in ((["--machines", "0"], "--machines must be 1 to 99"),
+                        (["--agent-ttl", "soon"], '--agent-ttl must be a time such as 5s, not "soon"'), (["exec", "1", "true"], "no cluster runs in"),
                         (["nonsense"], "Usage:"), (["--nonsense"], "flag provided but not defined")):
         done = subprocess.run([FLOTILLA, "dev", "--dir", temp_dir()] + words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True, timeout=20)

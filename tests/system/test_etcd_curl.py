@@ -155,6 +155,24 @@ def first_index():
     fresh.kill()
 
 
+@cases.case("the leader tells how long its followers take, the others refuse")
+def followers():
+    three = cluster(3)
+    leader = wait_for(three.leader, 20, "a leader")
+    for number in range(20):
+        assert leader.request("PUT", "/v2/keys/followers/%d" % number, "value=1")[0] == 201
+    status, told = leader.request("GET", "/v2/stats/leader")
+    others = [member for member in three.members if member is not leader]
+    assert status == 200 and told["leader"] == leader.id(), told
+    assert sorted(told["followers"]) == sorted(member.id() for member in others), told
+    for follower in told["followers"].values():
+        latency = follower["latency"]
+        assert follower["counts"]["success"] > 0 and follower["counts"]["fail"] >= 0, told
+        assert 0 < latency["minimum"] <= latency["average"] <= latency["maximum"] < 60000, told
+        assert latency["minimum"] <= latency["current"] <= latency["maximum"] and latency["standardDeviation"] >= 0, told
+    assert others[0].request("GET", "/v2/stats/leader") == (403, {"message": "not current leader"})
+
+
 @cases.case("a watch on a follower sees what is written through another member")
 def watch_elsewhere():
     members = cluster(3).members
@@ -201,8 +219,10 @@ def data_directories():
     error = refused("--data-dir", os.path.join(running.directory, running.name), *urls)
     assert "in use by another process" in error and str(running.process.pid) in error, error
     fresh = etcd_server.Cluster(program("etcd"), 1)
-    fresh.kill()
     member = fresh.members[0]
+    identity = os.path.join(member.directory, member.name, "flotilla", "identity")
+    wait_for(lambda: "log yes" in open(identity).read(), 10, "the log to be marked")
+    fresh.kill()
     error = refused(*(member.argv[1:] + ["--initial-cluster-token", "other"]))
     assert "belongs to member" in error, error
     shutil.rmtree(os.path.join(member.directory, member.name, "flotilla", "log"))

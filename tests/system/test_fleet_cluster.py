@@ -155,6 +155,10 @@ def add_cases(kind):
         status, out, err = c.ctl("start", "broken", check=False)
         assert status == 1 and "broken.service:3: " in err, err
         assert c.machine(1).api("GET", "/fleet/v1/units/broken.service")[0] == 404
+        c.unit("quotes.service", "/bin/sh -c 'never closed")
+        status, out, err = c.ctl("start", "quotes", check=False)
+        assert status == 1 and "Unit quotes.service cannot be started (bad-setting) on " in err, (status, out, err)
+        assert "quotes.service:2: ExecStart=: unbalanced quotes" in out, out
         c.destroy_all()
 
     @case("status and journal of a unit come from whichever machine runs it")
@@ -323,15 +327,15 @@ def add_cases(kind):
     @case("HUP reads metadata again, and units follow it; the command line is checked")
     def _():
         c = cluster()
-        c.unit("tape.service", "/bin/sleep 72501", "MachineMetadata=disk=tape")
+        c.unit("tape.service", "/bin/sleep 72501", "MachineMetadata=hostname=tape")
         c.ctl("start", "--no-block", "tape")
         machine = c.machine(2)
         path = os.path.join(machine.dir, "fleet.conf")
         with open(path) as file:
             text = file.read()
-        for disk, there in (("tape", True), ("hdd", False)):
+        for name, there in (("tape", True), ("n2", False)):
             with open(path, "w") as file:
-                file.write(re.sub("disk=[a-z]+", "disk=" + disk, text))
+                file.write(re.sub("hostname=[a-z0-9]+", "hostname=" + name, text))
             os.killpg(machine.process.pid, signal.SIGHUP)
             wait_for(lambda: bool(sleepers(72501)) == there, 5, "the unit there: %s" % there)
         c.destroy_all()
@@ -367,7 +371,7 @@ def add_cases(kind):
                  any(n != victim.number and s[0] == "active"
                      for n, s in c.states("w@1.service", other).get("w@1.service", {}).items()), c.ttl + 8,
                  "the unit elsewhere")
-        assert len(sleepers(72401)) == 2
+        wait_for(lambda: len(sleepers(72401)) == 2, 2, "two copies while one machine is cut off")
         os.killpg(victim.process.pid, signal.SIGCONT)
         wait_for(lambda: len(sleepers(72401)) == 1, 8, "one copy again")
         assert len(sleepers(72402)) == 1

@@ -58,10 +58,12 @@ static void lines_have_time_program_and_level(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
-		int year, month, day, hour, minute, used = 0;
+		int year, month, day, hour, minute, second, ms, used = 0;
 
-		assert_int_equal(
-			sscanf(at, "%4d-%2d-%2dT%2d:%2d%n", &year, &month, &day, &hour, &minute, &used), 5);
+		assert_int_equal(sscanf(at, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ%n", &year, &month, &day, &hour,
+					 &minute, &second, &ms, &used),
+			7);
+		assert_int_equal(used, strlen("2006-01-02T15:04:05.000Z"));
 		at = strchr(at, ' ');
 		assert_non_null(at);
 		assert_memory_equal(at, ends[i], strlen(ends[i]));

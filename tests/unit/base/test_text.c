@@ -57,6 +57,11 @@ static void hexadecimal_is_read(void **state)
 	assert_int_equal(value, 15);
 	assert_int_equal(text_hex_to_u64(SLICE_LITERAL("10000000000000000"), &value), -ERANGE);
 	assert_int_equal(text_hex_to_u64(SLICE_LITERAL("0x1"), &value), -EINVAL);
+	assert_int_equal(text_hex_digit('9'), 9);
+	assert_int_equal(text_hex_digit('a'), 10);
+	assert_int_equal(text_hex_digit('F'), 15);
+	assert_int_equal(text_hex_digit('g'), -1);
+	assert_int_equal(text_hex_digit('\0'), -1);
 	assert_int_equal(text_hex_to_u64(SLICE_LITERAL(""), &value), -EINVAL);
 	assert_int_equal(value, 15);
 }

@@ -81,12 +81,32 @@ static void bad_clusters_are_refused_with_a_reason(void **state)
 	}
 }
 
+static void more_members_than_can_vote_are_refused(void **state)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(0), why = BUF_INIT(0);
+	struct identity_cluster cluster;
+
+	(void)state;
+	for (int i = 0; i <= IDENTITY_MEMBERS_MAX; i++) {
+		if (i == IDENTITY_MEMBERS_MAX) {
+			assert_int_equal(identity_parse(buf_text(&text), "t", &cluster, &why), 0);
+			assert_int_equal(cluster.count, IDENTITY_MEMBERS_MAX);
+			identity_cluster_done(&cluster);
+		}
+		buf_printf(&text, "%sm%d=http://10.0.0.%d:2380", i ? "," : "", i, i + 1);
+	}
+	assert_int_equal(identity_parse(buf_text(&text), "t", &cluster, &why), -EINVAL);
+	assert_string_equal(buf_text(&why), "more than 31 members in the initial cluster");
+	identity_cluster_done(&cluster);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(default_settings_give_the_ids_of_the_original),
 		cmocka_unit_test(members_are_ordered_by_id_whatever_the_order_given),
 		cmocka_unit_test(bad_clusters_are_refused_with_a_reason),
+		cmocka_unit_test(more_members_than_can_vote_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
