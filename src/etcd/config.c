@@ -26,7 +26,7 @@ struct values {
 	const char *name, *data_dir, *listen_peer_urls, *listen_client_urls, *initial_advertise_peer_urls,
 		*advertise_client_urls, *initial_cluster, *initial_cluster_state, *initial_cluster_token,
 		*refused;
-	uint64_t heartbeat_ms, election_ms;
+	uint64_t heartbeat_ms, election_ms, snapshot_count;
 	bool debug, version, help, refused_bool;
 };
 
@@ -99,6 +99,8 @@ static void options_used(struct options *options, struct values *values)
 		"milliseconds between heartbeats (default 100)");
 	(void)option_add(options, "election-timeout", FLAG_UINT, &values->election_ms, USED,
 		"milliseconds without a leader before an election (default 1000)");
+	(void)option_add(options, "snapshot-count", FLAG_UINT, &values->snapshot_count, USED,
+		"write a checkpoint after so many changes (default: when the log has grown by 64 MiB)");
 	(void)option_add(options, "debug", FLAG_BOOL, &values->debug, USED, "log more");
 	(void)option_add(options, "version", FLAG_BOOL, &values->version, USED, "print the version and exit");
 	(void)option_add(options, "help,h", FLAG_BOOL, &values->help, USED, "print this and exit");
@@ -106,11 +108,11 @@ static void options_used(struct options *options, struct values *values)
 
 static void options_other(struct options *options, struct values *values)
 {
-	static const char *const ignored[] = {"snapshot-count", "max-snapshots", "max-wals",
-		"log-package-levels", "proxy-failure-wait", "proxy-refresh-interval", "proxy-dial-timeout",
-		"proxy-write-timeout", "proxy-read-timeout", "discovery-fallback", "cluster-active-size",
-		"cluster-remove-delay", "cluster-sync-interval", "config", "max-result-buffer",
-		"max-retry-attempts", "peer-heartbeat-interval", "peer-election-timeout", "retry-interval"};
+	static const char *const ignored[] = {"max-snapshots", "max-wals", "log-package-levels",
+		"proxy-failure-wait", "proxy-refresh-interval", "proxy-dial-timeout", "proxy-write-timeout",
+		"proxy-read-timeout", "discovery-fallback", "cluster-active-size", "cluster-remove-delay",
+		"cluster-sync-interval", "config", "max-result-buffer", "max-retry-attempts",
+		"peer-heartbeat-interval", "peer-election-timeout", "retry-interval"};
 	static const char *const ignored_bools[] = {
 		"enable-pprof", "strict-reconfig-check", "force", "snapshot", "v", "vv"};
 	static const struct {
@@ -388,6 +390,7 @@ int config_read(struct config *config, int argc, char **argv, struct buf *warnin
 	config->initial_cluster_token = values.initial_cluster_token;
 	config->heartbeat_ms = values.heartbeat_ms;
 	config->election_ms = values.election_ms;
+	config->snapshot_count = values.snapshot_count;
 	config->debug = values.debug;
 	config->state_existing = strcmp(values.initial_cluster_state, "existing") == 0;
 	config->cluster_given =

@@ -16,6 +16,7 @@ struct config {
 	bool state_existing; /* --initial-cluster-state=existing */
 	bool debug;
 	uint64_t heartbeat_ms, election_ms;
+	uint64_t snapshot_count; /* 0: not given */
 	char *own_data_dir, *own_cluster_text;
 };
 

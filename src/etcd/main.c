@@ -197,6 +197,7 @@ static int open_node(struct program *program, struct buf *reterr)
 		.members_len = config->cluster.count,
 		.server_version = ETCD_CLUSTER_VERSION,
 		.heartbeat_ms = (uint32_t)config->heartbeat_ms,
+		.checkpoint_entries = config->snapshot_count,
 		.election_ms = (uint32_t)config->election_ms};
 	int r;
 

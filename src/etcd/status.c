@@ -357,6 +357,17 @@ void status_metrics(struct server *server, struct http_request *req, struct slic
 	add_metric(&body, "etcd_server_proposals_applied_total", "gauge", "Raft index that is applied.",
 		status.applied);
 	add_metric(&body, "etcd_server_raft_term", "gauge", "Raft term.", status.term);
+	add_metric(&body, "etcd_checkpoint_index", "gauge",
+		"Raft index of the newest checkpoint on the disk.", status.checkpoint_index);
+	add_metric(&body, "etcd_checkpoints_written_total", "counter", "Checkpoints written since the start.",
+		status.checkpoints_written);
+	add_metric(&body, "etcd_checkpoints_received_total", "counter",
+		"Checkpoints received from other members since the start.", status.checkpoints_received);
+	add_metric(&body, "etcd_checkpoints_sent_total", "counter",
+		"Checkpoints sent to other members since the start.", status.checkpoints_sent);
+	add_metric(&body, "etcd_log_first_index", "gauge", "Oldest log entry that can be sent to a member.",
+		status.log_first);
+	add_metric(&body, "etcd_log_disk_bytes", "gauge", "Bytes of the log's files.", status.log_disk_bytes);
 	add_metric(&body, "etcd_store_index", "gauge", "Index of the store.", store_index(store));
 	add_metric(&body, "etcd_store_nodes", "gauge", "Files and directories.", store_nodes(store));
 	add_metric(&body, "etcd_store_watchers", "gauge", "Watches that wait.", stats.watchers);

@@ -150,6 +150,21 @@ static struct checkpoint_disk disk_of(struct node *node)
 	return (struct checkpoint_disk){.list = list_files, .read = read_range, .arg = node->env};
 }
 
+/* What to do about a damaged one; its error names file and place. */
+static int refuse(int error, char **error_text)
+{
+	char *what = *error_text;
+
+	if (error != -EBADMSG)
+		return error;
+	*error_text =
+		mem_printf("%s. Nothing was changed; remove this member from the cluster and add it again "
+			   "with an empty data directory, or restore a backup",
+			what);
+	free(what);
+	return error;
+}
+
 int node_checkpoint_open(struct node *node, struct raft_conf *ret_conf, char **ret_error)
 {
 	struct checkpoints *own = &node->checkpoints;
@@ -159,13 +174,15 @@ int node_checkpoint_open(struct node *node, struct raft_conf *ret_conf, char **r
 	int r = checkpoint_open(&disk, node->cluster_id, &own->current, ret_error);
 
 	own->next_generation = 1;
-	if (r < 0 || !own->current)
-		return r;
+	if (r < 0)
+		return refuse(r, ret_error);
+	if (!own->current)
+		return 0;
 	checkpoint_get_info(own->current, &info);
 	own->next_generation = info.generation + 1;
 	r = checkpoint_load(&disk, own->current, &store, ret_error);
 	if (r < 0)
-		return r;
+		return refuse(r, ret_error);
 	node->store = store_free(node->store);
 	node->store = store;
 	node->applied = info.id.index;
@@ -284,7 +301,7 @@ static bool is_due(const struct node *node)
 		checkpoint_get_info(own->current, &info);
 	if (node->applied <= info.id.index)
 		return false;
-	return own->asked ||
+	return own->asked || (own->entries_max && node->applied - info.id.index >= own->entries_max) ||
 	       own->log_bytes - own->current_log_bytes >= MAX(own->log_min_bytes, info.data_bytes);
 }
 
@@ -329,7 +346,8 @@ static bool write_next(struct node *node)
 static void cut(struct node *node)
 {
 	struct checkpoints *own = &node->checkpoints;
-	uint64_t tail = own->log_min_bytes / 4, index = own->writer_index;
+	uint64_t grown = own->writer_log_bytes - own->current_log_bytes;
+	uint64_t tail = MIN(own->log_min_bytes, grown) / 4, index = own->writer_index;
 
 	for (size_t i = 0; i < own->marks_len; i++)
 		if (own->marks[i].log_bytes + tail >= own->writer_log_bytes &&
@@ -356,9 +374,9 @@ static void written(struct node *node, bool switched, int error)
 			strerror(-error));
 	} else if (switched) {
 		node_checkpoint_became(node, checkpoint_writer_take(own->writer));
-		own->current_log_bytes = own->writer_log_bytes;
 		own->written++;
 		cut(node);
+		own->current_log_bytes = own->writer_log_bytes;
 	} else {
 		return;
 	}

@@ -147,7 +147,7 @@ struct incoming {
 };
 
 struct checkpoints {
-	uint64_t log_min_bytes;
+	uint64_t log_min_bytes, entries_max;
 	size_t step_bytes, piece_bytes;
 
 	struct checkpoint *current; /* NULL: none */

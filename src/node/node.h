@@ -48,6 +48,7 @@ struct node_config {
 	/* A checkpoint is due when the log behind the last one has grown by so much, or by the size of that
 	 * one if it is larger. 0: 64 MiB. A quarter of it is kept behind the next one for slow followers. */
 	uint64_t checkpoint_log_bytes;
+	uint64_t checkpoint_entries;   /* also due after so many log entries; 0: however many */
 	size_t checkpoint_step_bytes;  /* worked off in a turn; 0: 256 KiB */
 	size_t checkpoint_piece_bytes; /* of one message of a transfer; 0: 1 MiB */
 };

@@ -318,7 +318,13 @@ static int load(struct node *node, const struct node_config *config, char **ret_
 	}
 	first = (struct wal_hard_state){hard_state.term, hard_state.vote, hard_state.commit, node->boot};
 	wal_add_hard_state(node->wal, &first);
-	return replay(node, ret_error);
+	r = replay(node, ret_error);
+	if (r == 0 && loaded.checkpoint_index)
+		node_note(node, LOG_LEVEL_INFO,
+			"loaded the checkpoint of index %" PRIu64
+			" and replayed the log behind it up to %" PRIu64,
+			loaded.checkpoint_index, node->applied);
+	return r;
 }
 
 int node_open(const struct node_config *config, struct env *env, struct node **ret_node, char **ret_error)
@@ -345,6 +351,7 @@ int node_open(const struct node_config *config, struct env *env, struct node **r
 	list_init(&node->checkpoints.outgoing);
 	node->checkpoints.log_min_bytes =
 		config->checkpoint_log_bytes ? config->checkpoint_log_bytes : CHECKPOINT_LOG_MIN_BYTES;
+	node->checkpoints.entries_max = config->checkpoint_entries;
 	node->checkpoints.step_bytes =
 		config->checkpoint_step_bytes ? config->checkpoint_step_bytes : CHECKPOINT_STEP_BYTES;
 	node->checkpoints.piece_bytes =

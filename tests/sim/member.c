@@ -152,6 +152,7 @@ static void env_store_leaving(struct env *env, struct store *store)
 {
 	struct member *member = of(env);
 
+	member->replaced_at_ns = member->world->now_ns;
 	while (store_deliver(store, 100))
 		;
 	if (member->watching)

@@ -90,7 +90,8 @@ struct member {
 	uint64_t turn_number;	 /* of the event that counts */
 	int64_t paused_until_ns, disk_slow_until_ns;
 	int64_t mono_offset_ns, mono_drift_ppm, wall_offset_ns;
-	bool expects_failure; /* its disk failed: it may stop */
+	int64_t replaced_at_ns; /* when its store was last replaced by a received one */
+	bool expects_failure;	/* its disk failed: it may stop */
 	struct store_watch expiry_watch;
 	bool watching;
 };

@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Checkpoints of real members: a restart loads one instead of replaying everything, the log is cut behind it, a damaged one
+is refused, and a member that was away for long gets one while writes go on."""
+import glob
+import os
+import signal
+import threading
+import urllib.request
+
+from harness import Cases, wait_for
+from etcd_server import Cluster, call, ours
+
+cases = Cases()
+VALUE = "v" * 100000
+
+
+def metrics(member):
+    found = {}
+    for line in call(member.endpoint + "/metrics")[2].splitlines():
+        if line and not line.startswith("#"):
+            name, value = line.rsplit(" ", 1)
+            found[name] = float(value)
+    return found
+
+
+def put(member, key, value, timeout=10):
+    status, _, text = call("%s/v2/keys/%s" % (member.endpoint, key), "PUT", "value=" + value, timeout)
+    assert status in (200, 201), (status, text)
+
+
+def value_of(member, key, query=""):
+    import json
+    return json.loads(call("%s/v2/keys/%s%s" % (member.endpoint, key, query))[2])["node"]["value"]
+
+
+def log_directory(member):
+    return os.path.join(member.directory, member.name, "flotilla", "log")
+
+
+def log_bytes(member):
+    return sum(os.path.getsize(path) for path in glob.glob(os.path.join(log_directory(member), "*.wal")))
+
+
+def disk_bytes(member):
+    return sum(os.path.getsize(path) for path in glob.glob(os.path.join(log_directory(member), "*")))
+
+
+def restart(member):
+    member.kill()
+    member.process.wait()
+    member.start()
+    wait_for(member.ready, 30, "%s to serve again" % member.name)
+
+
+def fill(member, first, last, keys=10):
+    for number in range(first, last):
+        put(member, "fill/%d" % (number % keys), "%d-%s" % (number, VALUE))
+
+
+@cases.case("the log is cut behind checkpoints, and a restart loads the newest one")
+def _():
+    cluster = Cluster(ours(), 1, ["--snapshot-count", "100"])
+    member = cluster.members[0]
+    fill(member, 0, 1000)
+    wait_for(lambda: metrics(member)["etcd_checkpoint_index"] >= 900, 10, "a checkpoint")
+    found = metrics(member)
+    assert found["etcd_checkpoints_written_total"] >= 5, found
+    assert found["etcd_log_first_index"] > 500, found
+    # 100 MB were written; what is left: the segments in use and the spare one. (The checkpoint itself holds the history.)
+    wait_for(lambda: log_bytes(member) < 60e6, 10, "the log to be cut (%d bytes)" % log_bytes(member))
+    assert metrics(member)["etcd_log_disk_bytes"] == log_bytes(member)
+    restart(member)
+    assert metrics(member)["etcd_checkpoint_index"] >= 900
+    assert "loaded the checkpoint of index" in member.log_tail(), member.log_tail()
+    for number in range(990, 1000):
+        assert value_of(member, "fill/%d" % (number % 10)).startswith("%d-" % number)
+    fill(member, 1000, 1010)
+    restart(member)
+    assert value_of(member, "fill/9").startswith("1009-")
+    cluster.kill()
+
+
+@cases.case("the disk follows the data down: large values that were deleted leave the checkpoint too")
+def _():
+    cluster = Cluster(ours(), 1, ["--snapshot-count", "100"])
+    member = cluster.members[0]
+    fill(member, 0, 600, keys=600)
+    wait_for(lambda: metrics(member)["etcd_checkpoint_index"] >= 550, 10, "a checkpoint")
+    assert sum(map(os.path.getsize, glob.glob(log_directory(member) + "/*.checkpoint"))) > 50e6
+    assert call(member.endpoint + "/v2/keys/fill?recursive=true", "DELETE")[0] == 200
+    for number in range(1300):  # more events than the history keeps, so that it lets go of the values as well
+        put(member, "small", str(number))
+    wait_for(lambda: sum(map(os.path.getsize, glob.glob(log_directory(member) + "/*.checkpoint"))) < 1e6, 10,
+             "a small checkpoint")
+    wait_for(lambda: disk_bytes(member) < 60e6, 10, "a small log")
+    cluster.kill()
+
+
+@cases.case("a damaged checkpoint is refused with what to do, and nothing is changed")
+def _():
+    cluster = Cluster(ours(), 1, ["--snapshot-count", "50"])
+    member = cluster.members[0]
+    fill(member, 0, 120)
+    wait_for(lambda: metrics(member)["etcd_checkpoint_index"] >= 100, 10, "a checkpoint")
+    wait_for(lambda: len(glob.glob(log_directory(member) + "/*.checkpoint")) == 1, 10, "the old one to go")
+    member.kill()
+    member.process.wait()
+    path = glob.glob(log_directory(member) + "/*.checkpoint")[0]
+    with open(path, "r+b") as file:
+        file.seek(os.path.getsize(path) // 2)
+        byte = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte[0] ^ 1]))
+    before = {name: os.path.getmtime(name) for name in glob.glob(log_directory(member) + "/*")}
+    member.start()
+    assert member.process.wait(20) != 0
+    text = member.log_tail()
+    assert os.path.basename(path) in text and "damaged" in text and "empty data directory" in text, text
+    assert before == {name: os.path.getmtime(name) for name in glob.glob(log_directory(member) + "/*")}
+    with open(path, "r+b") as file:  # mended, it starts
+        file.seek(os.path.getsize(path) // 2)
+        file.write(byte)
+    member.start()
+    wait_for(member.ready, 30, "the member to serve again")
+    assert value_of(member, "fill/9").startswith("119-")
+    cluster.kill()
+
+
+class Writer(threading.Thread):
+    """Writes 1, 2, 3 ... until it is told to stop; remembers the longest wait."""
+
+    def __init__(self, member):
+        super().__init__(daemon=True)
+        self.member, self.last, self.problem, self.ended = member, 0, None, threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.ended.is_set():
+            try:
+                put(self.member, "counter", str(self.last + 1), timeout=5)
+                self.last += 1
+            except Exception as error:  # told to the case
+                self.problem = error
+                return
+
+    def stop(self):
+        self.ended.set()
+        self.join(20)
+        assert not self.problem, self.problem
+        return self.last
+
+
+def follower(cluster):
+    wait_for(lambda: cluster.leader(), 20, "a leader")
+    leader = cluster.leader()
+    return leader, [member for member in cluster.members if member is not leader][0]
+
+
+@cases.case("a member that was away for long gets a checkpoint while writes go on")
+def _():
+    cluster = Cluster(ours(), 3, ["--snapshot-count", "50"])
+    leader, away = follower(cluster)
+    away.kill()
+    away.process.wait()
+    fill(leader, 0, 300)
+    wait_for(lambda: metrics(leader)["etcd_log_first_index"] > 100, 10, "the log to be cut")
+    writer = Writer(leader)
+    away.start()
+    wait_for(away.ready, 30, "the member to serve again")
+    wait_for(lambda: metrics(away)["etcd_checkpoints_received_total"] >= 1, 30, "the transfer")
+    assert metrics(leader)["etcd_checkpoints_sent_total"] >= 1
+    last = writer.stop()
+    assert last > 0
+    assert int(value_of(away, "counter", "?quorum=true")) == last
+    for number in range(290, 300):
+        assert value_of(away, "fill/%d" % (number % 10)).startswith("%d-" % number)
+    assert away.index() == leader.index()
+    restart(away)
+    assert int(value_of(away, "counter")) == last
+    cluster.kill()
+
+
+@cases.case("a watch on a member that takes a checkpoint over ends, and a new one goes on")
+def _():
+    cluster = Cluster(ours(), 3, ["--snapshot-count", "50"])
+    leader, away = follower(cluster)
+    put(leader, "watched", "0")
+    answers = []
+
+    def watch():
+        with urllib.request.urlopen(away.endpoint + "/v2/keys/watched?wait=true", timeout=60) as answer:
+            answers.append(answer.read().decode())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    wait_for(lambda: metrics(away)["etcd_store_watchers"] == 1, 10, "the watch")
+    away.process.send_signal(signal.SIGSTOP)
+    fill(leader, 0, 400)
+    wait_for(lambda: metrics(leader)["etcd_log_first_index"] > 100, 10, "the log to be cut")
+    away.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: metrics(away)["etcd_checkpoints_received_total"] >= 1, 30, "the transfer")
+    watcher.join(20)
+    assert answers == [""], answers
+    assert metrics(away)["etcd_store_watchers"] == 0
+    index = away.index()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    wait_for(lambda: metrics(away)["etcd_store_watchers"] == 1, 10, "the next watch")
+    put(leader, "watched", "1")
+    watcher.join(20)
+    assert '"value":"1"' in answers[1], (index, answers)
+    cluster.kill()
+
+
+cases.run()
