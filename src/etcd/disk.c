@@ -177,6 +177,8 @@ static int run_step(int dir_fd, struct disk_file *file, const struct wal_plan *p
 	case WAL_STEP_RENAME:
 		if (renameat(dir_fd, step->name, dir_fd, step->to_name) < 0)
 			return -errno;
+		if (strcmp(file->name, step->to_name) == 0)
+			disk_file_done(file); /* it was replaced */
 		if (strcmp(file->name, step->name) == 0)
 			memcpy(file->name, step->to_name, sizeof(file->name));
 		return 0;

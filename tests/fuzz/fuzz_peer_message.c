@@ -4,6 +4,7 @@
 #include "base/rng.h"
 #include "base/time.h"
 #include "node/internal.h"
+#include <errno.h>
 #include <stdlib.h>
 
 struct fake {
@@ -30,6 +31,17 @@ static int fake_list(struct env *env, void (*fn)(void *, const char *, uint64_t)
 	return 0;
 }
 
+static int fake_read_range(struct env *env, const char *name, uint64_t offset, size_t len, struct buf *out)
+{
+	(void)env, (void)name, (void)offset, (void)len, (void)out;
+	return -ENOENT;
+}
+
+static void fake_leaving(struct env *env, struct store *store)
+{
+	(void)env, (void)store;
+}
+
 static void fake_submit(struct env *env, const struct wal_plan *plan)
 {
 	((struct fake *)env)->plans[plan->background] = plan;
@@ -42,8 +54,11 @@ static void fake_send(struct env *env, uint64_t to, struct slice bytes, bool bul
 	struct raft_message message;
 
 	(void)env, (void)bulk;
-	if (node_envelope_decode(bytes, &envelope) < 0 || envelope.to != to ||
-		raft_message_decode(envelope.payload, &message) < 0)
+	if (node_envelope_decode(bytes, &envelope) < 0 || envelope.to != to)
+		abort();
+	if (envelope.kind == NODE_ENVELOPE_CHECKPOINT)
+		return;
+	if (raft_message_decode(envelope.payload, &message) < 0)
 		abort();
 	raft_message_done(&message);
 }
@@ -68,10 +83,12 @@ static const struct env_ops fake_ops = {
 	.wall_ns = fake_clock,
 	.random = fake_random,
 	.disk_list = fake_list,
+	.disk_read_range = fake_read_range,
 	.disk_submit = fake_submit,
 	.send = fake_send,
 	.reply = fake_reply,
 	.members_changed = fake_changed,
+	.store_leaving = fake_leaving,
 	.note = fake_note,
 };
 
@@ -109,8 +126,11 @@ static void check_round_trip(struct slice bytes)
 static void receive(struct fake *fake, uint8_t how, struct slice bytes)
 {
 	uint64_t from = 2 + (how & 1);
-	struct node_envelope envelope = {
-		.cluster_id = 1, .from = from, .to = 1, .clock_ns = (how & 2) ? fake->now_ns : 0};
+	struct node_envelope envelope = {.kind = NODE_ENVELOPE_RAFT,
+		.cluster_id = 1,
+		.from = from,
+		.to = 1,
+		.clock_ns = (how & 2) ? fake->now_ns : 0};
 	_cleanup_buf_ struct buf out = BUF_INIT(0);
 
 	if (how & 4) {

@@ -281,7 +281,6 @@ static void restart_replays_the_log_and_publishes_again(void **state)
 		run_for(bench, NS_PER_MS);
 	}
 	assert_int_equal(store_index(node_store(bench->node)), 53);
-	hash = store_hash(node_store(bench->node));
 	bench_stop(bench, true);
 	bench_open(bench, 1);
 	/* The commit index on disk may be one write behind; the rest is committed again by the sole voter. */
@@ -551,6 +550,105 @@ static void log_without_its_oldest_segment_is_refused(void **state)
 	bench_free(bench);
 }
 
+static void open_with_checkpoints(struct bench *bench)
+{
+	struct node_config config = config_of(1);
+	char *error = NULL;
+
+	config.checkpoint_log_bytes = 20000;
+	assert_int_equal(node_open(&config, &bench->env, &bench->node, &error), 0);
+}
+
+static void fill(struct bench *bench, unsigned from, unsigned to)
+{
+	for (unsigned i = from; i < to; i++) {
+		char path[32];
+
+		(void)snprintf(path, sizeof(path), "/1/%u", i % 10);
+		assert_int_equal(propose(bench, path, 100 + i, 0, &token), 0);
+		run_for(bench, 10 * NS_PER_MS);
+	}
+}
+
+static void restart_loads_the_newest_checkpoint_and_the_log_behind_it(void **state)
+{
+	struct bench *bench = bench_new();
+	struct node_status before, after;
+	struct slice value;
+
+	(void)state;
+	open_with_checkpoints(bench);
+	fill(bench, 0, 500);
+	node_get_status(bench->node, &before);
+	assert_true(before.checkpoints_written > 3);
+	assert_true(before.checkpoint_index > 250 && before.checkpoint_index <= before.applied);
+	assert_true(before.log_first > 200 && before.log_first <= before.checkpoint_index + 1);
+	hash = store_hash(node_store(bench->node));
+	bench_stop(bench, true);
+	open_with_checkpoints(bench);
+	assert_true(store_index(node_store(bench->node)) > 250);
+	run_for(bench, NS_PER_S);
+	for (unsigned i = 490; i < 500; i++) {
+		char path[32];
+
+		(void)snprintf(path, sizeof(path), "/1/%u", i % 10);
+		assert_true(store_peek(node_store(bench->node), slice_str(path), &value));
+		assert_int_equal(value.len, 100 + i);
+	}
+	node_get_status(bench->node, &after);
+	assert_int_equal(after.checkpoint_index, before.checkpoint_index);
+	assert_int_equal(after.log_first, before.checkpoint_index + 1);
+	assert_string_equal(node_cluster_version(bench->node), "2.3.0");
+	assert_string_equal(node_member_by_id(bench->node, 7)->name, "one");
+	fill(bench, 500, 600);
+	node_get_status(bench->node, &after);
+	assert_true(after.checkpoint_index > before.checkpoint_index);
+	bench_free(bench);
+}
+
+static void open_is_refused(struct bench *bench, const char *why)
+{
+	struct node_config config = config_of(1);
+	struct node *node = NULL;
+	char *error = NULL;
+
+	assert_int_equal(node_open(&config, &bench->env, &node, &error), -EBADMSG);
+	if (!strstr(error, why))
+		fail_msg("%s", error);
+	free(error);
+}
+
+static void remove_wal(void *arg, const char *name, uint64_t size_bytes)
+{
+	struct wal_plan *plan = arg;
+
+	(void)size_bytes;
+	if (!strstr(name, ".wal"))
+		return;
+	plan->steps[plan->steps_len].kind = WAL_STEP_REMOVE;
+	(void)snprintf(plan->steps[plan->steps_len++].name, WAL_NAME_MAX, "%s", name);
+}
+
+static void log_and_checkpoint_are_refused_without_each_other(void **state)
+{
+	struct bench *bench = bench_new();
+	struct wal_plan plan = {.steps = {{.kind = WAL_STEP_RENAME, .name = "CHECKPOINT", .to_name = "away"},
+					{.kind = WAL_STEP_RENAME, .name = "away", .to_name = "CHECKPOINT"}}};
+
+	(void)state;
+	open_with_checkpoints(bench);
+	fill(bench, 0, 500);
+	bench_stop(bench, false);
+	assert_int_equal(disk_step(bench->disk, &plan, &plan.steps[0]), 0);
+	open_is_refused(bench, "there is no checkpoint");
+	assert_int_equal(disk_step(bench->disk, &plan, &plan.steps[1]), 0);
+	assert_int_equal(disk_list(bench->disk, remove_wal, &plan), 0);
+	for (size_t i = 0; i < plan.steps_len; i++)
+		assert_int_equal(disk_step(bench->disk, &plan, &plan.steps[i]), 0);
+	open_is_refused(bench, "no log");
+	bench_free(bench);
+}
+
 static void after_the_nth_step_of_the_disk_fails_nothing_acknowledged_is_lost(void **state)
 {
 	(void)state;
@@ -623,6 +721,8 @@ int main(void)
 		cmocka_unit_test(writes_go_on_while_there_is_no_space_for_a_spare_segment),
 		cmocka_unit_test(more_members_than_can_vote_are_refused),
 		cmocka_unit_test(log_without_its_oldest_segment_is_refused),
+		cmocka_unit_test(restart_loads_the_newest_checkpoint_and_the_log_behind_it),
+		cmocka_unit_test(log_and_checkpoint_are_refused_without_each_other),
 		cmocka_unit_test(after_the_nth_step_of_the_disk_fails_nothing_acknowledged_is_lost),
 	};
 

@@ -156,8 +156,8 @@ static void the_first_step_that_fails_ends_the_plan(void **state)
 	assert_int_equal(disk_run_plan(f->dir_fd, &file, &plan, &counts), -ENOENT);
 	assert_int_equal(faccessat(f->dir_fd, "after", F_OK, 0), -1);
 	plan_done(&plan);
-	for (int kind = WAL_STEP_RENAME; kind <= WAL_STEP_REMOVE; kind++) {
-		if (kind == WAL_STEP_SYNC_DIR)
+	for (int kind = WAL_STEP_RENAME; kind <= WAL_STEP_READ; kind++) {
+		if (kind == WAL_STEP_SYNC_DIR || kind == WAL_STEP_REMOVE)
 			continue;
 		add_step(&plan, (enum wal_step_kind)kind, "missing");
 		assert_int_equal(disk_run_plan(f->dir_fd, &file, &plan, &counts), -ENOENT);
@@ -181,6 +181,43 @@ static void a_link_is_not_followed(void **state)
 	add_write(&plan, "link", 0, "x");
 	assert_int_equal(disk_run_plan(f->dir_fd, &file, &plan, &counts), -ELOOP);
 	plan_done(&plan);
+}
+
+static void a_checkpoint_grows_replaces_another_and_is_read_in_ranges(void **state)
+{
+	struct fixture *f = *state;
+	struct wal_plan plan = {.background = true};
+	struct disk_counts counts = {0};
+	struct disk_file file = DISK_FILE_INIT;
+	_cleanup_buf_ struct buf range = BUF_INIT(0);
+	struct wal_step *step;
+
+	for (unsigned round = 0; round < 2; round++) {
+		add_step(&plan, WAL_STEP_REMOVE, "missing"); /* no error */
+		add_create(&plan, "new", 0);
+		add_write(&plan, "new", 0, round ? "other" : "first");
+		add_write(&plan, "new", 5, round ? "wise" : "born");
+		add_step(&plan, WAL_STEP_SYNC, "new");
+		add_rename(&plan, "new", "whole");
+		add_step(&plan, WAL_STEP_SYNC_DIR, "");
+		assert_int_equal(disk_run_plan(f->dir_fd, &file, &plan, &counts), 0);
+		plan_done(&plan);
+		assert_file(f, "whole", 9, 0, round ? "otherwise" : "firstborn");
+	}
+	for (unsigned round = 0; round < 3; round++) {
+		static const char *const parts[] = {"herw", "wise", ""};
+		static const uint64_t offsets[] = {2, 5, 9};
+
+		buf_clear(&range);
+		step = add_step(&plan, WAL_STEP_READ, "whole");
+		step->offset = offsets[round];
+		step->size_bytes = round ? 100 : 4; /* fewer at the end */
+		step->into = &range;
+		assert_int_equal(disk_run_plan(f->dir_fd, &file, &plan, &counts), 0);
+		assert_string_equal(buf_text(&range), parts[round]);
+		plan_done(&plan);
+	}
+	disk_file_done(&file);
 }
 
 static void on_done(const struct wal_plan *plan, int error, void *user)
@@ -225,7 +262,7 @@ static void plans_are_answered_on_the_loop(void **state)
 	assert_int_equal(counts.syncs, 1);
 	plan_done(&log);
 
-	add_step(&log, WAL_STEP_REMOVE, "missing");
+	add_rename(&log, "missing", "b");
 	disk_submit(f->disk, &log);
 	while (f->done_count < 3)
 		uv_run(&f->loop, UV_RUN_ONCE);
@@ -300,6 +337,7 @@ int main(void)
 		CASE(a_segment_is_made_written_renamed_and_removed),
 		CASE(the_first_step_that_fails_ends_the_plan),
 		CASE(a_link_is_not_followed),
+		CASE(a_checkpoint_grows_replaces_another_and_is_read_in_ranges),
 		CASE(plans_are_answered_on_the_loop),
 		CASE(closing_waits_for_the_plan_under_way),
 		CASE(files_are_listed_and_read),

@@ -180,6 +180,15 @@ static int sink_entry(void *arg, const struct wal_entry *entry)
 	return 0;
 }
 
+static void sink_restart(void *arg, uint64_t index)
+{
+	struct model *model = arg;
+
+	(void)index;
+	memset(model->terms, 0, sizeof(model->terms));
+	model->last = 0;
+}
+
 static const struct wal_config config = {
 	.cluster_id = 5, .member_id = 6, .segment_bytes = 4096, .random_seed = 99};
 
@@ -187,7 +196,7 @@ static int open_log(struct disk *disk, struct model *model, struct wal **ret_wal
 	char **error)
 {
 	struct wal_disk ops = disk_ops(disk);
-	struct wal_sink sink = {.entry = sink_entry, .arg = model};
+	struct wal_sink sink = {.entry = sink_entry, .restart = sink_restart, .arg = model};
 	int r;
 
 	memset(model, 0, sizeof(*model));
@@ -621,6 +630,56 @@ static void log_cut_behind_a_checkpoint_recycles_segments(void **state)
 	disk_done(&disk);
 }
 
+static void restart_takes_the_place_of_all_entries(void **state)
+{
+	struct disk disk = {0};
+	struct model model, back;
+	struct wal_recovered found;
+	struct wal_plan plan = {0};
+	struct wal *wal;
+	struct rng rng;
+	char *error;
+
+	(void)state;
+	rng_seed(&rng, 9);
+	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
+	wal_start_plan(wal, &plan);
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	for (int round = 0; round < 60; round++) {
+		/* Beyond the end of the log, or before it, where another term's entry stands. */
+		uint64_t index = model.hard_state.commit + 1 + rng_below(&rng, 20);
+		bool more = rng_below(&rng, 2);
+
+		wal_restart_at(wal, index);
+		assert_int_equal(wal_last_index(wal), index);
+		memset(model.terms, 0, sizeof(model.terms));
+		model.last = index;
+		add_hard_state(wal, &model, model.hard_state.term, 1, index);
+		for (int i = 0; i < 10 && more; i++) {
+			add_batch(wal, &model, &rng);
+			wal_flush(wal, &plan);
+			assert_int_equal(disk_run(&disk, &plan), 0);
+		}
+		if (!more) {
+			wal_flush(wal, &plan);
+			assert_int_equal(disk_run(&disk, &plan), 0);
+		}
+		if (wal_release(wal, index + 1, &plan))
+			assert_int_equal(disk_run(&disk, &plan), 0);
+		wal_free(wal);
+		disk_power_off(&disk);
+		assert_int_equal(open_log(&disk, &back, &wal, &found, &error), 0);
+		assert_true(found.first_index <= index + 1);
+		assert_int_equal(found.last_index, model.last);
+		assert_true(model_equal(&model, &back));
+		wal_start_plan(wal, &plan);
+		assert_int_equal(disk_run(&disk, &plan), 0);
+	}
+	wal_free(wal);
+	buf_done(&plan.bytes);
+	disk_done(&disk);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -632,6 +691,7 @@ int main(void)
 		cmocka_unit_test(missing_segment_is_reported),
 		cmocka_unit_test(log_of_another_cluster_member_or_format_is_refused),
 		cmocka_unit_test(log_cut_behind_a_checkpoint_recycles_segments),
+		cmocka_unit_test(restart_takes_the_place_of_all_entries),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
