@@ -252,6 +252,18 @@ static int ssh_keys(const char *dir, unsigned int machines)
 	return fclose(file) == 0 ? 0 : -EIO;
 }
 
+/* How many machines the cluster has whose disks are there; 0: none yet. */
+static unsigned int machines_before(const char *dir)
+{
+	for (unsigned int i = 1; i <= DEV_MACHINES_MAX + 1; i++) {
+		_cleanup_free_ char *path = mem_printf("%s/%u/disk/etcd", dir, i);
+
+		if (access(path, F_OK) < 0)
+			return i - 1;
+	}
+	return DEV_MACHINES_MAX;
+}
+
 static int run_cluster(
 	const char *dir, uint64_t machines, bool docker, const char *docker_mirror, const char *agent_ttl)
 {
@@ -264,6 +276,7 @@ static int run_cluster(
 	_cleanup_close_ int lock_fd = -1;
 	_cleanup_free_ char *lock = mem_printf("%s/lock", dir);
 	char exe[PATH_MAX];
+	unsigned int before;
 	int64_t ttl_ns;
 	ssize_t len;
 	int r;
@@ -288,6 +301,15 @@ static int run_cluster(
 		fprintf(stderr,
 			"flotilla dev: a cluster runs in %s already; stop it with 'flotilla dev stop'\n",
 			dir);
+		return 1;
+	}
+	/* The store's members are fixed when it is made. */
+	before = machines_before(dir);
+	if (before && before != machines) {
+		fprintf(stderr,
+			"flotilla dev: %s holds a cluster of %u machines: say --machines %u, or another "
+			"--dir\n",
+			dir, before, before);
 		return 1;
 	}
 	len = readlink("/proc/self/exe", exe, sizeof(exe) - 1);

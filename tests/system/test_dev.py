@@ -81,6 +81,8 @@ def stopped():
     assert dev.run("stop") == (0, "")
     with open(os.path.join(dev.dir, "d", "lock")) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    status, output = dev.run("--machines", "2")
+    assert status == 1 and "holds a cluster of 1 machines: say --machines 1" in output, output
 
 
 @cases.case("wrong use is told what to do")
