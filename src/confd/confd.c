@@ -295,6 +295,18 @@ static void confd_stop(struct confd *confd)
 	free(confd->last_error);
 }
 
+/* What stands before an '@' is no business of a log. */
+static void add_without_password(struct buf *out, const char *node)
+{
+	const char *scheme = strstr(node, "://"), *at = strrchr(node, '@');
+	const char *start = scheme ? scheme + strlen("://") : node;
+
+	if (at && at >= start)
+		buf_printf(out, "%.*s***%s", (int)(start - node), node, at);
+	else
+		buf_add_str(out, node);
+}
+
 static void report_nodes(const struct confd_config *config)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(1 << 16);
@@ -302,7 +314,7 @@ static void report_nodes(const struct confd_config *config)
 	for (size_t i = 0; i < config->node_count; i++) {
 		if (i)
 			buf_add_str(&text, ", ");
-		buf_add_str(&text, config->nodes[i]);
+		add_without_password(&text, config->nodes[i]);
 	}
 	report_info("Backend source(s) set to %s", buf_text(&text));
 }

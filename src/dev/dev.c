@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
@@ -22,6 +23,8 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define STOP_WAIT_MS 30000
 
 extern char **environ;
 
@@ -249,6 +252,18 @@ static int ssh_keys(const char *dir, unsigned int machines)
 	return fclose(file) == 0 ? 0 : -EIO;
 }
 
+/* How many machines the cluster has whose disks are there; 0: none yet. */
+static unsigned int machines_before(const char *dir)
+{
+	for (unsigned int i = 1; i <= DEV_MACHINES_MAX + 1; i++) {
+		_cleanup_free_ char *path = mem_printf("%s/%u/disk/etcd", dir, i);
+
+		if (access(path, F_OK) < 0)
+			return i - 1;
+	}
+	return DEV_MACHINES_MAX;
+}
+
 static int run_cluster(
 	const char *dir, uint64_t machines, bool docker, const char *docker_mirror, const char *agent_ttl)
 {
@@ -261,6 +276,7 @@ static int run_cluster(
 	_cleanup_close_ int lock_fd = -1;
 	_cleanup_free_ char *lock = mem_printf("%s/lock", dir);
 	char exe[PATH_MAX];
+	unsigned int before;
 	int64_t ttl_ns;
 	ssize_t len;
 	int r;
@@ -285,6 +301,15 @@ static int run_cluster(
 		fprintf(stderr,
 			"flotilla dev: a cluster runs in %s already; stop it with 'flotilla dev stop'\n",
 			dir);
+		return 1;
+	}
+	/* The store's members are fixed when it is made. */
+	before = machines_before(dir);
+	if (before && before != machines) {
+		fprintf(stderr,
+			"flotilla dev: %s holds a cluster of %u machines: say --machines %u, or another "
+			"--dir\n",
+			dir, before, before);
 		return 1;
 	}
 	len = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
@@ -341,6 +366,24 @@ static int command_exec(const char *dir, const char *number, char **argv)
 	return exec_in((pid_t)pid, argv);
 }
 
+/* The hub holds the lock until the last machine is gone: then the directory is free for a new cluster. */
+static int wait_ended(const char *dir)
+{
+	_cleanup_free_ char *path = mem_printf("%s/lock", dir);
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	for (int waited_ms = 0; flock(fd, LOCK_SH | LOCK_NB) < 0; waited_ms += 20) {
+		if (waited_ms >= STOP_WAIT_MS) {
+			fprintf(stderr, "flotilla dev: the cluster in %s has not ended yet\n", dir);
+			return -ETIME;
+		}
+		(void)poll(NULL, 0, 20);
+	}
+	return 0;
+}
+
 static int command_simple(const char *dir, int argc, char **argv)
 {
 	_cleanup_buf_ struct buf request = BUF_INIT(256), answer = BUF_INIT(64 * 1024);
@@ -352,7 +395,7 @@ static int command_simple(const char *dir, int argc, char **argv)
 		return 1;
 	if (strcmp(argv[1], "status") == 0)
 		(void)fputs(buf_text(&answer), stdout);
-	return 0;
+	return strcmp(argv[1], "stop") == 0 && wait_ended(dir) < 0 ? 1 : 0;
 }
 
 int dev_main(int argc, char **argv)

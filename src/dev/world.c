@@ -212,7 +212,7 @@ static void own_etc(const struct dev_config *config, unsigned int number)
 	buf_printf(&text,
 		"# written by flotilla "
 		"dev\netcd_servers=\"http://127.0.0.1:2379\"\npublic_ip=%s\nagent_ttl=%s\n"
-		"unit_manager=supervisor\n",
+		"unit_manager=supervisor\nagent_data_dir=" DEV_DISK "/fleet\n",
 		address, config->agent_ttl);
 	must_write("/etc/fleet/fleet.conf", 0644, buf_text(&text));
 }

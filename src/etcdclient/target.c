@@ -34,7 +34,12 @@ static int parse_endpoint(const char *text, char **ret_url, struct buf *error)
 			error, -EPROTONOSUPPORT, text, "https is not supported by this version; use http://");
 	if (url.scheme != URL_HTTP)
 		return refuse(error, -EPROTONOSUPPORT, text, "the scheme must be http");
-	if (!url.host[0] || url.userinfo[0] || url.query[0] || (url.path[0] && strcmp(url.path, "/")))
+	if (url.userinfo[0]) { /* not repeated: logs are read by others */
+		buf_add_str(error,
+			"an endpoint holds a user or password before '@': give them by their own options");
+		return -EINVAL;
+	}
+	if (!url.host[0] || url.query[0] || (url.path[0] && strcmp(url.path, "/")))
 		return refuse(error, -EINVAL, text, "not of the form http://host:port");
 	buf_add_str(&out, "http://");
 	if (url.port_given || !url.scheme_given)

@@ -50,6 +50,7 @@ struct fleetd {
 	struct api *api;
 	struct http_server *server, *peer_server;
 	uint16_t peer_port;
+	int lock_fd;
 	uv_signal_t sigterm, sigint, sighup;
 	uv_timer_t housekeeping;
 	uint64_t used_ms; /* last use of the cluster by the API */
@@ -664,8 +665,10 @@ static void close_parts(struct fleetd *f)
 static int start(struct fleetd *f)
 {
 	int64_t timeout_ms = f->config.etcd_request_timeout_ms;
-	int r = fleet_self_find(&f->config, &f->machine);
+	int r = fleet_self_lock(&f->config, &f->lock_fd);
 
+	if (r >= 0)
+		r = fleet_self_find(&f->config, &f->machine);
 	if (r >= 0)
 		r = open_client(f, timeout_ms, &f->quick);
 	if (r >= 0)
@@ -731,6 +734,7 @@ int fleetd_main(int argc, char **argv)
 	log_init("fleetd", LOG_LEVEL_INFO);
 	f = mem_new(struct fleetd);
 	f->config_path = config_path;
+	f->lock_fd = -1;
 	if (fleetd_config_load(config_path, &f->config, &error) < 0) {
 		log_error("%s", buf_text(&error));
 		free(f);
@@ -749,6 +753,8 @@ int fleetd_main(int argc, char **argv)
 	if (r >= 0)
 		uv_run(&f->loop, UV_RUN_DEFAULT);
 	close_parts(f);
+	if (f->lock_fd >= 0)
+		close(f->lock_fd);
 	free(f);
 	return r < 0 ? 1 : 0;
 }

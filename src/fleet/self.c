@@ -93,6 +93,23 @@ char *fleet_self_address(void)
 	return mem_strdup(text);
 }
 
+/* Two on one directory would pass for one machine that was restarted, and take each other's units down. */
+int fleet_self_lock(const struct fleetd_config *config, int *ret_fd)
+{
+	int r = file_mkdir_all(config->data_dir, 0755);
+
+	if (r < 0)
+		return log_errno(r, "cannot make the data directory %s (agent_data_dir)", config->data_dir);
+	r = file_lock_dir(config->data_dir, "lock", ret_fd);
+	if (r == -EWOULDBLOCK) {
+		log_error("another fleetd runs on the data directory %s (agent_data_dir): stop it first",
+			config->data_dir);
+		return r;
+	}
+	return r < 0 ? log_errno(r, "cannot lock the data directory %s (agent_data_dir)", config->data_dir)
+		     : 0;
+}
+
 int fleet_self_find(const struct fleetd_config *config, struct registry_machine *ret)
 {
 	int r = find_machine_id(config, &ret->id);

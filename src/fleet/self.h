@@ -6,6 +6,9 @@
 
 /* Fills in id, nonce, boot and version. -errno after logging why. */
 int fleet_self_find(const struct fleetd_config *config, struct registry_machine *ret) _must_check_;
+/* Makes this the only fleetd on the data directory, for as long as the descriptor is open. -errno after
+ * logging why. */
+int fleet_self_lock(const struct fleetd_config *config, int *ret_fd) _must_check_;
 /* The address that the default route leaves from (no packet is sent), else the first of any interface, else
  * "". Owned. */
 char *fleet_self_address(void);

@@ -126,6 +126,11 @@ static void pick_not_active(struct fleetctl *ctl, const struct target_units *uni
 			continue;
 		active = ctl_text(json_array_get(states, 0), "systemdActiveState");
 		/* What ran and ended, or failed, was launched: fleet does not start it again. */
+		if (strcmp(active, "inactive") == 0)
+			fprintf(stderr,
+				"Unit %s was launched before and has ended: `fleetctl restart %s` runs it "
+				"again\n",
+				item->name, item->name);
 		picked[i] = !active[0] || strcmp(active, "activating") == 0 || strcmp(active, "failed") == 0;
 		json_decref(states);
 	}

@@ -96,10 +96,11 @@ def run(*argv):
 
 
 def enter_namespaces():
-    """Starts this script again inside; as an ordinary user with a user namespace around."""
+    """Starts this script again inside; as an ordinary user with a user namespace around. nginx is a daemon: it ends with
+    the namespace of processes, even when the test is killed."""
     if os.environ.get("CONFD_DECK_INSIDE"):
         return
-    flags = ["--mount", "--net"] if os.geteuid() == 0 else ["--map-root-user", "--mount", "--net"]
+    flags = ([] if os.geteuid() == 0 else ["--map-root-user"]) + ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
     os.environ["CONFD_DECK_INSIDE"] = "1"
     os.execvp("unshare", ["unshare"] + flags + [sys.executable, os.path.abspath(__file__)])
 

@@ -329,6 +329,9 @@ def legacy_file():
     world.write("confd.toml", "[confd]\nbackend = \"env\"\netcd_nodes = [\"127.0.0.1:1\"]\n")
     status, log = world.run("-onetime")
     assert status == 0 and "Backend source(s) set to 127.0.0.1:1" in log, log
+    # Whatever stands in a node, no password gets into the log.
+    status, log = world.run("-onetime", "-backend", "etcd", "-node", "http://me:secret@127.0.0.1:1")
+    assert status == 1 and "http://***@127.0.0.1:1" in log and "secret" not in log, log
 
 
 @cases.case("mistakes in the configuration file are fatal and name its line")

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Dev machines: each a world of its own, as root and without root; killing one is pulling its plug."""
+import fcntl
 import os
 import shutil
 import signal
@@ -72,6 +73,16 @@ def hub_killed():
     kill(dev.hub, signal.SIGKILL)
     wait_for(lambda: subprocess.run(["pgrep", "-f", "^sleep 876543"], stdout=subprocess.DEVNULL).returncode == 1, 10,
              "nothing is left")
+
+
+@cases.case("after stop the directory is free for the next cluster at once")
+def stopped():
+    dev = Dev(machines=1)
+    assert dev.run("stop") == (0, "")
+    with open(os.path.join(dev.dir, "d", "lock")) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    status, output = dev.run("--machines", "2")
+    assert status == 1 and "holds a cluster of 1 machines: say --machines 1" in output, output
 
 
 @cases.case("wrong use is told what to do")

@@ -203,6 +203,15 @@ def add_cases(kind):
         assert json.loads(c.store.key("machines/%s/object" % c.machine(1).id))["PublicIP"] == "10.0.0.1"
         double.kill()
 
+    @case("a second fleetd on the same data directory is refused, and disturbs nothing")
+    def _():
+        c = cluster()
+        first = c.machine(1)
+        done = subprocess.run([harness.program("fleetd"), "--config", os.path.join(first.dir, "fleet.conf")], timeout=10,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert done.returncode == 1 and "another fleetd runs on the data directory" in done.stdout, done.stdout
+        assert first.api("GET", "/fleet/v1/machines")[0] == 200
+
     def die(pick):
         c = cluster()
         c.unit("m@.service", "/bin/sleep 7180%i")

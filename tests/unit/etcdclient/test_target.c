@@ -43,7 +43,7 @@ static void bad_endpoints_are_refused_with_a_reason(void **state _unused_)
 		{"http://a:1,https://b:2", -EPROTONOSUPPORT, "\"https://b:2\""},
 		{"http://a:1/v2", -EINVAL, "http://host:port"},
 		{"http://a:1?x=y", -EINVAL, "http://host:port"},
-		{"http://me@a:1", -EINVAL, "http://host:port"},
+		{"http://me@a:1", -EINVAL, "user or password before"},
 		{"http://:80", -EINVAL, ""},
 		{"http://%zz", -EINVAL, "invalid URL escape"},
 		{"ftp://a:1", 0, ""},
