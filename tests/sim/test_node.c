@@ -583,7 +583,6 @@ static void restart_loads_the_newest_checkpoint_and_the_log_behind_it(void **sta
 	assert_true(before.checkpoints_written > 3);
 	assert_true(before.checkpoint_index > 250 && before.checkpoint_index <= before.applied);
 	assert_true(before.log_first > 200 && before.log_first <= before.checkpoint_index + 1);
-	hash = store_hash(node_store(bench->node));
 	bench_stop(bench, true);
 	open_with_checkpoints(bench);
 	assert_true(store_index(node_store(bench->node)) > 250);
