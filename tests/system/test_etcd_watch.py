@@ -94,19 +94,17 @@ def slow():
 
 @cases.case("chained long polls with waitIndex miss no change, however fast keys change")
 def chained():
-    done = threading.Event()
     start = put("chain/begin", "0")
     last = [0]
 
     def write():
         for number in range(600):
             last[0] = put("chain/%d" % random.randrange(20), str(number))
-        done.set()
 
     writer = threading.Thread(target=write)
     writer.start()
-    index, seen = start + 1, []
-    while not done.is_set() or index <= last[0]:
+    index, seen, node = start + 1, [], {"value": None}
+    while node["value"] != "599":
         status, _, body = etcd_server.call("%s/v2/keys/chain?wait=true&recursive=true&waitIndex=%d" % (member().endpoint, index))
         assert status == 200, body
         node = json.loads(body)["node"]
