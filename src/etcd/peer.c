@@ -50,7 +50,8 @@ struct peer {
 	size_t url_count;
 	struct line lines[KINDS];
 	bool wanted; /* while the set is being changed */
-	uint64_t complained_ms;
+	/* When each was last told: a peer that cannot be reached must not hide that it refuses us. */
+	uint64_t unreachable_told_ms, refusal_told_ms;
 	bool told_connected;
 };
 
@@ -190,14 +191,14 @@ static void on_refused(
 	const char *url = peer->urls[line->url % peer->url_count];
 
 	(void)call;
-	if (may_complain(peer->peers, &peer->complained_ms)) {
-		if (error < 0)
+	if (error < 0) {
+		if (may_complain(peer->peers, &peer->unreachable_told_ms))
 			log_warning(
 				"cannot reach peer %llx at %s: %s", (unsigned long long)peer->id, url, text);
-		else
-			log_error("peer %llx at %s refuses this member (status %d): %.*s",
-				(unsigned long long)peer->id, url, response->status,
-				(int)text_trim(response->body).len, text_trim(response->body).data);
+	} else if (may_complain(peer->peers, &peer->refusal_told_ms)) {
+		log_error("peer %llx at %s refuses this member (status %d): %.*s",
+			(unsigned long long)peer->id, url, response->status,
+			(int)text_trim(response->body).len, text_trim(response->body).data);
 	}
 	line_wait(line);
 }

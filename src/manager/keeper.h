@@ -79,6 +79,7 @@ struct service {
 	int64_t state_changed_us, active_enter_us, active_exit_us,
 		inactive_enter_us;   /* wall clock; 0: never */
 	pid_t main_pid, control_pid; /* 0: none */
+	bool main_executed;	     /* execve() of the main process worked */
 	enum exec_kind control_kind;
 	size_t main_index, control_index; /* the command that runs, of its kind */
 	struct exec_record main_exec, control_exec[EXEC_KIND_MAX];
@@ -147,6 +148,10 @@ void service_child_exited(struct service *service, pid_t pid, int wait_status);
 /* Some process that is neither main nor control ended: perhaps it was the last one. */
 void service_check_empty(struct service *service);
 void service_exec_done(struct service *service, pid_t pid); /* execve() of that process worked */
+/* The state that clients are told. A simple service runs from its fork on, for its dependents as for
+ * systemd's; but others are told so only once execve() worked, so that nobody takes a program that is not
+ * there for started. */
+enum service_state service_told_state(const struct service *service);
 const char *service_state_sub(enum service_state state);
 const char *service_state_active(enum service_state state);
 const char *service_result_name(enum service_result result);

@@ -152,6 +152,8 @@ static void reply_text(struct client *client, int64_t id, struct slice text)
 
 static void add_state(const struct service *service, struct buf *out)
 {
+	enum service_state state = service_told_state(service);
+
 	buf_add_str(out, "{\"name\":");
 	json_add_string(out, slice_str(service->name));
 	buf_add_str(out, ",\"hash\":");
@@ -160,9 +162,9 @@ static void add_state(const struct service *service, struct buf *out)
 		",\"load\":\"%s\",\"active\":\"%s\",\"sub\":\"%s\",\"result\":\"%s\",\"mainPid\":%d,"
 		"\"execMainStatus\":%d,"
 		"\"restarts\":%llu,\"wanted\":%s,\"warnings\":[",
-		service_load_name(service), service_state_active(service->state),
-		service_state_sub(service->state), service_result_name(service->result),
-		(int)service->main_pid, service->main_exec.exited ? service->main_exec.status : 0,
+		service_load_name(service), service_state_active(state), service_state_sub(state),
+		service_result_name(service->result), (int)service->main_pid,
+		service->main_exec.exited ? service->main_exec.status : 0,
 		(unsigned long long)service->restarts, service->wanted ? "true" : "false");
 	for (size_t i = 0; i < service->config.warnings.count; i++) {
 		buf_add_str(out, i ? "," : "");

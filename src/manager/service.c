@@ -267,6 +267,7 @@ static bool run_main(struct service *service, size_t index)
 	int r;
 
 	service->main_index = index;
+	service->main_executed = false;
 	r = spawn_command(service, EXEC_START, index, &service->main_pid);
 	if (r == 0)
 		return true;
@@ -741,9 +742,18 @@ void service_check_empty(struct service *service)
 
 void service_exec_done(struct service *service, pid_t pid)
 {
-	if (service->state == STATE_START && service->config.type == SERVICE_EXEC &&
-		pid == service->main_exec.pid)
+	if (pid != service->main_exec.pid)
+		return;
+	service->main_executed = service->dirty = true;
+	if (service->state == STATE_START && service->config.type == SERVICE_EXEC)
 		enter_start_post(service);
+}
+
+enum service_state service_told_state(const struct service *service)
+{
+	bool starting = service->state == STATE_RUNNING && service->config.type == SERVICE_SIMPLE;
+
+	return starting && !service->main_executed ? STATE_START : service->state;
 }
 
 static void start_timed_out(struct service *service)

@@ -103,8 +103,8 @@ def chained():
 
     writer = threading.Thread(target=write)
     writer.start()
-    index, seen = start + 1, []
-    while len(seen) < 600:
+    index, seen, node = start + 1, [], {"value": None}
+    while node["value"] != "599":
         status, _, body = etcd_server.call("%s/v2/keys/chain?wait=true&recursive=true&waitIndex=%d" % (member().endpoint, index))
         assert status == 200, body
         node = json.loads(body)["node"]
