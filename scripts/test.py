@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""test [--quick|--long] [-k WORD]: installs what is missing, builds with sanitizers, runs all tests.
+
+  --quick   unit tests, data-driven tests and a short simulation, under two minutes: the inner loop
+  --long    the soak: longer simulation and fuzzing on top of everything
+  -k WORD   only the test programs whose name contains WORD
+
+Every test program speaks TAP; the last line is `N passed, N failed`. Exit status 0 only when nothing failed."""
+import argparse
+import concurrent.futures
+import glob
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+JOBS = min(os.cpu_count() or 1, 8)
+ASAN = os.path.join(ROOT, "build", "asan")
+RELEASE = os.path.join(ROOT, "build", "release")
+FUZZ = os.path.join(ROOT, "build", "fuzz")
+PROGRAMS = ["etcd", "etcdctl", "fleetd", "fleetctl", "confd"]
+print_lock = threading.Lock()
+
+
+def say(text):
+    with print_lock:
+        print(text, flush=True)
+
+
+def step(title, argv):
+    """A step of the build: quiet when it goes well, its output and the end of the run when it does not."""
+    begun = time.monotonic()
+    done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    say("%-60s %s  %.0f s" % (title, "ok" if done.returncode == 0 else "FAILED", time.monotonic() - begun))
+    if done.returncode != 0:
+        say(done.stdout[-20000:])
+    return done.returncode == 0
+
+
+def build(directory, options, env=None, targets=()):
+    if not os.path.exists(os.path.join(directory, "build.ninja")):
+        shutil.rmtree(directory, ignore_errors=True)
+        prefix = ["env"] + ["%s=%s" % item for item in (env or {}).items()]
+        if not step("configure " + os.path.relpath(directory, ROOT), prefix + ["meson", "setup", directory, ROOT] + options):
+            return False
+    return step("build " + os.path.relpath(directory, ROOT), ["ninja", "-C", directory] + list(targets))
+
+
+class Program:
+    """One test program: what runs, where its build is, how long it may take."""
+
+    def __init__(self, name, argv, timeout_s, env=None):
+        self.name, self.argv, self.timeout_s, self.env = name, argv, timeout_s, env or {}
+
+
+def unit_programs():
+    found = []
+    for path in sorted(glob.glob(os.path.join(ASAN, "tests", "test_*"))
+                       + glob.glob(os.path.join(ASAN, "tests", "sim", "test_*"))):
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            found.append(Program("unit/" + os.path.basename(path)[5:], [path], 300, {"CMOCKA_MESSAGE_OUTPUT": "TAP"}))
+    return found
+
+
+# Black-box tests that judge times run the release build, all others the one with sanitizers.
+TIMED = {"test_cluster_faults", "test_fleet_cluster", "test_dev", "test_dev_failover", "test_demo"}
+
+
+def system_programs():
+    found = []
+    for path in sorted(glob.glob(os.path.join(ROOT, "tests", "system", "test_*.py"))):
+        name = os.path.basename(path)[:-3]
+        found.append(Program("system/" + name[5:], [sys.executable, path], 600,
+                             {"FLOTILLA_BUILD": RELEASE if name in TIMED else ASAN, "FLOTILLA_RELEASE": RELEASE}))
+    return found
+
+
+def sim_program(seconds):
+    return Program("sim", [os.path.join(ROOT, "scripts", "sim"), "--build", RELEASE, "--seconds", str(seconds), "--tap"],
+                   seconds + 300)
+
+
+def fuzz_programs(seconds):
+    found = []
+    for path in sorted(glob.glob(os.path.join(FUZZ, "tests", "fuzz", "fuzz_*"))):
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            found.append(Program("fuzz/" + os.path.basename(path)[5:],
+                                 [sys.executable, os.path.join(ROOT, "tests", "fuzz", "run.py"), path, str(seconds)],
+                                 seconds + 120))
+    return found
+
+
+def run(program):
+    """Runs one program; answers (passed, failed)."""
+    begun = time.monotonic()
+    env = dict(os.environ, **program.env)
+    env.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0")
+    env.setdefault("UBSAN_OPTIONS", "halt_on_error=1:print_stacktrace=1")
+    process = subprocess.Popen(program.argv, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, start_new_session=True, text=True, errors="replace")
+    timed_out = []
+
+    def give_up():
+        timed_out.append(True)
+        # First politely, so that what the test itself started is stopped by it.
+        os.killpg(process.pid, signal.SIGTERM)
+        time.sleep(10)
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    timer = threading.Timer(program.timeout_s, give_up)
+    timer.start()
+    output = process.communicate()[0]
+    timer.cancel()
+    passed = len(re.findall(r"^ok\b", output, re.M))
+    failed = len(re.findall(r"^not ok\b", output, re.M))
+    plans = [int(count) for count in re.findall(r"^1\.\.(\d+)", output, re.M)]
+    problem = None
+    if timed_out:
+        problem = "ran longer than %d s" % program.timeout_s
+    elif passed + failed < sum(plans) or not plans:
+        problem = "ended after %d of %d cases with status %d" % (passed + failed, sum(plans), process.returncode)
+    elif process.returncode != 0 and not failed:
+        problem = "exit status %d" % process.returncode
+    if problem:
+        failed += 1
+    state = "ok    " if not failed else "FAILED"
+    say("%s %-40s %5d passed %3d failed %6.1f s%s" %
+        (state, program.name, passed, failed, time.monotonic() - begun, "  (%s)" % problem if problem else ""))
+    if failed:
+        say("\n".join("    " + line for line in output[-15000:].splitlines()))
+    return passed, failed
+
+
+def run_all(programs, jobs):
+    passed = failed = 0
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        for good, bad in pool.map(run, programs):
+            passed += good
+            failed += bad
+    return passed, failed
+
+
+def check_format():
+    files = sorted(glob.glob(os.path.join(ROOT, "src", "**", "*.[ch]"), recursive=True)
+                   + glob.glob(os.path.join(ROOT, "include", "**", "*.h"), recursive=True)
+                   + glob.glob(os.path.join(ROOT, "tests", "**", "*.[ch]"), recursive=True))
+    return step("clang-format", ["clang-format", "--dry-run", "--Werror"] + files)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--long", action="store_true")
+    parser.add_argument("-k", metavar="WORD", default="")
+    options = parser.parse_args()
+    if subprocess.call([os.path.join(ROOT, "scripts", "deps"), "test"]) != 0:
+        return 1
+    begun = time.monotonic()
+    checks = []
+    checks.append(build(ASAN, ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1", "-Dwerror=true"]))
+    checks.append(build(RELEASE, ["-Dwerror=true"], targets=["flotilla", "tests/sim/sim"] + [name + ".1" for name in PROGRAMS]))
+    if not options.quick:
+        checks.append(build(FUZZ, ["-Dfuzz=true", "-Dtests=true", "-Doptimization=1", "-Dwerror=true", "-Db_lundef=false"],
+                            {"CC": "clang"}, ["fuzz"]))
+        checks.append(check_format())
+    passed, failed = checks.count(True), checks.count(False)
+    plans = [([p for p in unit_programs() if options.k in p.name], JOBS)]
+    if options.quick:
+        plans.append(([p for p in [sim_program(10)] if options.k in p.name], 1))
+    else:
+        # One after the other: they measure times, or share the machine's namespaces and its two cores.
+        plans.append(([p for p in system_programs() if options.k in p.name], 1))
+        plans.append(([p for p in [sim_program(1800 if options.long else 120)] if options.k in p.name], 1))
+        plans.append(([p for p in fuzz_programs(600 if options.long else 10) if options.k in p.name], JOBS))
+    for programs, jobs in plans:
+        good, bad = run_all(programs, jobs)
+        passed += good
+        failed += bad
+    say("took %.0f s" % (time.monotonic() - begun))
+    print("%d passed, %d failed" % (passed, failed), flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
