@@ -12,27 +12,13 @@ struct program {
 };
 
 static const struct program programs[] = {
-#ifdef FLOTILLA_HAS_ETCD
 	{"etcd", etcd_main, true, "the consistent, replicated key-value store"},
-#endif
-#ifdef FLOTILLA_HAS_ETCDCTL
 	{"etcdctl", etcdctl_main, true, "command line of the store"},
-#endif
-#ifdef FLOTILLA_HAS_FLEET
 	{"fleetd", fleetd_main, true, "the cluster-wide init system"},
-#endif
-#ifdef FLOTILLA_HAS_FLEETCTL
 	{"fleetctl", fleetctl_main, true, "command line of fleetd"},
-#endif
-#ifdef FLOTILLA_HAS_CONFD
 	{"confd", confd_main, true, "renders configuration files from the store"},
-#endif
-#ifdef FLOTILLA_HAS_MANAGER
 	{"keeper", keeper_main, false, "owns the processes of the embedded supervisor"},
-#endif
-#ifdef FLOTILLA_HAS_DEV
 	{"dev", dev_main, false, "a whole cluster on this machine, each member a world of its own"},
-#endif
 	{0},
 };
 
