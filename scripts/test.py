@@ -161,6 +161,10 @@ def main():
     parser.add_argument("--long", action="store_true")
     parser.add_argument("-k", metavar="WORD", default="")
     options = parser.parse_args()
+    # A shell that starts this in the background has it ignore these, and every test's children would inherit that.
+    for number, action in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL),
+                           (signal.SIGHUP, signal.SIG_DFL)):
+        signal.signal(number, action)
     if subprocess.call([os.path.join(ROOT, "scripts", "deps"), "test"]) != 0:
         return 1
     begun = time.monotonic()

@@ -51,12 +51,24 @@ def start(argv, **options):
     return process
 
 
+# What is started in the background of a shell ignores these, and would hand that on to every child.
+for _number, _action in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL),
+                         (signal.SIGHUP, signal.SIG_DFL)):
+    signal.signal(_number, _action)
+
+
 def kill(process, sig=signal.SIGKILL):
+    """Sends the signal and waits for the end; what does not end of it within half a minute fails the case."""
     try:
         os.killpg(process.pid, sig)
     except ProcessLookupError:
         pass
-    process.wait()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise AssertionError("%s does not end by signal %d" % (process.args, sig)) from None
 
 
 @atexit.register
