@@ -6,6 +6,9 @@
 #include "node/internal.h"
 
 #define BEND 64
+/* What one step makes up for at most: after a long silence the clock must not leap by what it could have been
+ * bent. */
+#define BEND_SPAN_NS (200 * INT64_C(1000000))
 
 static void set(struct node *node, int64_t clock_ns, int64_t now_ns)
 {
@@ -34,7 +37,7 @@ int64_t node_clock_ns(const struct node *node)
 static void bend(struct node *node, int64_t target_ns, int64_t now_ns)
 {
 	int64_t elapsed = now_ns - node->clock_base_mono_ns, clock_ns = node_clock_at(node, now_ns);
-	int64_t step = elapsed / BEND, away = target_ns - clock_ns;
+	int64_t step = MIN(elapsed, BEND_SPAN_NS) / BEND, away = target_ns - clock_ns;
 
 	set(node, clock_ns + MAX(-step, MIN(step, away)), now_ns);
 }
