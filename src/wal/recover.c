@@ -78,6 +78,8 @@ static int read_entry(struct scan *scan, struct wire_reader *reader, uint64_t of
 		return damaged(scan, offset, "an entry record ends early");
 	if (!entry.index || entry.index > wal->last_index + 1)
 		return damaged(scan, offset, "an entry leaves a gap behind the one before");
+	if (entry.index < scan->found.first_index)
+		return damaged(scan, offset, "an entry lies before the beginning of the log");
 	/* The hard state in front of the entry was written with it or before it. What was committed by then
 	 * was durable on a quorum, so only indices that did not exist yet may follow. */
 	if (entry.index <= wal->flushed_hard_state.commit && entry.index <= wal->last_index)
@@ -92,7 +94,7 @@ static int read_restart(struct scan *scan, struct wire_reader *reader, uint64_t 
 	struct wal *wal = scan->wal;
 	uint64_t index = wire_read_varint(reader);
 
-	if (reader->failed || !index || index < wal->flushed_hard_state.commit)
+	if (reader->failed || !index || index == UINT64_MAX || index < wal->flushed_hard_state.commit)
 		return damaged(scan, offset, "a restart of the log makes no sense");
 	wal->last_index = index;
 	scan->found.first_index = index + 1;

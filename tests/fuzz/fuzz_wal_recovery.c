@@ -53,13 +53,20 @@ static int take_entry(void *arg, const struct wal_entry *entry)
 	return entry->data.len && entry->data.data[0] == 'x' ? -EBADMSG : 0;
 }
 
+static void take_restart(void *arg, uint64_t index)
+{
+	uint64_t *last = arg;
+
+	*last = index;
+}
+
 static void recover(struct disk *disk)
 {
 	struct wal_config config = {
 		.cluster_id = 1, .member_id = 2, .segment_bytes = FILE_BYTES, .random_seed = 3};
 	struct wal_disk ops = {.list = disk_list, .read = disk_read, .arg = disk};
 	uint64_t last = 0, cluster_id, member_id;
-	struct wal_sink sink = {.entry = take_entry, .arg = &last};
+	struct wal_sink sink = {.entry = take_entry, .restart = take_restart, .arg = &last};
 	_cleanup_(wal_freep) struct wal *wal = NULL;
 	struct wal_recovered found;
 	char *error = NULL;
@@ -101,7 +108,7 @@ static void make_sound_log(struct disk *disk)
 	struct disk empty = {0};
 	struct wal_disk ops = {.list = disk_list, .read = disk_read, .arg = &empty};
 	uint64_t last = 0;
-	struct wal_sink sink = {.entry = take_entry, .arg = &last};
+	struct wal_sink sink = {.entry = take_entry, .restart = take_restart, .arg = &last};
 	struct wal *wal;
 	struct wal_recovered found;
 	struct wal_plan plan = {0};
