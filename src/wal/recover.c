@@ -78,8 +78,6 @@ static int read_entry(struct scan *scan, struct wire_reader *reader, uint64_t of
 		return damaged(scan, offset, "an entry record ends early");
 	if (!entry.index || entry.index > wal->last_index + 1)
 		return damaged(scan, offset, "an entry leaves a gap behind the one before");
-	if (entry.index < scan->found.first_index)
-		return damaged(scan, offset, "an entry lies before the beginning of the log");
 	/* The hard state in front of the entry was written with it or before it. What was committed by then
 	 * was durable on a quorum, so only indices that did not exist yet may follow. */
 	if (entry.index <= wal->flushed_hard_state.commit && entry.index <= wal->last_index)
