@@ -75,7 +75,8 @@ static void recover(struct disk *disk)
 
 	if (r < 0 ? !error : !!error)
 		abort();
-	/* A log that was cut may have had its end replaced below its beginning: only raft knows what may be. */
+	/* A log that was cut may have had its end replaced below its beginning: only raft knows what may be.
+	 */
 	if (r == 0 && wal_last_index(wal) != found.last_index)
 		abort();
 	free(error);
