@@ -462,4 +462,3 @@ const struct unicode_case unicode_lower[] = {
 	{0x16e40, 0x16e5f, 1, 32}, {0x1e900, 0x1e921, 1, 34},
 };
 const size_t unicode_lower_count = ARRAY_LEN(unicode_lower);
-
