@@ -416,22 +416,29 @@ def tell_death(cluster, victim, balancer, seconds):
              "the store takes writes again")
     store_s = time.monotonic() - killed
     note("a write was acknowledged %.2f s after the power went" % store_s)
-    elsewhere = {}
-    deadline = killed + AGENT_TTL_S + 15
+    begun, elsewhere = {}, {}
+    deadline = killed + AGENT_TTL_S + 20
 
     while len(elsewhere) < len(moved) and time.monotonic() < deadline:
         now = units(cluster, others[0])
         for name in moved:
             where, active, sub = now.get(name, ("", "", ""))
-            if name not in elsewhere and where not in ("", address(victim)) and (active, sub) == ("active", "running"):
-                elsewhere[name] = time.monotonic() - killed
+            if where in ("", address(victim)) or active not in ("activating", "active"):
+                continue
+            begun.setdefault(name, time.monotonic() - killed)
+            if sub == "running":
+                elsewhere.setdefault(name, time.monotonic() - killed)
         time.sleep(0.05)
     for name in moved:
         if name not in elsewhere:
             fail("%s does not run elsewhere" % name)
-        note("%-32s runs on %s after %.2f s" % (name, units(cluster, others[0])[name][0], elsewhere[name]))
-    check(max(elsewhere.values(), default=0) <= AGENT_TTL_S + 1,
-          "every unit runs elsewhere within agent_ttl + 1 s (%d s + 1 s)" % AGENT_TTL_S)
+        note("%-32s started on %s after %.2f s, runs after %.2f s" %
+             (name, units(cluster, others[0])[name][0], begun[name], elsewhere[name]))
+    # How long Docker takes to pull and run an image is Docker's; when it is asked to is ours.
+    in_docker = [name for name in moved if "/usr/bin/docker" in cluster.quiet(others[0], "fleetctl", "cat", name)[1]]
+    check(max(begun.values(), default=0) <= AGENT_TTL_S + 1 and
+          max((elsewhere[name] for name in moved if name not in in_docker), default=0) <= AGENT_TTL_S + 1,
+          "every unit is started elsewhere within agent_ttl + 1 s (%d s + 1 s)" % AGENT_TTL_S)
     wait_for(lambda: len(rendered(cluster, balancer)) == 4 and
              not any(server.startswith(address(victim) + ":") for server in rendered(cluster, balancer)), 25,
              "nginx's configuration follows")

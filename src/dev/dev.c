@@ -38,6 +38,11 @@ void machine_address(unsigned int number, char ret_address[32])
 	(void)snprintf(ret_address, 32, "172.17.8.%u", 100 + number);
 }
 
+void machine_mac(unsigned int number, char ret_mac[32])
+{
+	(void)snprintf(ret_mac, 32, "02:00:ac:11:08:%02x", 100 + number);
+}
+
 void machine_id(unsigned int number, char ret_id[33])
 {
 	/* Spread by a multiplicative hash, so that the short forms (the first eight digits) differ at a

@@ -49,4 +49,9 @@ int run_command(bool quiet, const char *const *argv);
 
 void machine_name(unsigned int number, char ret_name[32]);
 void machine_address(unsigned int number, char ret_address[32]);
+/* Of its eth0, or for 0 of the bridge: made of the IP address and so the same at every start. (A bridge
+ * without one of its own takes the lowest of its ports', and changes it when that machine dies; a machine
+ * that comes back with another is not found either, both until the neighbours' ARP caches give up the old
+ * one.) */
+void machine_mac(unsigned int number, char ret_mac[32]);
 void machine_id(unsigned int number, char ret_id[33]); /* 32 hex digits, the same at every start */

@@ -82,14 +82,15 @@ static pid_t clone_world(const struct hub *hub, unsigned int number, int hub_fd)
 
 static int connect_machine(unsigned int number, pid_t pid)
 {
-	char veth[32], netns[32];
+	char veth[32], netns[32], mac[32];
 
+	machine_mac(number, mac);
 	(void)snprintf(veth, sizeof(veth), "machine%u", number);
 	(void)snprintf(netns, sizeof(netns), "%d", (int)pid);
 	/* The old pair of a machine that just died may still be on its way out. */
 	(void)run_command(true, (const char *[]){"ip", "link", "del", veth, NULL});
 	if (run_command(false, (const char *[]){"ip", "link", "add", veth, "type", "veth", "peer", "name",
-				       "eth0", "netns", netns, NULL}) < 0 ||
+				       "eth0", "address", mac, "netns", netns, NULL}) < 0 ||
 		run_command(false,
 			(const char *[]){"ip", "link", "set", veth, "master", "flotilla0", "up", NULL}) < 0)
 		return -EIO;
@@ -330,9 +331,11 @@ static int enter_user_namespace(void)
 static int network_open(const struct dev_config *config)
 {
 	int r = config->rootless ? enter_user_namespace() : 0;
+	char mac[32];
 
 	if (r < 0)
 		return r;
+	machine_mac(0, mac);
 	if (unshare(CLONE_NEWNET | CLONE_NEWNS) < 0 ||
 		mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
 		r = -errno;
@@ -340,8 +343,8 @@ static int network_open(const struct dev_config *config)
 		return r;
 	}
 	if (run_command(false, (const char *[]){"ip", "link", "set", "lo", "up", NULL}) < 0 ||
-		run_command(false,
-			(const char *[]){"ip", "link", "add", "flotilla0", "type", "bridge", NULL}) < 0 ||
+		run_command(false, (const char *[]){"ip", "link", "add", "flotilla0", "address", mac, "type",
+					   "bridge", NULL}) < 0 ||
 		run_command(false, (const char *[]){"ip", "addr", "add", DEV_HUB_ADDRESS "/24", "dev",
 					   "flotilla0", NULL}) < 0 ||
 		run_command(false, (const char *[]){"ip", "link", "set", "flotilla0", "up", NULL}) < 0) {

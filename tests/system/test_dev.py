@@ -24,6 +24,9 @@ def story(dev):
     assert len(names) == 6, names
     status, output = dev.on(0, "ip", "-br", "addr", "show", "flotilla0")
     assert status == 0 and "172.17.8.100/24" in output, output
+    # Neighbours go on finding each other whoever dies or comes back: link addresses are of the machine, not of chance.
+    assert "02:00:ac:11:08:64" in dev.on(0, "ip", "-br", "link", "show", "flotilla0")[1]
+    assert "02:00:ac:11:08:66" in dev.on(2, "ip", "-br", "link", "show", "eth0")[1]
     wait_for(lambda: dev.on(1, "etcdctl", "cluster-health")[0] == 0, 30, "a healthy store")
     assert dev.on(1, "etcdctl", "set", "/a", "1") == (0, "1\n")
     assert dev.on(2, "etcdctl", "--endpoints", "http://127.0.0.1:4001", "--no-sync", "get", "/a") == (0, "1\n")
