@@ -326,6 +326,11 @@ static int read_log(struct scan *scan)
 		wal->segments_len = i;
 	}
 	wal->sealed = !wal->segments_len || scan->seal_seen;
+	/* The end of a cut log may have been replaced from below the cut on, as long as nothing there was
+	 * committed. But the log was cut only when all in front of the cut was committed and durable behind
+	 * it again: an end below the cut has lost some of that. */
+	if (wal->last_index + 1 < scan->found.first_index)
+		return damaged(scan, wal->offset, "the log ends before the index at which it was cut");
 	return 0;
 }
 

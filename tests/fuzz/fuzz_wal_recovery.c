@@ -75,9 +75,7 @@ static void recover(struct disk *disk)
 
 	if (r < 0 ? !error : !!error)
 		abort();
-	/* A log that was cut may have had its end replaced below its beginning: only raft knows what may be.
-	 */
-	if (r == 0 && wal_last_index(wal) != found.last_index)
+	if (r == 0 && (wal_last_index(wal) != found.last_index || found.last_index + 1 < found.first_index))
 		abort();
 	free(error);
 	error = NULL;

@@ -630,6 +630,61 @@ static void log_cut_behind_a_checkpoint_recycles_segments(void **state)
 	disk_done(&disk);
 }
 
+static void flush_batch(struct disk *disk, struct wal *wal, struct wal_plan *plan)
+{
+	wal_flush(wal, plan);
+	assert_int_equal(disk_run(disk, plan), 0);
+}
+
+/* A new leader's entries take the place of some that lie on both sides of a segment's beginning; later the
+ * log is cut there. It is sound as long as what was committed behind the cut is there. */
+static void cut_log_whose_end_was_replaced_below_the_cut_must_reach_it_again(void **state)
+{
+	struct disk disk = {0};
+	struct model model, back;
+	struct wal_recovered found;
+	struct wal_plan plan = {0};
+	struct wal *wal;
+	struct wal_step last;
+	uint64_t cut;
+	char *error;
+
+	(void)state;
+	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
+	model.first = 1;
+	wal_start_plan(wal, &plan);
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	while (disk.files_len < 2) {
+		add_entry(wal, &model, model.last + 1, 1);
+		add_hard_state(wal, &model, 1, 0, 10);
+		flush_batch(&disk, wal, &plan);
+	}
+	cut = model.last;
+	add_entry(wal, &model, cut - 5, 2);
+	add_hard_state(wal, &model, 2, 0, 10);
+	flush_batch(&disk, wal, &plan);
+	for (uint64_t i = cut - 4; i <= cut + 3; i++)
+		add_entry(wal, &model, i, 2);
+	add_hard_state(wal, &model, 2, 0, cut + 3);
+	flush_batch(&disk, wal, &plan);
+	last = plan.steps[0];
+	assert_true(wal_release(wal, cut + 1, &plan));
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	wal_free(wal);
+	assert_int_equal(open_log(&disk, &back, &wal, &found, &error), 0);
+	assert_int_equal(found.first_index, cut);
+	assert_int_equal(found.last_index, cut + 3);
+	assert_true(model_equal(&model, &back));
+	wal_free(wal);
+
+	memset(disk_find(&disk, last.name)->now + last.offset, 0, last.bytes_len);
+	assert_int_equal(open_log(&disk, &back, &wal, &found, &error), -EBADMSG);
+	assert_non_null(strstr(error, "ends before the index at which it was cut"));
+	free(error);
+	buf_done(&plan.bytes);
+	disk_done(&disk);
+}
+
 static void restart_takes_the_place_of_all_entries(void **state)
 {
 	struct disk disk = {0};
@@ -691,6 +746,7 @@ int main(void)
 		cmocka_unit_test(missing_segment_is_reported),
 		cmocka_unit_test(log_of_another_cluster_member_or_format_is_refused),
 		cmocka_unit_test(log_cut_behind_a_checkpoint_recycles_segments),
+		cmocka_unit_test(cut_log_whose_end_was_replaced_below_the_cut_must_reach_it_again),
 		cmocka_unit_test(restart_takes_the_place_of_all_entries),
 	};
 
