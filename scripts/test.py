@@ -68,7 +68,7 @@ def unit_programs():
 
 
 # Black-box tests that judge times run the release build, all others the one with sanitizers.
-TIMED = {"test_cluster_faults", "test_fleet_cluster", "test_dev", "test_dev_failover", "test_demo"}
+TIMED = {"test_cluster_faults", "test_cluster_nemesis", "test_fleet_cluster", "test_dev", "test_dev_failover", "test_demo"}
 
 
 def system_programs():
@@ -170,7 +170,7 @@ def main():
     begun = time.monotonic()
     checks = []
     checks.append(build(ASAN, ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1", "-Dwerror=true"]))
-    checks.append(build(RELEASE, ["-Dwerror=true"], targets=["flotilla", "tests/sim/sim"] + [name + ".1" for name in PROGRAMS]))
+    checks.append(build(RELEASE, ["-Dwerror=true"], targets=["flotilla", "tests/sim/sim", "tests/system/check_history", "tests/system/faults.so"] + [name + ".1" for name in PROGRAMS]))
     if not options.quick:
         checks.append(build(FUZZ, ["-Dfuzz=true", "-Dtests=true", "-Doptimization=1", "-Dwerror=true", "-Db_lundef=false"],
                             {"CC": "clang"}, ["fuzz"]))

@@ -31,21 +31,26 @@ def call(url, method="GET", body=None, timeout=10, headers=None):
 
 
 class Member:
-    def __init__(self, program, name, client_port, peer_port, cluster, directory, extra=()):
+    """One server. prefix: words in front of its command line; env: variables on top of ours."""
+
+    def __init__(self, program, name, client_port, peer_port, cluster, directory, extra=(), host="127.0.0.1", prefix=(),
+                 env=None):
         self.name = name
         self.program = program
-        self.endpoint = "http://127.0.0.1:%d" % client_port
-        self.peer = "http://127.0.0.1:%d" % peer_port
+        self.endpoint = "http://%s:%d" % (host, client_port)
+        self.peer = "http://%s:%d" % (host, peer_port)
         self.directory = directory
         self.process = None
-        self.argv = [program, "--name", name, "--data-dir", os.path.join(directory, name),
+        self.env = env
+        self.argv = list(prefix) + [program, "--name", name, "--data-dir", os.path.join(directory, name),
                      "--listen-client-urls", self.endpoint, "--advertise-client-urls", self.endpoint,
                      "--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer,
                      "--initial-cluster", cluster, "--initial-cluster-state", "new", "--enable-v2"] + list(extra)
 
     def start(self):
         log = open(os.path.join(self.directory, self.name + ".log"), "ab")
-        self.process = harness.start(self.argv, stdout=log, stderr=log, stdin=harness.subprocess.DEVNULL)
+        self.process = harness.start(self.argv, stdout=log, stderr=log, stdin=harness.subprocess.DEVNULL,
+                                     env=dict(os.environ, **self.env) if self.env else None)
         log.close()
 
     def kill(self):

@@ -1,0 +1,230 @@
+/* Loaded into a server by LD_PRELOAD: makes its disk fail and its wall clock jump, when told so by files.
+ *
+ *   FAULTS_DIR      calls on files below this directory may fail
+ *   FAULTS_CONTROL  while this file exists, its first line says how: "CALL ERRNO [SKIP]". CALL: write (write,
+ * pwrite), sync (fdatasync, fsync), create (openat with O_CREAT), space (posix_fallocate), rename, or
+ *                   torn: a write of which only the first half gets there before it fails. ERRNO:
+ * a number. SKIP: so many calls of the kind still succeed. FAULTS_CLOCK    while this file exists, its first
+ * line is added to CLOCK_REALTIME, in seconds
+ *
+ * What fails has not happened, apart from torn writes. Calls with 64 in their names are the same ones, as
+ * programs with _FILE_OFFSET_BITS=64 know them. */
+#undef _FILE_OFFSET_BITS
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A real function, looked up once. */
+#define REAL(type_, name_, args_)                            \
+	static type_(*real) args_;                           \
+	if (!real)                                           \
+		*(void **)(&real) = dlsym(RTLD_NEXT, name_); \
+	if (!real)                                           \
+	abort()
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static long passed; /* calls of the wanted kind that were let through since the control file appeared */
+
+/* The first line of the file that a variable names; false when there is none. Itself uses system calls that
+ * are not replaced here. */
+static bool control(const char *variable, char *line, size_t size)
+{
+	const char *path = getenv(variable);
+	FILE *file = path ? fopen(path, "re") : NULL;
+	bool there = file && fgets(line, (int)size, file);
+
+	if (file)
+		(void)fclose(file);
+	return there;
+}
+
+static bool is_watched(int fd)
+{
+	const char *dir = getenv("FAULTS_DIR");
+	char link[64], path[PATH_MAX];
+	ssize_t len;
+
+	if (!dir)
+		return false;
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	len = readlink(link, path, sizeof(path) - 1);
+	if (len < 0)
+		return false;
+	path[len] = '\0';
+	return strncmp(path, dir, strlen(dir)) == 0;
+}
+
+/* The error that a call of this kind on this descriptor is to end with, or 0. */
+static int fault(const char *kind, int fd)
+{
+	char line[128], wanted[32];
+	int error = 0, saved = errno;
+	long skip = 0;
+
+	if (!getenv("FAULTS_CONTROL") || !is_watched(fd)) {
+		errno = saved;
+		return 0;
+	}
+	(void)pthread_mutex_lock(&mutex);
+	if (!control("FAULTS_CONTROL", line, sizeof(line)) ||
+		sscanf(line, "%31s %d %ld", wanted, &error, &skip) < 2)
+		passed = error = 0;
+	else if (strcmp(wanted, kind) != 0 || passed++ < skip)
+		error = 0;
+	(void)pthread_mutex_unlock(&mutex);
+	errno = error ? error : saved;
+	return error;
+}
+
+ssize_t write(int fd, const void *data, size_t len);
+ssize_t write(int fd, const void *data, size_t len)
+{
+	REAL(ssize_t, "write", (int, const void *, size_t));
+	return fault("write", fd) ? -1 : real(fd, data, len);
+}
+
+static ssize_t pwrite_with_faults(int fd, const void *data, size_t len, off_t offset)
+{
+	REAL(ssize_t, "pwrite64", (int, const void *, size_t, off_t));
+	int error = fault("torn", fd);
+
+	if (error) {
+		(void)!real(fd, data, len / 2, offset);
+		errno = error;
+		return -1;
+	}
+	return fault("write", fd) ? -1 : real(fd, data, len, offset);
+}
+
+ssize_t pwrite(int fd, const void *data, size_t len, off_t offset);
+ssize_t pwrite(int fd, const void *data, size_t len, off_t offset)
+{
+	return pwrite_with_faults(fd, data, len, offset);
+}
+
+ssize_t pwrite64(int fd, const void *data, size_t len, off_t offset);
+ssize_t pwrite64(int fd, const void *data, size_t len, off_t offset)
+{
+	return pwrite_with_faults(fd, data, len, offset);
+}
+
+int fdatasync(int fd);
+int fdatasync(int fd)
+{
+	REAL(int, "fdatasync", (int));
+	return fault("sync", fd) ? -1 : real(fd);
+}
+
+int fsync(int fd);
+int fsync(int fd)
+{
+	REAL(int, "fsync", (int));
+	return fault("sync", fd) ? -1 : real(fd);
+}
+
+static int allocate_with_faults(int fd, off_t offset, off_t len)
+{
+	REAL(int, "posix_fallocate64", (int, off_t, off_t));
+	int error = fault("space", fd);
+
+	return error ? error : real(fd, offset, len);
+}
+
+int posix_fallocate(int fd, off_t offset, off_t len);
+int posix_fallocate(int fd, off_t offset, off_t len)
+{
+	return allocate_with_faults(fd, offset, len);
+}
+
+int posix_fallocate64(int fd, off_t offset, off_t len);
+int posix_fallocate64(int fd, off_t offset, off_t len)
+{
+	return allocate_with_faults(fd, offset, len);
+}
+
+static int open_with_faults(int dir, const char *path, int flags, mode_t mode)
+{
+	REAL(int, "openat64", (int, const char *, int, ...));
+	return flags & O_CREAT && fault("create", dir) ? -1 : real(dir, path, flags, mode);
+}
+
+static mode_t mode_of(int flags, va_list args)
+{
+	return flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE ? va_arg(args, mode_t) : 0;
+}
+
+int openat(int dir, const char *path, int flags, ...);
+int openat(int dir, const char *path, int flags, ...)
+{
+	va_list args;
+	mode_t mode;
+
+	va_start(args, flags);
+	mode = mode_of(flags, args);
+	va_end(args);
+	return open_with_faults(dir, path, flags, mode);
+}
+
+int openat64(int dir, const char *path, int flags, ...);
+int openat64(int dir, const char *path, int flags, ...)
+{
+	va_list args;
+	mode_t mode;
+
+	va_start(args, flags);
+	mode = mode_of(flags, args);
+	va_end(args);
+	return open_with_faults(dir, path, flags, mode);
+}
+
+int renameat(int from_dir, const char *from, int to_dir, const char *to);
+int renameat(int from_dir, const char *from, int to_dir, const char *to)
+{
+	REAL(int, "renameat", (int, const char *, int, const char *));
+	return fault("rename", from_dir) ? -1 : real(from_dir, from, to_dir, to);
+}
+
+static void shift(int64_t *seconds)
+{
+	char line[64];
+	long long by;
+
+	if (control("FAULTS_CLOCK", line, sizeof(line)) && sscanf(line, "%lld", &by) == 1)
+		*seconds += by;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *ret_time);
+int clock_gettime(clockid_t clock, struct timespec *ret_time)
+{
+	REAL(int, "clock_gettime", (clockid_t, struct timespec *));
+	int r = real(clock, ret_time), saved = errno;
+
+	if (r == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
+		shift(&ret_time->tv_sec);
+	errno = saved;
+	return r;
+}
+
+int gettimeofday(struct timeval *restrict ret_time, void *restrict zone);
+int gettimeofday(struct timeval *restrict ret_time, void *restrict zone)
+{
+	REAL(int, "gettimeofday", (struct timeval *restrict, void *restrict));
+	int r = real(ret_time, zone), saved = errno;
+
+	if (r == 0)
+		shift(&ret_time->tv_sec);
+	errno = saved;
+	return r;
+}

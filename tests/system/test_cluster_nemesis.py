@@ -1,0 +1,293 @@
+#!/usr/bin/env python3
+"""Three members as real processes, and what befalls real machines: killed and stopped processes, cut networks, disks that fail
+or are full, wall clocks that jump. Clients work all the while; what they were told is judged by the simulator's checker of
+linearizability. Afterwards everything goes on. FLOTILLA_ROUNDS=N repeats each fault N times as often."""
+import os
+import random
+import signal
+import subprocess
+import time
+
+import etcd_server
+import net_world
+from harness import Cases, kill, program, temp_dir, wait_for
+from history import Clients, judge
+
+net_world.enter()
+cases = Cases()
+ROUNDS = int(os.environ.get("FLOTILLA_ROUNDS", "1"))
+EIO, ENOSPC = 5, 28
+
+
+class World:
+    """A cluster with a namespace, a data directory that is a mount of its own if wanted, and switches for faults per member."""
+
+    def __init__(self, count=3, disk=None):
+        self.directory, self.net = temp_dir(), net_world.Net(count)
+        names = ["infra%d" % i for i in range(count)]
+        cluster = ",".join("%s=http://%s:2380" % (name, place.address) for name, place in zip(names, self.net.places))
+        self.members = []
+        for name, place in zip(names, self.net.places):
+            data = os.path.join(self.directory, name)
+            os.mkdir(data, 0o700)
+            if disk:
+                subprocess.run(["mount", "-t", "tmpfs", "-o", "size=" + disk, "tmpfs", data], check=True)
+            env = {"LD_PRELOAD": program("tests/system/faults.so"), "FAULTS_DIR": data + "/",
+                   "FAULTS_CONTROL": os.path.join(self.directory, name + ".disk"),
+                   "FAULTS_CLOCK": os.path.join(self.directory, name + ".clock")}
+            self.members.append(etcd_server.Member(program("etcd"), name, 2379, 2380, cluster, self.directory,
+                                                   host=place.address, prefix=place.prefix(), env=env))
+        self.mounted = bool(disk)
+        for member in self.members:
+            member.start()
+        for member in self.members:
+            wait_for(member.ready, 30, member.name + " to serve")
+
+    def clients(self, name, **options):
+        return Clients([member.endpoint for member in self.members], name=name, **options)
+
+    def leader(self):
+        for number, member in enumerate(self.members):
+            try:
+                if member.process.poll() is None and member.state() == "StateLeader":
+                    return number
+            except (OSError, ValueError):
+                pass
+        return 0
+
+    def switch(self, number, what, text=None):
+        """Writes a control file of faults.so (text None: removes it), whole at once."""
+        path = os.path.join(self.directory, "infra%d.%s" % (number, what))
+        if text is None:
+            if os.path.exists(path):
+                os.unlink(path)
+            return
+        with open(path + ".new", "w") as file:
+            file.write(text + "\n")
+        os.rename(path + ".new", path)
+
+    def data(self, number):
+        return os.path.join(self.directory, "infra%d" % number)
+
+    def restart(self, number):
+        self.members[number].start()
+        wait_for(self.members[number].ready, 30, self.members[number].name + " is back")
+
+    def all_ready(self):
+        for number, member in enumerate(self.members):
+            if member.process.poll() is not None:
+                member.start()
+        for member in self.members:
+            wait_for(member.ready, 30, member.name + " serves")
+
+    def check_same(self):
+        """All members have applied the same: their own answers to a listing are equal, indices included."""
+        def same():
+            listings = [etcd_server.call(m.endpoint + "/v2/keys/?recursive=true&sorted=true", timeout=5) for m in self.members]
+            return len({(text, headers["X-Etcd-Index"]) for _, headers, text in listings}) == 1
+        wait_for(same, 20, "equal stores")
+
+    def close(self):
+        for member in self.members:
+            if member.process.poll() is None:
+                member.kill()
+        if self.mounted:
+            for number in range(len(self.members)):
+                subprocess.run(["umount", self.data(number)], check=True)
+        for place in self.net.places:
+            kill(place.holder)
+
+
+def run_case(name, faults, rounds, **options):
+    """A cluster under load; `faults(world, clients, round, rng)` is called again and again."""
+    world = World(**options)
+    clients = world.clients(name)
+    rng = random.Random(name)
+    try:
+        clients.wait_for_write()
+        for number in range(rounds * ROUNDS):
+            faults(world, clients, number, rng)
+        world.all_ready()
+        clients.wait_for_write()
+    finally:
+        clients.stop()
+    print("# %d rounds; %s" % (rounds * ROUNDS, clients.finish()))
+    world.check_same()
+    world.close()
+
+
+@cases.case("the judge lets good histories pass, and catches stale reads, lost and doubled writes and wrong orders")
+def judge_itself():
+    good = ["a set 1 2 1 - 0 ok 5", "a get 3 4 - - 1 ok 0", "a set 5 9 2 - - unknown 0", "a get 6 7 - - 2 ok 0",
+            "a get 8 9 - - 2 ok 0", "b create 1 2 7 - 0 ok 6", "b create 3 4 8 - - exists 0", "b cas 5 6 9 7 7 ok 8",
+            "b cas 7 8 10 7 9 mismatch 0", "b cad 9 10 - 9 9 ok 9", "b delete 11 12 - - 0 missing 0",
+            "a set 20 30 11 - 2 failed 0"]
+    status, text = judge(good)
+    assert status == 0 and text == "linearizable: 11 operations on 2 keys\n", (status, text)
+    for line, bad in [("a get 10 11 - - 1 ok 0", "a stale read"),
+                      ("a get 10 11 - - 0 ok 0", "an acknowledged write that is gone"),
+                      ("a get 10 11 - - 11 ok 0", "a write that failed and yet happened"),
+                      ("a get 10 11 - - 77 ok 0", "a value from nowhere"),
+                      ("b cas 13 14 12 7 7 ok 10", "a swap of a value that was replaced"),
+                      ("b update 13 14 12 - 9 ok 10", "an update of a key that was deleted"),
+                      ("a set 10 11 12 - 2 ok 4", "a later write with an earlier index")]:
+        status, text = judge(good + [line])
+        assert status == 1 and "not linearizable" in text and "> line " in text, (bad, status, text)
+    for line in ["a get 1 2 - - 1 ok", "a get 1 2 - - 1 good 0", "a set 1 2 0 - 0 ok 1", "a get 3 2 - - 1 ok 0", "nonsense"]:
+        assert judge([line])[0] == 2, line
+
+
+@cases.case("any members are killed with SIGKILL, one, two or all at once")
+def killed():
+    def faults(world, clients, number, rng):
+        victims = [world.leader()] if number % 2 else rng.sample(range(3), 1 + number % 3)
+        for victim in victims:
+            kill(world.members[victim].process, signal.SIGKILL)
+        time.sleep(rng.random() * 0.3)
+        for victim in victims:
+            world.restart(victim) if len(victims) == 1 else world.members[victim].start()
+        clients.wait_for_write()
+    run_case("killed", faults, 9)
+
+
+@cases.case("members stop in the middle of what they do and go on later, one or two at a time")
+def stopped():
+    def faults(world, clients, number, rng):
+        victims = [world.leader()] if number % 2 == 0 else rng.sample(range(3), 1 + number % 2)
+        for victim in victims:
+            os.kill(world.members[victim].process.pid, signal.SIGSTOP)
+        time.sleep(0.2 + rng.random() * 1.2)
+        for victim in rng.sample(victims, len(victims)):
+            os.kill(world.members[victim].process.pid, signal.SIGCONT)
+            time.sleep(rng.random() * 0.05)
+        clients.wait_for_write()
+    run_case("stopped", faults, 6)
+
+
+@cases.case("links are cut in one direction or both, and unplugged: leaders cut off, deaf, mute, in a chain, flapping")
+def partitioned():
+    def faults(world, clients, number, rng):
+        leader, net = world.leader(), world.net
+        others = [other for other in range(3) if other != leader]
+        shape = number % 6
+        if shape == 0:
+            net.isolate(leader)
+        elif shape == 1:
+            for other in others:
+                net.drop(leader, other)
+        elif shape == 2:
+            for other in others:
+                net.drop(other, leader)
+        elif shape == 3:
+            net.cut(leader, rng.choice(others))
+        elif shape == 4:
+            net.unplug(leader)
+        else:
+            for _ in range(4):
+                net.isolate(rng.randrange(3))
+                time.sleep(0.1 + rng.random() * 0.2)
+                net.heal()
+                time.sleep(rng.random() * 0.2)
+        time.sleep(1.3)
+        if shape not in (2, 4):  # a deaf leader keeps its followers until it notices; an unplugged one keeps a client
+            clients.wait_for_write(what="a write in spite of the cut")
+        net.heal()
+        clients.wait_for_write(what="a write after the cut is healed")
+    run_case("partitioned", faults, 6)
+
+
+DISK_FAULTS = [("sync", EIO, "Input/output error"), ("write", EIO, "Input/output error"), ("torn", EIO, "Input/output error"),
+               ("write", ENOSPC, "No space left on device"), ("torn", ENOSPC, "No space left on device")]
+
+
+@cases.case("a disk whose writes or syncs fail ends the member with a clear message, and nothing that was told is lost")
+def failing_disk():
+    def faults(world, clients, number, rng):
+        call, error, text = DISK_FAULTS[number % len(DISK_FAULTS)]
+        victim = world.leader() if number % 2 == 0 else rng.randrange(3)
+        member = world.members[victim]
+        at = os.path.getsize(os.path.join(world.directory, member.name + ".log"))
+        world.switch(victim, "disk", "%s %d %d" % (call, error, rng.randrange(20)))
+        wait_for(lambda: member.process.poll() is not None, 20, "the end of %s after %s fails" % (member.name, call))
+        with open(os.path.join(world.directory, member.name + ".log")) as log:
+            log.seek(at)
+            told = log.read()
+        assert member.process.returncode == 1 and text in told, (member.process.returncode, told)
+        clients.wait_for_write(what="a write by the other two")
+        world.switch(victim, "disk")
+        world.restart(victim)
+    run_case("failing", faults, 6)
+
+
+@cases.case("disks that are full: errors are told, nothing that was acknowledged is lost, and all goes on when there is space")
+def full_disk():
+    def fill(world, number, left_bytes):
+        """A file takes all space but so much. To be called again as the log is cut and gives some back."""
+        state = os.statvfs(world.data(number))
+        with open(os.path.join(world.data(number), "ballast"), "ab") as file:
+            take = state.f_bavail * state.f_bsize - left_bytes
+            if take > 0:
+                os.posix_fallocate(file.fileno(), file.tell(), take)
+
+    def large_value(number):
+        return "%06d" % number * 50000
+
+    def write_until_refused(world, victims):
+        """Large values until a member ends or refuses; what was acknowledged."""
+        acknowledged = {}
+        for number in range(240):
+            for victim in victims:
+                fill(world, victim, 1000000)
+            if any(world.members[victim].process.poll() is not None for victim in victims):
+                return acknowledged
+            for member in world.members:
+                try:
+                    status, _ = member.request("PUT", "/v2/keys/large/%d" % number, "value=" + large_value(number), timeout=3)
+                except (OSError, ValueError):
+                    continue
+                if status >= 400:
+                    return acknowledged
+                acknowledged[number] = large_value(number)
+                break
+        raise AssertionError("72 MB went into a disk that is full")
+
+    def faults(world, clients, number, rng):
+        victims = [world.leader()] if number % 2 == 0 else [0, 1, 2]
+        acknowledged = write_until_refused(world, victims)
+        assert acknowledged
+        if len(victims) == 1:
+            clients.wait_for_write(what="a write by the other two")
+        for victim in victims:
+            member = world.members[victim]
+            # Refusing is as good as ending, but no member may go on in silence.
+            assert member.process.poll() is None or "space" in member.log_tail(), member.log_tail()
+            os.unlink(os.path.join(world.data(victim), "ballast"))
+        world.all_ready()
+        clients.wait_for_write(what="a write when there is space")
+        for member in world.members:
+            for key, value in acknowledged.items():
+                status, body = member.request("GET", "/v2/keys/large/%d?quorum=true" % key)
+                assert status == 200 and body["node"]["value"] == value, (member.name, key, status)
+        world.members[0].request("DELETE", "/v2/keys/large?recursive=true")
+    run_case("full", faults, 2, disk="100m")
+
+
+@cases.case("wall clocks that jump by hours disturb nothing, and keys expire by the time that has passed")
+def clock_jumps():
+    def faults(world, clients, number, rng):
+        writer = world.members[rng.randrange(3)]
+        key = "/v2/keys/ttl/%d" % number
+        begun = time.monotonic()
+        assert writer.request("PUT", key, "value=1&ttl=3")[0] == 201
+        for victim in range(3) if number % 2 else [world.leader()]:
+            world.switch(victim, "clock", str(rng.choice([-86400, -3600, -10, 10, 3600, 86400 * 30])))
+        clients.wait_for_write()
+        while time.monotonic() < begun + 2.5:
+            status, body = writer.request("GET", key + "?quorum=true")
+            assert status == 200 or time.monotonic() > begun + 2.5, (status, body, time.monotonic() - begun)
+            time.sleep(0.1)
+        wait_for(lambda: writer.request("GET", key + "?quorum=true")[0] == 404, 3, "the key's end")
+    run_case("jumping", faults, 3)
+
+
+cases.run()
