@@ -150,7 +150,7 @@ int raft_conf_change_apply(
 		if (r < 0)
 			return r;
 	}
-	if (!next.voters.count)
+	if (!next.voters.count && (next.learners.count || conf->voters.count > 1))
 		return -EINVAL;
 	if (voters_changed(&conf->voters, &next.voters) > 1)
 		next.outgoing = conf->voters;

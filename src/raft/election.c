@@ -44,6 +44,7 @@ void raft_become_follower(struct raft *raft, uint64_t term, uint64_t leader)
 	raft->role = RAFT_FOLLOWER;
 	raft->leader = leader;
 	raft->transfer_to = 0;
+	raft->campaign_due = false;
 }
 
 bool raft_may_lead(const struct raft *raft)
@@ -121,6 +122,9 @@ void raft_elect(struct raft *raft)
 
 void raft_start_campaign(struct raft *raft, bool transfer)
 {
+	/* One that is asked for waits until the change is applied: a leader that removed itself asks before.
+	 */
+	raft->campaign_due = transfer && raft->role == RAFT_FOLLOWER && conf_unapplied(raft);
 	if (raft->role == RAFT_LEADER || !raft_may_lead(raft) || conf_unapplied(raft))
 		return;
 	raft->campaign_transfer = transfer;
@@ -264,7 +268,9 @@ void raft_handle_vote_res(struct raft *raft, const struct raft_message *message)
 	bool pre = message->type == RAFT_MSG_PREVOTE_RES;
 
 	learn_commit(raft, message);
-	if (!peer || raft->role != (pre ? RAFT_PRECANDIDATE : RAFT_CANDIDATE))
+	/* An answer that tells of a committed change of membership: votes are counted anew when it is
+	 * applied. */
+	if (!peer || raft->role != (pre ? RAFT_PRECANDIDATE : RAFT_CANDIDATE) || conf_unapplied(raft))
 		return;
 	if (pre && !message->reject && message->term != raft->term + 1)
 		return; /* granted for a question of an earlier term */

@@ -153,14 +153,17 @@ static void step_peer(struct raft *raft, struct raft_peer *peer, const struct ra
 			raft->refused.items[raft->refused.count++] = message->context;
 		}
 		break;
-	case RAFT_MSG_TIMEOUT_NOW:
-		if (raft->role == RAFT_FOLLOWER && message->from == raft->leader)
-			raft_start_campaign(raft, true);
-		break;
 	default:
 		raft_handle_vote_res(raft, message);
 		break;
 	}
+}
+
+/* The leader may be a member no longer: one that was removed asks for its successor's campaign. */
+static void step_timeout_now(struct raft *raft, const struct raft_message *message)
+{
+	if (raft->role == RAFT_FOLLOWER && message->from == raft->leader)
+		raft_start_campaign(raft, true);
 }
 
 void raft_step(struct raft *raft, const struct raft_message *message)
@@ -174,6 +177,8 @@ void raft_step(struct raft *raft, const struct raft_message *message)
 		step_from_leader(raft, message);
 	else if (message->type == RAFT_MSG_VOTE || message->type == RAFT_MSG_PREVOTE)
 		raft_handle_vote(raft, message);
+	else if (message->type == RAFT_MSG_TIMEOUT_NOW)
+		step_timeout_now(raft, message);
 	else if (peer)
 		step_peer(raft, peer, message);
 	raft_check(raft);

@@ -91,6 +91,7 @@ struct raft {
 	bool suspicious;	/* the connection to the leader broke, and nothing was heard of it since */
 	bool yielded;		/* let another's pre-vote go before the own one, once per timeout */
 	bool campaign_transfer; /* this candidacy was asked for by the leader */
+	bool campaign_due;	/* it was asked for, but a membership change is to be applied first */
 	uint64_t transfer_to, pending_conf_index, led_term, uncommitted_bytes, round;
 	bool send_due, round_due, log_wait, apply_wait;
 	uint64_t next_forward, next_read;
@@ -124,6 +125,8 @@ void raft_set_conf(struct raft *raft, const struct raft_conf *conf);
 void raft_send(struct raft *raft, struct raft_message message);
 /* As raft_send(), but it leaves only when all that this member promised so far is on its disk. No entries. */
 void raft_send_durable(struct raft *raft, struct raft_message message);
+/* Follower: hands a proposal to the leader; takes the array and its references, answers the context. */
+uint64_t raft_forward(struct raft *raft, struct raft_entry *entries, size_t count);
 uint64_t raft_pending_write(const struct raft *raft); /* the write after which all of now is durable */
 void raft_commit_to(struct raft *raft, uint64_t index);
 void raft_truncate(struct raft *raft, uint64_t from);
@@ -157,6 +160,7 @@ void raft_handle_propose(struct raft *raft, struct raft_peer *peer, const struct
 int raft_leader_propose(
 	struct raft *raft, const struct raft_entry *entries, size_t count, uint64_t *ret_index);
 void raft_leave_joint(struct raft *raft);
+void raft_leader_removed(struct raft *raft); /* steps down, and helps the next one */
 
 /* read.c */
 void raft_reads_drop(struct raft *raft);

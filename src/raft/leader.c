@@ -401,44 +401,69 @@ static bool seen_before(struct raft_peer *peer, uint64_t context)
 	return false;
 }
 
+static bool conf_in_flight(const struct raft *raft)
+{
+	return raft->pending_conf_index > raft->applied || raft->conf.outgoing.count;
+}
+
+/* Data, or one membership change that is none of the leader's own. */
+static bool may_be_forwarded(const struct raft_message *message, bool *ret_is_conf)
+{
+	struct raft_conf_change change;
+
+	*ret_is_conf = message->entry_count == 1 && message->entries[0].type == RAFT_ENTRY_CONF;
+	if (*ret_is_conf)
+		return raft_conf_change_decode(raft_blob_slice(message->entries[0].data), &change) == 0 &&
+		       change.step_count;
+	for (size_t i = 0; i < message->entry_count; i++) {
+		if (message->entries[i].type != RAFT_ENTRY_DATA)
+			return false;
+	}
+	return true;
+}
+
 void raft_handle_propose(struct raft *raft, struct raft_peer *peer, const struct raft_message *message)
 {
 	uint64_t index;
+	bool is_conf;
 
-	for (size_t i = 0; i < message->entry_count; i++) {
-		if (message->entries[i].type != RAFT_ENTRY_DATA)
-			return;
-	}
+	if (!may_be_forwarded(message, &is_conf))
+		return;
 	/* Only who led in this term, in this life, remembers what it took: others must not say that they did
 	 * not. */
 	if (raft->led_term != raft->term || !message->entry_count || seen_before(peer, message->context))
 		return;
-	if (raft->role == RAFT_LEADER &&
-		raft_leader_propose(raft, message->entries, message->entry_count, &index) == 0)
+	if (raft->role == RAFT_LEADER && !(is_conf && conf_in_flight(raft)) &&
+		raft_leader_propose(raft, message->entries, message->entry_count, &index) == 0) {
+		if (is_conf)
+			raft->pending_conf_index = index;
 		return;
+	}
 	raft_send(raft,
 		(struct raft_message){
 			.type = RAFT_MSG_PROPOSE_RES, .to = message->from, .context = message->context});
 }
 
-int raft_propose_conf(struct raft *raft, const struct raft_conf_change *change, uint64_t *ret_index)
+int raft_propose_conf(struct raft *raft, const struct raft_conf_change *change, uint64_t *ret_id)
 {
-	_cleanup_(raft_blob_unrefp) struct raft_blob *data = NULL;
 	struct raft_entry entry = {.type = RAFT_ENTRY_CONF};
-	struct raft_conf next;
-	int r;
+	int r = RAFT_FORWARDED;
 
-	if (raft->role != RAFT_LEADER)
+	if (!change->step_count)
+		return -EINVAL;
+	if (!raft->leader)
 		return -EHOSTUNREACH;
-	if (raft->pending_conf_index > raft->applied || raft->conf.outgoing.count)
+	if (raft->role == RAFT_LEADER && conf_in_flight(raft))
 		return -EBUSY;
-	r = raft_conf_change_apply(&raft->conf, change, &next);
-	if (r < 0)
-		return r;
-	entry.data = data = raft_conf_change_encode(change);
-	r = raft_leader_propose(raft, &entry, 1, ret_index);
-	if (r == 0)
-		raft->pending_conf_index = *ret_index;
+	entry.data = raft_conf_change_encode(change);
+	if (raft->role == RAFT_LEADER) {
+		r = raft_leader_propose(raft, &entry, 1, ret_id);
+		if (r == RAFT_APPENDED)
+			raft->pending_conf_index = *ret_id;
+		raft_blob_unref(entry.data);
+	} else {
+		*ret_id = raft_forward(raft, mem_dup(&entry, sizeof(entry)), 1);
+	}
 	raft_check(raft);
 	return r;
 }
@@ -473,6 +498,25 @@ int raft_transfer_leader(struct raft *raft, uint64_t to)
 	maybe_hand_over(raft, raft_peer(raft, to));
 	raft_check(raft);
 	return 0;
+}
+
+void raft_leader_removed(struct raft *raft)
+{
+	const struct raft_set *voters = &raft->conf.voters;
+	const struct raft_peer *best = NULL;
+
+	assert(raft->role == RAFT_LEADER && !raft_may_lead(raft));
+	/* Tell the others what is committed, or they could not elect without this one. */
+	raft_leader_heartbeat(raft);
+	for (uint32_t i = 0; i < voters->count; i++) {
+		const struct raft_peer *peer = raft_peer(raft, voters->ids[i]);
+
+		if (peer->active && (!best || peer->match > best->match))
+			best = peer;
+	}
+	if (best)
+		raft_send(raft, (struct raft_message){.type = RAFT_MSG_TIMEOUT_NOW, .to = best->id});
+	raft_become_follower(raft, raft->term, 0);
 }
 
 void raft_unreachable(struct raft *raft, uint64_t id)

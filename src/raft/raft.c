@@ -138,15 +138,14 @@ int raft_apply_conf(struct raft *raft, const struct raft_conf_change *change)
 {
 	struct raft_conf next;
 
-	if (raft_conf_change_apply(&raft->conf, change, &next) < 0)
-		return -EINVAL;
+	int r = raft_conf_change_apply(&raft->conf, change, &next);
+
+	if (r < 0)
+		return r;
 	raft_set_conf(raft, &next);
 	if (raft->role == RAFT_LEADER) {
 		if (!raft_may_lead(raft)) {
-			/* Tell the others what is committed, or they could not elect without the removed one.
-			 */
-			raft_leader_heartbeat(raft);
-			raft_become_follower(raft, raft->term, 0);
+			raft_leader_removed(raft);
 		} else {
 			if (raft->transfer_to && !raft_conf_is_voter(&next, raft->transfer_to))
 				raft->transfer_to = 0;
@@ -326,6 +325,8 @@ void raft_applied(struct raft *raft, uint64_t index)
 	raft->applied = index;
 	trim_cache(raft, index);
 	raft_leave_joint(raft);
+	if (raft->campaign_due)
+		raft_start_campaign(raft, true);
 	raft_check(raft);
 }
 
@@ -396,6 +397,18 @@ void raft_campaign(struct raft *raft)
 
 /* ---- Proposals ---- */
 
+uint64_t raft_forward(struct raft *raft, struct raft_entry *entries, size_t count)
+{
+	uint64_t context = raft->next_forward++;
+
+	raft_send(raft, (struct raft_message){.type = RAFT_MSG_PROPOSE,
+				.to = raft->leader,
+				.context = context,
+				.entries = entries,
+				.entry_count = count});
+	return context;
+}
+
 int raft_propose(struct raft *raft, struct raft_blob *const *entries, size_t count, uint64_t *ret_id)
 {
 	struct raft_entry *copies;
@@ -418,12 +431,7 @@ int raft_propose(struct raft *raft, struct raft_blob *const *entries, size_t cou
 		raft_entries_unref(copies, count);
 		mem_free(copies);
 	} else {
-		*ret_id = raft->next_forward++;
-		raft_send(raft, (struct raft_message){.type = RAFT_MSG_PROPOSE,
-					.to = raft->leader,
-					.context = *ret_id,
-					.entries = copies,
-					.entry_count = count});
+		*ret_id = raft_forward(raft, copies, count);
 	}
 	raft_check(raft);
 	return r;

@@ -75,7 +75,7 @@ struct raft_conf_change {
 		enum raft_conf_op op;
 		uint64_t id;
 	} steps[RAFT_MEMBERS_MAX];
-	uint32_t step_count;  /* 0: leave the joint configuration; proposed by the leader itself */
+	uint32_t step_count;  /* 0: leave the joint configuration; raft on the leader proposes that itself */
 	struct slice context; /* the owner's bytes (names, URLs); borrowed */
 };
 bool raft_set_has(const struct raft_set *set, uint64_t id);
@@ -85,9 +85,9 @@ bool raft_conf_is_voter(const struct raft_conf *conf, uint64_t id); /* in either
 struct raft_blob *raft_conf_change_encode(const struct raft_conf_change *change);
 int raft_conf_change_decode(
 	struct slice bytes, struct raft_conf_change *ret_change) _must_check_; /* -EBADMSG */
-/* What `conf` becomes: one voter added or removed is a simple step, more make it joint (thesis 4.1, 4.3).
- * -EINVAL: makes no sense (removing the last voter, adding a member twice, a change on top of a joint
- * configuration); -ENOSPC. */
+/* What `conf` becomes: one voter added or removed is a simple step, more make it joint (thesis 4.1, 4.3). The
+ * only member may be removed: that ends the cluster. -EINVAL: makes no sense (learners without a voter,
+ * adding a member twice, a change on top of a joint configuration); -ENOSPC. */
 int raft_conf_change_apply(const struct raft_conf *conf, const struct raft_conf_change *change,
 	struct raft_conf *ret_conf) _must_check_;
 
@@ -211,13 +211,16 @@ enum { RAFT_APPENDED = 0, RAFT_FORWARDED = 1 };
  * one of more than RAFT_ENTRY_BYTES_MAX. */
 int raft_propose(
 	struct raft *raft, struct raft_blob *const *entries, size_t count, uint64_t *ret_id) _must_check_;
-/* Proposes a membership change; only on the leader (-EHOSTUNREACH otherwise). -EBUSY: one is in flight or the
- * joint configuration is not left yet. -EINVAL, -ENOSPC as raft_conf_change_apply(). 0: *ret_index. */
+/* Proposes a membership change as one entry, on any member; answers and *ret_id as raft_propose(). -EBUSY on
+ * the leader, and refused when it was forwarded: also when another change is in flight or the joint
+ * configuration is not left yet. Whether it makes sense is decided when it is applied, the same on all
+ * members. -EINVAL: it has no steps. */
 int raft_propose_conf(
-	struct raft *raft, const struct raft_conf_change *change, uint64_t *ret_index) _must_check_;
+	struct raft *raft, const struct raft_conf_change *change, uint64_t *ret_id) _must_check_;
 /* The owner applied a RAFT_ENTRY_CONF: the membership changes now, on every member. Must be called for every
- * such entry, in order, when it is applied. A change that no longer makes sense changes nothing (-EINVAL),
- * the same on all members. */
+ * such entry, in order, when it is applied, unless the owner refuses it, the same on all members. A change
+ * that makes no sense changes nothing (-EINVAL, -ENOSPC as raft_conf_change_apply()). A leader that is no
+ * longer a voter steps down and lets the voter that is furthest campaign at once. */
 int raft_apply_conf(struct raft *raft, const struct raft_conf_change *change);
 
 /* Asks for a linearizable read (ReadIndex, thesis 6.4), on any member. A later batch.reads holds `context`

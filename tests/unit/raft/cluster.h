@@ -53,6 +53,7 @@ struct cluster {
 	/* Called for each entry applied; for the checks of the random test. */
 	void (*applied)(struct cluster *cluster, struct node *node, const struct raft_entry *entry);
 	void *userdata;
+	bool must_go_on; /* the owners refuse to remove the only member */
 };
 
 #define grow(array, count, cap)                                                       \
@@ -204,6 +205,13 @@ static inline int log_entries(void *userdata, uint64_t lo, uint64_t hi, uint64_t
 	return (int)count;
 }
 
+static inline bool ends_cluster(const struct raft *raft, const struct raft_conf_change *change)
+{
+	struct raft_conf next;
+
+	return raft_conf_change_apply(raft_conf_get(raft), change, &next) == 0 && !next.voters.count;
+}
+
 static inline void apply_entry(struct cluster *cluster, struct node *node, const struct raft_entry *entry)
 {
 	assert_int_equal(entry->index, node->applied + 1);
@@ -211,7 +219,8 @@ static inline void apply_entry(struct cluster *cluster, struct node *node, const
 		struct raft_conf_change change;
 
 		assert_int_equal(raft_conf_change_decode(raft_blob_slice(entry->data), &change), 0);
-		if (raft_apply_conf(node->raft, &change) < 0)
+		if ((cluster->must_go_on && ends_cluster(node->raft, &change)) ||
+			raft_apply_conf(node->raft, &change) < 0)
 			note(cluster, "%llu conf change refused\n", (unsigned long long)node->id);
 	}
 	if (cluster->applied)

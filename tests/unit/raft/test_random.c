@@ -349,6 +349,7 @@ static struct world *run_seed(uint64_t seed)
 	cluster->count = 1 + (unsigned)rng_below(&world->rng, 5);
 	cluster->userdata = world;
 	cluster->applied = on_applied;
+	cluster->must_go_on = true;
 	options.message_bytes_max = rng_chance(&world->rng, 500000) ? 8 : 0;
 	options.window_messages_max = 1 + (uint32_t)rng_below(&world->rng, 8);
 	options.uncommitted_bytes_max = rng_chance(&world->rng, 300000) ? 20 : 0;
