@@ -8,17 +8,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static void add_json_urls(struct buf *out, char *const *urls)
-{
-	buf_add_char(out, '[');
-	for (size_t i = 0; urls[i]; i++) {
-		if (i)
-			buf_add_char(out, ',');
-		json_add_string(out, slice_str(urls[i]));
-	}
-	buf_add_char(out, ']');
-}
-
 static void store_set(
 	struct node *node, struct slice path, struct slice value, struct store_result *ret_result)
 {
@@ -51,46 +40,66 @@ struct raft_blob *node_conf_entry(uint64_t id, const char *const *peer_urls)
 	return raft_conf_change_encode(&change);
 }
 
-/* Adds a member as the change's context describes it: its peer URLs. */
-static void apply_member_added(struct node *node, uint64_t id, struct slice context)
+/* The initial cluster's members. */
+static int apply_bootstrap(struct node *node, const struct raft_conf_change *change)
 {
-	struct wire_reader reader = wire_reader_make(context);
-	_cleanup_buf_ struct buf json = BUF_INIT(0);
-	char path[64];
-	struct member *member = node_member_find(node, id);
+	struct wire_reader reader = wire_reader_make(change->context);
 	char **urls = node_urls_decode(&reader);
 
 	if (!urls)
-		return;
-	if (!member)
-		member = node_member_add(node, id);
-	node_urls_free(member->peer_urls);
-	member->peer_urls = urls;
-	member->view.peer_urls = (const char *const *)urls;
-	node->members_dirty = true;
-	(void)snprintf(path, sizeof(path), STORE_CLUSTER_PREFIX "/members/%" PRIx64 "/raftAttributes", id);
-	buf_add_str(&json, "{\"peerURLs\":");
-	add_json_urls(&json, urls);
-	buf_add_char(&json, '}');
-	store_set_quietly(node, path, &json);
+		return -EBADMSG;
+	if (change->step_count == 1 && raft_apply_conf(node->raft, change) == 0)
+		node_member_set_peer_urls(node, change->steps[0].id, (const char *const *)urls);
+	node_urls_free(urls);
+	return 0;
 }
 
-static void apply_conf(struct node *node, const struct raft_entry *entry)
+static bool is_own(const struct node *node, const struct node_entry *entry)
+{
+	return entry->origin == node->id && entry->boot == node->boot;
+}
+
+/* An entry that carries a change of the membership; for raft's this is its context. */
+static int apply_change(
+	struct node *node, const struct node_entry *entry, const struct raft_entry *raft_entry)
+{
+	struct node_member_change change;
+	enum node_error error;
+	char **urls;
+
+	if (node_change_decode(entry->payload, &change, &urls) < 0 ||
+		(change.op == NODE_MEMBER_UPDATE) != (raft_entry->type == RAFT_ENTRY_DATA)) {
+		return -EBADMSG;
+	}
+	error = node_change_apply(node, &change);
+	node_urls_free(urls);
+	if (raft_entry->type == RAFT_ENTRY_CONF)
+		node_change_settle(node);
+	if (is_own(node, entry))
+		node_complete(node, entry, raft_entry, error, NULL);
+	return 0;
+}
+
+static void apply_conf(struct node *node, const struct raft_entry *raft_entry)
 {
 	struct raft_conf_change change;
+	struct node_entry entry;
+	int r = raft_conf_change_decode(raft_blob_slice(raft_entry->data), &change);
 
-	if (raft_conf_change_decode(raft_blob_slice(entry->data), &change) < 0) {
-		(void)node_fail(node, "log entry %" PRIu64 " is no valid membership change", entry->index);
-		return;
+	if (r == 0 && !change.step_count) {
+		(void)raft_apply_conf(node->raft, &change);
+		node_change_settle(node);
+	} else if (r == 0 && raft_entry->term == NODE_BOOTSTRAP_TERM) {
+		r = apply_bootstrap(node, &change);
+	} else if (r == 0) {
+		r = node_entry_decode(change.context, &entry);
+		if (r == 0)
+			r = entry.kind == NODE_ENTRY_MEMBER ? apply_change(node, &entry, raft_entry)
+							    : -EBADMSG;
 	}
-	if (raft_apply_conf(node->raft, &change) < 0)
-		return; /* makes no sense any more, the same on all members */
-	for (uint32_t i = 0; i < change.step_count; i++) {
-		if (change.steps[i].op != RAFT_CONF_REMOVE)
-			apply_member_added(node, change.steps[i].id, change.context);
-		else if (node_member_find(node, change.steps[i].id))
-			node_member_remove(node, change.steps[i].id);
-	}
+	if (r < 0)
+		(void)node_fail(node, "log entry %" PRIu64 " is no membership change that this version knows",
+			raft_entry->index);
 }
 
 static void apply_attributes(struct node *node, const struct node_entry *entry)
@@ -119,7 +128,7 @@ static void apply_attributes(struct node *node, const struct node_entry *entry)
 	json_add_string(&json, name);
 	if (urls[0]) {
 		buf_add_str(&json, ",\"clientURLs\":");
-		add_json_urls(&json, urls);
+		node_urls_add_json(&json, urls);
 	}
 	buf_add_char(&json, '}');
 	store_set_quietly(node, path, &json);
@@ -162,12 +171,18 @@ static void apply_data(struct node *node, const struct raft_entry *raft_entry)
 	case NODE_ENTRY_VERSION_SET:
 		apply_version(node, &entry);
 		break;
+	case NODE_ENTRY_MEMBER:
+		if (apply_change(node, &entry, raft_entry) < 0)
+			(void)node_fail(node,
+				"log entry %" PRIu64 " is no membership change that this version knows",
+				raft_entry->index);
+		return;
 	default:
 		(void)node_fail(node, "log entry %" PRIu64 " is of a kind that this version does not know",
 			raft_entry->index);
 	}
-	if (!node->failure && entry.origin == node->id && entry.boot == node->boot)
-		node_complete(node, &entry, raft_entry, has_result ? &result : NULL);
+	if (!node->failure && is_own(node, &entry))
+		node_complete(node, &entry, raft_entry, NODE_OK, has_result ? &result : NULL);
 	if (has_result)
 		store_result_done(&result);
 }

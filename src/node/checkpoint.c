@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#define MEMBERSHIP_VERSION 1u
+#define MEMBERSHIP_VERSION 2u /* 1 had neither who replaces whom nor who was removed */
 
 /* ---- Membership, as it goes into a checkpoint ---- */
 
@@ -35,7 +35,11 @@ static void membership_encode(const struct node *node, struct buf *out)
 		wire_add_bytes(out, slice_str(view->name));
 		node_urls_encode(out, view->peer_urls);
 		node_urls_encode(out, view->client_urls);
+		wire_add_u64(out, view->replaces);
 	}
+	wire_add_varint(out, node->removed_len);
+	for (size_t i = 0; i < node->removed_len; i++)
+		wire_add_u64(out, node->removed_ids[i]);
 }
 
 static int read_set(struct wire_reader *reader, struct raft_set *ret_set)
@@ -56,7 +60,7 @@ static int read_set(struct wire_reader *reader, struct raft_set *ret_set)
 	return 0;
 }
 
-static int read_member(struct wire_reader *reader, struct node *scratch)
+static int read_member(struct wire_reader *reader, struct node *scratch, uint8_t version)
 {
 	uint64_t id = wire_read_u64(reader);
 	struct slice name = wire_read_bytes(reader);
@@ -76,18 +80,38 @@ static int read_member(struct wire_reader *reader, struct node *scratch)
 	member->view.peer_urls = (const char *const *)peer_urls;
 	member->view.client_urls = (const char *const *)client_urls;
 	member->view.name = member->name;
+	member->view.replaces = version > 1 ? wire_read_u64(reader) : 0;
 	return 0;
 }
 
-static int read_members(struct wire_reader *reader, struct node *scratch)
+static int read_removed(struct wire_reader *reader, struct node *scratch)
+{
+	uint64_t count = wire_read_varint(reader), last = 0;
+
+	if (reader->failed || count > wire_left(reader) / sizeof(uint64_t))
+		return -EBADMSG;
+	scratch->removed_ids = mem_new_array(uint64_t, count + 1);
+	for (; scratch->removed_len < count; scratch->removed_len++) {
+		uint64_t id = wire_read_u64(reader);
+
+		if (id <= last)
+			return -EBADMSG;
+		scratch->removed_ids[scratch->removed_len] = last = id;
+	}
+	return 0;
+}
+
+static int read_members(struct wire_reader *reader, struct node *scratch, uint8_t version)
 {
 	uint64_t count = wire_read_varint(reader);
 
 	if (reader->failed || count > wire_left(reader))
 		return -EBADMSG;
 	for (uint64_t i = 0; i < count; i++)
-		if (read_member(reader, scratch) < 0)
+		if (read_member(reader, scratch, version) < 0)
 			return -EBADMSG;
+	if (version > 1 && read_removed(reader, scratch) < 0)
+		return -EBADMSG;
 	return wire_finish(reader);
 }
 
@@ -95,8 +119,9 @@ int node_membership_set(struct node *node, struct slice bytes, struct raft_conf 
 {
 	struct wire_reader reader = wire_reader_make(bytes);
 	_cleanup_free_ struct node *scratch = mem_new(struct node); /* only its members are used */
+	uint8_t format = wire_read_u8(&reader);
 	struct slice version;
-	int r = wire_read_u8(&reader) == MEMBERSHIP_VERSION ? 0 : -EBADMSG;
+	int r = format && format <= MEMBERSHIP_VERSION ? 0 : -EBADMSG;
 
 	version = wire_read_bytes(&reader);
 	if (r == 0)
@@ -106,7 +131,7 @@ int node_membership_set(struct node *node, struct slice bytes, struct raft_conf 
 	if (r == 0)
 		r = read_set(&reader, &ret_conf->learners);
 	if (r == 0)
-		r = read_members(&reader, scratch);
+		r = read_members(&reader, scratch, format);
 	if (r < 0) {
 		node_members_free(scratch);
 		return r;
@@ -123,7 +148,11 @@ int node_membership_set(struct node *node, struct slice bytes, struct raft_conf 
 	node_members_free(node);
 	node->members = scratch->members;
 	node->members_len = scratch->members_len;
+	node->removed_ids = scratch->removed_ids;
+	node->removed_len = scratch->removed_len;
 	node->members_dirty = true;
+	if (node->raft && node_was_removed(node, node->id))
+		node_told_removed(node);
 	free(node->cluster_version);
 	node->cluster_version = mem_strndup(version.data ? version.data : "", version.len);
 	return 0;

@@ -29,8 +29,11 @@ enum node_entry_kind {
 	NODE_ENTRY_COMMAND = 1, /* a store command */
 	NODE_ENTRY_ATTRIBUTES =
 		2, /* a member's name and client URLs: varint id, bytes name, varint count, URLs */
-	NODE_ENTRY_VERSION_SET = 3 /* the cluster version: bytes */
+	NODE_ENTRY_VERSION_SET = 3, /* the cluster version: bytes */
+	NODE_ENTRY_MEMBER = 4	    /* a change of the membership (change.c); for raft's in the context of its
+				       entry */
 };
+#define NODE_BOOTSTRAP_TERM 1u /* of the initial cluster's entries, whose contexts are peer URLs alone */
 struct node_entry {
 	enum node_entry_kind kind;
 	uint64_t origin, boot, sequence;
@@ -56,17 +59,18 @@ void node_envelope_encode(const struct node_envelope *envelope, struct buf *out)
 int node_envelope_decode(struct slice bytes, struct node_envelope *ret_envelope) _must_check_;
 
 /* ---- Requests under way ---- */
-enum node_internal { NODE_REQUEST, NODE_PUBLISH, NODE_VERSION, NODE_TICK, NODE_INTERNAL_MAX };
+enum node_internal { NODE_REQUEST, NODE_PUBLISH, NODE_VERSION, NODE_TICK, NODE_PROMOTE, NODE_INTERNAL_MAX };
 
 struct pending {
-	struct list link;	/* node.pendings, oldest first */
-	struct pending *chain;	/* bucket, by sequence */
-	struct list queue_link; /* node.queue while not proposed */
-	struct raft_blob *blob;
+	struct list link;		  /* node.pendings, oldest first */
+	struct pending *chain;		  /* bucket, by sequence */
+	struct list queue_link;		  /* node.queue, or conf_queue, while not proposed */
+	struct raft_blob *blob;		  /* the entry; of a conf: the encoded raft_conf_change */
 	uint64_t sequence, term, raft_id; /* term and id it was proposed with */
 	uint64_t leader_changes;	  /* node.leader_changes when it arrived */
 	int64_t deadline_ns;
 	enum node_internal internal;
+	bool conf; /* goes through raft_propose_conf() */
 	bool sent, forwarded;
 	void *request; /* NULL: forgotten, or internal */
 };
@@ -92,6 +96,9 @@ struct member {
 	struct node_follower follower;
 	uint64_t timed_index, timed_term; /* of the append that is being timed; 0: none */
 	int64_t timed_ns;
+	/* Catching up: the leader's last entry at the begin of the round; 0: none runs. */
+	uint64_t round_target, round_term;
+	int64_t round_begun_ns;
 };
 
 /* ---- Checkpoints ---- */
@@ -209,6 +216,7 @@ struct node {
 	uint64_t leader_changes;
 	int64_t leader_since_wall_ns;
 	bool propose_blocked; /* raft took nothing: look again at the next tick or change */
+	bool conf_blocked;    /* the same for changes of the membership */
 	bool more_work;
 
 	/* disk */
@@ -227,6 +235,9 @@ struct node {
 	struct member *members; /* by id */
 	size_t members_len;
 	bool members_dirty;
+	uint64_t *removed_ids; /* ascending; never used again */
+	size_t removed_len;
+	bool removed; /* this member itself */
 	char *cluster_version;
 	uint64_t hash_index[NODE_HASHES_KEPT], hash[NODE_HASHES_KEPT];
 	uint64_t hash_newest;
@@ -238,7 +249,7 @@ struct node {
 	uint64_t clock_source, clock_term; /* the leader that it follows */
 
 	/* requests */
-	struct list pendings, queue;
+	struct list pendings, queue, conf_queue;
 	struct pending *buckets[NODE_BUCKETS];
 	uint64_t next_sequence;
 	size_t pending_count, pending_bytes;
@@ -263,6 +274,16 @@ int node_fail(struct node *node, const char *format, ...) _printf_(2, 3);
 /* apply.c */
 void node_apply_batch(struct node *node, const struct raft_batch *batch);
 struct raft_blob *node_conf_entry(uint64_t id, const char *const *peer_urls);
+/* change.c */
+void node_change_encode(const struct node_member_change *change, struct buf *out);
+int node_change_decode(struct slice bytes, struct node_member_change *ret_change,
+	char ***ret_urls) _must_check_; /* the URLs are owned: node_urls_free() */
+void node_change_steps(const struct node_member_change *change, struct raft_conf_change *ret_steps);
+enum node_error node_change_check(const struct node *node, const struct node_member_change *change);
+enum node_error node_change_apply(struct node *node, const struct node_member_change *change);
+void node_change_settle(struct node *node); /* after raft's membership changed: who is gone is removed */
+void node_member_set_peer_urls(struct node *node, uint64_t id, const char *const *urls);
+void node_promote_turn(struct node *node, int64_t now_ns);
 /* members.c */
 struct member *node_member_find(const struct node *node, uint64_t id);
 struct member *node_member_add(struct node *node, uint64_t id);
@@ -272,16 +293,19 @@ char **node_urls_dup(const char *const *urls);
 char **node_urls_free(char **urls);
 void node_urls_encode(struct buf *out, const char *const *urls);
 char **node_urls_decode(struct wire_reader *reader); /* NULL when malformed */
+void node_urls_add_json(struct buf *out, char *const *urls);
 /* propose.c */
 void node_propose_internal(
 	struct node *node, enum node_internal internal, enum node_entry_kind kind, struct slice payload);
+void node_propose_conf(struct node *node, enum node_internal internal,
+	const struct node_member_change *change, void *request);
 void node_flush_proposals(struct node *node);
 void node_proposals_refused(struct node *node, const uint64_t *contexts, size_t count);
 void node_proposals_lost_before(struct node *node, uint64_t term);
 /* Entries were skipped: what was proposed may be among them. */
 void node_proposals_skipped(struct node *node);
 void node_complete(struct node *node, const struct node_entry *entry, const struct raft_entry *raft_entry,
-	const struct store_result *result);
+	enum node_error error, const struct store_result *result);
 void node_expire_requests(struct node *node, int64_t now_ns);
 void node_stop_requests(struct node *node);
 void node_requests_free(struct node *node);

@@ -1,4 +1,5 @@
 /* The member table: a small array ordered by id. */
+#include "base/json.h"
 #include "base/wire.h"
 #include "node/internal.h"
 
@@ -50,6 +51,17 @@ char **node_urls_decode(struct wire_reader *reader)
 		urls[i] = mem_strndup(url.data ? url.data : "", url.len);
 	}
 	return reader->failed ? node_urls_free(urls) : urls;
+}
+
+void node_urls_add_json(struct buf *out, char *const *urls)
+{
+	buf_add_char(out, '[');
+	for (size_t i = 0; urls[i]; i++) {
+		if (i)
+			buf_add_char(out, ',');
+		json_add_string(out, slice_str(urls[i]));
+	}
+	buf_add_char(out, ']');
 }
 
 static size_t position_of(const struct node *node, uint64_t id)
@@ -109,6 +121,7 @@ void node_members_free(struct node *node)
 	for (size_t i = 0; i < node->members_len; i++)
 		member_done(&node->members[i]);
 	free(node->members);
+	free(node->removed_ids);
 }
 
 size_t node_member_count(const struct node *node)
@@ -127,6 +140,11 @@ const struct node_member *node_member_by_id(const struct node *node, uint64_t id
 	struct member *member = node_member_find(node, id);
 
 	return member ? &member->view : NULL;
+}
+
+bool node_member_votes(const struct node *node, uint64_t id)
+{
+	return raft_conf_is_voter(raft_conf_get(node->raft), id);
 }
 
 void node_peer_state(struct node *node, uint64_t id, bool connected)

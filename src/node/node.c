@@ -15,6 +15,16 @@ static const char *const error_texts[NODE_ERROR_MAX] = {
 	[NODE_ERROR_TOO_MANY] = "etcdserver: too many requests",
 	[NODE_ERROR_TOO_LARGE] = "etcdserver: request is too large",
 	[NODE_ERROR_STOPPED] = "etcdserver: server stopped",
+	[NODE_ERROR_MEMBER_EXISTS] = "etcdserver: ID exists",
+	[NODE_ERROR_PEER_URL_EXISTS] = "etcdserver: peerURL exists",
+	[NODE_ERROR_MEMBER_NOT_FOUND] = "etcdserver: ID not found",
+	[NODE_ERROR_MEMBER_REMOVED] = "etcdserver: ID removed",
+	[NODE_ERROR_MEMBER_REPLACED] =
+		"etcdserver: the member is about to be replaced, or to take another's place",
+	[NODE_ERROR_MEMBERS_FULL] = "etcdserver: there are as many members as there can be",
+	[NODE_ERROR_MEMBERS_LAST] = "etcdserver: the last member that votes: remove those that do not vote "
+				    "yet first, or wait for "
+				    "them",
 };
 
 const char *node_error_text(enum node_error error)
@@ -156,7 +166,7 @@ static void tick(struct node *node, int64_t now_ns)
 	/* A process that stood still for long did not observe that much silence: it ticks once per election
 	 * at most. */
 	raft_tick(node->raft, (uint32_t)MIN(ticks, (int64_t)node->election_ms * NS_PER_MS / node->tick_ns));
-	node->propose_blocked = false;
+	node->propose_blocked = node->conf_blocked = false;
 }
 
 static void publish(struct node *node, int64_t now_ns)
@@ -188,6 +198,7 @@ static void lead(struct node *node, int64_t now_ns)
 	if (node->status.role != RAFT_LEADER)
 		return;
 	node_clock_lead(node, now_ns);
+	node_promote_turn(node, now_ns);
 	if (version_is_due(node))
 		node_propose_internal(
 			node, NODE_VERSION, NODE_ENTRY_VERSION_SET, slice_str(node->server_version));
@@ -236,7 +247,7 @@ static void take_status(struct node *node)
 	raft_status_get(node->raft, &node->status);
 	if (node->status.leader == leader && node->status.term == term)
 		return;
-	node->propose_blocked = false;
+	node->propose_blocked = node->conf_blocked = false;
 	if (node->status.leader != leader) {
 		node->leader_changes++;
 		node->leader_since_wall_ns = node->status.leader ? node->env->ops->wall_ns(node->env) : 0;
@@ -301,9 +312,9 @@ static void run(struct node *node, int64_t now_ns)
 		return;
 	write_log(node);
 	node_checkpoint_background(node);
-	node->more_work = raft_has_ready(node->raft) ||
-			  (!list_empty(&node->queue) && !node->propose_blocked) ||
-			  store_collect(node->store, 256);
+	node->more_work =
+		raft_has_ready(node->raft) || (!list_empty(&node->queue) && !node->propose_blocked) ||
+		(!list_empty(&node->conf_queue) && !node->conf_blocked) || store_collect(node->store, 256);
 }
 
 void node_turn(struct node *node)
@@ -347,7 +358,8 @@ int64_t node_deadline_ns(const struct node *node)
 		return INT64_MAX;
 	now_ns = node_mono(node);
 	due_ns = node->ticked_ns + (int64_t)raft_ticks_until_due(node->raft) * node->tick_ns;
-	if (node->propose_blocked && !list_empty(&node->queue))
+	if ((node->propose_blocked && !list_empty(&node->queue)) ||
+		(node->conf_blocked && !list_empty(&node->conf_queue)))
 		due_ns = MIN(due_ns, node->ticked_ns + node->tick_ns);
 	if (!list_empty(&node->pendings))
 		due_ns = MIN(due_ns, list_first(&node->pendings, struct pending, link)->deadline_ns);
@@ -390,6 +402,7 @@ void node_get_status(const struct node *node, struct node_status *ret_status)
 		[RAFT_CANDIDATE] = NODE_CANDIDATE,
 		[RAFT_LEADER] = NODE_LEADER,
 	};
+	const struct raft_conf *conf = raft_conf_get(node->raft);
 	struct raft_status status;
 
 	raft_status_get(node->raft, &status);
@@ -411,5 +424,9 @@ void node_get_status(const struct node *node, struct node_status *ret_status)
 		.log_first = status.first_index,
 		.log_disk_bytes = wal_disk_bytes(node->wal),
 		.leader_since_wall_ns = node->leader_since_wall_ns,
+		.voters = conf->voters.count,
+		.learners = conf->learners.count,
+		.joint = conf->outgoing.count > 0,
+		.removed = node->removed,
 	};
 }

@@ -32,6 +32,7 @@ struct node_member {
 	const char *name;	      /* "" until the member has started and published itself */
 	const char *const *peer_urls; /* sorted, NULL-terminated */
 	const char *const *client_urls;
+	uint64_t replaces; /* has no vote yet, and will take the place of this one; 0: of none */
 };
 
 struct node_config {
@@ -42,6 +43,8 @@ struct node_config {
 	const struct node_member
 		*members; /* the initial cluster, this member included; used on a fresh log only */
 	size_t members_len;
+	bool joins; /* a fresh log begins empty: this member was added to a cluster that runs, from whose
+		       leader it gets all */
 	const char *server_version; /* what the leader proposes as cluster version, such as "2.3.0" */
 	uint32_t heartbeat_ms, election_ms;
 	uint64_t segment_bytes; /* size of a log segment; 0: 16 MiB */
@@ -61,6 +64,14 @@ enum node_error {
 	NODE_ERROR_TOO_MANY,	    /* "etcdserver: too many requests": refused, not proposed */
 	NODE_ERROR_TOO_LARGE,	    /* "etcdserver: request is too large": refused */
 	NODE_ERROR_STOPPED,	    /* "etcdserver: server stopped" */
+	/* Of changes of the membership: refused, nothing was changed. */
+	NODE_ERROR_MEMBER_EXISTS,    /* the id is or was a member's */
+	NODE_ERROR_PEER_URL_EXISTS,  /* one of the peer URLs is another member's */
+	NODE_ERROR_MEMBER_NOT_FOUND, /* there is and was no such member */
+	NODE_ERROR_MEMBER_REMOVED,   /* there was one; it was removed */
+	NODE_ERROR_MEMBER_REPLACED,  /* another one is about to take its place, or it another's */
+	NODE_ERROR_MEMBERS_FULL,     /* as many as there can be */
+	NODE_ERROR_MEMBERS_LAST,     /* the others could not go on: they have no vote */
 	NODE_ERROR_MAX,
 };
 const char *node_error_text(enum node_error error);
@@ -98,11 +109,34 @@ void node_peer_state(struct node *node, uint64_t id, bool connected);
  * this member has applied it. 0, or -EBUSY (too many under way), -EMSGSIZE, -EBADMSG (no store command),
  * -ESHUTDOWN: then `request` is not answered. */
 int node_propose(struct node *node, struct slice command, void *request) _must_check_;
+/* Changes the membership. Any member may be asked. NODE_OK once this member has applied the change; changes
+ * that come together are done one after the other. A member that is added has no vote until it is caught up;
+ * then the leader gives it one. One that is to replace another gets it in the same step in which the other is
+ * removed. Errors as node_propose(); -EINVAL: an operation that is not for callers, no id, or no peer URL. */
+enum node_member_op {
+	NODE_MEMBER_ADD = 1, /* id, peer_urls */
+	NODE_MEMBER_REMOVE,  /* id */
+	NODE_MEMBER_UPDATE,  /* id, peer_urls */
+	NODE_MEMBER_REPLACE, /* id and peer_urls of the new one; replaces */
+	NODE_MEMBER_PROMOTE, /* only the node's own */
+	NODE_MEMBER_OP_MAX
+};
+struct node_member_change {
+	enum node_member_op op;
+	uint64_t id; /* of a new member: never used before, such as a hash of its URLs and the time */
+	uint64_t replaces;
+	const char *const *peer_urls; /* sorted, NULL-terminated; borrowed for the call */
+};
+int node_propose_member(
+	struct node *node, const struct node_member_change *change, void *request) _must_check_;
 /* Asks for a linearizable read: answered with NODE_OK once the store of this member is at least as new as
  * everything acknowledged before the call. Read the store inside the reply. Errors as node_propose(). */
 int node_read_index(struct node *node, void *request) _must_check_;
 /* The client is gone: the request will not be answered (its command may still take effect). */
 void node_forget(struct node *node, void *request);
+
+/* A member of the same cluster says that this one was removed (its transport refused a connection). */
+void node_told_removed(struct node *node);
 
 /* --- the turn --- */
 void node_turn(struct node *node);
@@ -128,6 +162,9 @@ struct node_status {
 	uint64_t log_first;	      /* the oldest entry that raft can still give to a follower */
 	uint64_t log_disk_bytes;      /* the log's files */
 	int64_t leader_since_wall_ns; /* when this member learned of the present leader; 0: none */
+	uint64_t voters, learners;    /* members that vote, and that do not vote yet */
+	bool joint;		      /* between two memberships */
+	bool removed; /* this member is one no longer: its owner ends it, and does not start it again */
 };
 void node_get_status(const struct node *node, struct node_status *ret_status);
 /* How a leader gets on with a follower: appends answered and lost, and the time from sending one to the
@@ -137,7 +174,11 @@ struct node_follower {
 	double latest_ms, sum_ms, sum_squares, min_ms, max_ms;
 };
 bool node_get_follower(const struct node *node, uint64_t id, struct node_follower *ret_follower);
+/* Everyone who gets the log or votes, also one that is about to lose its vote. */
 size_t node_member_count(const struct node *node);
 const struct node_member *node_member_at(const struct node *node, size_t position); /* ordered by id */
 const struct node_member *node_member_by_id(const struct node *node, uint64_t id);  /* NULL: none */
-const char *node_cluster_version(const struct node *node);			    /* "" until decided */
+bool node_member_votes(const struct node *node, uint64_t id);
+/* A member that there was once: nothing is taken from it any more. */
+bool node_was_removed(const struct node *node, uint64_t id);
+const char *node_cluster_version(const struct node *node); /* "" until decided */

@@ -301,7 +301,7 @@ static int load(struct node *node, const struct node_config *config, char **ret_
 		return r;
 	if (restart)
 		wal_restart_at(node->wal, node->applied);
-	if (found.fresh) {
+	if (found.fresh && !config->joins) {
 		r = bootstrap(node, config, &loaded, &hard_state, ret_error);
 		if (r < 0)
 			return r;
@@ -318,6 +318,8 @@ static int load(struct node *node, const struct node_config *config, char **ret_
 	}
 	first = (struct wal_hard_state){hard_state.term, hard_state.vote, hard_state.commit, node->boot};
 	wal_add_hard_state(node->wal, &first);
+	if (node_was_removed(node, node->id))
+		node_told_removed(node);
 	r = replay(node, ret_error);
 	if (r == 0 && loaded.checkpoint_index)
 		node_note(node, LOG_LEVEL_INFO,
@@ -345,6 +347,7 @@ int node_open(const struct node_config *config, struct env *env, struct node **r
 	node->next_read_context = 1;
 	list_init(&node->pendings);
 	list_init(&node->queue);
+	list_init(&node->conf_queue);
 	list_init(&node->reads);
 	list_init(&node->read_batches);
 	buf_init(&node->send_buf, NODE_MESSAGE_MAX);

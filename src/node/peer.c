@@ -11,9 +11,10 @@ static size_t slot_of(uint64_t index)
 	return (index / NODE_HASH_INTERVAL) % NODE_HASHES_KEPT;
 }
 
-/* How many members are known to have this hash at this index, this one included. */
+/* How many voters are known to have this hash at this index, this one included. */
 static size_t count_agreeing(const struct node *node, uint64_t index, uint64_t hash)
 {
+	const struct raft_conf *conf = raft_conf_get(node->raft);
 	size_t slot = slot_of(index), count = 0;
 
 	for (size_t i = 0; i < node->members_len; i++) {
@@ -22,7 +23,8 @@ static size_t count_agreeing(const struct node *node, uint64_t index, uint64_t h
 		const uint64_t *indices = own ? node->hash_index : member->hash_index;
 		const uint64_t *hashes = own ? node->hash : member->hash;
 
-		count += indices[slot] == index && hashes[slot] == hash;
+		count += indices[slot] == index && hashes[slot] == hash &&
+			 raft_set_has(&conf->voters, member->view.id);
 	}
 	return count;
 }
@@ -55,7 +57,9 @@ static void agree(struct node *node, uint64_t index, uint64_t hash)
 
 static void heard(struct node *node, uint64_t index, uint64_t hash)
 {
-	if (count_agreeing(node, index, hash) >= node->members_len / 2 + 1)
+	/* What is applied again at start was agreed on by other memberships. */
+	if (node->phase == NODE_PHASE_RUNNING &&
+		count_agreeing(node, index, hash) >= raft_conf_get(node->raft)->voters.count / 2 + 1)
 		agree(node, index, hash);
 }
 
@@ -197,7 +201,7 @@ void node_receive(struct node *node, uint64_t from, struct slice bytes)
 		node_envelope_decode(bytes, &envelope) < 0)
 		return;
 	if (envelope.cluster_id != node->cluster_id || envelope.from != from || envelope.to != node->id ||
-		from == node->id)
+		from == node->id || node_was_removed(node, from))
 		return;
 	if (envelope.kind == NODE_ENVELOPE_CHECKPOINT) {
 		node_transfer_receive(node, &envelope);

@@ -5,7 +5,8 @@
  * What was handed over is never handed over again while it may still take effect. Two things prove that it
  * cannot: the leader refused it, or an entry of a later term was applied and it was not before it (a proposal
  * enters the log only in the term it was proposed in, and terms in the log do not go back). Then it is queued
- * again. Otherwise the request waits for its deadline and is answered "unknown". */
+ * again. Otherwise the request waits for its deadline and is answered "unknown". Changes of the membership
+ * have a queue of their own, since raft takes one at a time. */
 #include "node/internal.h"
 #include <errno.h>
 
@@ -54,8 +55,13 @@ static void answer(struct node *node, struct pending *pending, const struct node
 		node->env->ops->reply(node->env, request, reply);
 }
 
+static void queue(struct node *node, struct pending *pending)
+{
+	list_push_back(pending->conf ? &node->conf_queue : &node->queue, &pending->queue_link);
+}
+
 static struct pending *add(struct node *node, enum node_internal internal, enum node_entry_kind kind,
-	struct slice payload, void *request)
+	struct slice payload, const struct raft_conf_change *steps, void *request)
 {
 	struct pending *pending = mem_new(struct pending), **bucket;
 	struct node_entry entry = {
@@ -67,6 +73,15 @@ static struct pending *add(struct node *node, enum node_internal internal, enum 
 	};
 
 	pending->blob = node_entry_encode(&entry);
+	if (steps) {
+		struct raft_conf_change change = *steps;
+		struct raft_blob *context = pending->blob;
+
+		change.context = raft_blob_slice(context);
+		pending->blob = raft_conf_change_encode(&change);
+		pending->conf = true;
+		raft_blob_unref(context);
+	}
 	pending->sequence = entry.sequence;
 	pending->internal = internal;
 	pending->request = request;
@@ -77,10 +92,16 @@ static struct pending *add(struct node *node, enum node_internal internal, enum 
 	pending->chain = *bucket;
 	*bucket = pending;
 	list_push_back(&node->pendings, &pending->link);
-	list_push_back(&node->queue, &pending->queue_link);
+	queue(node, pending);
 	node->pending_count++;
 	node->pending_bytes += pending->blob->len;
 	return pending;
+}
+
+static bool is_full(const struct node *node, size_t more_bytes)
+{
+	return node->pending_count >= NODE_PENDING_COUNT_MAX ||
+	       node->pending_bytes + more_bytes > NODE_PENDING_BYTES_MAX;
 }
 
 int node_propose(struct node *node, struct slice command, void *request)
@@ -94,10 +115,40 @@ int node_propose(struct node *node, struct slice command, void *request)
 		return -EMSGSIZE;
 	if (store_command_decode(command, &decoded) < 0)
 		return -EBADMSG;
-	if (node->pending_count >= NODE_PENDING_COUNT_MAX ||
-		node->pending_bytes + command.len > NODE_PENDING_BYTES_MAX)
+	if (is_full(node, command.len))
 		return -EBUSY;
-	(void)add(node, NODE_REQUEST, NODE_ENTRY_COMMAND, command, request);
+	(void)add(node, NODE_REQUEST, NODE_ENTRY_COMMAND, command, NULL, request);
+	return 0;
+}
+
+void node_propose_conf(struct node *node, enum node_internal internal,
+	const struct node_member_change *change, void *request)
+{
+	_cleanup_buf_ struct buf payload = BUF_INIT(0);
+	struct raft_conf_change steps;
+	bool update = change->op == NODE_MEMBER_UPDATE;
+
+	node_change_encode(change, &payload);
+	if (!update)
+		node_change_steps(change, &steps);
+	(void)add(node, internal, NODE_ENTRY_MEMBER, buf_slice(&payload), update ? NULL : &steps, request);
+	node->internal_under_way[internal] = internal != NODE_REQUEST;
+}
+
+int node_propose_member(struct node *node, const struct node_member_change *change, void *request)
+{
+	bool urls = change->op != NODE_MEMBER_REMOVE;
+
+	assert(request);
+	if (node->failure)
+		return -ESHUTDOWN;
+	if (change->op < NODE_MEMBER_ADD || change->op > NODE_MEMBER_REPLACE || !change->id ||
+		(change->op == NODE_MEMBER_REPLACE) != (change->replaces != 0) ||
+		urls != (change->peer_urls && change->peer_urls[0]))
+		return -EINVAL;
+	if (is_full(node, 0))
+		return -EBUSY;
+	node_propose_conf(node, NODE_REQUEST, change, request);
 	return 0;
 }
 
@@ -105,7 +156,7 @@ void node_propose_internal(
 	struct node *node, enum node_internal internal, enum node_entry_kind kind, struct slice payload)
 {
 	assert(!node->internal_under_way[internal]);
-	(void)add(node, internal, kind, payload, NULL);
+	(void)add(node, internal, kind, payload, NULL, NULL);
 	node->internal_under_way[internal] = true;
 }
 
@@ -126,7 +177,8 @@ void node_forget(struct node *node, void *request)
  */
 static bool is_pointless(const struct node *node, const struct pending *pending)
 {
-	return (pending->internal == NODE_TICK || pending->internal == NODE_VERSION) &&
+	return (pending->internal == NODE_TICK || pending->internal == NODE_VERSION ||
+		       pending->internal == NODE_PROMOTE) &&
 	       node->status.role != RAFT_LEADER;
 }
 
@@ -153,6 +205,40 @@ static size_t collect(struct node *node, struct raft_blob **blobs, struct pendin
 	return count;
 }
 
+static void was_sent(struct pending *pending, bool forwarded, uint64_t term, uint64_t raft_id)
+{
+	list_remove(&pending->queue_link);
+	pending->sent = true;
+	pending->forwarded = forwarded;
+	pending->term = term;
+	pending->raft_id = raft_id;
+}
+
+static void flush_changes(struct node *node)
+{
+	while (!node->conf_blocked && !list_empty(&node->conf_queue)) {
+		struct pending *pending = list_first(&node->conf_queue, struct pending, queue_link);
+		struct raft_conf_change change;
+		struct raft_status status;
+		uint64_t id;
+		int r;
+
+		if (is_pointless(node, pending)) {
+			unlink_pending(node, pending);
+			pending_free(pending);
+			continue;
+		}
+		r = raft_conf_change_decode(raft_blob_slice(pending->blob), &change);
+		assert(r == 0);
+		raft_status_get(node->raft, &status);
+		r = raft_propose_conf(node->raft, &change, &id);
+		if (r < 0)
+			node->conf_blocked = true;
+		else
+			was_sent(pending, r == RAFT_FORWARDED, status.term, id);
+	}
+}
+
 void node_flush_proposals(struct node *node)
 {
 	struct raft_blob *blobs[RAFT_MESSAGE_ENTRIES_MAX];
@@ -167,22 +253,19 @@ void node_flush_proposals(struct node *node)
 		r = raft_propose(node->raft, blobs, count, &id);
 		if (r < 0) {
 			node->propose_blocked = true;
-			return;
+			break;
 		}
-		for (size_t i = 0; i < count; i++) {
-			list_remove(&pieces[i]->queue_link);
-			pieces[i]->sent = true;
-			pieces[i]->forwarded = r == RAFT_FORWARDED;
-			pieces[i]->term = status.term;
-			pieces[i]->raft_id = r == RAFT_FORWARDED ? id : id + i;
-		}
+		for (size_t i = 0; i < count; i++)
+			was_sent(pieces[i], r == RAFT_FORWARDED, status.term,
+				r == RAFT_FORWARDED ? id : id + i);
 	}
+	flush_changes(node);
 }
 
 static void queue_again(struct node *node, struct pending *pending)
 {
 	pending->sent = false;
-	list_push_back(&node->queue, &pending->queue_link);
+	queue(node, pending);
 }
 
 void node_proposals_refused(struct node *node, const uint64_t *contexts, size_t count)
@@ -198,7 +281,8 @@ void node_proposals_refused(struct node *node, const uint64_t *contexts, size_t 
 				break;
 			}
 	}
-	node->propose_blocked = true; /* until the next tick or change: a full leader needs a moment */
+	node->propose_blocked = node->conf_blocked =
+		true; /* until the next tick or change: a full leader needs a moment */
 }
 
 void node_proposals_lost_before(struct node *node, uint64_t term)
@@ -223,11 +307,11 @@ void node_proposals_skipped(struct node *node)
 }
 
 void node_complete(struct node *node, const struct node_entry *entry, const struct raft_entry *raft_entry,
-	const struct store_result *result)
+	enum node_error error, const struct store_result *result)
 {
 	struct pending *pending = find(node, entry->sequence);
 	struct node_reply reply = {
-		.error = NODE_OK,
+		.error = error,
 		.raft_index = raft_entry->index,
 		.raft_term = raft_entry->term,
 		.result = result,

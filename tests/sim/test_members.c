@@ -1,0 +1,364 @@
+/* Members that come and go while the cluster runs, step by step. */
+#include "members_world.h"
+
+static struct node_member_change adding(struct world *world, uint64_t id)
+{
+	return (struct node_member_change){
+		.op = NODE_MEMBER_ADD, .id = id, .peer_urls = (const char *const *)world->members[id].urls};
+}
+
+static struct node_member_change removing(uint64_t id)
+{
+	return (struct node_member_change){.op = NODE_MEMBER_REMOVE, .id = id};
+}
+
+static struct world *cluster_of(size_t count)
+{
+	struct world *world = world_new();
+
+	for (uint64_t id = 1; id <= count; id++)
+		world_start(world, id, count);
+	world_run(world, 3000);
+	assert_true(world_leader(world));
+	return world;
+}
+
+static bool writes_go_on(struct world *world, uint64_t at)
+{
+	struct world_answer answer;
+
+	world_write(world, at, "/1/k", &answer);
+	world_run(world, 300);
+	if (!answer.came)
+		node_forget(world->members[at].node, &answer);
+	return answer.came && !answer.error;
+}
+
+static uint64_t follower_of(struct world *world)
+{
+	for (uint64_t id = 1; id <= WORLD_MEMBERS_MAX; id++)
+		if (world->members[id].node && id != world_leader(world))
+			return id;
+	fail();
+	return 0;
+}
+
+static void assert_equal_states(struct world *world)
+{
+	uint64_t leader = world_leader(world);
+
+	for (uint64_t id = 1; id <= WORLD_MEMBERS_MAX; id++) {
+		if (!world->members[id].node)
+			continue;
+		assert_int_equal(world_status(world, id).applied, world_status(world, leader).applied);
+		assert_int_equal(store_hash(node_store(world->members[id].node)),
+			store_hash(node_store(world->members[leader].node)));
+		assert_int_equal(node_member_count(world->members[id].node),
+			node_member_count(world->members[leader].node));
+	}
+}
+
+static void added_member_does_not_count_before_it_is_there(void **state)
+{
+	struct world *world = cluster_of(1);
+	struct node *node = world->members[1].node;
+	uint64_t index = store_index(node_store(node));
+	struct slice value;
+
+	(void)state;
+	assert_int_equal(world_change(world, 1, adding(world, 2), 100), NODE_OK);
+	assert_int_equal(store_index(node_store(node)), index + 1);
+	assert_true(store_peek(node_store(node), slice_str("/0/members/2/raftAttributes"), &value));
+	assert_true(slice_is(value, "{\"peerURLs\":[\"http://10.0.0.2:2380\"]}"));
+	assert_int_equal(node_member_count(node), 2);
+	assert_string_equal(node_member_by_id(node, 2)->name, "");
+	assert_false(node_member_votes(node, 2));
+	assert_int_equal(world_status(world, 1).learners, 1);
+	world_run(world, 5000);
+	assert_true(writes_go_on(world, 1));
+	/* It comes, gets all, and votes. */
+	world_start(world, 2, 0);
+	world_run(world, 1000);
+	assert_true(node_member_votes(node, 2) && node_member_votes(world->members[2].node, 2));
+	assert_string_equal(node_member_by_id(node, 2)->name, "m2");
+	assert_true(writes_go_on(world, 2));
+	assert_equal_states(world);
+	/* From now on it counts. */
+	world_stop(&world->members[2]);
+	assert_false(writes_go_on(world, 1));
+	world_free(world);
+}
+
+static void any_member_takes_changes_and_refuses_what_makes_no_sense(void **state)
+{
+	struct world *world = cluster_of(3);
+	uint64_t at = follower_of(world);
+	struct node_member_change change = adding(world, 4);
+
+	(void)state;
+	assert_int_equal(world_change(world, at, adding(world, 2), 500), NODE_ERROR_MEMBER_EXISTS);
+	change.peer_urls = (const char *const *)world->members[1].urls;
+	assert_int_equal(world_change(world, at, change, 500), NODE_ERROR_PEER_URL_EXISTS);
+	assert_int_equal(world_change(world, at, removing(9), 500), NODE_ERROR_MEMBER_NOT_FOUND);
+	change = (struct node_member_change){
+		.op = NODE_MEMBER_UPDATE, .id = 9, .peer_urls = (const char *const *)world->members[5].urls};
+	assert_int_equal(world_change(world, at, change, 500), NODE_ERROR_MEMBER_NOT_FOUND);
+	change.id = 3;
+	assert_int_equal(world_change(world, at, change, 500), NODE_OK);
+	assert_string_equal(
+		node_member_by_id(world->members[at].node, 3)->peer_urls[0], "http://10.0.0.5:2380");
+	change.peer_urls = (const char *const *)world->members[1].urls;
+	assert_int_equal(world_change(world, at, change, 500), NODE_ERROR_PEER_URL_EXISTS);
+	change.op = NODE_MEMBER_PROMOTE;
+	assert_int_equal(node_propose_member(world->members[at].node, &change, &change), -EINVAL);
+	change = removing(0);
+	assert_int_equal(node_propose_member(world->members[at].node, &change, &change), -EINVAL);
+	assert_true(writes_go_on(world, at));
+	assert_equal_states(world);
+	world_free(world);
+}
+
+static void removed_member_hears_of_it_and_its_id_is_never_used_again(void **state)
+{
+	struct world *world = cluster_of(3);
+	uint64_t gone = follower_of(world), leader = world_leader(world), index;
+
+	(void)state;
+	index = store_index(node_store(world->members[leader].node));
+	assert_int_equal(world_change(world, leader, removing(gone), 500), NODE_OK);
+	assert_int_equal(store_index(node_store(world->members[leader].node)), index + 2);
+	world_run(world, 3000);
+	assert_true(world_status(world, gone).removed);
+	assert_false(world_status(world, leader).removed);
+	world_stop(&world->members[gone]);
+	assert_int_equal(world_change(world, leader, removing(gone), 500), NODE_ERROR_MEMBER_REMOVED);
+	assert_int_equal(world_change(world, leader, adding(world, gone), 500), NODE_ERROR_MEMBER_EXISTS);
+	assert_true(node_was_removed(world->members[leader].node, gone));
+	assert_true(writes_go_on(world, leader));
+	assert_equal_states(world);
+	world_free(world);
+}
+
+static void removed_leader_is_followed_at_once(void **state)
+{
+	struct world *world = cluster_of(3);
+	uint64_t leader = world_leader(world), at = follower_of(world), next;
+
+	(void)state;
+	assert_int_equal(world_change(world, at, removing(leader), 500), NODE_OK);
+	world_run(world, 50);
+	assert_true(world_status(world, leader).removed);
+	next = world_leader(world);
+	assert_true(next && next != leader);
+	assert_true(writes_go_on(world, at));
+	world_stop(&world->members[leader]);
+	world_run(world, 1000);
+	assert_equal_states(world);
+	world_free(world);
+}
+
+static void only_member_may_be_removed(void **state)
+{
+	struct world *world = cluster_of(1);
+
+	(void)state;
+	assert_int_equal(world_change(world, 1, adding(world, 2), 100), NODE_OK);
+	assert_int_equal(world_change(world, 1, removing(1), 100), NODE_ERROR_MEMBERS_LAST);
+	assert_int_equal(world_change(world, 1, removing(2), 100), NODE_OK);
+	assert_int_equal(world_change(world, 1, removing(1), 100), NODE_OK);
+	assert_true(world_status(world, 1).removed);
+	world_stop(&world->members[1]);
+	world_start(world, 1, 1);
+	world_run(world, 200);
+	assert_true(world_status(world, 1).removed);
+	world_free(world);
+}
+
+static void member_joins_a_cluster_whose_log_was_cut(void **state)
+{
+	struct world *world = world_new();
+
+	(void)state;
+	world->checkpoint_entries = 50;
+	world_start(world, 1, 1);
+	world_run(world, 500);
+	assert_int_equal(world_change(world, 1, adding(world, 3), 100), NODE_OK);
+	assert_int_equal(world_change(world, 1, removing(3), 100), NODE_OK);
+	for (unsigned i = 0; i < 600; i++) {
+		struct world_answer answer;
+
+		world_write(world, 1, i % 2 ? "/1/a" : "/1/b", &answer);
+		world_run(world, 5);
+		assert_true(answer.came && !answer.error);
+	}
+	assert_true(world_status(world, 1).log_first > 3);
+	assert_int_equal(world_change(world, 1, adding(world, 2), 100), NODE_OK);
+	world_start(world, 2, 0);
+	world_run(world, 2000);
+	assert_int_equal(world_status(world, 2).checkpoints_received, 1);
+	assert_true(node_member_votes(world->members[1].node, 2));
+	assert_true(node_was_removed(world->members[2].node, 3)); /* from the checkpoint */
+	assert_true(writes_go_on(world, 2));
+	assert_equal_states(world);
+	/* Both start again from what is on their disks. */
+	for (uint64_t id = 1; id <= 2; id++)
+		world_stop(&world->members[id]);
+	for (uint64_t id = 1; id <= 2; id++)
+		world_start(world, id, 0);
+	world_run(world, 3000);
+	assert_true(writes_go_on(world, 2));
+	assert_int_equal(world_change(world, 2, adding(world, 3), 500), NODE_ERROR_MEMBER_EXISTS);
+	assert_equal_states(world);
+	world_free(world);
+}
+
+static void member_that_joins_may_be_killed_before_it_got_anything(void **state)
+{
+	struct world *world = cluster_of(1);
+
+	(void)state;
+	assert_int_equal(world_change(world, 1, adding(world, 2), 100), NODE_OK);
+	world->members[2].lonely = true;
+	world_start(world, 2, 0);
+	world_run(world, 2500);
+	world_stop(&world->members[2]);
+	world_start(world, 2, 0);
+	world_run(world, 100);
+	assert_int_equal(node_member_count(world->members[2].node), 0);
+	world->members[2].lonely = false;
+	world_run(world, 1000);
+	assert_true(node_member_votes(world->members[1].node, 2));
+	assert_equal_states(world);
+	world_free(world);
+}
+
+static void member_is_replaced_in_one_step(void **state)
+{
+	struct world *world = cluster_of(3);
+	uint64_t gone = follower_of(world), leader = world_leader(world);
+	struct node_member_change change = adding(world, 4);
+	struct node *node = world->members[leader].node;
+
+	(void)state;
+	world_stop(&world->members[gone]); /* it died */
+	change.op = NODE_MEMBER_REPLACE;
+	change.replaces = gone;
+	change.peer_urls = (const char *const *)world->members[gone].urls; /* the same machine, made anew */
+	assert_int_equal(world_change(world, leader, change, 500), NODE_OK);
+	assert_int_equal(node_member_count(node), 4);
+	assert_int_equal(node_member_by_id(node, 4)->replaces, gone);
+	assert_true(node_member_votes(node, gone) && !node_member_votes(node, 4));
+	/* Once is enough. */
+	change.id = 5;
+	change.peer_urls = (const char *const *)world->members[5].urls;
+	assert_int_equal(world_change(world, leader, change, 500), NODE_ERROR_MEMBER_REPLACED);
+	assert_true(writes_go_on(world, leader));
+	world_start(world, 4, 0);
+	world_run(world, 1000);
+	assert_int_equal(node_member_count(node), 3);
+	assert_true(node_member_votes(node, 4) && !node_member_by_id(node, gone));
+	assert_true(node_was_removed(node, gone));
+	assert_int_equal(node_member_by_id(node, 4)->replaces, 0);
+	assert_false(world_status(world, leader).joint);
+	assert_true(writes_go_on(world, 4));
+	assert_equal_states(world);
+	world_free(world);
+}
+
+static void leader_is_replaced_and_the_next_one_finishes(void **state)
+{
+	struct world *world = cluster_of(3);
+	uint64_t leader = world_leader(world), at = follower_of(world);
+	struct node_member_change change = adding(world, 4);
+
+	(void)state;
+	change.op = NODE_MEMBER_REPLACE;
+	change.replaces = leader;
+	assert_int_equal(world_change(world, at, change, 500), NODE_OK);
+	world_start(world, 4, 0);
+	world_run(world, 1000);
+	assert_true(world_status(world, leader).removed);
+	world_stop(&world->members[leader]);
+	assert_int_not_equal(world_leader(world), leader);
+	assert_int_equal(node_member_count(world->members[4].node), 3);
+	assert_true(node_member_votes(world->members[4].node, 4));
+	assert_true(writes_go_on(world, 4));
+	assert_equal_states(world);
+	world_free(world);
+}
+
+static void successor_may_be_taken_back(void **state)
+{
+	struct world *world = cluster_of(3);
+	uint64_t at = follower_of(world);
+	struct node_member_change change = adding(world, 4);
+
+	(void)state;
+	change.op = NODE_MEMBER_REPLACE;
+	change.replaces = 9;
+	assert_int_equal(world_change(world, at, change, 500), NODE_ERROR_MEMBER_NOT_FOUND);
+	change.replaces = at;
+	assert_int_equal(world_change(world, at, change, 500), NODE_OK);
+	assert_int_equal(world_change(world, at, removing(4), 500), NODE_OK);
+	assert_int_equal(node_member_count(world->members[at].node), 3);
+	change.id = 5;
+	change.peer_urls = (const char *const *)world->members[5].urls;
+	assert_int_equal(world_change(world, at, change, 500), NODE_OK);
+	/* Who is to be replaced may be removed first: then the other one is a plain new member. */
+	assert_int_equal(world_change(world, world_leader(world), removing(at), 500), NODE_OK);
+	world_run(world, 50);
+	world_stop(&world->members[at]);
+	world_start(world, 5, 0);
+	world_run(world, 1500);
+	assert_true(node_member_votes(world->members[5].node, 5));
+	assert_int_equal(node_member_count(world->members[5].node), 3);
+	assert_equal_states(world);
+	world_free(world);
+}
+
+static void cluster_grows_to_five_and_shrinks_to_one_under_load(void **state)
+{
+	struct world *world = cluster_of(1);
+	uint64_t at = 1;
+
+	(void)state;
+	for (uint64_t id = 2; id <= 5; id++) {
+		assert_int_equal(world_change(world, at, adding(world, id), 1000), NODE_OK);
+		world_start(world, id, 0);
+		for (unsigned i = 0; i < 10; i++)
+			assert_true(writes_go_on(world, at));
+		assert_true(node_member_votes(world->members[id].node, id));
+		at = id;
+	}
+	while (node_member_count(world->members[world_leader(world)].node) > 1) {
+		uint64_t gone = world_leader(world); /* each time the one that matters most */
+
+		at = follower_of(world);
+		assert_int_equal(world_change(world, at, removing(gone), 1000), NODE_OK);
+		world_run(world, 100);
+		world_stop(&world->members[gone]);
+		world_run(world, 100);
+		assert_true(writes_go_on(world, at));
+		assert_equal_states(world);
+	}
+	world_free(world);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(added_member_does_not_count_before_it_is_there),
+		cmocka_unit_test(any_member_takes_changes_and_refuses_what_makes_no_sense),
+		cmocka_unit_test(removed_member_hears_of_it_and_its_id_is_never_used_again),
+		cmocka_unit_test(removed_leader_is_followed_at_once),
+		cmocka_unit_test(only_member_may_be_removed),
+		cmocka_unit_test(member_joins_a_cluster_whose_log_was_cut),
+		cmocka_unit_test(member_that_joins_may_be_killed_before_it_got_anything),
+		cmocka_unit_test(member_is_replaced_in_one_step),
+		cmocka_unit_test(leader_is_replaced_and_the_next_one_finishes),
+		cmocka_unit_test(successor_may_be_taken_back),
+		cmocka_unit_test(cluster_grows_to_five_and_shrinks_to_one_under_load),
+	};
+
+	return cmocka_run_group_tests_name("members", tests, NULL, NULL);
+}
