@@ -308,12 +308,33 @@ static void on_request(struct http_request *req, void *user)
 		uv_timer_start(api->timer, expire_waiting, API_WAIT_MS / 10, API_WAIT_MS / 10);
 }
 
+/* Compared in the same time whatever is different, so that a token cannot be found out piece by piece. */
+static bool shows_token(const struct http_request *req, const char *token)
+{
+	const struct slice *shown = http_request_header(req, "Authorization");
+	struct slice scheme, text;
+	unsigned difference = 0;
+
+	if (!shown || !text_cut(*shown, ' ', &scheme, &text) || !slice_is(scheme, "Bearer"))
+		return false;
+	if (!token[0] || text.len != strlen(token))
+		return false;
+	for (size_t i = 0; i < text.len; i++)
+		difference |= (unsigned char)text.data[i] ^ (unsigned char)token[i];
+	return difference == 0;
+}
+
 static void on_peer_request(struct http_request *req, void *user)
 {
+	struct api *api = user;
 	struct slice path = req->path;
 
-	if (cut_prefix(&path, "/flotilla/v1"))
-		api_runtime(user, req, path, true);
+	if (!shows_token(req, api->config.peer_token))
+		api_reply_error(req, 401,
+			"this port serves other fleetds only, who know its token from the registry; ask the "
+			"API's own socket");
+	else if (cut_prefix(&path, "/flotilla/v1"))
+		api_runtime(api, req, path, true);
 	else
 		api_reply_error(req, 404, "this port serves other fleetds only; ask the API's own socket");
 }

@@ -1,11 +1,12 @@
 /* The HTTP API: fleet's v1 (`/fleet/v1`, `/v1-alpha`), and Flotilla's own routes below `/flotilla/v1`:
  *
  *   GET units/NAME/explain            why no machine takes a unit
- *   GET units/NAME/status             what `systemctl status` says; header X-Exit-Status
- *   GET units/NAME/journal?lines=N&follow=true&output=short
- * both asked from the machine that runs the unit (machine=ID for a global one), through its peer address;
- *   GET local/NAME/status, local/NAME/journal    the same for this machine's own units: all that peers are
- * served
+ *   GET units/NAME/status             what `systemctl status` says; headers X-Exit-Status, X-Job while a
+ * request waits or is under way, and X-Start-Error when the last start did not begin GET
+ * units/NAME/journal?lines=N&follow=true&output=short both asked from the machine that runs the unit
+ * (machine=ID for a global one), through its peer address; GET local/NAME/status, local/NAME/journal    the
+ * same for this machine's own units: all that peers are served, when they show the token that stands in this
+ * machine's registry entry (Authorization: Bearer)
  *
  * Reads are answered from memory. A write is answered when the mirror has it, so that what a client reads
  * next from the same fleetd includes it. Without a known cluster: 503. Loop's thread. */
@@ -22,6 +23,7 @@ struct api_config {
 	struct etcd_client *client;
 	const char *prefix; /* without a slash at its end */
 	const char *machine_id;
+	const char *peer_token; /* what peers have to show */
 	struct cluster *cluster;
 	struct manager *manager;
 	uint16_t token_limit; /* page size */

@@ -99,18 +99,23 @@ static void status_text(void *userdata, int result, const char *message, struct 
 	struct manager_unit_state state;
 	bool known;
 	char exit_text[16];
-	struct http_header headers[3] = {text_headers[0], text_headers[1]};
+	struct http_header headers[5] = {text_headers[0], text_headers[1]};
+	size_t count = ARRAY_LEN(text_headers);
 
 	buf_add_slice(&stream->text, text);
 	if (!last)
 		return;
 	known = manager_state(stream->manager, stream->name, &state);
 	snprintf(exit_text, sizeof(exit_text), "%d", manager_status_exit(known ? &state : NULL));
-	headers[2] = HTTP_HEADER("X-Exit-Status", exit_text);
+	headers[count++] = HTTP_HEADER("X-Exit-Status", exit_text);
+	if (known && state.start_error[0])
+		headers[count++] = HTTP_HEADER("X-Start-Error", state.start_error);
+	if (known && state.job[0])
+		headers[count++] = HTTP_HEADER("X-Job", state.job);
 	if (result < 0) {
 		api_reply_error(stream->req, error_status(result), message);
 	} else {
-		http_reply(stream->req, 200, headers, 3, buf_slice(&stream->text));
+		http_reply(stream->req, 200, headers, count, buf_slice(&stream->text));
 	}
 	stream_free(stream);
 }
@@ -185,14 +190,18 @@ static void peer_head(struct http_call *call, const struct http_response *respon
 {
 	struct api_stream *stream = user;
 	const struct slice *type = http_response_header(response, "Content-Type");
-	const struct slice *exit_status = http_response_header(response, "X-Exit-Status");
-	struct http_header headers[3] = {
+	static const char *const passed_on[] = {"X-Exit-Status", "X-Start-Error", "X-Job"};
+	struct http_header headers[2 + ARRAY_LEN(passed_on)] = {
 		{SLICE_LITERAL("Content-Type"), type ? *type : text_headers[0].value}, text_headers[1]};
 	size_t count = 2;
 
 	(void)call;
-	if (exit_status)
-		headers[count++] = (struct http_header){SLICE_LITERAL("X-Exit-Status"), *exit_status};
+	for (size_t i = 0; i < ARRAY_LEN(passed_on); i++) {
+		const struct slice *value = http_response_header(response, passed_on[i]);
+
+		if (value)
+			headers[count++] = (struct http_header){slice_str(passed_on[i]), *value};
+	}
 	http_reply_begin(stream->req, response->status, headers, count);
 	stream->begun = true;
 }
@@ -235,19 +244,23 @@ static void peer_done(
 	http_request_unref(req);
 }
 
-static void ask_peer(
-	struct api *api, struct http_request *req, const char *address, const char *name, const char *what)
+static void ask_peer(struct api *api, struct http_request *req, const struct registry_machine *machine,
+	const char *name, const char *what)
 {
 	struct api_stream *stream = stream_new_for(api, req);
 	_cleanup_buf_ struct buf url = BUF_INIT(64 * 1024);
+	_cleanup_free_ char *authorization = mem_printf("Bearer %s", machine->peer_token);
+	struct http_header header = HTTP_HEADER("Authorization", authorization);
 	struct http_call_options options = {.connect_timeout_ms = API_PEER_CONNECT_MS,
 		.on_head = peer_head,
 		.on_body = peer_body,
 		.on_done = peer_done,
 		.no_reuse = true,
+		.headers = &header,
+		.header_count = 1,
 		.user = stream};
 
-	buf_printf(&url, "http://%s/flotilla/v1/local/", address);
+	buf_printf(&url, "http://%s/flotilla/v1/local/", machine->peer_api);
 	url_escape(&url, slice_str(name), URL_PART_SEGMENT);
 	buf_printf(&url, "/%s", what);
 	if (req->query.len) {
@@ -255,7 +268,7 @@ static void ask_peer(
 		buf_add_slice(&url, req->query);
 	}
 	options.url = buf_text(&url);
-	stream->name = mem_strdup(address);
+	stream->name = mem_strdup(machine->peer_api);
 	stream->call = http_client_send(api->peers, &options);
 }
 
@@ -310,7 +323,7 @@ static void unit_runtime(struct api *api, struct http_request *req, const char *
 		/* fleet 1.0, or no peer address: the client goes there by ssh. */
 		api_reply_error(req, 501, arena_printf(&req->arena, "machine %s answers no peers", id));
 	} else {
-		ask_peer(api, req, machine->object.peer_api, name, what);
+		ask_peer(api, req, &machine->object, name, what);
 	}
 }
 

@@ -503,6 +503,7 @@ static void open_api(struct fleetd *f)
 		.client = f->client,
 		.prefix = f->config.prefix,
 		.machine_id = f->machine.id,
+		.peer_token = f->machine.peer_token,
 		.cluster = f->cluster,
 		.manager = f->manager,
 		.token_limit = f->config.token_limit,

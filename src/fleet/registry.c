@@ -59,6 +59,7 @@ void registry_machine_done(struct registry_machine *machine)
 	free(machine->public_ip);
 	free(machine->version);
 	free(machine->peer_api);
+	free(machine->peer_token);
 	free(machine->boot);
 	free(machine->nonce);
 	*machine = (struct registry_machine){0};
@@ -113,6 +114,8 @@ void registry_encode_machine(struct buf *out, const struct registry_machine *mac
 	if (machine->peer_api) {
 		buf_add_str(out, ",\"Flotilla\":{\"API\":");
 		add_text(out, machine->peer_api);
+		buf_add_str(out, ",\"Token\":");
+		add_text(out, machine->peer_token);
 		buf_add_str(out, ",\"Boot\":");
 		add_text(out, machine->boot);
 		buf_add_str(out, ",\"Nonce\":");
@@ -148,6 +151,7 @@ int registry_decode_machine(struct slice text, struct registry_machine *ret)
 	machine.metadata_count = registry_pairs_sort(machine.metadata, machine.metadata_count);
 	if (json_is_object(own)) {
 		machine.peer_api = dup_string(own, "API");
+		machine.peer_token = dup_string(own, "Token");
 		machine.boot = dup_string(own, "Boot");
 		machine.nonce = dup_string(own, "Nonce");
 	}

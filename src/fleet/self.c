@@ -110,6 +110,17 @@ int fleet_self_lock(const struct fleetd_config *config, int *ret_fd)
 		     : 0;
 }
 
+/* Whoever can read the registry may ask this machine for status and logs of its units, and nobody else. */
+static char *make_peer_token(void)
+{
+	struct buf text = BUF_INIT(64);
+	uint8_t random[16];
+
+	rng_system(random, sizeof(random));
+	text_add_hex(&text, random, sizeof(random));
+	return buf_take(&text, NULL);
+}
+
 int fleet_self_find(const struct fleetd_config *config, struct registry_machine *ret)
 {
 	int r = find_machine_id(config, &ret->id);
@@ -121,5 +132,6 @@ int fleet_self_find(const struct fleetd_config *config, struct registry_machine 
 	if (read_line("/proc/sys/kernel/random/boot_id", &ret->boot) < 0)
 		ret->boot = mem_strdup("unknown");
 	ret->version = mem_strdup(FLEET_VERSION);
+	ret->peer_token = make_peer_token();
 	return 0;
 }

@@ -4,7 +4,7 @@
 #include "fleet/config.h"
 #include "fleet/registry.h"
 
-/* Fills in id, nonce, boot and version. -errno after logging why. */
+/* Fills in id, nonce, boot, version and peer_token. -errno after logging why. */
 int fleet_self_find(const struct fleetd_config *config, struct registry_machine *ret) _must_check_;
 /* Makes this the only fleetd on the data directory, for as long as the descriptor is open. -errno after
  * logging why. */

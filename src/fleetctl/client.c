@@ -304,19 +304,10 @@ int ctl_set_desired(struct fleetctl *ctl, const char *name, const char *desired,
 
 /* ---- streams ---- */
 
-static void print_piece(struct http_call *call, struct slice piece, void *user)
-{
-	(void)call;
-	if (*(bool *)user) {
-		fwrite(piece.data, 1, piece.len, stdout);
-		fflush(stdout);
-	}
-}
-
 struct stream_run {
-	bool fine; /* first: print_piece() reads it */
-	bool done;
+	bool fine, quiet, done, start_waits;
 	int status, exit_status, error;
+	char *start_error; /* owned; NULL: none */
 	struct buf text;
 };
 
@@ -324,6 +315,8 @@ static void stream_head(struct http_call *call, const struct http_response *resp
 {
 	struct stream_run *run = user;
 	const struct slice *exit_status = http_response_header(response, "X-Exit-Status");
+	const struct slice *start_error = http_response_header(response, "X-Start-Error");
+	const struct slice *job = http_response_header(response, "X-Job");
 	int64_t value;
 
 	(void)call;
@@ -331,16 +324,22 @@ static void stream_head(struct http_call *call, const struct http_response *resp
 	run->fine = response->status == 200;
 	if (exit_status && text_to_i64(*exit_status, &value) >= 0)
 		run->exit_status = (int)value;
+	run->start_waits = job && slice_is(*job, "start");
+	if (start_error && !run->start_error)
+		run->start_error = mem_strndup(start_error->data, start_error->len);
 }
 
 static void stream_piece(struct http_call *call, struct slice piece, void *user)
 {
 	struct stream_run *run = user;
 
-	if (run->fine)
-		print_piece(call, piece, &run->fine);
-	else
+	(void)call;
+	if (!run->fine) {
 		buf_add_slice(&run->text, piece);
+	} else if (!run->quiet) {
+		fwrite(piece.data, 1, piece.len, stdout);
+		fflush(stdout);
+	}
 }
 
 static void stream_done(
@@ -358,38 +357,61 @@ static void stream_done(
 	run->done = true;
 }
 
-int ctl_stream(struct fleetctl *ctl, const char *path, int *ret_exit, struct buf *reterr)
+static int run_stream(struct fleetctl *ctl, const char *path, struct stream_run *run, struct buf *reterr)
 {
 	_cleanup_free_ char *url = mem_printf("%s%s", ctl->base, path);
-	struct stream_run run = {.text = BUF_INIT(1024 * 1024)};
 	struct http_call_options options = {.url = url,
 		.unix_path = ctl->unix_path,
 		.on_head = stream_head,
 		.on_body = stream_piece,
 		.on_done = stream_done,
-		.user = &run};
+		.user = run};
 	int r = 0;
 
+	run->text = BUF_INIT(1024 * 1024);
 	trace(ctl, "GET", url, 0);
 	http_client_send(ctl->http, &options);
-	while (!run.done)
+	while (!run->done)
 		uv_run(&ctl->loop, UV_RUN_ONCE);
-	if (run.error < 0) {
-		buf_printf(reterr, "Get \"%s\": %s", url, buf_text(&run.text));
-		r = run.error;
-	} else if (!run.fine) {
-		json_t *root = json_loadb(buf_text(&run.text), run.text.len, 0, NULL);
+	if (run->error < 0) {
+		buf_printf(reterr, "Get \"%s\": %s", url, buf_text(&run->text));
+		r = run->error;
+	} else if (!run->fine) {
+		json_t *root = json_loadb(buf_text(&run->text), run->text.len, 0, NULL);
 		const char *message = ctl_text(json_object_get(root, "error"), "message");
 
 		/* fleet 1.0 answers its own 404 without a message. */
-		r = run.status == 501 || (run.status == 404 && !message[0]) ? -ENOTSUP : -EREMOTEIO;
-		buf_add_str(reterr, message[0] ? message : http_status_text(run.status));
+		r = run->status == 501 || (run->status == 404 && !message[0]) ? -ENOTSUP : -EREMOTEIO;
+		buf_add_str(reterr, message[0] ? message : http_status_text(run->status));
 		json_decref(root);
 	}
+	buf_done(&run->text);
+	return r;
+}
+
+int ctl_stream(struct fleetctl *ctl, const char *path, int *ret_exit, struct buf *reterr)
+{
+	struct stream_run run = {0};
+	int r = run_stream(ctl, path, &run, reterr);
+
 	if (ret_exit)
 		*ret_exit = run.exit_status;
-	buf_done(&run.text);
+	free(run.start_error);
 	return r;
+}
+
+int ctl_start_outcome(struct fleetctl *ctl, const char *name, const char *machine, char **ret_why)
+{
+	_cleanup_free_ char *query = ctl_path("/status?machine=", machine, "");
+	_cleanup_free_ char *path = ctl_path("/flotilla/v1/units/", name, query);
+	_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024);
+	struct stream_run run = {.quiet = true};
+
+	(void)!run_stream(ctl, path, &run, &ignored);
+	if (!run.start_error)
+		return run.start_waits;
+	*ret_why = run.start_error;
+	return -EIO;
 }
 
 /* ---- machines ---- */

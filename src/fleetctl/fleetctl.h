@@ -58,6 +58,10 @@ int ctl_set_desired(
  * server or the machine does not have it (fleet 1.0): go by ssh. ret_exit (may be NULL): the X-Exit-Status.
  */
 int ctl_stream(struct fleetctl *ctl, const char *path, int *ret_exit, struct buf *reterr) _must_check_;
+/* What became of the last start of a unit that does not run there: 0: it began (and has ended since), or
+ * nobody knows; 1: it waits for other units; -EIO: it did not begin, and why (owned). */
+int ctl_start_outcome(
+	struct fleetctl *ctl, const char *name, const char *machine, char **ret_why) _must_check_;
 /* A path with an escaped unit name: ctl_path("/fleet/v1/units/", name, ""). Owned. */
 char *ctl_path(const char *before, const char *name, const char *after);
 /* Machine as fleet shows it: "1a2b3c4d.../172.31.78.11", the full id with --full; "-" for an empty id. Owned.

@@ -192,12 +192,24 @@ static int refused(struct fleetctl *ctl, const char *name, const json_t *state, 
 	return -EIO;
 }
 
+/* Says once what is waited for, when that takes a while. Answers 0: not yet. */
+static int note_wait(struct waiter *waiter, const char *what, int64_t elapsed_ms)
+{
+	if (elapsed_ms >= WAIT_NOTE_MS && !waiter->noted) {
+		fprintf(stderr, "Unit %s %s: waiting\n", waiter->name, what);
+		waiter->noted = true;
+	}
+	return 0;
+}
+
 static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_t *unit, const json_t *states,
 	int64_t elapsed_ms, int64_t now_ms, struct buf *reterr)
 {
 	const json_t *state = target_state(unit, states);
 	const char *active = ctl_text(state, "systemdActiveState"), *sub = ctl_text(state, "systemdSubState");
+	_cleanup_free_ char *start_error = NULL, *legend = NULL, *what = NULL;
 	bool restarting = strcmp(sub, "auto-restart") == 0;
+	int r;
 
 	if (!state)
 		return 0;
@@ -210,8 +222,7 @@ static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_
 	}
 	waiter->active_since_ms = 0;
 	if (strcmp(active, "failed") == 0 || (restarting && elapsed_ms >= WAIT_RESTARTING_MS)) {
-		_cleanup_free_ char *legend = ctl_machine_legend(ctl, ctl_text(unit, "machineID"), false);
-
+		legend = ctl_machine_legend(ctl, ctl_text(unit, "machineID"), false);
 		buf_printf(reterr,
 			"Unit %s %s (%s/%s) on %s; see `fleetctl status %s` and `fleetctl journal %s`",
 			waiter->name, restarting ? "fails and is restarted again and again" : "failed",
@@ -223,15 +234,23 @@ static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_
 			waiter->inactive_since_ms = now_ms;
 		if (now_ms - waiter->inactive_since_ms < WAIT_ENDED_MS)
 			return 0;
+		r = ctl_start_outcome(ctl, waiter->name, ctl_text(unit, "machineID"), &start_error);
+		if (r > 0)
+			return note_wait(waiter, "waits for units that it needs", elapsed_ms);
+		if (r < 0) {
+			legend = ctl_machine_legend(ctl, ctl_text(unit, "machineID"), false);
+			buf_printf(reterr, "Unit %s does not start on %s: %s", waiter->name, legend,
+				start_error);
+			return r;
+		}
 		printf("Unit %s has ended (%s/%s)\n", waiter->name, active, sub);
 		return 1;
 	}
 	waiter->inactive_since_ms = 0;
-	if (elapsed_ms >= WAIT_NOTE_MS && !waiter->noted && !restarting) {
-		fprintf(stderr, "Unit %s is %s (%s): waiting\n", waiter->name, active, sub);
-		waiter->noted = true;
-	}
-	return 0;
+	if (restarting)
+		return 0;
+	what = mem_printf("is %s (%s)", active, sub);
+	return note_wait(waiter, what, elapsed_ms);
 }
 
 /* 1: there; 0: not yet; negative: it never will be, with a message. */

@@ -23,7 +23,7 @@ static void job_clear(struct service *service)
 {
 	service->job = JOB_NONE;
 	service->job_running = service->job_announced = service->job_manual = false;
-	service->keeper->jobs_waiting = true;
+	service->dirty = service->keeper->jobs_waiting = true;
 }
 
 static void job_set(struct service *service, enum job_kind kind, bool manual)
@@ -31,7 +31,7 @@ static void job_set(struct service *service, enum job_kind kind, bool manual)
 	service->job = kind;
 	service->job_running = service->job_announced = false;
 	service->job_manual = manual;
-	service->keeper->jobs_waiting = true;
+	service->dirty = service->keeper->jobs_waiting = true;
 }
 
 static void say_title(struct service *service, const char *before, const char *after)
@@ -40,6 +40,14 @@ static void say_title(struct service *service, const char *before, const char *a
 
 	service_title(service, &title);
 	service_say(service, "%s %s%s", before, buf_text(&title), after);
+}
+
+/* Why a start does not begin, for who asked for it; NULL: there is nothing (more) to say. */
+static void set_start_error(struct service *service, char *text)
+{
+	free(service->start_error);
+	service->start_error = text;
+	service->dirty = true;
 }
 
 static bool is_starting_or_up(const struct service *service)
@@ -113,6 +121,7 @@ int jobs_start(struct service *service, struct buf *reterr)
 	if (service->state == STATE_DEAD || service->state == STATE_FAILED)
 		service_apply_text(service);
 	service->missing_dependency = false;
+	set_start_error(service, NULL);
 	if (service_is_active(service) && service->job == JOB_NONE)
 		return 0;
 	if (service->job == JOB_START)
@@ -123,6 +132,7 @@ int jobs_start(struct service *service, struct buf *reterr)
 	r = pull_in(service, reterr);
 	if (r < 0) {
 		service->missing_dependency = true;
+		set_start_error(service, mem_strdup(buf_text(reterr)));
 		service_say(service, "Failed to start %s: %s", service->name, buf_text(reterr));
 		keeper_retry_later(service->keeper);
 		return r;
@@ -136,6 +146,7 @@ void jobs_stop(struct service *service)
 	static const enum dependency kinds[] = {DEP_REQUIRES, DEP_REQUISITE, DEP_BINDS_TO, DEP_PART_OF};
 
 	service->missing_dependency = false;
+	set_start_error(service, NULL);
 	if (service->job == JOB_STOP)
 		return;
 	if ((service->state == STATE_DEAD || service->state == STATE_FAILED) && !service->will_restart) {
@@ -191,6 +202,18 @@ void jobs_auto_restart(struct service *service)
 	restart_dependents(service);
 }
 
+static void fail_dependents(struct service *service);
+
+static void dependency_failed(struct service *service, const struct service *on)
+{
+	job_clear(service);
+	say_title(service, "Dependency failed for", ".");
+	service_say(
+		service, "%s: Job %s/start failed with result 'dependency'.", service->name, service->name);
+	set_start_error(service, mem_printf("Its dependency %s is not active.", on->name));
+	fail_dependents(service);
+}
+
 /* The start of `service` failed: those that wait for it and require it cannot start. */
 static void fail_dependents(struct service *service)
 {
@@ -204,13 +227,8 @@ static void fail_dependents(struct service *service)
 			continue;
 		for (size_t k = 0; k < ARRAY_LEN(kinds); k++)
 			required = required || depends(other, kinds[k], service);
-		if (!required)
-			continue;
-		job_clear(other);
-		say_title(other, "Dependency failed for", ".");
-		service_say(
-			other, "%s: Job %s/start failed with result 'dependency'.", other->name, other->name);
-		fail_dependents(other);
+		if (required)
+			dependency_failed(other, service);
 	}
 }
 
@@ -307,8 +325,8 @@ static struct service *stop_blocker(struct service *service)
 	return NULL;
 }
 
-/* Requirements that are ordered before must be up by now. */
-static bool requirements_met(struct service *service)
+/* Requirements that are ordered before must be up by now: the one that is not, or NULL. */
+static const struct service *missing_requirement(struct service *service)
 {
 	const struct strings *bound = &service->config.dependencies[DEP_BINDS_TO];
 	const struct strings *required = &service->config.dependencies[DEP_REQUIRES];
@@ -319,35 +337,33 @@ static bool requirements_met(struct service *service)
 		if (other && is_after(service, other) && !service_is_active(other)) {
 			service_say(service, "%s: Bound to unit %s, but unit isn't active.", service->name,
 				other->name);
-			return false;
+			return other;
 		}
 	}
 	for (size_t i = 0; i < required->count; i++) {
 		const struct service *other = keeper_find(service->keeper, required->items[i]);
 
 		if (other && is_after(service, other) && other->state == STATE_FAILED)
-			return false;
+			return other;
 	}
-	return true;
+	return NULL;
 }
 
 static void run_start(struct service *service)
 {
 	bool automatic = !service->job_manual;
+	const struct service *missing;
 
 	if (service_is_active(service) || (!automatic && service->state == STATE_AUTO_RESTART) ||
 		(automatic && service->state != STATE_AUTO_RESTART)) {
 		job_clear(service);
 		return;
 	}
-	if (!requirements_met(service)) {
-		job_clear(service);
-		say_title(service, "Dependency failed for", ".");
-		service_say(service, "%s: Job %s/start failed with result 'dependency'.", service->name,
-			service->name);
+	missing = missing_requirement(service);
+	if (missing) {
 		if (service->state == STATE_AUTO_RESTART)
 			service_stop(service);
-		fail_dependents(service);
+		dependency_failed(service, missing);
 		return;
 	}
 	service->job_running = true;
@@ -465,6 +481,7 @@ void jobs_retry_missing(struct keeper *keeper)
 			again = true;
 		} else {
 			service->missing_dependency = false;
+			set_start_error(service, NULL);
 			stop_conflicting(service);
 		}
 	}

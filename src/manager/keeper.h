@@ -101,6 +101,7 @@ struct service {
 	bool job_announced; /* "Starting …" was said */
 	bool wanted;
 	bool missing_dependency; /* start was refused because a unit was not there; tried again when it is */
+	char *start_error;	 /* why the last start that was asked for did not begin; NULL: it did */
 	bool dirty, store_dirty; /* to be told to clients; to be written */
 	struct list unloads;	 /* requests that wait for its end */
 	bool unloading;

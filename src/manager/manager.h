@@ -33,6 +33,9 @@ struct manager_unit_state {
 	int exec_main_status; /* of the last main process: exit status or signal; 0 when it has not ended */
 	uint64_t restarts;    /* automatic restarts since it was started */
 	bool wanted;	      /* the last request was start (or restart), not stop */
+	const char *job; /* start, stop or restart, while such a request waits or is under way; else "" */
+	const char *start_error; /* why the last start did not begin, e.g. for a missing requirement; "": it
+				    did */
 	const char *const
 		*warnings; /* e.g. "web.service:7: LimitCPU= in [Service] is not supported, ignored" */
 	size_t warning_count;

@@ -150,6 +150,9 @@ static void reply_text(struct client *client, int64_t id, struct slice text)
 	}
 }
 
+static const char *const job_names[] = {
+	[JOB_NONE] = "", [JOB_START] = "start", [JOB_STOP] = "stop", [JOB_RESTART] = "restart"};
+
 static void add_state(const struct service *service, struct buf *out)
 {
 	enum service_state state = service_told_state(service);
@@ -161,11 +164,14 @@ static void add_state(const struct service *service, struct buf *out)
 	buf_printf(out,
 		",\"load\":\"%s\",\"active\":\"%s\",\"sub\":\"%s\",\"result\":\"%s\",\"mainPid\":%d,"
 		"\"execMainStatus\":%d,"
-		"\"restarts\":%llu,\"wanted\":%s,\"warnings\":[",
+		"\"restarts\":%llu,\"wanted\":%s,\"job\":\"%s\",\"startError\":",
 		service_load_name(service), service_state_active(state), service_state_sub(state),
 		service_result_name(service->result), (int)service->main_pid,
 		service->main_exec.exited ? service->main_exec.status : 0,
-		(unsigned long long)service->restarts, service->wanted ? "true" : "false");
+		(unsigned long long)service->restarts, service->wanted ? "true" : "false",
+		job_names[service->job]);
+	json_add_string(out, slice_str(service->start_error ? service->start_error : ""));
+	buf_add_str(out, ",\"warnings\":[");
 	for (size_t i = 0; i < service->config.warnings.count; i++) {
 		buf_add_str(out, i ? "," : "");
 		json_add_string(out, slice_str(service->config.warnings.items[i]));

@@ -74,6 +74,7 @@ static void timer_closed(uv_handle_t *handle)
 	free(service->name);
 	free(service->text);
 	free(service->sessions);
+	free(service->start_error);
 	free(service->main_exec.command);
 	for (size_t i = 0; i < EXEC_KIND_MAX; i++)
 		free(service->control_exec[i].command);

@@ -308,6 +308,8 @@ static void mirror_fill(struct mirror *mirror, json_t *unit)
 		.exec_main_status = (int)json_integer_value(json_object_get(unit, "execMainStatus")),
 		.restarts = (uint64_t)json_integer_value(json_object_get(unit, "restarts")),
 		.wanted = json_is_true(json_object_get(unit, "wanted")),
+		.job = text_of(unit, "job"),
+		.start_error = text_of(unit, "startError"),
 		.warnings = mirror->warnings,
 		.warning_count = count,
 	};

@@ -46,7 +46,7 @@ class Recorded:
         wait_for(lambda: len(self.call("GET", "/fleet/v1/machines")[1].split('"id"')) == 4, 10, "all machines")
 
     def call(self, method, path, headers=None, body=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.putrequest(method, path, skip_accept_encoding=True)
         for name, value in (headers or {}).items():
             connection.putheader(name, value)
@@ -154,20 +154,31 @@ def _():
         assert cluster[0].call("GET", "/fleet/v1/units/" + name)[0] == 404
 
 
-@cases.case("the peers' port serves nothing but status and journal of local units")
+@cases.case("the peers' port serves nothing but status and journal of local units, to who knows its token")
 def _():
     machine = cluster[0].machines[0]
-    address = json.loads(cluster[0].store.key("machines/%s/object" % machine.id))["Flotilla"]["API"]
+    entry = json.loads(cluster[0].store.key("machines/%s/object" % machine.id))["Flotilla"]
+    address, key = entry["API"], {"Authorization": "Bearer " + entry["Token"]}
+    assert len(entry["Token"]) == 32
     for method, path in (("GET", "/fleet/v1/machines"), ("PUT", "/fleet/v1/units/x.service"), ("GET", "/"),
                          ("GET", "/flotilla/v1/units/x.service/explain"), ("DELETE", "/fleet/v1/units/p001.service")):
-        connection = http.client.HTTPConnection(address, timeout=5)
-        connection.request(method, path)
+        connection = http.client.HTTPConnection(address, timeout=60)
+        connection.request(method, path, headers=key)
         assert connection.getresponse().status == 404, path
         connection.close()
-    connection = http.client.HTTPConnection(address, timeout=5)
-    connection.request("GET", "/flotilla/v1/local/none.service/status")
+    connection = http.client.HTTPConnection(address, timeout=60)
+    connection.request("GET", "/flotilla/v1/local/none.service/status", headers=key)
     assert connection.getresponse().status == 404
     connection.close()
+    for wrong in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer " + entry["Token"][:-1] + "x"},
+                  {"Authorization": entry["Token"]}, {"Authorization": "Basic " + entry["Token"]}):
+        connection = http.client.HTTPConnection(address, timeout=60)
+        connection.request("GET", "/flotilla/v1/local/none.service/status", headers=wrong)
+        answer = connection.getresponse()
+        assert answer.status == 401 and b"from the registry" in answer.read(), wrong
+        connection.close()
+    # Nobody who may only ask the API learns it.
+    assert entry["Token"] not in cluster[0].call("GET", "/fleet/v1/machines")[1]
 
 
 @cases.case("with the store frozen reads are answered from memory and writes by 503")

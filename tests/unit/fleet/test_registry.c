@@ -32,11 +32,13 @@ static void a_machine_is_written_as_fleet_writes_it_and_read_back(void **state)
 	registry_machine_done(&back);
 	buf_clear(&out);
 	machine.peer_api = "10.0.0.1:49153";
+	machine.peer_token = "t";
 	machine.boot = "b";
 	machine.nonce = "n";
 	registry_encode_machine(&out, &machine);
 	assert_int_equal(registry_decode_machine(buf_slice(&out), &back), 0);
 	assert_string_equal(back.peer_api, "10.0.0.1:49153");
+	assert_string_equal(back.peer_token, "t");
 	assert_string_equal(back.nonce, "n");
 	registry_machine_done(&back);
 }
