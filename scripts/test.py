@@ -75,7 +75,7 @@ def system_programs():
     found = []
     for path in sorted(glob.glob(os.path.join(ROOT, "tests", "system", "test_*.py"))):
         name = os.path.basename(path)[:-3]
-        found.append(Program("system/" + name[5:], [sys.executable, path], 600,
+        found.append(Program("system/" + name[5:], [sys.executable, path], 900,
                              {"FLOTILLA_BUILD": RELEASE if name in TIMED else ASAN, "FLOTILLA_RELEASE": RELEASE}))
     return found
 

@@ -25,7 +25,7 @@ class Dev:
         wait_for(lambda: "Talk to the cluster" in open(self.log).read() or self.hub.poll() is not None, 20, "the machines")
         assert self.hub.poll() is None, open(self.log).read()
 
-    def run(self, *words, timeout_s=20):
+    def run(self, *words, timeout_s=60):
         done = subprocess.run(self.prefix + [self.flotilla, "dev", "--dir", os.path.join(self.dir, "d")] + list(words),
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
                               timeout=timeout_s, cwd="/")
@@ -37,7 +37,7 @@ class Dev:
     def stop(self):
         status, output = self.run("stop")
         assert status == 0, output
-        assert self.hub.wait(30) == 0
+        assert self.hub.wait(60) == 0
 
     def units(self, machine):
         """What fleetctl list-units says on that machine: {unit: (machine's number, active, sub)}."""

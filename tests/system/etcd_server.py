@@ -17,7 +17,7 @@ def ours():
     return path if os.path.exists(path) else None
 
 
-def call(url, method="GET", body=None, timeout=10, headers=None):
+def call(url, method="GET", body=None, timeout=60, headers=None):
     """(status, headers, text) of one HTTP request; etcd's errors are answers too."""
     request = urllib.request.Request(url, method=method, data=body.encode() if body is not None else None,
                                      headers=headers or {})
@@ -56,13 +56,13 @@ class Member:
     def kill(self):
         harness.kill(self.process)
 
-    def request(self, method, path, body=None, timeout=10):
+    def request(self, method, path, body=None, timeout=60):
         """(status, decoded JSON) of one request to this member."""
         status, _, text = call(self.endpoint + path, method, body, timeout)
         return status, json.loads(text or "null")
 
     def state(self):
-        return self.request("GET", "/v2/stats/self", timeout=1)[1]["state"]
+        return self.request("GET", "/v2/stats/self", timeout=3)[1]["state"]
 
     def id(self):
         for member in json.loads(call(self.endpoint + "/v2/members")[2])["members"]:

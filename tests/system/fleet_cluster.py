@@ -4,6 +4,7 @@ import atexit
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -32,13 +33,18 @@ def processes():
 
 
 def sleepers(seconds):
-    """PIDs of the processes `sleep SECONDS`, which the tests' units run."""
+    """PIDs of the processes `sleep SECONDS`, which this test's units run (see own_sleep)."""
     return sorted(pid for pid, (_, argv) in processes().items()
-                  if len(argv) == 2 and argv[0].endswith("sleep") and argv[1] == str(seconds))
+                  if len(argv) == 2 and argv[0].endswith("sleep") and argv[1] == "%s.%d" % (seconds, os.getpid()))
+
+
+def own_sleep(text):
+    """The text of a unit, where every sleep can be told from those of another run of the tests on this machine."""
+    return re.sub(r"/bin/sleep ([0-9%i]+)", r"/bin/sleep \1.%d" % os.getpid(), text)
 
 
 class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path, timeout=10):
+    def __init__(self, path, timeout=60):
         super().__init__("domain-sock", timeout=timeout)
         self.path = path
 
@@ -74,7 +80,7 @@ class Store:
         request = urllib.request.Request(self.url + path, data=data or None, method=method)
         if data:
             request.add_header("Content-Type", "application/x-www-form-urlencoded")
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
     def key(self, path):
@@ -129,7 +135,8 @@ class Machine:
         log = open(os.path.join(self.dir, "log"), "ab")
         self.process = harness.start([harness.program("fleetd"), "--config", path] + list(arguments), stdout=log,
                                      stderr=log)
-        harness.wait_for(lambda: os.path.exists(self.socket), 10, "the API socket of machine %d" % self.number)
+        # The socket of an earlier life may still lie there: an answer counts.
+        harness.wait_for(lambda: self.api("GET", "/fleet/v1/machines")[0] == 200, 10, "the API of machine %d" % self.number)
 
     def log(self):
         with open(os.path.join(self.dir, "log")) as file:
@@ -151,13 +158,15 @@ class Machine:
     def kill(self):
         """The power goes."""
         self.kill_fleetd()
-        for pid in self.keeper_tree():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        # The keepers are stopped first, so that they start nothing between the look and the kill.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in self.keeper_tree():
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    pass
 
-    def api(self, method, path, body=None, timeout=10):
+    def api(self, method, path, body=None, timeout=60):
         """(status, parsed body or None) from this machine's API."""
         connection = UnixConnection(self.socket, timeout)
         headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -178,11 +187,11 @@ class Cluster:
 
     def unit(self, name, service, fleet="", more=""):
         with open(os.path.join(self.units, name), "w") as file:
-            file.write("%s[Service]\nExecStart=%s\n" % (more, service))
+            file.write("%s[Service]\nExecStart=%s\n" % (more, own_sleep(service)))
             if fleet:
                 file.write("\n[X-Fleet]\n%s\n" % fleet)
 
-    def ctl(self, *arguments, machine=None, timeout=30, check=True):
+    def ctl(self, *arguments, machine=None, timeout=60, check=True):
         """Runs fleetctl in the directory of the unit files; (exit status, stdout, stderr)."""
         machine = machine or next(m for m in self.machines if m.process)
         environment = dict(os.environ, FLEETCTL_ENDPOINT=machine.endpoint)

@@ -1,9 +1,12 @@
 """What the black-box tests share: TAP output, temporary directories, free ports, processes that never outlive the test."""
 import atexit
+import http.client
 import os
+import random
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,18 +24,32 @@ def program(name):
     return path
 
 
+def _first_ephemeral_port():
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        return int(file.read().split()[0])
+
+
 def free_port():
-    """A TCP port on 127.0.0.1 that nothing listens on now, and that this process does not give out twice."""
+    """A TCP port on 127.0.0.1 that nothing listens on now, and that no test gives out again while this process lives.
+
+    It is below the ports that the system takes for outgoing connections: a server that is killed and started again finds
+    its port free then, and nobody who tries to reach it meanwhile connects to himself."""
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port not in free_port.given:
-            free_port.given.add(port)
-            return port
+        port = random.randrange(10000, _first_ephemeral_port())
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind("\0flotilla-test-port-%d" % port)
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+            continue
+        free_port.claims.append(claim)
+        return port
 
 
-free_port.given = set()
+free_port.claims = []
 
 
 def temp_dir():
@@ -58,13 +75,13 @@ for _number, _action in ((signal.SIGINT, signal.default_int_handler), (signal.SI
 
 
 def kill(process, sig=signal.SIGKILL):
-    """Sends the signal and waits for the end; what does not end of it within half a minute fails the case."""
+    """Sends the signal and waits for the end; what does not end of it fails the case."""
     try:
         os.killpg(process.pid, sig)
     except ProcessLookupError:
         pass
     try:
-        process.wait(30)
+        process.wait(PATIENCE_S)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -88,20 +105,59 @@ def _kill_all():
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
+# How long a wait may take before it is given up: far longer than anything takes, so that only what never comes fails.
+PATIENCE_S = 60
+
+
 def wait_for(condition, timeout_s=20, what="condition", step_s=0.02):
-    """Calls condition() until it answers something true, which is returned; raises after timeout_s."""
-    deadline = time.monotonic() + timeout_s
+    """Calls condition() until it answers something true, which is returned; raises when it never comes.
+
+    timeout_s is what a quiet machine needs at most; a busy one is given four times that, and never less than PATIENCE_S. So
+    this judges no time: what must be quick is measured (see quick_enough)."""
+    patience_s = max(4 * timeout_s, PATIENCE_S)
+    deadline = time.monotonic() + patience_s
     while True:
         last = None
         try:
             answer = condition()
             if answer:
                 return answer
-        except (OSError, ValueError, KeyError, AssertionError) as error:
+        except (OSError, ValueError, KeyError, AssertionError, http.client.HTTPException,
+                subprocess.TimeoutExpired) as error:
             last = error
         if time.monotonic() > deadline:
-            raise AssertionError("timed out after %gs waiting for %s (%s)" % (timeout_s, what, last))
+            raise AssertionError("timed out after %gs waiting for %s (%s)" % (patience_s, what, last))
         time.sleep(step_s)
+
+
+# What the start and end of the smallest program takes on a machine that does nothing else, with room to spare.
+QUIET_START_S = 0.003
+
+
+def slowness():
+    """How many times slower than when it is quiet this machine starts programs now; 1 at least."""
+    took = []
+    for _ in range(9):
+        begun = time.monotonic()
+        subprocess.run(["/bin/true"], check=True)
+        took.append(time.monotonic() - begun)
+    return max(1, statistics.median(took) / QUIET_START_S)
+
+
+def quick_enough(measure, limit_s, what, tries=3, starts_programs=False):
+    """Judges a time: measure() answers the seconds that it took. Other work on the machine makes things slower, never faster,
+    so one measurement within the limit is enough; each that is not is told. With starts_programs, where that is what takes the
+    time, the limit is for a quiet machine, and larger by the factor by which this one is slower meanwhile."""
+    told = []
+    while len(told) < tries:
+        before = slowness() if starts_programs else 1
+        took_s = measure()
+        allowed_s = limit_s * max(before, slowness() if starts_programs else 1)
+        if took_s <= allowed_s:
+            return took_s
+        told.append("%.3f s (%.3f s allowed)" % (took_s, allowed_s))
+        print("# %s took %s%s" % (what, told[-1], "; once more" if len(told) < tries else ""), flush=True)
+    raise AssertionError("%s took too long each time: %s" % (what, ", ".join(told)))
 
 
 class Cases:

@@ -23,7 +23,7 @@ def metrics(member):
     return found
 
 
-def put(member, key, value, timeout=10):
+def put(member, key, value, timeout=60):
     status, _, text = call("%s/v2/keys/%s" % (member.endpoint, key), "PUT", "value=" + value, timeout)
     assert status in (200, 201), (status, text)
 
@@ -113,7 +113,7 @@ def _():
         file.write(bytes([byte[0] ^ 1]))
     before = {name: os.path.getmtime(name) for name in glob.glob(log_directory(member) + "/*")}
     member.start()
-    assert member.process.wait(20) != 0
+    assert member.process.wait(60) != 0
     text = member.log_tail()
     assert os.path.basename(path) in text and "damaged" in text and "empty data directory" in text, text
     assert before == {name: os.path.getmtime(name) for name in glob.glob(log_directory(member) + "/*")}
@@ -137,7 +137,7 @@ class Writer(threading.Thread):
     def run(self):
         while not self.ended.is_set():
             try:
-                put(self.member, "counter", str(self.last + 1), timeout=5)
+                put(self.member, "counter", str(self.last + 1), timeout=60)
                 self.last += 1
             except Exception as error:  # told to the case
                 self.problem = error
@@ -145,7 +145,7 @@ class Writer(threading.Thread):
 
     def stop(self):
         self.ended.set()
-        self.join(20)
+        self.join(60)
         assert not self.problem, self.problem
         return self.last
 
@@ -200,7 +200,7 @@ def _():
     wait_for(lambda: metrics(leader)["etcd_log_first_index"] > 100, 10, "the log to be cut")
     away.process.send_signal(signal.SIGCONT)
     wait_for(lambda: metrics(away)["etcd_checkpoints_received_total"] >= 1, 30, "the transfer")
-    watcher.join(20)
+    watcher.join(60)
     assert answers == [""], answers
     assert metrics(away)["etcd_store_watchers"] == 0
     index = away.index()
@@ -208,7 +208,7 @@ def _():
     watcher.start()
     wait_for(lambda: metrics(away)["etcd_store_watchers"] == 1, 10, "the next watch")
     put(leader, "watched", "1")
-    watcher.join(20)
+    watcher.join(60)
     assert '"value":"1"' in answers[1], (index, answers)
     cluster.kill()
 

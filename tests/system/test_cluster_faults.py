@@ -9,7 +9,7 @@ import time
 import urllib.parse
 
 import etcd_server
-from harness import Cases, kill, program, wait_for
+from harness import Cases, PATIENCE_S, kill, program, quick_enough, wait_for
 
 cases = Cases()
 KILLS, FREEZES = 20, 7
@@ -123,7 +123,7 @@ def killed_again_and_again():
             gaps.append(load.last_ack - killed)
             time.sleep(0.3)
             victim.start()
-            wait_for(lambda: victim.request("GET", "/health", timeout=1)[0] == 200, 30, victim.name + " is back")
+            wait_for(lambda: victim.request("GET", "/health", timeout=3)[0] == 200, 30, victim.name + " is back")
     finally:
         load.finish()
     check_final(members, load)
@@ -148,6 +148,10 @@ def all_killed():
 
 @cases.case("a leader that hangs is replaced within 1.5 s, and serves nothing stale when it goes on, %d times" % FREEZES)
 def stopped_leader():
+    quick_enough(median_freeze, 1.5, "the next write after a leader hung (median of %d)" % FREEZES)
+
+
+def median_freeze():
     cluster = start_cluster()
     load = Load(cluster.members)
     gaps = []
@@ -166,22 +170,24 @@ def stopped_leader():
     check_final(cluster.members, load)
     print("# after a leader hung the next write was acknowledged in %.2f s (median), %.2f s (worst)" %
           (sorted(gaps)[len(gaps) // 2], max(gaps)))
-    assert sorted(gaps)[len(gaps) // 2] <= 1.5 and max(gaps) <= 3, gaps
+    cluster.kill()
+    return sorted(gaps)[len(gaps) // 2]
 
 
 def next_write(members, begun):
     """When a write through one of these members is first acknowledged. Each try is short: one that was on its way to the
     old leader waits for long."""
     turn = 0
-    while time.monotonic() < begun + 20:
+    while time.monotonic() < begun + PATIENCE_S:
         turn += 1
+        timeout = 0.3 if time.monotonic() < begun + 3 else 3
         try:
-            if members[turn % len(members)].request("PUT", "/v2/keys/next", "value=1", timeout=0.3)[0] in (200, 201):
+            if members[turn % len(members)].request("PUT", "/v2/keys/next", "value=1", timeout=timeout)[0] in (200, 201):
                 return time.monotonic()
         except (OSError, http.client.HTTPException, ValueError):
             pass
         time.sleep(0.01)
-    raise AssertionError("no write was acknowledged in 20 s")
+    raise AssertionError("no write was acknowledged in %d s" % PATIENCE_S)
 
 
 @cases.case("without a majority nothing is acknowledged, and afterwards everything goes on")
@@ -193,7 +199,7 @@ def no_majority():
         kill(member.process, signal.SIGKILL)
     time.sleep(2)
     try:
-        status = members[0].request("PUT", "/v2/keys/a", "value=2", timeout=20)[0]
+        status = members[0].request("PUT", "/v2/keys/a", "value=2", timeout=60)[0]
     except OSError:
         status = None
     assert status not in (200, 201), status

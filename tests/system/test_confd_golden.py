@@ -90,7 +90,7 @@ class Store:
     def request(self, method, path, form=None):
         data = urllib.parse.urlencode(form).encode() if form is not None else None
         request = urllib.request.Request(self.url + path, data=data, method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.read() or b" "
 
     def put(self, key, value):

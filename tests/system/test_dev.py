@@ -94,7 +94,7 @@ def wrong_use():
                         (["--agent-ttl", "soon"], '--agent-ttl must be a time such as 5s, not "soon"'), (["exec", "1", "true"], "no cluster runs in"),
                         (["nonsense"], "Usage:"), (["--nonsense"], "flag provided but not defined")):
         done = subprocess.run([FLOTILLA, "dev", "--dir", temp_dir()] + words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, timeout=20)
+                              text=True, timeout=60)
         assert done.returncode != 0 and said in done.stdout, (words, done.stdout)
 
 

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """A dev machine dies: its units run elsewhere within agent_ttl + 1 s, also when it led the store and the engine. And how long
 a start takes on an idle cluster."""
+import itertools
 import json
 import os
 import statistics
 import time
 
 from dev_cluster import Dev
-from harness import Cases, temp_dir, wait_for
+from harness import Cases, quick_enough, temp_dir, wait_for
 
 cases = Cases()
 SLEEPER = "[Service]\nExecStart=/bin/sleep 100000\n"
@@ -51,6 +52,10 @@ def lead_both(dev):
 
 
 def failover(agent_ttl_s):
+    quick_enough(lambda: failover_once(agent_ttl_s), agent_ttl_s + 1, "moving the units of the dead machine")
+
+
+def failover_once(agent_ttl_s):
     dev = Dev(agent_ttl_s=agent_ttl_s)
     wait_for(lambda: dev.on(1, "fleetctl", "list-machines", "--no-legend")[1].count("172.17.8.") == 3, 30, "three machines")
     submit(dev, 1, "s@.service", SLEEPER)
@@ -73,7 +78,6 @@ def failover(agent_ttl_s):
     took_s = time.monotonic() - killed
     print("# agent_ttl %d s: %d units of the machine that led store and engine ran elsewhere after %.2f s" %
           (agent_ttl_s, len(mine), took_s))
-    assert took_s <= agent_ttl_s + 1, took_s
     others = [name for name in names if name not in mine]
     assert dev.running(other, others)
     assert dev.run("start", str(victim))[0] == 0
@@ -81,6 +85,7 @@ def failover(agent_ttl_s):
     time.sleep(1)
     assert all(where != victim for where, _, _ in dev.units(other).values()), "nothing moves back by itself"
     dev.stop()
+    return took_s
 
 
 @cases.case("with an agent_ttl of 5 s the units of a dead machine run elsewhere within 6 s")
@@ -99,32 +104,30 @@ def latency():
     wait_for(lambda: dev.on(1, "fleetctl", "list-machines", "--no-legend")[1].count("172.17.8.") == 3, 30, "three machines")
     # The unit itself says when it runs; the clock is the host's.
     submit(dev, 1, "t@.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\n"
-           "ExecStart=/bin/sh -c \"cut -d ' ' -f 1 /proc/uptime >/tmp/flotilla-latency-%i\"\n")
-    medians = []
-    # Other work on the machine makes this slower, never faster: the best of three rounds counts.
-    while len(medians) < 3 and min(medians, default=1) >= 0.1:
-        took = latency_round(dev, len(medians) * 20)
-        medians.append(statistics.median(took))
+           "ExecStart=/bin/sh -c \"cut -d ' ' -f 1 /proc/uptime >%s/%%i\"\n" % os.path.join(dev.dir, "latency"))
+    rounds = itertools.count()
+
+    def median():
+        took = latency_round(dev, next(rounds) * 20)
         print("# fleetctl start to running, with the start of fleetctl itself: median %.0f ms, worst %.0f ms" %
-              (medians[-1] * 1000, max(took) * 1000))
-    assert min(medians) < 0.1, medians
+              (statistics.median(took) * 1000, max(took) * 1000))
+        return statistics.median(took)
+    quick_enough(median, 0.1, "start to running (median of 20)", tries=5, starts_programs=True)
     dev.stop()
 
 
 def latency_round(dev, first):
     """Seconds from the call of fleetctl to the unit's own first words, for 20 units."""
+    place = os.path.join(dev.dir, "latency")
+    os.makedirs(place, exist_ok=True)
     took = []
     for number in range(first, first + 20):
-        path = "/tmp/flotilla-latency-%d" % number
-        try:
-            begun = time.clock_gettime(time.CLOCK_BOOTTIME)
-            status, output = dev.on(1, "fleetctl", "start", "--no-block", "t@%d.service" % number)
-            assert status == 0, output
-            text = wait_for(lambda: os.path.exists(path) and open(path).read().strip(), 10, "it runs", step_s=0.005)
-            took.append(float(text) - begun)
-        finally:
-            if os.path.exists(path):
-                os.unlink(path)
+        path = os.path.join(place, str(number))
+        begun = time.clock_gettime(time.CLOCK_BOOTTIME)
+        status, output = dev.on(1, "fleetctl", "start", "--no-block", "t@%d.service" % number)
+        assert status == 0, output
+        text = wait_for(lambda: open(path).read().strip(), 10, "it runs", step_s=0.005)
+        took.append(float(text) - begun)
         time.sleep(0.1)
     return took
 

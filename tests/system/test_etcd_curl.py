@@ -22,7 +22,7 @@ def cluster(count):
 
 def curl(*arguments):
     """(status, headers, body) of one curl call."""
-    out = subprocess.run(["curl", "-s", "-S", "-i", "--max-time", "15"] + list(arguments), capture_output=True, timeout=20)
+    out = subprocess.run(["curl", "-s", "-S", "-i", "--max-time", "50"] + list(arguments), capture_output=True, timeout=60)
     assert out.returncode == 0, out.stderr
     head, body = out.stdout.decode().split("\r\n\r\n", 1)
     lines = head.split("\r\n")
@@ -32,7 +32,7 @@ def curl(*arguments):
 
 def etcdctl(endpoints, *arguments, stdin=None):
     """(status, stdout, stderr) of one call of Debian's etcdctl."""
-    out = subprocess.run([ETCDCTL, "--endpoints", endpoints] + list(arguments), capture_output=True, timeout=20, input=stdin,
+    out = subprocess.run([ETCDCTL, "--endpoints", endpoints] + list(arguments), capture_output=True, timeout=60, input=stdin,
                          env={**os.environ, "ETCDCTL_API": "2"})
     return out.returncode, out.stdout.decode(), out.stderr.decode()
 
@@ -62,7 +62,7 @@ def long_poll():
     store = cluster(1).endpoints() + "/v2/stats/store"
     wait_for(lambda: json.loads(etcd_server.call(store)[2])["watchers"] == 1, 10, "the watch to begin")
     curl("-X", "PUT", "-d", "value=now", url)
-    watcher.join(15)
+    watcher.join(60)
     assert json.loads(answer[0][2])["node"]["value"] == "now", answer
     wait_for(lambda: json.loads(etcd_server.call(store)[2])["watchers"] == 0, 10, "the watch to end")
 
@@ -104,7 +104,7 @@ def large_listing():
     process = start(["curl", "-s", "--limit-rate", "20M", url + "/v2/keys/large?recursive=true"], stdout=subprocess.PIPE)
     for number in range(40):
         assert etcd_server.call("%s/v2/keys/large/%02d" % (url, number), "PUT", "value=y")[0] == 200
-    body, _ = process.communicate(timeout=30)
+    body, _ = process.communicate(timeout=60)
     nodes = json.loads(body)["node"]["nodes"]
     assert len(nodes) == 40 and len({node["value"] for node in nodes}) in (1, 2), len(nodes)
     # From one moment: once one of the new values shows up, all that were written before it are new as well.
@@ -181,7 +181,7 @@ def watch_elsewhere():
     watcher.start()
     wait_for(lambda: json.loads(etcd_server.call(members[2].endpoint + "/v2/stats/store")[2])["watchers"] == 1, 10, "the watch")
     assert curl("-X", "PUT", "-d", "value=1", members[0].endpoint + "/v2/keys/far/away")[0] == 201
-    watcher.join(15)
+    watcher.join(60)
     assert json.loads(answer[0][2])["node"]["key"] == "/far/away", answer
 
 
@@ -202,7 +202,7 @@ def restart():
 
 
 def refused(*arguments):
-    out = subprocess.run([program("etcd")] + list(arguments), capture_output=True, timeout=20)
+    out = subprocess.run([program("etcd")] + list(arguments), capture_output=True, timeout=60)
     assert out.returncode == 1, (out.returncode, out.stderr)
     return out.stderr.decode()
 
@@ -238,7 +238,7 @@ def sigterm():
     fresh = etcd_server.Cluster(program("etcd"), 1)
     process = fresh.members[0].process
     process.terminate()
-    assert process.wait(10) == -15
+    assert process.wait(60) == -15
 
 
 cases.run()

@@ -100,7 +100,7 @@ class Exchange:
 
     def __init__(self, port, raw, method):
         self.method = method
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
         try:
             self.sock.sendall(raw)
         except (BrokenPipeError, ConnectionResetError):
@@ -123,7 +123,7 @@ class Exchange:
         self.data += piece
         return True
 
-    def read_head(self, timeout_s=20):
+    def read_head(self, timeout_s=60):
         deadline = time.monotonic() + timeout_s
         while True:
             while b"\r\n\r\n" not in self.data:

@@ -15,7 +15,7 @@ cases = Cases()
 
 
 def run(*arguments, **env):
-    out = subprocess.run([program("etcd")] + list(arguments), capture_output=True, timeout=20, cwd=temp_dir(),
+    out = subprocess.run([program("etcd")] + list(arguments), capture_output=True, timeout=60, cwd=temp_dir(),
                          env=dict(os.environ, **env))
     return out.returncode, out.stderr.decode(errors="replace")
 
@@ -58,11 +58,11 @@ def member(client_port=None):
 @cases.case("a start that fails because a port is taken leaves a data directory that works")
 def port_taken():
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind(("127.0.0.1", free_port()))
         taken.listen()
         one = member(taken.getsockname()[1])
         for _ in range(3):
-            out = subprocess.run(one.argv, capture_output=True, timeout=20)
+            out = subprocess.run(one.argv, capture_output=True, timeout=60)
             assert out.returncode == 1 and b"address already in use" in out.stderr, out
     one.start()
     wait_for(one.ready, 20, "the member")
@@ -91,11 +91,11 @@ def unwritable():
     assert code == 1 and "cannot write to data directory /proc/flotilla-test" in text, (code, text)
 
 
-def ask(port, data):
+def ask(port, data, silence_s=0.3):
     """What comes back, until the other end closes or is silent for a moment."""
     answer = b""
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.settimeout(0.3)
+        connection.settimeout(silence_s)
         try:
             connection.sendall(data)
             while True:
@@ -121,12 +121,12 @@ def nonsense():
                      put + b"Content-Length: -5\r\n\r\nhello", b"GET /version HTTP/1.1\r\n\r\n"]:
             answer = ask(port, data)
             assert answer == b"" or answer.startswith(b"HTTP/1.1 400 "), (port, data[:60], answer[:100])
-        assert ask(port, b"GET / HTTP/9.9\r\n\r\n").startswith(b"HTTP/1.1 505 ")
+        assert ask(port, b"GET / HTTP/9.9\r\n\r\n", 20).startswith(b"HTTP/1.1 505 ")
         # A header without end is not collected for ever.
         answer = ask(port, b"GET /version HTTP/1.1\r\nHost: x\r\n" + b"X-Fill: " + b"y" * (4 << 20))
         assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer[:100]
     upgrade = b"GET /flotilla/peer HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: flotilla-peer/1\r\n"
-    answer = ask(int(one.peer.rsplit(":", 1)[1]), upgrade + b"X-Etcd-Cluster-ID: 1\r\nX-Server-From: 2\r\n\r\n")
+    answer = ask(int(one.peer.rsplit(":", 1)[1]), upgrade + b"X-Etcd-Cluster-ID: 1\r\nX-Server-From: 2\r\n\r\n", 20)
     assert answer.startswith(b"HTTP/1.1 412 ") and b"cluster ID mismatch" in answer, answer
     assert one.request("PUT", "/v2/keys/a", "value=1")[0] == 201
     one.kill()
@@ -147,7 +147,7 @@ def two_clusters():
     wait_for(members[1].ready, 20, "the first cluster")
     wait_for(lambda: "refuses this member (status 412): cluster ID mismatch" in members[2].log_tail(), 20, "the refusal")
     assert "refused a peer connection from 127.0.0.1" in members[1].log_tail()
-    assert members[2].request("PUT", "/v2/keys/a", "value=1", timeout=20)[0] not in (200, 201)
+    assert members[2].request("PUT", "/v2/keys/a", "value=1", timeout=60)[0] not in (200, 201)
     for one in members:
         one.kill()
 
@@ -160,7 +160,7 @@ def sigint():
     load = start(["sh", "-c", "while curl -s -X PUT -d value=1 %s/v2/keys/a >/dev/null; do :; done" % one.endpoint])
     time.sleep(0.3)
     one.process.send_signal(signal.SIGINT)
-    assert one.process.wait(10) == -signal.SIGINT
+    assert one.process.wait(60) == -signal.SIGINT
     kill(load)
 
 

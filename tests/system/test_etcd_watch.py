@@ -51,7 +51,7 @@ def many():
     wait_for(lambda: watchers() == 0, 20, "all to be told")
     for sock in socks:
         data = b""
-        sock.settimeout(10)
+        sock.settimeout(60)
         while not data.endswith(b"\r\n0\r\n\r\n"):
             piece = sock.recv(65536)
             assert piece, data
@@ -65,14 +65,18 @@ def slow():
     lazy = open_watch("slow?wait=true&stream=true&recursive=true")
     lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     eager = open_watch("slow?wait=true&stream=true&recursive=true")
-    seen = []
+    seen, sign = [], b'"action":"set"'
 
     def read():
+        rest = b""
         while True:
             piece = eager.recv(1 << 20)
             if not piece:
                 return
-            seen.append(piece.count(b'"action":"set"'))
+            rest += piece
+            seen.append(rest.count(sign))
+            # Of what was counted nothing may be counted again, and a sign may arrive in two pieces.
+            rest = rest[max(len(rest) - len(sign) + 1, rest.rfind(sign) + len(sign) if sign in rest else 0):]
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()

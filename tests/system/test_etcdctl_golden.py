@@ -137,6 +137,8 @@ def replay(etcdctl, server, case):
     for argv in case["setup"]:
         run_quietly(etcdctl, server, argv, base)
     out, err = os.path.join(directory, "out"), os.path.join(directory, "err")
+    if not ordered:
+        harness.wait_for(lambda: not server.watchers(), WAIT_S, "the watches of the case before to be gone")
     watchers = None if ordered else server.watchers()
     terminal, stdin = os.openpty() if "tty" in case else (None, subprocess.DEVNULL)
     if case["stdin"] is not None:
@@ -164,7 +166,7 @@ def replay(etcdctl, server, case):
     expected_out = INDEX.sub(move, case["stdout"])
     expected_err = INDEX.sub(move, case["stderr"])
     if "signal" in case:
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + 20
         while len(read(out)) < len(expected_out) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.1)

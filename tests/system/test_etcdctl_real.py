@@ -36,12 +36,19 @@ def ctl(endpoints, *argv, stdin="", status=0, stderr=None):
     return done.stdout
 
 
-def start_watch(endpoints, *argv):
+def watchers(cluster):
+    return sum(json.loads(etcd_server.call(member.endpoint + "/v2/stats/store")[2])["watchers"] for member in cluster.members)
+
+
+def start_watch(cluster, *argv):
+    """Starts a command that watches, and waits until it does; answers the process and what reads its output."""
+    harness.wait_for(lambda: watchers(cluster) == 0, what="earlier watches to be gone")
     directory = harness.temp_dir()
     path = os.path.join(directory, "out")
     with open(path, "wb") as out:
-        process = harness.start([ETCDCTL] + PATIENCE + list(argv), env=environment(endpoints), stdin=subprocess.DEVNULL, stdout=out,
-                                stderr=subprocess.STDOUT)
+        process = harness.start([ETCDCTL] + PATIENCE + list(argv), env=environment(cluster.endpoints()),
+                                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+    harness.wait_for(lambda: watchers(cluster) == 1 or process.poll() is not None, what="the watch")
     return process, lambda: open(path, errors="replace").read()
 
 
@@ -59,8 +66,7 @@ def the_slides(cluster):
     equal(ctl(e, "set", "/foo/car", "x"), "x\n")
     equal(sorted(ctl(e, "ls", "/foo").split()), ["/foo/bar", "/foo/car"])
     equal(sorted(ctl(e, "ls", "--recursive", "/").split()), ["/foo", "/foo/bar", "/foo/car"])
-    process, output = start_watch(e, "exec-watch", "/foo/bar", "--", "sh", "-c", "env | grep ETCD_WATCH | sort")
-    time.sleep(1)
+    process, output = start_watch(cluster, "exec-watch", "/foo/bar", "--", "sh", "-c", "env | grep ETCD_WATCH | sort")
     ctl(e, "set", "/foo/bar", "Dingo")
     harness.wait_for(lambda: "VALUE=Dingo" in output(), what="the first command")
     equal(ctl(e, "rm", "/foo/bar"), "PrevNode.Value: Dingo\n")
@@ -69,34 +75,33 @@ def the_slides(cluster):
           "ETCD_WATCH_ACTION=set\nETCD_WATCH_KEY=/foo/bar\nETCD_WATCH_MODIFIED_INDEX=N\nETCD_WATCH_VALUE=Dingo\n"
           "ETCD_WATCH_ACTION=delete\nETCD_WATCH_KEY=/foo/bar\nETCD_WATCH_MODIFIED_INDEX=N\nETCD_WATCH_VALUE=\n")
     process.send_signal(signal.SIGINT)
-    equal(process.wait(10), 0)
+    equal(process.wait(60), 0)
     ctl(e, "rm", "--recursive", "/foo")
 
 
 def a_ttl_expires_and_the_watch_sees_it(cluster):
     e = cluster.endpoints()
     ctl(e, "set", "/ttl", "gone soon", "--ttl", "1")
-    process, output = start_watch(e, "-o", "json", "watch", "/ttl")
-    equal(process.wait(20), 0)
+    process, output = start_watch(cluster, "-o", "json", "watch", "/ttl")
+    equal(process.wait(60), 0)
     equal(json.loads(output())["action"], "expire")
     ctl(e, "get", "/ttl", status=4, stderr="100: Key not found")
 
 
 def a_refresh_keeps_the_key_and_wakes_nobody(cluster):
     e = cluster.endpoints()
-    ctl(e, "set", "/kept", "alive", "--ttl", "2")
-    process, output = start_watch(e, "watch", "--forever", "/kept")
-    time.sleep(0.5)
-    for _ in range(8):
+    ctl(e, "set", "/kept", "alive", "--ttl", "4")
+    process, output = start_watch(cluster, "watch", "--forever", "/kept")
+    for _ in range(10):
         time.sleep(0.5)
-        refresh = etcd_server.call(cluster.members[0].endpoint + "/v2/keys/kept?prevExist=true", "PUT", "refresh=true&ttl=2")
+        refresh = etcd_server.call(cluster.members[0].endpoint + "/v2/keys/kept?prevExist=true", "PUT", "refresh=true&ttl=4")
         equal(refresh[0], 200)
     equal(ctl(e, "get", "/kept"), "alive\n")
     ctl(e, "set", "/kept", "changed")
     harness.wait_for(lambda: output(), what="the change")
     equal(output(), "changed\n")
     process.send_signal(signal.SIGINT)
-    equal(process.wait(10), 0)
+    equal(process.wait(60), 0)
 
 
 def a_large_value_and_many_keys_come_back_whole(cluster):
@@ -115,7 +120,7 @@ def debians_etcdctl_reads_what_ours_wrote(cluster):
     e = cluster.endpoints()
     ctl(e, "set", "/odd key/\u00e9?#%&=+", "a b+c&d\n<e>")
     done = subprocess.run([REAL_ETCDCTL, "-o", "json", "get", "/odd key/\u00e9?#%&=+"],
-                          env=dict(environment(e), ETCDCTL_API="2"), stdout=subprocess.PIPE, text=True, timeout=20)
+                          env=dict(environment(e), ETCDCTL_API="2"), stdout=subprocess.PIPE, text=True, timeout=60)
     theirs = json.loads(done.stdout)
     equal(theirs["node"]["value"], "a b+c&d\n<e>")
     equal(json.loads(ctl(e, "-o", "json", "get", "/odd key/\u00e9?#%&=+")), theirs)
@@ -152,8 +157,7 @@ def cluster_health_and_member_list_name_every_member(cluster):
 def a_watch_outlives_the_member_that_serves_it(cluster):
     """Members are killed and started one after the other while a writer goes on; no event is lost or doubled."""
     e = cluster.endpoints()
-    process, output = start_watch(e, "watch", "--forever", "/counter")
-    time.sleep(1)
+    process, output = start_watch(cluster, "watch", "--forever", "/counter")
     written, stop = [], threading.Event()
 
     def write():
@@ -184,7 +188,7 @@ def a_watch_outlives_the_member_that_serves_it(cluster):
     ctl(e, "set", "/counter", "end")
     harness.wait_for(lambda: output().endswith("end\n"), 30, "the last event")
     process.send_signal(signal.SIGINT)
-    equal(process.wait(10), 0)
+    equal(process.wait(60), 0)
     seen = [int(line) for line in output().split()[:-1]]
     equal(seen, sorted(set(seen)))
     equal(sorted(set(written) - set(seen)), [])

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Fleet as a cluster: three fleetds with their own keepers over one store, first Debian's etcd, then ours."""
+import itertools
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import time
 
 import harness
 from fleet_cluster import Cluster, Machine, sleepers
-from harness import wait_for
+from harness import quick_enough, wait_for
 
 cases = harness.Cases()
 STORES = os.environ.get("FLOTILLA_TEST_STORES", "debian,ours").split(",")
@@ -64,20 +65,25 @@ def add_cases(kind):
         assert c.store.key("job/one.service/object") is None
         wait_for(lambda: c.store.key("states/one.service/" + c.machine(1).id) is None, 5, "the state gone")
 
-    @case("start to running takes under 100 ms (median of 20, where the machine is idle)")
+    @case("a start waits for no poll and no timer (median of 20)")
     def _():
         c = cluster()
-        times = []
-        for number in range(20):
-            name = "quick%d.service" % number
-            c.unit(name, "/bin/sleep 71100")
-            times.append(elapsed(lambda: c.ctl("start", name)))
-        c.ctl("destroy", *["quick%d.service" % n for n in range(20)])
-        median = statistics.median(times)
-        print("# [%s] start to running: median %.0f ms, worst %.0f ms" % (kind, median * 1000, max(times) * 1000))
-        # The figure is for the benchmarks; here only that nothing waits for a poll or a timer.
-        assert median < 0.5, times
-        assert not sleepers(71100)
+        rounds = itertools.count()
+
+        def median():
+            round_number = next(rounds)
+            names = ["quick%d-%d.service" % (round_number, number) for number in range(20)]
+            times = []
+            for name in names:
+                c.unit(name, "/bin/sleep 71100")
+                times.append(elapsed(lambda: c.ctl("start", name)))
+            c.ctl("destroy", *names)
+            print("# [%s] start to running: median %.0f ms, worst %.0f ms" % (
+                kind, statistics.median(times) * 1000, max(times) * 1000))
+            return statistics.median(times)
+        # The figure is for test_dev_failover.py and the benchmarks.
+        quick_enough(median, 0.5, "start to running", starts_programs=True)
+        wait_for(lambda: not sleepers(71100), 5, "all stopped")
 
     @case("units that conflict are spread, and the one too many waits until a machine is free")
     def _():
@@ -161,11 +167,35 @@ def add_cases(kind):
         assert "quotes.service:2: ExecStart=: unbalanced quotes" in out, out
         c.destroy_all()
 
+    @case("a start that waits for another unit is waited for, and one that cannot begin fails and says why")
+    def _():
+        c = cluster()
+        here = "MachineID=" + c.machine(3).id
+        c.unit("lost.service", "/bin/sleep 71701", here, "[Unit]\nRequires=gone.service\n")
+        status, out, err = c.ctl("start", "lost", check=False)
+        assert status == 1 and "Unit lost.service does not start on 3aaaaaaa.../10.0.0.3: Unit gone.service not found." in err, err
+        go = os.path.join(c.units, "go")
+        c.unit("base.service", "/bin/sh -c 'while [ ! -e %s ]; do sleep 0.02; done'\nType=oneshot\nRemainAfterExit=yes" % go, here)
+        c.unit("above.service", "/bin/sleep 71702", here, "[Unit]\nRequires=base.service\nAfter=base.service\n")
+        c.ctl("start", "--no-block", "base")
+        process = harness.start([harness.program("fleetctl"), "start", "above"], cwd=c.units, text=True,
+                                env=dict(os.environ, FLEETCTL_ENDPOINT=c.machine(1).endpoint),
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert "waits for units that it needs: waiting" in process.stderr.readline()
+        assert process.poll() is None and not sleepers(71702)
+        with open(go, "w"):
+            pass
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0 and "ended" not in out, (out, err)
+        wait_for(lambda: len(sleepers(71702)) == 1, 5, "the unit that waited")
+        c.destroy_all()
+
     @case("status and journal of a unit come from whichever machine runs it")
     def _():
         c = cluster()
         c.unit("talks.service", "/bin/sh -c 'echo said by talks; exec sleep 71601'", "MachineID=" + c.machine(3).id)
         c.ctl("start", "talks")
+        wait_for(lambda: "said by talks" in c.ctl("journal", "talks")[1], 5, "its words in the log")
         for machine in c.machines:
             status, out, _ = c.ctl("status", "talks", machine=machine)
             assert "talks.service" in out and "active (running)" in out, out
@@ -184,12 +214,14 @@ def add_cases(kind):
         c.unit("stays.service", "/bin/sleep 71701", "MachineID=" + c.machine(2).id)
         c.ctl("start", "stays")
         pids = sleepers(71701)
-        c.machine(2).kill_fleetd()
-        time.sleep(1)
-        c.machine(2).start()
-        took = elapsed(lambda: wait_for(lambda: "registered as machine" in c.machine(2).log().rsplit(" is up", 1)[-1],
-                                        3, "its presence"))
-        assert took < 1.5, took
+
+        def kill_and_start():
+            c.machine(2).kill_fleetd()
+            time.sleep(1)
+            c.machine(2).start()
+            return elapsed(lambda: wait_for(lambda: "registered as machine" in c.machine(2).log().rsplit(" is up", 1)[-1],
+                                            3, "its presence"))
+        quick_enough(kill_and_start, 1.5, "taking up the presence")
         time.sleep(c.ttl + 2)
         assert sleepers(71701) == pids and c.where("stays.service") == 2
         c.destroy_all()
@@ -207,16 +239,19 @@ def add_cases(kind):
     def _():
         c = cluster()
         first = c.machine(1)
-        done = subprocess.run([harness.program("fleetd"), "--config", os.path.join(first.dir, "fleet.conf")], timeout=10,
+        done = subprocess.run([harness.program("fleetd"), "--config", os.path.join(first.dir, "fleet.conf")], timeout=60,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert done.returncode == 1 and "another fleetd runs on the data directory" in done.stdout, done.stdout
         assert first.api("GET", "/fleet/v1/machines")[0] == 200
 
     def die(pick):
+        quick_enough(lambda: die_once(pick), cluster().ttl + 1, "[%s] moving the units" % kind)
+
+    def die_once(pick):
         c = cluster()
         c.unit("m@.service", "/bin/sleep 7180%i")
         c.ctl("start", *["m@%d" % n for n in range(1, 7)])
-        number = pick(c)
+        number = wait_for(lambda: pick(c), 10, "a machine to kill")
         lost = [n for n in range(1, 7) if c.where("m@%d.service" % n) == number]
         kept = {n: sleepers("7180%d" % n) for n in range(1, 7) if n not in lost}
         assert lost
@@ -229,7 +264,6 @@ def add_cases(kind):
         took = time.monotonic() - start
         print("# [%s] machine killed: its %d units run elsewhere after %.2f s (agent_ttl %d s)" % (
             kind, len(lost), took, c.ttl))
-        assert took < c.ttl + 1, took
         for n, pids in kept.items():
             assert sleepers("7180%d" % n) == pids, "a unit of another machine was touched"
         placed = {n: c.where("m@%d.service" % n) for n in range(1, 7)}
@@ -239,6 +273,7 @@ def add_cases(kind):
         for n in range(1, 7):
             assert len(sleepers("7180%d" % n)) == 1, "more than one copy"
         c.destroy_all()
+        return took
 
     @case("a machine dies: its units run elsewhere within agent_ttl + 1 s, nothing else moves")
     def _():
@@ -250,6 +285,9 @@ def add_cases(kind):
 
     @case("the store hangs for 20 s: units untouched, all as before within 1 s afterwards")
     def _():
+        quick_enough(hang_once, 2, "all known again after the store hung")
+
+    def hang_once():
         c = cluster()
         c.unit("h@.service", "/bin/sleep 7190%i")
         c.ctl("start", "h@1", "h@2", "h@3")
@@ -271,8 +309,8 @@ def add_cases(kind):
         time.sleep(4)
         assert [sleepers("7190%d" % n) for n in (1, 2, 3)] == pids
         assert [c.where("h@%d.service" % n) for n in (1, 2, 3)] == places
-        assert took < 2, took
         c.destroy_all()
+        return took
 
     @case("the store is killed and comes back: units untouched, the API answers from memory meanwhile")
     def _():
@@ -283,7 +321,7 @@ def add_cases(kind):
         c.store.kill()
         time.sleep(2)
         assert len(c.present()) == 3 and c.where("k@2.service")
-        status, body = c.machine(1).api("PUT", "/fleet/v1/units/k@1.service", {"desiredState": "loaded"}, timeout=30)
+        status, body = c.machine(1).api("PUT", "/fleet/v1/units/k@1.service", {"desiredState": "loaded"}, timeout=60)
         assert status == 503 and "unable to communicate with etcd" in body["error"]["message"], (status, body)
         time.sleep(c.ttl + 1)
         c.store.start()
@@ -291,7 +329,7 @@ def add_cases(kind):
         time.sleep(4)
         assert [sleepers("7200%d" % n) for n in (1, 2, 3)] == pids
         c.ctl("stop", "k@1")
-        assert not sleepers(72001)
+        wait_for(lambda: not sleepers(72001), 5, "it stopped")
         c.destroy_all()
 
     @case("SIGTERM hands the units over; with keep_units_on_stop they run on")
@@ -303,9 +341,9 @@ def add_cases(kind):
         machine = c.machine(number)
         machine.kill_fleetd(signal.SIGTERM)
         wait_for(lambda: c.where("t.service") not in (None, number), 5, "the unit elsewhere")
-        assert len(sleepers(72101)) == 1
+        wait_for(lambda: len(sleepers(72101)) == 1, 5, "one copy")
         machine.start()
-        number = c.where("t.service")
+        number = wait_for(lambda: c.where("t.service"), 5, "where it runs")
         machine = c.machine(number)
         pids = sleepers(72101)
         machine.kill_fleetd()
@@ -350,7 +388,7 @@ def add_cases(kind):
         c.destroy_all()
         for arguments, status in ((["--version"], 0), (["version"], 0), (["frobnicate"], 1), (["--frob"], 2),
                                   (["--config", "/nonexistent"], 1)):
-            done = subprocess.run([harness.program("fleetd")] + arguments, capture_output=True, timeout=10)
+            done = subprocess.run([harness.program("fleetd")] + arguments, capture_output=True, timeout=60)
             assert done.returncode == status, (arguments, done)
 
     @case("a stray entry in the assignment index starts nothing and is corrected")

@@ -83,7 +83,7 @@ def ctl(*arguments, **env):
     environment = dict(os.environ, PATH=bin_dir + ":" + os.environ["PATH"], HOME=home,
                        FLEETCTL_ENDPOINT="http://127.0.0.1:%d" % server.server_port, **env)
     done = subprocess.run([harness.program("fleetctl")] + list(arguments), env=environment, capture_output=True, text=True,
-                          timeout=20, stdin=subprocess.DEVNULL)
+                          timeout=60, stdin=subprocess.DEVNULL)
     return done.returncode, [line.strip("[]") for line in done.stdout.splitlines()], done.stderr
 
 

@@ -51,13 +51,13 @@ def installed():
     found = {name: os.path.join(where, name) for where, _, names in os.walk(root) for name in names}
     for name in PROGRAMS:
         assert os.path.islink(found[name]) and os.readlink(found[name]) == "flotilla", name
-        done = subprocess.run([found[name], "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=10)
+        done = subprocess.run([found[name], "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
         assert done.returncode in (0, 2) and len(done.stdout) > 300, (name, done)
         page = subprocess.run(["man", "-l", found[name + ".1"]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               env=dict(os.environ, MANPAGER="cat", MANWIDTH="120")).stdout
         assert name.upper() + "(1)" in page and "NAME" in page, (name, page[:500])
         version = [found[name], "--version"] if name != "confd" else [found[name], "-version"]
-        done = subprocess.run(version, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=10)
+        done = subprocess.run(version, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
         assert done.returncode == 0 and done.stdout.strip(), (name, done)
     done = subprocess.run([found["flotilla"], "nonsense"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 2 and "unknown program nonsense" in done.stdout, done

@@ -109,7 +109,7 @@ class Keeper:
     def end(self):
         """Stops all units and the keeper, and checks that nothing of it is left."""
         self.call("shutdown")
-        assert self.process.wait(20) == 0
+        assert self.process.wait(60) == 0
 
 
 @atexit.register
@@ -146,6 +146,16 @@ def for_each_mode(name):
     return add
 
 
+def until_exists(path):
+    """Words of a shell command, in a unit, that wait for a file: what takes time in a test takes it until the test says."""
+    return "while [ ! -e %s ]; do sleep 0.02; done" % path
+
+
+def touch(path):
+    with open(path, "w"):
+        pass
+
+
 @for_each_mode("a simple service runs, is seen and stops")
 def _(keeper):
     keeper.start("web.service", "[Unit]\nDescription=Web\n[Service]\nExecStart=/bin/sleep 1000\n")
@@ -168,20 +178,22 @@ def _(keeper):
 def _(keeper):
     keeper.load("fast.service", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sleep 1000\n")
     keeper.call("subscribe")
-    times = []
-    for _ in range(11):
-        before = time.monotonic()
-        keeper.call("start", name="fast.service")
-        while True:
-            event = json.loads(keeper.file.readline())
-            if event.get("event") == "state" and event["unit"]["sub"] == "running":
-                break
-        times.append(time.monotonic() - before)
-        keeper.stop("fast.service")
-        keeper.wait("fast.service", "dead")
-    median = sorted(times)[5]
-    print("# start to running: median %.1f ms, worst %.1f ms" % (median * 1000, max(times) * 1000))
-    assert min(times) < 0.02, times  # what a loaded machine adds is not the keeper's
+
+    def best_of_some():
+        times = []
+        for _ in range(11):
+            before = time.monotonic()
+            keeper.call("start", name="fast.service")
+            while True:
+                event = json.loads(keeper.file.readline())
+                if event.get("event") == "state" and event["unit"]["sub"] == "running":
+                    break
+            times.append(time.monotonic() - before)
+            keeper.stop("fast.service")
+            keeper.wait("fast.service", "dead")
+        print("# start to running: median %.1f ms, worst %.1f ms" % (sorted(times)[5] * 1000, max(times) * 1000))
+        return min(times)
+    harness.quick_enough(best_of_some, 0.02, "start to running", starts_programs=True)
 
 
 @for_each_mode("a failing service tells status and result as systemd does")
@@ -215,11 +227,13 @@ def _(keeper):
 @for_each_mode("Restart=always restarts after RestartSec=")
 def _(keeper):
     out = os.path.join(keeper.dir, "out")
-    keeper.start("again.service", "[Service]\nExecStart=/bin/sh -c 'date +%%%%s.%%%%N >> %s; sleep 0.05'\n"
+    keeper.start("again.service", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sh -c 'date +%%%%s.%%%%N >> %s; sleep 0.05'\n"
                  "Restart=always\nRestartSec=300ms\n" % out)
-    wait_for(lambda: os.path.exists(out) and len(read(out).splitlines()) >= 3, what="two restarts")
-    first, second, third = [float(line) for line in read(out).splitlines()[:3]]
-    assert 0.3 < second - first < 1.5 and 0.3 < third - second < 1.5, (first, second, third)
+    wait_for(lambda: os.path.exists(out) and len(read(out).splitlines()) >= 5, what="four restarts")
+    runs = [float(line) for line in read(out).splitlines()[:5]]
+    gaps = [later - earlier for earlier, later in zip(runs, runs[1:])]
+    # A busy machine makes the waits longer, never shorter.
+    assert min(gaps) > 0.3 and min(gaps) < 1.5, gaps
     assert keeper.state("again.service")["restarts"] >= 2
     assert "Scheduled restart job, restart counter is at 1." in keeper.log("again.service")
     keeper.stop("again.service")
@@ -276,9 +290,10 @@ def _():
 def _(keeper):
     out = os.path.join(keeper.dir, "out")
     keeper.start("one.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo a >> %s'\n"
-                 "ExecStart=-/bin/false\nExecStart=/bin/sh -c 'sleep 0.2; echo b >> %s' ; /bin/sh -c 'echo c >> %s'\n"
-                 % (out, out, out))
+                 "ExecStart=-/bin/false\nExecStart=/bin/sh -c '%s; echo b >> %s' ; /bin/sh -c 'echo c >> %s'\n"
+                 % (out, until_exists(out + ".go"), out, out))
     assert keeper.state("one.service")["active"] == "activating"
+    touch(out + ".go")
     assert keeper.wait("one.service", "dead")["result"] == "success"
     assert read(out) == "a\nb\nc\n", read(out)
     log = keeper.log("one.service")
@@ -466,22 +481,27 @@ def _():
 @cases.case("what a unit requires is started first, and a missing one fails the start")
 def _():
     keeper = Keeper()
-    keeper.load("db.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep 0.3\n")
+    go = os.path.join(keeper.dir, "go")
+    keeper.load("db.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c '%s'\n" % until_exists(go))
     keeper.load("web.service", "[Unit]\nRequires=db.service\nAfter=db.service network-online.target\n"
                 "Wants=network-online.target nothing.service\n[Service]\nExecStart=/bin/sleep 1000\n")
     keeper.start("web.service")
-    assert keeper.state("web.service")["sub"] == "dead" and keeper.state("db.service")["sub"] == "start"
-    keeper.wait("web.service", "running")
+    waiting = keeper.state("web.service")
+    assert (waiting["sub"], waiting["job"], waiting["startError"]) == ("dead", "start", ""), waiting
+    assert keeper.state("db.service")["sub"] == "start"
+    touch(go)
+    assert keeper.wait("web.service", "running")["job"] == ""
     assert keeper.state("db.service")["sub"] == "exited"
     keeper.stop("db.service")
     keeper.wait("web.service", "dead")
     keeper.wait("db.service", "dead")
     answer = keeper.start("lost.service", "[Unit]\nRequires=gone.service\n[Service]\nExecStart=/bin/sleep 1000\n")
     assert answer["result"] < 0 and answer["message"] == "Unit gone.service not found.", answer
-    assert keeper.state("lost.service")["sub"] == "dead"
+    lost = keeper.state("lost.service")
+    assert (lost["sub"], lost["job"], lost["startError"]) == ("dead", "", "Unit gone.service not found."), lost
     assert "Failed to start lost.service: Unit gone.service not found." in keeper.log("lost.service")
     keeper.load("gone.service", "[Service]\nExecStart=/bin/sleep 1000\n")
-    keeper.wait("lost.service", "running")
+    assert keeper.wait("lost.service", "running")["startError"] == ""
     keeper.end()
 
 
@@ -491,8 +511,11 @@ def _():
     keeper.load("db.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'sleep 0.2; exit 1'\n")
     keeper.start("web.service", "[Unit]\nRequires=db.service\nAfter=db.service\n[Service]\nExecStart=/bin/sleep 1000\n")
     keeper.wait("db.service", "failed")
-    assert keeper.state("web.service")["sub"] == "dead"
+    web = keeper.state("web.service")
+    assert (web["sub"], web["startError"]) == ("dead", "Its dependency db.service is not active."), web
     assert "Dependency failed for web.service." in keeper.log("web.service")
+    keeper.stop("web.service")
+    assert keeper.state("web.service")["startError"] == ""
     keeper.end()
 
 
@@ -603,14 +626,14 @@ def _():
 def _(keeper):
     keeper.start("talk.service", "[Service]\nExecStart=/bin/sh -c 'echo one; echo two >&2; printf three; sleep 1000'\n")
     unit = keeper.wait("talk.service", "running")
-    wait_for(lambda: "two" in keeper.log("talk.service"), what="the lines")
+    wait_for(lambda: "one" in keeper.log("talk.service") and "two" in keeper.log("talk.service"), what="the lines")
     log = keeper.log("talk.service")
     assert "sh[%d]: one\n" % unit["mainPid"] in log and "sh[%d]: two\n" % unit["mainPid"] in log, log
     assert keeper.log("talk.service", lines=1).count("\n") == 1
     keeper.file.write(json.dumps(dict(id=77, op="journal", name="talk.service", lines=0, follow=True, output="cat")) + "\n")
     keeper.file.flush()
     keeper.stop("talk.service")
-    pieces, deadline = "", time.monotonic() + 5
+    pieces, deadline = "", time.monotonic() + harness.PATIENCE_S
     while "Stopped talk.service." not in pieces and time.monotonic() < deadline:
         answer = json.loads(keeper.file.readline())
         pieces += answer.get("text", "") if answer.get("id") == 77 else ""
@@ -791,11 +814,11 @@ def _(keeper):
 def _():
     keeper = Keeper()
     second = subprocess.run([program("flotilla"), "keeper", "--socket", keeper.dir + "/s2", "--dir", keeper.dir + "/state"],
-                            capture_output=True, text=True, timeout=10)
+                            capture_output=True, text=True, timeout=60)
     assert second.returncode == 1 and "another keeper" in second.stderr, second
     assert os.stat(keeper.socket).st_mode & 0o777 == 0o600
     answer = subprocess.run([program("flotilla"), "keeper", "--socket", keeper.socket, "call", '{"id":1,"op":"hello"}'],
-                            capture_output=True, text=True, timeout=10)
+                            capture_output=True, text=True, timeout=60)
     assert answer.returncode == 0 and json.loads(answer.stdout)["protocol"] == 1, answer
     keeper.file.write("this is no JSON\n")
     keeper.file.flush()
