@@ -1,6 +1,7 @@
 /* Growth doubles up to the ceiling; the block always has one byte more than cap says, for the NUL. */
 #include "base/buf.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -50,7 +51,7 @@ struct slice buf_slice(const struct buf *buf)
 	return slice_make(buf_text(buf), buf->len);
 }
 
-char *buf_reserve(struct buf *buf, size_t len)
+char *buf_grow(struct buf *buf, size_t len)
 {
 	size_t want, cap;
 
@@ -71,39 +72,6 @@ char *buf_reserve(struct buf *buf, size_t len)
 	return buf->data + buf->len;
 }
 
-void buf_commit(struct buf *buf, size_t len)
-{
-	assert(buf->len + len <= buf->cap);
-	buf->len += len;
-	buf->data[buf->len] = '\0';
-}
-
-void buf_add(struct buf *buf, const void *data, size_t len)
-{
-	char *at = buf_reserve(buf, len);
-
-	if (!at)
-		return;
-	if (len)
-		memcpy(at, data, len);
-	buf_commit(buf, len);
-}
-
-void buf_add_slice(struct buf *buf, struct slice slice)
-{
-	buf_add(buf, slice.data, slice.len);
-}
-
-void buf_add_str(struct buf *buf, const char *text)
-{
-	buf_add(buf, text, strlen(text));
-}
-
-void buf_add_char(struct buf *buf, char c)
-{
-	buf_add(buf, &c, 1);
-}
-
 void buf_add_fill(struct buf *buf, char c, size_t count)
 {
 	char *at = buf_reserve(buf, count);
@@ -116,14 +84,9 @@ void buf_add_fill(struct buf *buf, char c, size_t count)
 
 void buf_add_u64(struct buf *buf, uint64_t value)
 {
-	char digits[20];
-	size_t at = sizeof(digits);
+	char digits[TEXT_U64_BYTES];
 
-	do {
-		digits[--at] = (char)('0' + value % 10);
-		value /= 10;
-	} while (value);
-	buf_add(buf, digits + at, sizeof(digits) - at);
+	buf_add_slice(buf, text_from_u64(value, digits));
 }
 
 void buf_add_i64(struct buf *buf, int64_t value)

@@ -25,13 +25,42 @@ const char *buf_text(const struct buf *buf);	   /* contents as a C string, "" wh
 struct slice buf_slice(const struct buf *buf);
 
 /* Makes room for `len` more bytes and answers where they go, or NULL when the ceiling is hit; buf_commit()
- * adds them. */
-char *buf_reserve(struct buf *buf, size_t len);
-void buf_commit(struct buf *buf, size_t len);
-void buf_add(struct buf *buf, const void *data, size_t len);
-void buf_add_slice(struct buf *buf, struct slice slice);
-void buf_add_str(struct buf *buf, const char *text);
-void buf_add_char(struct buf *buf, char c);
+ * adds them. Every answer and every record is put together of small pieces: what fits is added in line. */
+char *buf_grow(struct buf *buf, size_t len); /* what buf_reserve() does when there is no room yet */
+static inline char *buf_reserve(struct buf *buf, size_t len)
+{
+	if (likely(buf->data && len <= buf->cap - buf->len && !buf->failed))
+		return buf->data + buf->len;
+	return buf_grow(buf, len);
+}
+static inline void buf_commit(struct buf *buf, size_t len)
+{
+	assert(buf->len + len <= buf->cap);
+	buf->len += len;
+	buf->data[buf->len] = '\0';
+}
+static inline void buf_add(struct buf *buf, const void *data, size_t len)
+{
+	char *at = buf_reserve(buf, len);
+
+	if (unlikely(!at))
+		return;
+	if (len)
+		memcpy(at, data, len);
+	buf_commit(buf, len);
+}
+static inline void buf_add_slice(struct buf *buf, struct slice slice)
+{
+	buf_add(buf, slice.data, slice.len);
+}
+static inline void buf_add_str(struct buf *buf, const char *text)
+{
+	buf_add(buf, text, strlen(text));
+}
+static inline void buf_add_char(struct buf *buf, char c)
+{
+	buf_add(buf, &c, 1);
+}
 void buf_add_fill(struct buf *buf, char c, size_t count);
 void buf_add_u64(struct buf *buf, uint64_t value); /* decimal text */
 void buf_add_i64(struct buf *buf, int64_t value);

@@ -1,10 +1,36 @@
-/* Runs of plain bytes are copied at once; a table says which bytes need a closer look. */
+/* Runs of plain bytes are copied at once; they are found sixteen at a time. */
 #include "base/json.h"
 #include "base/text.h"
+
+/* A vector of the compiler's: one or two registers on every processor. */
+typedef signed char bytes16 __attribute__((vector_size(16)));
+union block {
+	bytes16 bytes;
+	uint64_t words[2];
+};
 
 static bool byte_is_plain(unsigned char c)
 {
 	return c >= 0x20 && c < 0x80 && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&';
+}
+
+/* How many bytes at the beginning are surely plain; the next one may be as well. */
+static size_t plain_run(struct slice text)
+{
+	size_t at = 0;
+
+	while (text.len - at >= sizeof(union block)) {
+		union block block, odd;
+
+		memcpy(&block, text.data + at, sizeof(block));
+		/* Signed: what is above 0x7f is below 0x20 too. */
+		odd.bytes = (block.bytes < 0x20) | (block.bytes == '"') | (block.bytes == '\\') |
+			    (block.bytes == '<') | (block.bytes == '>') | (block.bytes == '&');
+		if (odd.words[0] | odd.words[1])
+			break;
+		at += sizeof(block);
+	}
+	return at;
 }
 
 static void add_escape(struct buf *out, unsigned char c)
@@ -34,7 +60,7 @@ static void add_escape(struct buf *out, unsigned char c)
 
 void json_add_string(struct buf *out, struct slice text)
 {
-	size_t from = 0, at = 0;
+	size_t from = 0, at = plain_run(text);
 
 	buf_add_char(out, '"');
 	while (at < text.len) {
@@ -62,6 +88,7 @@ void json_add_string(struct buf *out, struct slice text)
 			buf_add_str(out, "\\ufffd");
 		at += MAX(len, (size_t)1);
 		from = at;
+		at += plain_run(slice_make(text.data + at, text.len - at));
 	}
 	if (at > from)
 		buf_add(out, text.data + from, at - from);

@@ -3,6 +3,18 @@
 #include "base/buf.h"
 #include "base/slice.h"
 
+/* The decimal digits of `value`, at the end of `room`. */
+enum { TEXT_U64_BYTES = 20 };
+static inline struct slice text_from_u64(uint64_t value, char room[TEXT_U64_BYTES])
+{
+	size_t at = TEXT_U64_BYTES;
+
+	do {
+		room[--at] = (char)('0' + value % 10);
+		value /= 10;
+	} while (value);
+	return slice_make(room + at, TEXT_U64_BYTES - at);
+}
 /* Decimal digits only, no sign, no blanks; -EINVAL, or -ERANGE past 64 bits. */
 int text_to_u64(struct slice text, uint64_t *ret_value) _must_check_;
 int text_to_i64(struct slice text, int64_t *ret_value) _must_check_;	  /* one optional '-' or '+' */

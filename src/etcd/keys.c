@@ -4,13 +4,14 @@
 #include "etcd/keys_request.h"
 #include "etcd/server.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "base/time.h"
 #include <errno.h>
-#include <stdio.h>
 
 enum {
 	READ_SLICE_BYTES = 256 * 1024,
 	READ_QUEUE_BYTES = 1024 * 1024, /* unsent bytes at which a large answer waits for its client */
+	SCRATCH_KEEP_BYTES = 16 * 1024,
 };
 
 #define HOLD_NS (2 * NS_PER_S)
@@ -27,13 +28,12 @@ struct keys_op {
 struct head {
 	struct http_header headers[8];
 	size_t count;
-	char numbers[3][24];
+	char numbers[3][TEXT_U64_BYTES];
 };
 
-static void head_add_u64(struct head *head, size_t slot, const char *name, uint64_t value)
+static void head_add_u64(struct head *head, size_t slot, struct slice name, uint64_t value)
 {
-	(void)snprintf(head->numbers[slot], sizeof(head->numbers[slot]), "%llu", (unsigned long long)value);
-	head->headers[head->count++] = (struct http_header){slice_str(name), slice_str(head->numbers[slot])};
+	head->headers[head->count++] = (struct http_header){name, text_from_u64(value, head->numbers[slot])};
 }
 
 static void head_begin(struct head *head, const struct server *server, uint64_t index)
@@ -41,13 +41,13 @@ static void head_begin(struct head *head, const struct server *server, uint64_t 
 	head->count = 0;
 	head->headers[head->count++] = HTTP_HEADER("Content-Type", "application/json");
 	head->headers[head->count++] = HTTP_HEADER("X-Etcd-Cluster-Id", server->cluster_id_text);
-	head_add_u64(head, 0, "X-Etcd-Index", index);
+	head_add_u64(head, 0, SLICE_LITERAL("X-Etcd-Index"), index);
 }
 
 static void head_add_raft(struct head *head, uint64_t raft_index, uint64_t raft_term)
 {
-	head_add_u64(head, 1, "X-Raft-Index", raft_index);
-	head_add_u64(head, 2, "X-Raft-Term", raft_term);
+	head_add_u64(head, 1, SLICE_LITERAL("X-Raft-Index"), raft_index);
+	head_add_u64(head, 2, SLICE_LITERAL("X-Raft-Term"), raft_term);
 }
 
 static void reply_error(struct server *server, struct http_request *req, enum store_error error,
@@ -153,7 +153,7 @@ static void reading_begin(struct server *server, struct http_request *req, const
 
 static void keys_read(struct server *server, struct http_request *req, const struct keys_request *request)
 {
-	_cleanup_buf_ struct buf body = BUF_INIT(0);
+	struct buf *body = &server->scratch;
 	struct store_result result;
 	struct store_reader *reader;
 	struct node_status status;
@@ -169,12 +169,15 @@ static void keys_read(struct server *server, struct http_request *req, const str
 	node_get_status(server->node, &status);
 	head_begin(&head, server, result.index);
 	head_add_raft(&head, status.applied, status.term);
-	if (store_reader_step(reader, &body, READ_SLICE_BYTES)) {
-		reading_begin(server, req, &head, reader, buf_slice(&body));
-		return;
+	buf_clear(body);
+	if (store_reader_step(reader, body, READ_SLICE_BYTES)) {
+		reading_begin(server, req, &head, reader, buf_slice(body));
+	} else {
+		(void)store_reader_free(reader);
+		http_reply(req, 200, head.headers, head.count, buf_slice(body));
 	}
-	(void)store_reader_free(reader);
-	http_reply(req, 200, head.headers, head.count, buf_slice(&body));
+	if (body->cap > SCRATCH_KEEP_BYTES)
+		buf_done(body);
 }
 
 static void read_answered(struct question *question, const struct node_reply *reply)
@@ -216,11 +219,14 @@ static void ask(struct keys_op *op)
 
 	question_begin(&op->question);
 	if (op->request.kind == KEYS_WRITE) {
-		_cleanup_buf_ struct buf command = BUF_INIT(0);
+		struct buf *command = &server->scratch;
 
 		keys_request_stamp(&op->request, node_clock_ns(server->node));
-		store_command_encode(&op->request.command, &command);
-		r = node_propose(server->node, buf_slice(&command), &op->question);
+		buf_clear(command);
+		store_command_encode(&op->request.command, command);
+		r = node_propose(server->node, buf_slice(command), &op->question);
+		if (command->cap > SCRATCH_KEEP_BYTES)
+			buf_done(command);
 	} else {
 		r = node_read_index(server->node, &op->question);
 	}
@@ -366,8 +372,10 @@ static void keys_watch(struct server *server, struct http_request *req, const st
 	req->cancel_on_eof = true;
 	http_reply_begin(req, 200, head.headers, head.count);
 	list_push_back(&server->watchings, &watching->link);
-	if (r == 0)
+	if (r == 0) {
+		http_request_shrink(req);
 		return;
+	}
 	(void)http_reply_piece(req, store_event_json(event));
 	(void)store_event_unref(event);
 	if (!request->stream) {

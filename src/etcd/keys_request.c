@@ -28,10 +28,8 @@ static void refuse(struct parsing *parsing, enum store_error error, const char *
 
 static struct slice cut_token(struct slice *text)
 {
-	struct slice token = {text->data, 0};
+	struct slice token = {text->data, http_token_len(*text)};
 
-	while (token.len < text->len && http_is_token(slice_make(text->data + token.len, 1)))
-		token.len++;
 	*text = slice_make(text->data + token.len, text->len - token.len);
 	return token;
 }

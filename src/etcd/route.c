@@ -139,33 +139,59 @@ static bool method_allowed(const char *allow, struct slice method)
 	return false;
 }
 
-void route_request(struct http_request *req, void *user)
+/* Nothing to decode, nothing to clean: as nearly all paths are. */
+static bool path_is_plain(struct slice path)
+{
+	for (size_t i = 0; i < path.len; i++) {
+		char c = path.data[i];
+
+		if (c == '%' || (c == '/' && i + 1 < path.len &&
+					(path.data[i + 1] == '/' || path.data[i + 1] == '.')))
+			return false;
+	}
+	return path.len && path.data[0] == '/';
+}
+
+/* The decoded path, which lives as long as the request. False: the request was answered. */
+static bool decode_path(struct http_request *req, struct slice *ret_path)
 {
 	_cleanup_buf_ struct buf path = BUF_INIT(0), clean = BUF_INIT(0);
+
+	if (path_is_plain(req->path)) {
+		*ret_path = req->path;
+		return true;
+	}
+	if (url_unescape(&path, req->path, URL_PART_PATH, NULL) < 0) {
+		reply_bad_path(req);
+		return false;
+	}
+	url_clean_path(&clean, buf_slice(&path));
+	if (!slice_equal(buf_slice(&clean), buf_slice(&path))) {
+		reply_moved(req, buf_slice(&clean));
+		return false;
+	}
+	*ret_path = slice_make(arena_strndup(&req->arena, path.data, path.len), path.len);
+	return true;
+}
+
+void route_request(struct http_request *req, void *user)
+{
 	struct server *server = user;
-	struct slice rest;
+	struct slice path, rest;
 
 	if (slice_is(req->method, "OPTIONS")) {
 		http_reply(req, 200, NULL, 0, slice_make("", 0));
 		return;
 	}
-	if (url_unescape(&path, req->path, URL_PART_PATH, NULL) < 0) {
-		reply_bad_path(req);
+	if (!decode_path(req, &path))
 		return;
-	}
-	url_clean_path(&clean, buf_slice(&path));
-	if (!slice_equal(buf_slice(&clean), buf_slice(&path))) {
-		reply_moved(req, buf_slice(&clean));
-		return;
-	}
 	for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
-		if (!route_matches(&routes[i], buf_slice(&path), &rest))
+		if (!route_matches(&routes[i], path, &rest))
 			continue;
 		if (!method_allowed(routes[i].allow, req->method)) {
 			reply_not_allowed(server, req, routes[i].allow);
 			return;
 		}
-		rest.data = arena_strndup(&req->arena, rest.data, rest.len);
 		routes[i].serve(server, req, rest);
 		return;
 	}

@@ -22,6 +22,7 @@ struct server {
 	struct server_env *env;
 	void (*wake)(struct server
 			*server); /* the node was asked something: it wants a turn before the loop sleeps */
+	struct buf scratch;	  /* for what is put together and used up in one call */
 	int argc;
 	char **argv;
 };

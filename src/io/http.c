@@ -1,18 +1,40 @@
 /* Tables: one bit per byte value for tokens, one row per status. */
 #include "io/http.h"
 
+/* RFC 9110, 5.6.2. */
+static const bool token_bytes[256] = {
+	['!'] = true,
+	['#'] = true,
+	['$'] = true,
+	['%'] = true,
+	['&'] = true,
+	['\''] = true,
+	['*'] = true,
+	['+'] = true,
+	['-'] = true,
+	['.'] = true,
+	['^'] = true,
+	['_'] = true,
+	['`'] = true,
+	['|'] = true,
+	['~'] = true,
+	['0' ... '9'] = true,
+	['A' ... 'Z'] = true,
+	['a' ... 'z'] = true,
+};
+
+size_t http_token_len(struct slice text)
+{
+	size_t len = 0;
+
+	while (len < text.len && token_bytes[(unsigned char)text.data[len]])
+		len++;
+	return len;
+}
+
 bool http_is_token(struct slice text)
 {
-	static const char specials[] = "!#$%&'*+-.^_`|~";
-
-	for (size_t i = 0; i < text.len; i++) {
-		char c = text.data[i], letter = (char)(c | 0x20);
-
-		if (!((letter >= 'a' && letter <= 'z') || (c >= '0' && c <= '9') ||
-			    memchr(specials, c, sizeof(specials) - 1)))
-			return false;
-	}
-	return text.len > 0;
+	return text.len > 0 && http_token_len(text) == text.len;
 }
 
 static char lower(char c)
@@ -20,20 +42,22 @@ static char lower(char c)
 	return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
 }
 
-bool http_equal_nocase(struct slice a, const char *b)
+bool http_equal_nocase_len(struct slice a, const char *b, size_t b_len)
 {
-	size_t i;
-
-	for (i = 0; i < a.len; i++)
-		if (!b[i] || lower(a.data[i]) != lower(b[i]))
+	if (a.len != b_len)
+		return false;
+	for (size_t i = 0; i < a.len; i++)
+		if (a.data[i] != b[i] && lower(a.data[i]) != lower(b[i]))
 			return false;
-	return !b[i];
+	return true;
 }
 
 const struct slice *http_header_find(const struct http_header *headers, size_t count, const char *name)
 {
+	size_t len = strlen(name);
+
 	for (size_t i = 0; i < count; i++)
-		if (http_equal_nocase(headers[i].name, name))
+		if (headers[i].name.len == len && http_equal_nocase_len(headers[i].name, name, len))
 			return &headers[i].value;
 	return NULL;
 }

@@ -16,4 +16,10 @@ bool http_header_has_word(
 	const struct http_header *headers, size_t count, const char *name, const char *word);
 const char *http_status_text(int status); /* "Not Found"; "" for an unknown one */
 bool http_is_token(struct slice text);	  /* RFC 9110 token: what methods and header names are made of */
-bool http_equal_nocase(struct slice a, const char *b); /* ASCII only */
+size_t http_token_len(struct slice text); /* of the token that text begins with */
+/* ASCII only. */
+bool http_equal_nocase_len(struct slice a, const char *b, size_t b_len);
+static inline bool http_equal_nocase(struct slice a, const char *b)
+{
+	return http_equal_nocase_len(a, b, strlen(b));
+}

@@ -223,7 +223,8 @@ static void conn_send(struct conn *conn)
 		start_write(conn, n > 0 ? (size_t)n : 0, NULL, 0);
 		return;
 	}
-	if (conn->out.cap > KEEP_BUF_BYTES)
+	/* A stream may be silent for long. */
+	if (conn->out.cap > KEEP_BUF_BYTES || conn->state == CONN_STREAM)
 		buf_done(&conn->out);
 	else
 		buf_clear(&conn->out);

@@ -40,6 +40,15 @@ static void add_status_line(struct buf *out, uint8_t version_minor, int status)
 	buf_add_slice(out, SLICE_LITERAL("\r\n"));
 }
 
+static size_t headers_bytes(const struct http_header *headers, size_t count)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < count; i++)
+		bytes += headers[i].name.len + headers[i].value.len + 4;
+	return bytes;
+}
+
 static void add_headers(struct buf *out, const struct http_header *headers, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -60,9 +69,13 @@ static void add_headers(struct buf *out, const struct http_header *headers, size
 static void add_head(struct conn *conn, int status, const struct http_header *headers, size_t header_count,
 	enum body_kind kind, size_t body_len)
 {
+	enum { HEAD_FIXED_BYTES = 256 };
 	struct request *req = conn->req;
 	struct buf *out = &conn->out;
 
+	/* One growth for all of it. */
+	(void)buf_reserve(out, HEAD_FIXED_BYTES + headers_bytes(headers, header_count) +
+				       (kind == BODY_LENGTH ? body_len : 0));
 	add_status_line(out, req->pub.version_minor, status);
 	add_headers(out, headers, header_count);
 	add_date(conn->server, out);

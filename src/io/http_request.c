@@ -147,15 +147,21 @@ static int split_target(struct conn *conn)
 
 static bool host_is_valid(struct slice host)
 {
-	static const char specials[] = "!$%&'()*+,-.:;=[]_~";
+	static const bool allowed[256] = {
+		['!'] = true,
+		['$' ... '.'] = true,
+		['0' ... ';'] = true,
+		['='] = true,
+		['A' ... '['] = true,
+		[']'] = true,
+		['_'] = true,
+		['a' ... 'z'] = true,
+		['~'] = true,
+	};
 
-	for (size_t i = 0; i < host.len; i++) {
-		char c = host.data[i], letter = (char)(c | 0x20);
-
-		if (!((letter >= 'a' && letter <= 'z') || (c >= '0' && c <= '9') ||
-			    memchr(specials, c, sizeof(specials) - 1)))
+	for (size_t i = 0; i < host.len; i++)
+		if (!allowed[(unsigned char)host.data[i]])
 			return false;
-	}
 	return true;
 }
 
@@ -350,6 +356,21 @@ void request_unref(struct request *req)
 	req->in_value = req->head_done = req->is_head = false;
 	list_push_front(&server->free_requests, &req->link);
 	server->free_count++;
+}
+
+void http_request_shrink(struct http_request *pub)
+{
+	struct request *req = REQUEST(pub);
+
+	arena_done(&pub->arena);
+	buf_done(&req->head);
+	buf_done(&req->body);
+	req->marks = mem_free(req->marks);
+	req->headers = mem_free(req->headers);
+	req->mark_count = req->mark_cap = req->header_cap = 0;
+	pub->headers = NULL;
+	pub->header_count = 0;
+	pub->target = pub->path = pub->query = pub->host = pub->body = SLICE_LITERAL("");
 }
 
 const struct slice *http_request_header(const struct http_request *req, const char *name)

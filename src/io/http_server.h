@@ -103,6 +103,10 @@ const char *http_request_peer(struct http_request *req);
  */
 int http_request_peer_uid(struct http_request *req, uid_t *ret_uid) _must_check_;
 
+/* For an answer that takes long: gives back what the request brought, its arena included. All slices but the
+ * method are empty from here on. */
+void http_request_shrink(struct http_request *req);
+
 struct http_request *http_request_ref(struct http_request *req);
 struct http_request *http_request_unref(struct http_request *req); /* NULL is fine; answers NULL */
 DEFINE_CLEANUP(struct http_request *, http_request_unref)

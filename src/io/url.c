@@ -37,13 +37,26 @@ static int fail_escape(struct buf *reterr, struct slice text, size_t at)
 	return -EINVAL;
 }
 
+/* How many bytes there are before the first that stands for another one. */
+static size_t literal_run(struct slice text, bool plus_is_blank)
+{
+	const char *mark = text.len ? memchr(text.data, '%', text.len) : NULL;
+
+	if (mark)
+		text.len = (size_t)(mark - text.data);
+	mark = plus_is_blank && text.len ? memchr(text.data, '+', text.len) : NULL;
+	return mark ? (size_t)(mark - text.data) : text.len;
+}
+
 /* Decodes to `at`, which may be text.data itself; answers the length, or -EINVAL and where the bad escape
  * stands. */
 static ssize_t decode(char *at, struct slice text, bool plus_is_blank, size_t *ret_bad)
 {
-	size_t len = 0;
+	size_t len = literal_run(text, plus_is_blank);
 
-	for (size_t i = 0; i < text.len; i++) {
+	if (len && at != text.data)
+		memcpy(at, text.data, len);
+	for (size_t i = len; i < text.len; i++) {
 		char c = text.data[i];
 
 		if (c == '%') {

@@ -13,7 +13,6 @@ static void put_u64(char *at, uint64_t value)
 
 struct raft_blob *node_entry_encode(const struct node_entry *entry)
 {
-	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
 	char header[NODE_ENTRY_HEADER_BYTES];
 
 	header[0] = (char)NODE_ENTRY_VERSION;
@@ -21,9 +20,7 @@ struct raft_blob *node_entry_encode(const struct node_entry *entry)
 	put_u64(header + 2, entry->origin);
 	put_u64(header + 10, entry->boot);
 	put_u64(header + 18, entry->sequence);
-	buf_add(&bytes, header, sizeof(header));
-	buf_add_slice(&bytes, entry->payload);
-	return raft_blob_new(bytes.data, bytes.len);
+	return raft_blob_join(slice_make(header, sizeof(header)), entry->payload);
 }
 
 int node_entry_decode(struct slice bytes, struct node_entry *ret_entry)

@@ -6,17 +6,25 @@
 #include "base/memory.h"
 #include <errno.h>
 
-struct raft_blob *raft_blob_new(const void *data, size_t len)
+struct raft_blob *raft_blob_join(struct slice head, struct slice tail)
 {
+	size_t len = head.len + tail.len;
 	struct raft_blob *blob;
 
-	assert(len <= RAFT_ENTRY_BYTES_MAX);
+	assert(len >= tail.len && len <= RAFT_ENTRY_BYTES_MAX);
 	blob = mem_alloc(sizeof(*blob) + len);
 	blob->refs = 1;
 	blob->len = (uint32_t)len;
-	if (len)
-		memcpy(blob->data, data, len);
+	if (head.len)
+		memcpy(blob->data, head.data, head.len);
+	if (tail.len)
+		memcpy(blob->data + head.len, tail.data, tail.len);
 	return blob;
+}
+
+struct raft_blob *raft_blob_new(const void *data, size_t len)
+{
+	return raft_blob_join(slice_make(data, len), SLICE_LITERAL(""));
 }
 
 struct raft_blob *raft_blob_ref(struct raft_blob *blob)

@@ -40,8 +40,9 @@ struct raft_blob {
 };
 struct raft_blob *raft_blob_new(
 	const void *data, size_t len); /* one reference; copies; len <= RAFT_ENTRY_BYTES_MAX */
-struct raft_blob *raft_blob_ref(struct raft_blob *blob);   /* NULL stays NULL */
-struct raft_blob *raft_blob_unref(struct raft_blob *blob); /* answers NULL */
+struct raft_blob *raft_blob_join(struct slice head, struct slice tail); /* the same from two pieces */
+struct raft_blob *raft_blob_ref(struct raft_blob *blob);		/* NULL stays NULL */
+struct raft_blob *raft_blob_unref(struct raft_blob *blob);		/* answers NULL */
 DEFINE_CLEANUP(struct raft_blob *, raft_blob_unref)
 struct slice raft_blob_slice(const struct raft_blob *blob); /* empty for NULL */
 

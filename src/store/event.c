@@ -174,11 +174,22 @@ static void event_add_node(struct buf *out, const struct store_event *event, con
 	buf_add_char(out, '}');
 }
 
+static size_t event_node_value_len(const struct event_node *node)
+{
+	return node->file ? entry_value(node->file).len : 0;
+}
+
 struct slice store_event_json(struct store_event *event)
 {
+	enum { JSON_FIXED_BYTES = 256 };
+
 	if (!event->json) {
 		_cleanup_buf_ struct buf out = BUF_INIT(0);
 
+		/* One block, unless much has to be escaped. */
+		(void)buf_reserve(&out, JSON_FIXED_BYTES + 2 * event->path_len +
+						event_node_value_len(&event->node) +
+						event_node_value_len(&event->prev));
 		buf_add_str(&out, "{\"action\":\"");
 		buf_add_str(&out, store_action_name(event->action));
 		buf_add_str(&out, "\",\"node\":");

@@ -93,6 +93,7 @@ bool store_reader_step(struct store_reader *reader, struct buf *out, size_t budg
 
 	if (!reader->begun) {
 		reader->begun = true;
+		(void)buf_reserve(out, 256 + reader->walk.path.len + entry_value(reader->top).len);
 		buf_add_str(out, "{\"action\":\"get\",\"node\":{");
 		reader_add_head(out, buf_slice(&reader->walk.path), reader->top, reader->now_ns);
 		if (entry_is_dir(reader->top)) {

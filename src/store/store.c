@@ -201,7 +201,8 @@ static void store_make(struct store *store, const struct store_command *command,
 	}
 	old = tree_lookup(store->tree.root, path, &at, &not_dir);
 	if (!old && not_dir) {
-		store->stats.sets_fail++; /* the original counts this one twice */
+		if (!replace)
+			store->stats.sets_fail++; /* the original counts a create of this kind in both */
 		store_fail(store, ret_result, STORE_NOT_DIR, slice_make(path.data, at));
 		return;
 	}
@@ -225,15 +226,12 @@ static void store_make(struct store *store, const struct store_command *command,
 static void store_set(
 	struct store *store, const struct store_command *command, struct store_result *ret_result)
 {
-	struct store_result missing = {0};
-	struct entry *old = store_find(store, command->path, &missing);
+	struct entry *value_of = NULL;
 
-	if (!old && (missing.error != STORE_KEY_NOT_FOUND || command->refresh))
-		*ret_result = missing;
-	else
-		store_make(store, command, command->path, true, command->refresh ? old : NULL, ret_result);
-	if (!old && ret_result->cause != missing.cause)
-		store_result_done(&missing);
+	if (command->refresh)
+		value_of = store_find(store, command->path, ret_result);
+	if (!command->refresh || value_of)
+		store_make(store, command, command->path, true, value_of, ret_result);
 	if (ret_result->error)
 		store->stats.sets_fail++;
 	else

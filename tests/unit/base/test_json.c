@@ -35,10 +35,45 @@ static void strings_are_written_like_encoding_json_does(void **state)
 	}
 }
 
+/* Runs are looked through in blocks: whatever stands at whatever place of however long a text is seen. */
+static void odd_bytes_are_found_at_every_place(void **state)
+{
+	static const struct {
+		const char *text;
+		const char *json;
+	} odd[] = {
+		{"\"", "\\\""},
+		{"\x1f", "\\u001f"},
+		{"<", "\\u003c"},
+		{"&", "\\u0026"},
+		{"\\", "\\\\"},
+		{"\xff", "\\ufffd"},
+		{"\xc3\xa9", "\xc3\xa9"},
+		{"\x7f", "\x7f"},
+	};
+	static const char plain[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(odd); i++)
+		for (size_t len = 0; len < sizeof(plain); len++)
+			for (size_t at = 0; at <= len; at++) {
+				_cleanup_buf_ struct buf text = BUF_INIT(0), json = BUF_INIT(0),
+							 out = BUF_INIT(0);
+
+				buf_printf(&text, "%.*s%s%.*s", (int)at, plain, odd[i].text, (int)(len - at),
+					plain);
+				buf_printf(&json, "\"%.*s%s%.*s\"", (int)at, plain, odd[i].json,
+					(int)(len - at), plain);
+				json_add_string(&out, buf_slice(&text));
+				assert_string_equal(buf_text(&out), buf_text(&json));
+			}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(strings_are_written_like_encoding_json_does),
+		cmocka_unit_test(odd_bytes_are_found_at_every_place),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

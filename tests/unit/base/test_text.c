@@ -328,6 +328,20 @@ static void the_nearest_word_is_found_when_one_is_near(void **state)
 	assert_null(text_nearest("completely-different-words-here", words));
 }
 
+static void numbers_are_written(void **state)
+{
+	static const struct {
+		uint64_t value;
+		const char *text;
+	} cases[] = {{0, "0"}, {7, "7"}, {10, "10"}, {1234567890123, "1234567890123"},
+		{UINT64_MAX, "18446744073709551615"}};
+	char room[TEXT_U64_BYTES];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		assert_true(slice_is(text_from_u64(cases[i].value, room), cases[i].text));
+}
+
 static void errors_and_bytes_are_spelled(void **state)
 {
 	_cleanup_buf_ struct buf out = BUF_INIT(0);
@@ -357,6 +371,7 @@ int main(void)
 		cmocka_unit_test(quoting_is_go_quoting),
 		cmocka_unit_test(utf8_is_decoded_strictly),
 		cmocka_unit_test(the_nearest_word_is_found_when_one_is_near),
+		cmocka_unit_test(numbers_are_written),
 		cmocka_unit_test(errors_and_bytes_are_spelled),
 	};
 

@@ -106,9 +106,13 @@ static void on_request(struct http_request *req, void *user)
 		world->held = http_request_ref(req);
 	} else if (slice_is(req->path, "/stream") || slice_is(req->path, "/flood") ||
 		   slice_is(req->path, "/open")) {
-		if (slice_is(req->path, "/open"))
+		bool open = slice_is(req->path, "/open");
+
+		if (open)
 			world->held = http_request_ref(req);
 		serve_stream(world, req);
+		if (open)
+			http_request_shrink(req);
 	} else if (slice_is(req->path, "/big")) {
 		char *body = malloc(BIG_BYTES);
 
@@ -445,12 +449,32 @@ static void a_reset_connection_cancels_its_stream(void **state)
 	assert_non_null(raw_wait(&world.raw, "chunked\r\n\r\n"));
 	assert_int_equal(http_reply_piece(world.held, SLICE_LITERAL("event")), 0);
 	assert_non_null(raw_wait(&world.raw, "5\r\nevent\r\n"));
+	/* What was given back reads as empty. */
+	assert_null(http_request_header(world.held, "Host"));
+	assert_true(slice_is(world.held->method, "GET") && !world.held->path.len);
 	setsockopt(world.raw.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
 	raw_close(&world.raw);
 	for (int i = 0; i < 1000 && !world.cancelled; i++, usleep(1000))
 		raw_turn(&world.raw);
 	assert_int_equal(world.cancelled, 1);
 	assert_int_equal(http_reply_piece(world.held, SLICE_LITERAL("more")), -EPIPE);
+	world_close(&world);
+}
+
+static void a_shrunk_request_ends_and_the_next_one_is_read(void **state)
+{
+	struct world world;
+
+	(void)state;
+	world_open(&world, (struct http_server_options){0});
+	raw_send(&world.raw, "GET /open HTTP/1.1\r\nHost: h\r\n\r\n");
+	assert_non_null(raw_wait(&world.raw, "chunked\r\n\r\n"));
+	http_reply_end(world.held);
+	assert_non_null(raw_wait(&world.raw, "0\r\n\r\n"));
+	world.held = http_request_unref(world.held);
+	raw_send(&world.raw, "PUT /echo?a=b HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody");
+	assert_non_null(raw_wait(&world.raw, "\r\n\r\nbody"));
+	assert_string_equal(buf_text(&world.seen), "GET /open  ;PUT /echo a=b body;");
 	world_close(&world);
 }
 
@@ -860,6 +884,7 @@ int main(void)
 		cmocka_unit_test(a_request_may_be_answered_after_its_client_has_gone),
 		cmocka_unit_test(a_client_that_only_closed_its_sending_side_is_still_answered),
 		cmocka_unit_test(a_reset_connection_cancels_its_stream),
+		cmocka_unit_test(a_shrunk_request_ends_and_the_next_one_is_read),
 		cmocka_unit_test(a_slow_reader_is_cut_off_at_the_queue_ceiling),
 		cmocka_unit_test(a_kept_slow_reader_is_told_when_there_is_room_again),
 		cmocka_unit_test(silent_clients_are_timed_out),

@@ -211,6 +211,13 @@ static void header_words_are_found_in_any_case(void **state)
 	assert_true(http_is_token(SLICE_LITERAL("X-a_1!")));
 	assert_false(http_is_token(SLICE_LITERAL("a b")));
 	assert_false(http_is_token(SLICE_LITERAL("")));
+	assert_false(http_is_token(SLICE_LITERAL("a\x80")));
+	assert_int_equal(http_token_len(SLICE_LITERAL("form-data; x=1")), 9);
+	assert_int_equal(http_token_len(SLICE_LITERAL("abc")), 3);
+	assert_int_equal(http_token_len(SLICE_LITERAL("/abc")), 0);
+	assert_true(http_equal_nocase(SLICE_LITERAL("X-Odd_Name"), "x-oDD_nAME"));
+	assert_false(http_equal_nocase(SLICE_LITERAL("X-Odd"), "x-odd2"));
+	assert_false(http_equal_nocase(SLICE_LITERAL("@"), "`"));
 	assert_string_equal(http_status_text(412), "Precondition Failed");
 	assert_string_equal(http_status_text(299), "");
 }
