@@ -209,6 +209,8 @@ struct checkpoint_loader;
 struct checkpoint_loader *checkpoint_loader_new(struct checkpoint *checkpoint); /* takes a reference */
 struct checkpoint_loader *checkpoint_loader_free(struct checkpoint_loader *loader);
 DEFINE_CLEANUP(struct checkpoint_loader *, checkpoint_loader_free)
+/* As checkpoint_loader_free(), but the unfinished store is answered, for store_free_some(); NULL: none. */
+struct store *checkpoint_loader_end(struct checkpoint_loader *loader) _must_check_;
 bool checkpoint_loader_next(const struct checkpoint_loader *loader, struct checkpoint_range *ret_range);
 int checkpoint_loader_add(
 	struct checkpoint_loader *loader, struct slice bytes, char **ret_error) _must_check_;
@@ -241,6 +243,8 @@ struct checkpoint_receiver;
 struct checkpoint_receiver *checkpoint_receiver_new(
 	uint64_t cluster_id, struct checkpoint_id id, uint64_t generation);
 struct checkpoint_receiver *checkpoint_receiver_free(struct checkpoint_receiver *receiver);
+/* The same, but the store, unfinished or not, is answered, for store_free_some(); NULL: none. */
+struct store *checkpoint_receiver_end(struct checkpoint_receiver *receiver) _must_check_;
 DEFINE_CLEANUP(struct checkpoint_receiver *, checkpoint_receiver_free)
 uint64_t checkpoint_receiver_wanted(const struct checkpoint_receiver *receiver); /* the next byte's offset */
 uint64_t checkpoint_receiver_total(const struct checkpoint_receiver *receiver);	 /* bytes; 0: not known yet */

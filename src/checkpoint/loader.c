@@ -22,13 +22,19 @@ struct checkpoint_loader *checkpoint_loader_new(struct checkpoint *checkpoint)
 	return loader;
 }
 
+struct store *checkpoint_loader_end(struct checkpoint_loader *loader)
+{
+	struct store *store = store_loader_end(loader->loader);
+
+	(void)checkpoint_unref(loader->checkpoint);
+	free(loader);
+	return store;
+}
+
 struct checkpoint_loader *checkpoint_loader_free(struct checkpoint_loader *loader)
 {
-	if (!loader)
-		return NULL;
-	(void)checkpoint_unref(loader->checkpoint);
-	(void)store_loader_free(loader->loader);
-	free(loader);
+	if (loader)
+		(void)store_free(checkpoint_loader_end(loader));
 	return NULL;
 }
 

@@ -131,15 +131,24 @@ struct checkpoint_receiver *checkpoint_receiver_new(
 	return receiver;
 }
 
-struct checkpoint_receiver *checkpoint_receiver_free(struct checkpoint_receiver *receiver)
+struct store *checkpoint_receiver_end(struct checkpoint_receiver *receiver)
 {
-	if (!receiver)
-		return NULL;
+	struct store *store = receiver->loader ? checkpoint_loader_end(receiver->loader) : NULL;
+
+	if (receiver->store) {
+		assert(!store); /* the loader has handed it over */
+		store = receiver->store;
+	}
 	buf_done(&receiver->pending);
 	(void)checkpoint_unref(receiver->checkpoint);
-	(void)checkpoint_loader_free(receiver->loader);
-	(void)store_free(receiver->store);
 	free(receiver);
+	return store;
+}
+
+struct checkpoint_receiver *checkpoint_receiver_free(struct checkpoint_receiver *receiver)
+{
+	if (receiver)
+		(void)store_free(checkpoint_receiver_end(receiver));
 	return NULL;
 }
 

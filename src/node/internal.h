@@ -105,6 +105,7 @@ struct member {
 #define NODE_CHECKPOINT_RETRY_NS (10 * NS_PER_S) /* after one failed */
 #define NODE_MARKS 32u
 #define NODE_GENERATIONS_MAX 16u
+#define NODE_FREE_PER_TURN 32u /* pages of a replaced store: a fraction of a millisecond */
 #define NODE_BAD_CHUNKS_MAX 8u
 #define NODE_ENTRY_OVERHEAD_BYTES 48u /* of an entry in the log, beside its data */
 
@@ -188,8 +189,10 @@ struct checkpoints {
 
 	struct list outgoing;
 	struct incoming incoming;
-	struct store **retired; /* replaced, but still being read */
+	struct store **retired; /* no longer needed: to be freed, in slices, when they are no longer read */
 	size_t retired_len;
+	struct store *ending; /* the one that is being freed; NULL: none */
+	bool freeing;	      /* there is more to do at once */
 	uint64_t written, received, sent;
 };
 

@@ -312,9 +312,10 @@ static void run(struct node *node, int64_t now_ns)
 		return;
 	write_log(node);
 	node_checkpoint_background(node);
-	node->more_work =
-		raft_has_ready(node->raft) || (!list_empty(&node->queue) && !node->propose_blocked) ||
-		(!list_empty(&node->conf_queue) && !node->conf_blocked) || store_collect(node->store, 256);
+	node->more_work = raft_has_ready(node->raft) ||
+			  (!list_empty(&node->queue) && !node->propose_blocked) ||
+			  (!list_empty(&node->conf_queue) && !node->conf_blocked) ||
+			  node->checkpoints.freeing || store_collect(node->store, 64);
 }
 
 void node_turn(struct node *node)

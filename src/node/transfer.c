@@ -218,6 +218,31 @@ static bool is_writing(const struct node *node)
 	       node->checkpoints.job == NODE_JOB_RECEIVE_SWITCH;
 }
 
+/* Large: it ends in slices, and not before those who read it have done. NULL is fine. */
+static void retire(struct node *node, struct store *store)
+{
+	struct checkpoints *own = &node->checkpoints;
+
+	if (!store)
+		return;
+	own->retired = mem_reallocarray(own->retired, own->retired_len + 1, sizeof(*own->retired));
+	own->retired[own->retired_len++] = store;
+}
+
+/* True: there is more to do. */
+static bool free_retired(struct node *node)
+{
+	struct checkpoints *own = &node->checkpoints;
+
+	for (size_t i = 0; i < own->retired_len && !own->ending; i++)
+		if (!store_is_read(own->retired[i])) {
+			own->ending = own->retired[i];
+			own->retired[i] = own->retired[--own->retired_len];
+		}
+	own->ending = store_free_some(own->ending, NODE_FREE_PER_TURN);
+	return own->ending;
+}
+
 /* Ends receiving; the data file goes, now or, when CHECKPOINT may name it, later. */
 static void stop_receiving(struct node *node, bool switched)
 {
@@ -226,7 +251,8 @@ static void stop_receiving(struct node *node, bool switched)
 
 	if (in->begun)
 		(void)node_generations_add(switched ? &own->unsure : &own->stale, in->generation);
-	in->receiver = checkpoint_receiver_free(in->receiver);
+	if (in->receiver)
+		retire(node, checkpoint_receiver_end(take_ptr(in->receiver)));
 	in->plan_ready = in->want_due = in->begun = false;
 }
 
@@ -312,24 +338,11 @@ static void written(struct node *node, bool switched, int error)
 
 static void replace_store(struct node *node, struct store *store)
 {
-	struct checkpoints *own = &node->checkpoints;
 	struct store *old = node->store;
 
 	node->env->ops->store_leaving(node->env, old);
 	node->store = store;
-	own->retired = mem_reallocarray(own->retired, own->retired_len + 1, sizeof(*own->retired));
-	own->retired[own->retired_len++] = old;
-}
-
-static void free_retired(struct node *node)
-{
-	struct checkpoints *own = &node->checkpoints;
-
-	for (size_t i = own->retired_len; i-- > 0;)
-		if (!store_is_read(own->retired[i])) {
-			(void)store_free(own->retired[i]);
-			own->retired[i] = own->retired[--own->retired_len];
-		}
+	retire(node, old);
 }
 
 /* The log begins anew behind the checkpoint, unless it goes on behind it already. */
@@ -371,7 +384,7 @@ static void install_end(struct node *node, const struct checkpoint_info *info)
 	struct incoming *in = &node->checkpoints.incoming;
 
 	answer(node, is_here(node, &info->id) ? MESSAGE_DONE : MESSAGE_REFUSED, in->from, &info->id);
-	in->store = store_free(in->store);
+	retire(node, take_ptr(in->store));
 	in->checkpoint = checkpoint_unref(in->checkpoint);
 }
 
@@ -481,7 +494,7 @@ void node_transfer_receive(struct node *node, const struct node_envelope *envelo
 
 void node_transfer_turn(struct node *node, int64_t now_ns)
 {
-	free_retired(node);
+	node->checkpoints.freeing = free_retired(node);
 	incoming_turn(node);
 	list_for_each_safe (it, &node->checkpoints.outgoing)
 		outgoing_turn(node, list_item(it, struct outgoing, link), now_ns);
@@ -531,5 +544,6 @@ void node_transfers_free(struct node *node)
 	buf_done(&own->incoming.plan.bytes);
 	for (size_t i = 0; i < own->retired_len; i++)
 		(void)store_free(own->retired[i]);
+	(void)store_free(own->ending);
 	free(own->retired);
 }

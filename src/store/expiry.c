@@ -67,6 +67,25 @@ void expiry_remove(struct expiry *expiry, struct slice path)
 	free(item);
 }
 
+bool expiry_drop(struct expiry *expiry, size_t count)
+{
+	while (expiry->heap.count && count-- > 0) {
+		/* The last one leaves the others where they are. */
+		struct heap_item *last = expiry->heap.items[expiry->heap.count - 1];
+
+		expiry_remove(expiry, item_path(container_of(last, struct expiry_item, in_heap)));
+	}
+	return expiry->heap.count > 0;
+}
+
+void expiry_remove_top(struct expiry *expiry)
+{
+	struct heap_item *top = heap_top(&expiry->heap);
+
+	assert(top);
+	expiry_remove(expiry, item_path(container_of(top, struct expiry_item, in_heap)));
+}
+
 bool expiry_top(const struct expiry *expiry, struct slice *ret_path, int64_t *ret_expires_ns)
 {
 	struct heap_item *top = heap_top(&expiry->heap);

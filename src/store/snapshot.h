@@ -42,6 +42,8 @@ struct store_loader;
 struct store_loader *store_loader_new(const struct store_image *image);
 struct store_loader *store_loader_free(struct store_loader *loader); /* NULL is fine; answers NULL */
 DEFINE_CLEANUP(struct store_loader *, store_loader_free)
+/* The same, but the unfinished store is answered, for store_free_some(); NULL when it was handed over. */
+struct store *store_loader_end(struct store_loader *loader) _must_check_;
 /* Each takes any number of whole records, which go on where the last call ended. -EBADMSG: malformed, out of
  * order, or past a limit; then the loader can only be freed. */
 int store_loader_add_nodes(struct store_loader *loader, struct slice records) _must_check_;

@@ -61,14 +61,20 @@ struct store_loader *store_loader_new(const struct store_image *image)
 	return loader;
 }
 
-struct store_loader *store_loader_free(struct store_loader *loader)
+struct store *store_loader_end(struct store_loader *loader)
 {
-	if (!loader)
-		return NULL;
-	(void)store_free(loader->store);
+	struct store *store = loader->store;
+
 	free(loader->levels);
 	buf_done(&loader->path);
 	free(loader);
+	return store;
+}
+
+struct store_loader *store_loader_free(struct store_loader *loader)
+{
+	if (loader)
+		(void)store_free(store_loader_end(loader));
 	return NULL;
 }
 

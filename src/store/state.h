@@ -1,11 +1,19 @@
 /* The store's own structure (inside the store). */
 #pragma once
+#include "base/list.h"
 #include "store/expiry.h"
 #include "store/hub.h"
 #include "store/store.h"
 #include "store/tree.h"
 
 enum { STORE_HISTORY_MAX = 1000 };
+
+/* A large directory that was taken out, until the expiry records of what was below it are gone. */
+struct forgetting {
+	struct list link; /* store.forgettings */
+	struct entry *entry; /* owned reference */
+	struct walk walk;
+};
 
 struct store {
 	struct tree tree;
@@ -16,7 +24,17 @@ struct store {
 	int64_t clock_ns;
 	struct store_stats stats;
 	size_t handles; /* snapshots and readers that are open */
+	struct list forgettings;
+	bool ending; /* store_free_some() began */
 };
+
+/* forget.c: forgets the expiry records of an entry that was taken out and of all below it, at once or, when
+ * they are many, in slices. Meanwhile records may be there of what is not: store_expires() tells. */
+void store_forget(struct store *store, struct slice path, struct entry *entry);
+bool store_forget_some(struct store *store, size_t budget); /* true: more is left */
+void store_forget_end(struct store *store); /* drops what is left; the records stay */
+/* The entry at `path`, if it expires at that time; else NULL, and the record is of something that is gone. */
+struct entry *store_expires(struct store *store, struct slice path, int64_t expires_ns);
 
 /* Looks `path` up; on a miss the error with its cause and index is in ret_result. */
 struct entry *store_find(struct store *store, struct slice path, struct store_result *ret_result);

@@ -10,7 +10,7 @@
 /* An expiry before the year 2000 counts as none where a node is made, as in the original. */
 #define MIN_EXPIRY_NS (INT64_C(946684800) * NS_PER_S)
 
-enum { COLLECT_PER_APPLY = 8 };
+enum { COLLECT_PER_APPLY = 8, EXPIRIES_PER_BLOCK = 16 };
 
 struct store *store_new(void)
 {
@@ -19,23 +19,43 @@ struct store *store_new(void)
 	tree_init(&store->tree);
 	expiry_init(&store->expiry);
 	hub_init(&store->hub);
+	list_init(&store->forgettings);
 	tree_put(&store->tree, slice_str(STORE_CLUSTER_PREFIX), tree_new_dir(slice_str("0"), 0, 0, false, 0),
 		0);
 	tree_put(&store->tree, slice_str(STORE_USER_PREFIX), tree_new_dir(slice_str("1"), 0, 0, false, 0), 0);
 	return store;
 }
 
-struct store *store_free(struct store *store)
+/* What is bounded goes at once, what is not stays for the slices. */
+static void store_end(struct store *store)
 {
-	if (!store)
-		return NULL;
 	assert(!store->handles);
+	store->ending = true;
 	hub_done(&store->hub);
 	for (size_t i = 0; i < STORE_HISTORY_MAX; i++)
 		(void)store_event_unref(store->history[i]);
+	store_forget_end(store);
+	tree_end(&store->tree);
+}
+
+struct store *store_free_some(struct store *store, size_t budget)
+{
+	if (!store)
+		return NULL;
+	if (!store->ending)
+		store_end(store);
+	if (tree_collect(&store->tree, budget) || expiry_drop(&store->expiry, budget * EXPIRIES_PER_BLOCK))
+		return store;
 	expiry_done(&store->expiry);
 	tree_done(&store->tree);
 	free(store);
+	return NULL;
+}
+
+struct store *store_free(struct store *store)
+{
+	while (store)
+		store = store_free_some(store, SIZE_MAX / EXPIRIES_PER_BLOCK);
 	return NULL;
 }
 
@@ -82,7 +102,9 @@ uint64_t store_nodes(const struct store *store)
 
 bool store_collect(struct store *store, size_t budget)
 {
-	return tree_collect(&store->tree, budget);
+	bool more = store_forget_some(store, budget * EXPIRIES_PER_BLOCK);
+
+	return tree_collect(&store->tree, budget) || more;
 }
 
 /* ---- outcomes ---- */
@@ -153,32 +175,6 @@ static void store_place(struct store *store, struct slice path, struct entry *en
 	else
 		expiry_remove(&store->expiry, path);
 	tree_put(&store->tree, path, entry, index);
-}
-
-/* Forgets the expiry records of an entry that was taken out and of all below it. */
-static void store_forget_expiry(struct store *store, struct slice path, struct entry *entry)
-{
-	struct walk walk;
-
-	if (entry_has_expiry(entry))
-		expiry_remove(&store->expiry, path);
-	if (!entry_is_dir(entry) || !entry_dir(entry)->expiring_below)
-		return;
-	walk_init(&walk, path);
-	(void)walk_push(&walk, entry_dir(entry));
-	while (walk_top(&walk)) {
-		struct entry *child = walk_next(&walk);
-
-		if (!child) {
-			walk_pop(&walk);
-			continue;
-		}
-		if (entry_has_expiry(child))
-			expiry_remove(&store->expiry, buf_slice(&walk.path));
-		if (entry_is_dir(child) && entry_dir(child)->expiring_below)
-			(void)walk_push(&walk, entry_dir(child));
-	}
-	walk_done(&walk);
 }
 
 /* ---- operations ---- */
@@ -373,7 +369,7 @@ static void store_take_out(struct store *store, struct slice path, struct entry 
 	/* The path may be borrowed from an expiry record that goes: the event's own copy lasts. */
 	path = store_event_path(event);
 	entry = tree_remove(&store->tree, path);
-	store_forget_expiry(store, path, entry);
+	store_forget(store, path, entry);
 	store_record(store, event, entry_is_dir(entry) ? entry_dir(entry) : NULL, ret_result);
 	tree_unref(&store->tree, entry);
 }
@@ -433,11 +429,13 @@ static void store_tick(
 	while (ret_result->expired < STORE_EXPIRE_MAX && expiry_top(&store->expiry, &path, &expires_ns) &&
 		expires_ns <= store->clock_ns) {
 		struct store_result one = {0};
-		bool not_dir;
-		size_t at;
-		struct entry *entry = tree_lookup(store->tree.root, path, &at, &not_dir);
+		struct entry *entry = store_expires(store, path, expires_ns);
 
-		assert(entry && entry_has_expiry(entry) && entry_expires_ns(entry) == expires_ns);
+		if (!entry) {
+			assert(!list_empty(&store->forgettings));
+			expiry_remove_top(&store->expiry);
+			continue;
+		}
 		store_take_out(store, path, entry, STORE_ACTION_EXPIRE, store->clock_ns, &one);
 		store_result_done(&one);
 		store->stats.expire_count++;
@@ -466,6 +464,6 @@ int store_apply(struct store *store, struct slice bytes, struct store_result *re
 	*ret_result = (struct store_result){0};
 	operations[command.op](store, &command, ret_result);
 	assert(!ret_result->error == (ret_result->event || command.op == STORE_OP_TICK));
-	(void)tree_collect(&store->tree, COLLECT_PER_APPLY);
+	(void)store_collect(store, COLLECT_PER_APPLY);
 	return 0;
 }

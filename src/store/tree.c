@@ -724,10 +724,17 @@ void tree_init(struct tree *tree)
 	*tree = (struct tree){.root = entry_dir(tree_new_dir(slice_make("", 0), 0, 0, false, 0))};
 }
 
-void tree_done(struct tree *tree)
+void tree_end(struct tree *tree)
 {
 	assert(tree->root->head.refs == 1); /* else a snapshot outlives its store */
 	tree_unref(tree, &tree->root->head);
+	tree->root = NULL;
+}
+
+void tree_done(struct tree *tree)
+{
+	if (tree->root)
+		tree_end(tree);
 	while (tree_collect(tree, SIZE_MAX))
 		;
 	free(tree->trash);

@@ -62,6 +62,7 @@ struct tree {
 };
 
 void tree_init(struct tree *tree);
+void tree_end(struct tree *tree); /* all of it becomes trash: tree_collect(), then tree_done() */
 void tree_done(struct tree *tree);
 
 /* New entries carry one reference, the caller's. */

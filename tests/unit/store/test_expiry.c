@@ -96,7 +96,7 @@ static void a_large_expiry_is_spread_over_several_ticks(void **state)
 		(void)snprintf(path, sizeof(path), "/1/k%d", i);
 		apply_ok(store, with_expiry(path, NOW + 1));
 	}
-	apply_is(store, tick(NOW + 1), "expired 10000");
+	apply_is(store, tick(NOW + 1), "expired 1000");
 	assert_true(store_next_expiry_ns(store) == NOW + 1);
 	apply_is(store, tick(NOW + 1), "expired 5");
 }
@@ -114,6 +114,64 @@ static void an_update_without_ttl_makes_permanent(void **state)
 		"k\",\"value\":\"w\",\"modifiedIndex\":2,\"createdIndex\":1}}");
 }
 
+/* Many records are forgotten in slices: nothing of that may show in the state. */
+static void a_large_directory_that_goes_takes_its_expiries_along_slowly(void **state)
+{
+	enum { KEYS = 5000 };
+	_cleanup_(store_freep) struct store *store = store_new(), *other = store_new();
+	struct store_command delete = command_make(STORE_OP_DELETE, "/1/d", "");
+	char path[32];
+
+	(void)state;
+	delete.recursive = true;
+	for (int i = 0; i < KEYS; i++) {
+		(void)snprintf(path, sizeof(path), "/1/d/k%d", i);
+		apply_ok(store, with_expiry(path, NOW + 1));
+		apply_ok(other, with_expiry(path, NOW + 1));
+	}
+	apply_ok(store, delete);
+	apply_ok(other, delete);
+	while (store_collect(other, 100))
+		;
+	assert_true(store_next_expiry_ns(other) == INT64_MAX);
+	assert_true(store_next_expiry_ns(store) == NOW + 1); /* of one that is gone */
+	/* In the place of one that is gone another, which expires at the same time; and one that does not. */
+	apply_ok(store, with_expiry("/1/d/k7", NOW + 1));
+	apply_ok(other, with_expiry("/1/d/k7", NOW + 1));
+	apply_ok(store, command_make(STORE_OP_SET, "/1/d/k4999", "v"));
+	apply_ok(other, command_make(STORE_OP_SET, "/1/d/k4999", "v"));
+	apply_is(store, tick(NOW + 1), "expired 1");
+	apply_is(other, tick(NOW + 1), "expired 1");
+	assert_true(store_hash(store) == store_hash(other));
+	while (store_collect(store, 1))
+		;
+	assert_true(store_next_expiry_ns(store) == INT64_MAX);
+	get_is(store, "/1/d/k4999", false,
+		"{\"action\":\"get\",\"node\":{\"key\":\"/d/"
+		"k4999\",\"value\":\"v\",\"modifiedIndex\":5003,\"createdIndex\":5003}}");
+}
+
+static void a_store_ends_in_slices_whatever_is_in_it(void **state)
+{
+	struct store *store = store_new();
+	struct store_command delete = command_make(STORE_OP_DELETE, "/1/d", "");
+	char path[40];
+	int slices = 0;
+
+	(void)state;
+	delete.recursive = true;
+	for (int i = 0; i < 20000; i++) {
+		(void)snprintf(path, sizeof(path), "/1/%c/k%d", i < 3000 ? 'd' : 'e', i);
+		apply_ok(store, i % 2 ? with_expiry(path, NOW + i) : command_make(STORE_OP_SET, path, "v"));
+	}
+	apply_ok(store, delete); /* still being forgotten when the store ends */
+	while (store) {
+		store = store_free_some(store, 10);
+		slices++;
+	}
+	assert_in_range(slices, 50, 500);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -123,6 +181,8 @@ int main(void)
 		cmocka_unit_test(an_expiring_directory_takes_its_children_and_makes_one_event),
 		cmocka_unit_test(a_large_expiry_is_spread_over_several_ticks),
 		cmocka_unit_test(an_update_without_ttl_makes_permanent),
+		cmocka_unit_test(a_large_directory_that_goes_takes_its_expiries_along_slowly),
+		cmocka_unit_test(a_store_ends_in_slices_whatever_is_in_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
