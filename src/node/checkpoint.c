@@ -429,12 +429,28 @@ static bool remove_next(struct node *node)
 	return false;
 }
 
+/* Whole segments of the log that are no longer needed. Removing files takes long: not in the way of writes. */
+static bool release_next(struct node *node)
+{
+	struct checkpoints *own = &node->checkpoints;
+
+	if (!own->release_index)
+		return false;
+	if (!wal_release(node->wal, own->release_index, &own->plan)) {
+		own->release_index = 0;
+		return false;
+	}
+	own->job = NODE_JOB_RELEASE;
+	node->env->ops->disk_submit(node->env, &own->plan);
+	return true;
+}
+
 void node_checkpoint_background(struct node *node)
 {
 	if (node->checkpoints.job || node->spare_busy)
 		return;
 	/* Followers wait for what transfers do; the rest has time. */
-	if (!node_transfer_background(node) && !remove_next(node))
+	if (!node_transfer_background(node) && !release_next(node) && !remove_next(node))
 		(void)write_next(node);
 }
 
@@ -446,7 +462,15 @@ void node_checkpoint_done(struct node *node)
 
 	own->done = false;
 	own->job = NODE_JOB_NONE;
-	if (job == NODE_JOB_START && error < 0)
+	if (job == NODE_JOB_RELEASE && error < 0)
+		/* What the log believes is no longer there would be, with a gap behind it after the next one. */
+		(void)node_fail(node,
+			"segments of the log could not be removed (%s): check the disk and start the member "
+			"again",
+			strerror(-error));
+	else if (job == NODE_JOB_RELEASE)
+		wal_release_done(node->wal);
+	else if (job == NODE_JOB_START && error < 0)
 		(void)node_fail(node,
 			"what a start found could not be made durable (%s): check the disk and start the "
 			"member again",

@@ -118,6 +118,7 @@ enum node_job { /* what the checkpoints' background plan does */
 	NODE_JOB_RECEIVE_SWITCH,
 	NODE_JOB_READ,
 	NODE_JOB_REMOVE,
+	NODE_JOB_RELEASE, /* of the log's segments */
 };
 
 /* Data files that are to be removed. */

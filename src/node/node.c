@@ -272,13 +272,6 @@ void node_run_batch(struct node *node)
 
 static void write_log(struct node *node)
 {
-	/* Segments that are no longer needed go between two batches. */
-	if (!node->log_busy && node->checkpoints.release_index) {
-		if (wal_release(node->wal, node->checkpoints.release_index, &node->log_plan))
-			submit_log(node);
-		else
-			node->checkpoints.release_index = 0;
-	}
 	if (!node->log_busy && wal_batch_bytes(node->wal)) {
 		wal_flush(node->wal, &node->log_plan);
 		node->write_id_submitted = node->write_id_added;

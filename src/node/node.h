@@ -52,8 +52,8 @@ struct node_config {
 	 * one if it is larger. 0: 64 MiB. A quarter of it is kept behind the next one for slow followers. */
 	uint64_t checkpoint_log_bytes;
 	uint64_t checkpoint_entries;   /* also due after so many log entries; 0: however many */
-	size_t checkpoint_step_bytes;  /* worked off in a turn; 0: 256 KiB */
-	size_t checkpoint_piece_bytes; /* of one message of a transfer; 0: 1 MiB */
+	size_t checkpoint_step_bytes;  /* worked off in a turn; 0: 64 KiB */
+	size_t checkpoint_piece_bytes; /* of one message of a transfer; 0: 256 KiB */
 };
 
 enum node_error {

@@ -26,7 +26,8 @@ struct wal {
 	uint64_t flushed_last_index;
 
 	uint64_t spare_bytes; /* size of the spare segment; 0: none */
-	bool spare_under_way;
+	bool spare_under_way; /* is being made, or a segment is being recycled as it */
+	bool recycling;
 	/* The newest plan takes the spare: until it is carried out, which the next flush shows, its name is
 	 * in use. */
 	bool spare_leaving;

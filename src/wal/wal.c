@@ -317,16 +317,16 @@ bool wal_release(struct wal *wal, uint64_t index, struct wal_plan *plan)
 	size_t count = 0;
 	char name[WAL_NAME_MAX];
 
-	plan_reset(plan, false);
+	plan_reset(plan, true);
 	while (count + 1 < wal->segments_len && plan->steps_len + 1 < WAL_PLAN_STEPS_MAX &&
 		wal->segments[count].last_index < index) {
 		const struct wal_segment *segment = &wal->segments[count];
 
 		wal_segment_name(name, segment->number);
-		if (!wal->spare_bytes && !wal->spare_under_way &&
+		if (!wal->spare_bytes && !wal->spare_under_way && !wal->spare_leaving &&
 			segment->size_bytes == wal->config.segment_bytes) {
 			plan_add_rename(plan, name, WAL_SPARE_NAME);
-			wal->spare_bytes = segment->size_bytes;
+			wal->spare_under_way = wal->recycling = true;
 		} else {
 			plan_add(plan, WAL_STEP_REMOVE, name);
 		}
@@ -338,4 +338,11 @@ bool wal_release(struct wal *wal, uint64_t index, struct wal_plan *plan)
 	wal->segments_len -= count;
 	memmove(wal->segments, wal->segments + count, wal->segments_len * sizeof(*wal->segments));
 	return true;
+}
+
+void wal_release_done(struct wal *wal)
+{
+	if (wal->recycling)
+		wal_spare_done(wal);
+	wal->recycling = false;
 }

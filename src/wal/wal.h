@@ -101,9 +101,11 @@ bool wal_spare_plan(struct wal *wal, struct wal_plan *plan);
 void wal_spare_done(struct wal *wal);
 void wal_spare_failed(struct wal *wal);
 
-/* Entries below `index` are no longer needed. True, with a plan that gives back or recycles whole segments,
- * if there are such. Carry it out between batches. */
+/* Entries below `index` are no longer needed. True, with a background plan that gives back or recycles whole
+ * segments, oldest first, if there are such; wal_release_done() when it has been carried out. At most one of
+ * these and of wal_spare_plan() at a time. */
 bool wal_release(struct wal *wal, uint64_t index, struct wal_plan *plan);
+void wal_release_done(struct wal *wal);
 
 uint64_t wal_last_index(const struct wal *wal); /* of what was added, durable or not */
 uint64_t wal_disk_bytes(const struct wal *wal); /* all segments and the spare */

@@ -612,7 +612,9 @@ static void log_cut_behind_a_checkpoint_recycles_segments(void **state)
 		keep = model.hard_state.commit;
 		if (wal_release(wal, keep, &plan)) {
 			renamed += plan.steps[0].kind == WAL_STEP_RENAME;
+			assert_true(plan.background);
 			assert_int_equal(disk_run(&disk, &plan), 0);
+			wal_release_done(wal);
 		}
 		assert_true(disk.files_len < 12);
 		wal_free(wal);
@@ -719,8 +721,10 @@ static void restart_takes_the_place_of_all_entries(void **state)
 			wal_flush(wal, &plan);
 			assert_int_equal(disk_run(&disk, &plan), 0);
 		}
-		if (wal_release(wal, index + 1, &plan))
+		if (wal_release(wal, index + 1, &plan)) {
 			assert_int_equal(disk_run(&disk, &plan), 0);
+			wal_release_done(wal);
+		}
 		wal_free(wal);
 		disk_power_off(&disk);
 		assert_int_equal(open_log(&disk, &back, &wal, &found, &error), 0);
