@@ -85,9 +85,9 @@
 #define CHECKPOINT_NAME_MAX 40
 
 enum {
-	CHECKPOINT_CHUNK_BYTES = 256 * 1024,  /* a chunk ends with the first record that makes it so long */
-	CHECKPOINT_STEP_BYTES = 64 * 1024,    /* a good budget for a turn: a fraction of a millisecond */
-	CHECKPOINT_PIECE_BYTES = 256 * 1024,  /* of one message of a transfer: taken in one turn */
+	CHECKPOINT_CHUNK_BYTES = 256 * 1024, /* a chunk ends with the first record that makes it so long */
+	CHECKPOINT_STEP_BYTES = 64 * 1024,   /* a good budget for a turn: a fraction of a millisecond */
+	CHECKPOINT_PIECE_BYTES = 256 * 1024, /* of one message of a transfer: taken in one turn */
 	CHECKPOINT_SYNC_BYTES = 8 * 1024 * 1024, /* written between two syncs of the data file, so that no
 						  * sync is long and holds up the log's */
 	CHECKPOINT_MEMBERSHIP_MAX = 4 * 1024 * 1024,

@@ -359,6 +359,8 @@ void status_metrics(struct server *server, struct http_request *req, struct slic
 	add_metric(&body, "etcd_server_raft_term", "gauge", "Raft term.", status.term);
 	add_metric(&body, "etcd_checkpoint_index", "gauge",
 		"Raft index of the newest checkpoint on the disk.", status.checkpoint_index);
+	add_metric(&body, "etcd_checkpoint_writing", "gauge", "Whether one is being written.",
+		status.checkpoint_writing);
 	add_metric(&body, "etcd_checkpoints_written_total", "counter", "Checkpoints written since the start.",
 		status.checkpoints_written);
 	add_metric(&body, "etcd_checkpoints_received_total", "counter",

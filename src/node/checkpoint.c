@@ -429,7 +429,8 @@ static bool remove_next(struct node *node)
 	return false;
 }
 
-/* Whole segments of the log that are no longer needed. Removing files takes long: not in the way of writes. */
+/* Whole segments of the log that are no longer needed. Removing files takes long: not in the way of writes.
+ */
 static bool release_next(struct node *node)
 {
 	struct checkpoints *own = &node->checkpoints;
@@ -463,7 +464,8 @@ void node_checkpoint_done(struct node *node)
 	own->done = false;
 	own->job = NODE_JOB_NONE;
 	if (job == NODE_JOB_RELEASE && error < 0)
-		/* What the log believes is no longer there would be, with a gap behind it after the next one. */
+		/* What the log believes is no longer there would be, with a gap behind it after the next one.
+		 */
 		(void)node_fail(node,
 			"segments of the log could not be removed (%s): check the disk and start the member "
 			"again",

@@ -413,6 +413,7 @@ void node_get_status(const struct node *node, struct node_status *ret_status)
 		.pending_bytes = node->pending_bytes,
 		.checkpoint_index = checkpoint_index(node),
 		.checkpoints_written = node->checkpoints.written,
+		.checkpoint_writing = node->checkpoints.writer,
 		.checkpoints_received = node->checkpoints.received,
 		.checkpoints_sent = node->checkpoints.sent,
 		.log_first = status.first_index,

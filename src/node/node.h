@@ -159,6 +159,7 @@ struct node_status {
 	uint64_t pending_count, pending_bytes;
 	uint64_t checkpoint_index; /* of the newest one on the disk; 0: none */
 	uint64_t checkpoints_written, checkpoints_received, checkpoints_sent; /* since the start */
+	bool checkpoint_writing;
 	uint64_t log_first;	      /* the oldest entry that raft can still give to a follower */
 	uint64_t log_disk_bytes;      /* the log's files */
 	int64_t leader_since_wall_ns; /* when this member learned of the present leader; 0: none */

@@ -15,6 +15,6 @@ void expiry_done(struct expiry *expiry);
 bool expiry_drop(struct expiry *expiry, size_t count); /* so many, whichever; true: more are left */
 void expiry_set(struct expiry *expiry, struct slice path, int64_t expires_ns);
 void expiry_remove(struct expiry *expiry, struct slice path); /* harmless when it is not there */
-void expiry_remove_top(struct expiry *expiry); /* there must be one */
+void expiry_remove_top(struct expiry *expiry);		      /* there must be one */
 /* The next to go; false: none. The path is borrowed until the next change. */
 bool expiry_top(const struct expiry *expiry, struct slice *ret_path, int64_t *ret_expires_ns);

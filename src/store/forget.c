@@ -1,6 +1,6 @@
-/* What expires has a record of its own (expiry.h). When a directory goes, the records of all below it go too: a
- * few at once, many in slices by a walk over the directory, which is kept as long. Until then they are
- * told from records that hold by a look into the tree, so that it makes no difference to the state whether a
+/* What expires has a record of its own (expiry.h). When a directory goes, the records of all below it go too:
+ * a few at once, many in slices by a walk over the directory, which is kept as long. Until then they are told
+ * from records that hold by a look into the tree, so that it makes no difference to the state whether a
  * member has got round to it yet. */
 #include "store/state.h"
 #include "base/memory.h"

@@ -10,7 +10,7 @@ enum { STORE_HISTORY_MAX = 1000 };
 
 /* A large directory that was taken out, until the expiry records of what was below it are gone. */
 struct forgetting {
-	struct list link; /* store.forgettings */
+	struct list link;    /* store.forgettings */
 	struct entry *entry; /* owned reference */
 	struct walk walk;
 };
@@ -32,7 +32,7 @@ struct store {
  * they are many, in slices. Meanwhile records may be there of what is not: store_expires() tells. */
 void store_forget(struct store *store, struct slice path, struct entry *entry);
 bool store_forget_some(struct store *store, size_t budget); /* true: more is left */
-void store_forget_end(struct store *store); /* drops what is left; the records stay */
+void store_forget_end(struct store *store);		    /* drops what is left; the records stay */
 /* The entry at `path`, if it expires at that time; else NULL, and the record is of something that is gone. */
 struct entry *store_expires(struct store *store, struct slice path, int64_t expires_ns);
 

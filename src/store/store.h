@@ -23,8 +23,9 @@ struct store *store_new(void); /* holds /0 and /1, index 0, clock 0 */
 struct store *store_free(
 	struct store *store); /* all watches stopped, all snapshots and readers released before */
 DEFINE_CLEANUP(struct store *, store_free)
-/* The same in slices of about `budget` blocks, so that the end of a large store holds nothing up: answers what
- * is to be called again with, NULL when it is gone. After the first call nothing else may be asked of it. */
+/* The same in slices of about `budget` blocks, so that the end of a large store holds nothing up: answers
+ * what is to be called again with, NULL when it is gone. After the first call nothing else may be asked of
+ * it. */
 struct store *store_free_some(struct store *store, size_t budget) _must_check_;
 /* Whether snapshots or readers of it are open. */
 bool store_is_read(const struct store *store);
@@ -57,8 +58,8 @@ uint64_t store_hash(
 	const struct store *store); /* of tree, index and clock; equal on members at the same log position */
 uint64_t store_nodes(const struct store *store); /* files and directories, roots included */
 
-/* Works off up to `budget` blocks of what large deletes and released snapshots left behind (memory, and expiry
- * records of what is gone, until then store_next_expiry_ns() may be too early); true: more is left.
+/* Works off up to `budget` blocks of what large deletes and released snapshots left behind (memory, and
+ * expiry records of what is gone, until then store_next_expiry_ns() may be too early); true: more is left.
  * Each apply does a little of it as well; the shell calls this when idle. */
 bool store_collect(struct store *store, size_t budget);
 
