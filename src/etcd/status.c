@@ -369,6 +369,10 @@ void status_metrics(struct server *server, struct http_request *req, struct slic
 		"Checkpoints sent to other members since the start.", status.checkpoints_sent);
 	add_metric(&body, "etcd_log_first_index", "gauge", "Oldest log entry that can be sent to a member.",
 		status.log_first);
+	add_metric(&body, "etcd_log_cached_bytes", "gauge", "Bytes of log entries in memory.",
+		status.log_cached_bytes);
+	add_metric(&body, "etcd_log_reads_total", "counter",
+		"Times that entries were read back from the log's files.", status.log_reads);
 	add_metric(&body, "etcd_log_disk_bytes", "gauge", "Bytes of the log's files.", status.log_disk_bytes);
 	add_metric(&body, "etcd_store_index", "gauge", "Index of the store.", store_index(store));
 	add_metric(&body, "etcd_store_nodes", "gauge", "Files and directories.", store_nodes(store));

@@ -438,7 +438,8 @@ static bool release_next(struct node *node)
 	if (!own->release_index)
 		return false;
 	if (!wal_release(node->wal, own->release_index, &own->plan)) {
-		own->release_index = 0;
+		if (!node->log_busy)
+			own->release_index = 0; /* else the log may be about to leave one of them */
 		return false;
 	}
 	own->job = NODE_JOB_RELEASE;
@@ -451,7 +452,8 @@ void node_checkpoint_background(struct node *node)
 	if (node->checkpoints.job || node->spare_busy)
 		return;
 	/* Followers wait for what transfers do; the rest has time. */
-	if (!node_transfer_background(node) && !release_next(node) && !remove_next(node))
+	if (!node_log_background(node) && !node_transfer_background(node) && !release_next(node) &&
+		!remove_next(node))
 		(void)write_next(node);
 }
 
@@ -470,6 +472,8 @@ void node_checkpoint_done(struct node *node)
 			"segments of the log could not be removed (%s): check the disk and start the member "
 			"again",
 			strerror(-error));
+	else if (job == NODE_JOB_LOG)
+		node_log_done(node, error);
 	else if (job == NODE_JOB_RELEASE)
 		wal_release_done(node->wal);
 	else if (job == NODE_JOB_START && error < 0)

@@ -119,6 +119,7 @@ enum node_job { /* what the checkpoints' background plan does */
 	NODE_JOB_READ,
 	NODE_JOB_REMOVE,
 	NODE_JOB_RELEASE, /* of the log's segments */
+	NODE_JOB_LOG,	  /* reading it */
 };
 
 /* Data files that are to be removed. */
@@ -197,7 +198,28 @@ struct checkpoints {
 	uint64_t written, received, sent;
 };
 
+/* ---- Entries read back from the log ---- */
+#define NODE_LOG_CACHE_BYTES (UINT64_C(16) << 20) /* of entries that raft keeps in memory */
+#define NODE_LOG_RUNS 4u
+
+struct log_run { /* without a gap */
+	struct raft_entry *entries;
+	size_t len, cap;
+	uint64_t used; /* log_reader.uses then */
+};
+struct log_reader {
+	struct log_run runs[NODE_LOG_RUNS];
+	uint64_t uses, reads;
+	uint64_t wanted; /* to be read next; 0: nothing */
+	bool reading;	 /* entry `index`, with its neighbours */
+	uint64_t index;
+	struct wal_range range;
+	struct buf bytes;
+	uint64_t damaged_index; /* up to here entries cannot be read; 0: none */
+};
+
 enum node_phase {
+	NODE_PHASE_OPENING,
 	NODE_PHASE_CLEANING, /* what recovery saw is being made durable */
 	NODE_PHASE_BOOTING,  /* the boot number (and a fresh log's first entries) is being written */
 	NODE_PHASE_RUNNING,
@@ -231,6 +253,7 @@ struct node {
 	int64_t spare_after_ns;
 	uint64_t write_id_added, write_id_submitted;
 	bool log_cleaned;
+	struct log_reader log_reader;
 	struct checkpoints checkpoints;
 
 	/* state */
@@ -342,6 +365,12 @@ void node_checkpoint_submit(struct node *node, enum node_job job, struct checkpo
 bool node_generations_add(struct generations *generations, uint64_t generation);
 void node_checkpoints_free(struct node *node);
 int node_membership_set(struct node *node, struct slice bytes, struct raft_conf *ret_conf) _must_check_;
+/* log.c */
+int node_log_entries(void *userdata, uint64_t lo, uint64_t hi, uint64_t max_bytes,
+	struct raft_entry *ret_entries, size_t max);
+bool node_log_background(struct node *node); /* true: it submitted a plan */
+void node_log_done(struct node *node, int error);
+void node_log_free(struct node *node);
 /* transfer.c */
 void node_transfer_receive(struct node *node, const struct node_envelope *envelope);
 void node_transfer_wanted(struct node *node, uint64_t to);

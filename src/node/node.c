@@ -417,6 +417,8 @@ void node_get_status(const struct node *node, struct node_status *ret_status)
 		.checkpoints_received = node->checkpoints.received,
 		.checkpoints_sent = node->checkpoints.sent,
 		.log_first = status.first_index,
+		.log_cached_bytes = status.cached_bytes,
+		.log_reads = node->log_reader.reads,
 		.log_disk_bytes = wal_disk_bytes(node->wal),
 		.leader_since_wall_ns = node->leader_since_wall_ns,
 		.voters = conf->voters.count,

@@ -48,6 +48,9 @@ struct node_config {
 	const char *server_version; /* what the leader proposes as cluster version, such as "2.3.0" */
 	uint32_t heartbeat_ms, election_ms;
 	uint64_t segment_bytes; /* size of a log segment; 0: 16 MiB */
+	/* Memory of log entries that are applied but may be needed by followers; what is older is read back
+	 * from the disk. 0: 16 MiB. */
+	uint64_t log_cache_bytes;
 	/* A checkpoint is due when the log behind the last one has grown by so much, or by the size of that
 	 * one if it is larger. 0: 64 MiB. A quarter of it is kept behind the next one for slow followers. */
 	uint64_t checkpoint_log_bytes;
@@ -160,6 +163,8 @@ struct node_status {
 	uint64_t checkpoint_index; /* of the newest one on the disk; 0: none */
 	uint64_t checkpoints_written, checkpoints_received, checkpoints_sent; /* since the start */
 	bool checkpoint_writing;
+	uint64_t log_cached_bytes;    /* of entries in memory */
+	uint64_t log_reads;	      /* runs of entries read back since the start */
 	uint64_t log_first;	      /* the oldest entry that raft can still give to a follower */
 	uint64_t log_disk_bytes;      /* the log's files */
 	int64_t leader_since_wall_ns; /* when this member learned of the present leader; 0: none */

@@ -6,12 +6,13 @@
 #include <errno.h>
 #include <inttypes.h>
 
-/* The log's entries wait here until raft exists, which needs the boot number that the log tells. */
-struct loaded {
-	struct raft_entry *entries; /* behind the checkpoint, without a gap */
-	size_t len, cap;
+/* The log goes into raft as it is read, and out of memory again as soon as more is known to be committed than
+ * raft keeps; what is applied from it is then read a second time. */
+struct loading {
+	struct node *node;
 	uint64_t checkpoint_index, checkpoint_term; /* 0: there is none */
 	uint64_t term_there; /* of the log's entry at the checkpoint's index; 0: it has none */
+	bool gap;	     /* between checkpoint and log: the end tells what is wrong */
 };
 
 static int list_files(void *arg, void (*fn)(void *, const char *, uint64_t), void *fn_arg)
@@ -41,54 +42,65 @@ int node_identity(struct env *env, bool *ret_exists, uint64_t *ret_cluster_id, u
 	return wal_identity(&disk, ret_exists, ret_cluster_id, ret_member_id, ret_error);
 }
 
-/* Drops entries from `index` on. */
-static void loaded_truncate(struct loaded *loaded, uint64_t index)
+static uint64_t last_loaded(const struct loading *loading)
 {
-	while (loaded->len && loaded->entries[loaded->len - 1].index >= index)
-		raft_blob_unref(loaded->entries[--loaded->len].data);
-	if (index <= loaded->checkpoint_index)
-		loaded->term_there = 0;
-}
+	struct raft_status status;
 
-static void loaded_done(struct loaded *loaded)
-{
-	loaded_truncate(loaded, 0);
-	free(loaded->entries);
-}
-
-static struct raft_entry *loaded_push(struct loaded *loaded)
-{
-	if (loaded->len == loaded->cap) {
-		loaded->cap = MAX(loaded->cap * 2, (size_t)256);
-		loaded->entries = mem_reallocarray(loaded->entries, loaded->cap, sizeof(*loaded->entries));
-	}
-	return &loaded->entries[loaded->len++];
+	raft_status_get(loading->node->raft, &status);
+	return status.last_index;
 }
 
 static int load_entry(void *arg, const struct wal_entry *record)
 {
-	struct loaded *loaded = arg;
-	struct raft_entry *entry;
+	struct loading *loading = arg;
+	struct raft_entry entry = {.index = record->index, .term = record->term, .type = record->kind};
+	int r;
 
 	if (record->kind >= RAFT_ENTRY_TYPE_MAX || record->data.len > RAFT_ENTRY_BYTES_MAX)
 		return -EBADMSG;
-	loaded_truncate(loaded, record->index);
-	if (record->index <= loaded->checkpoint_index) {
-		if (record->index == loaded->checkpoint_index)
-			loaded->term_there = record->term;
+	if (record->index <= loading->checkpoint_index) {
+		/* It replaces all behind it as well. */
+		if (last_loaded(loading) > loading->checkpoint_index)
+			raft_load_clear(loading->node->raft);
+		loading->term_there = record->index == loading->checkpoint_index ? record->term : 0;
 		return 0;
 	}
-	entry = loaded_push(loaded);
-	*entry = (struct raft_entry){.index = record->index, .term = record->term, .type = record->kind};
+	if (loading->term_there && loading->term_there != loading->checkpoint_term)
+		return 0; /* a log that the checkpoint, a received one, was to replace */
+	if (record->index > last_loaded(loading) + 1) {
+		loading->gap = true;
+		return 0;
+	}
 	if (record->data.len)
-		entry->data = raft_blob_new(record->data.data, record->data.len);
-	return 0;
+		entry.data = raft_blob_new(record->data.data, record->data.len);
+	r = raft_load_entry(loading->node->raft, &entry);
+	raft_blob_unref(entry.data);
+	return r;
 }
 
 static void load_restart(void *arg, uint64_t index)
 {
+	struct loading *loading = arg;
+
 	(void)index; /* wal_recovered tells where the log begins now */
-	loaded_truncate(arg, 0);
+	raft_load_clear(loading->node->raft);
+	loading->term_there = 0;
+	loading->gap = false;
+}
+
+/* Tells raft what it need not keep in memory. The last one, together with the checkpoint, comes at the end.
+ */
+static void load_hard_state(void *arg, const struct wal_hard_state *state)
+{
+	struct loading *loading = arg;
+	uint64_t last = last_loaded(loading);
+	struct raft_hard_state so_far = {state->term, state->vote, MIN(state->commit, last)};
+	int r;
+
+	if (so_far.commit <= loading->checkpoint_index || state->term < loading->checkpoint_term)
+		return;
+	r = raft_load_hard_state(loading->node->raft, &so_far);
+	assert(r == 0); /* the log saw to it that terms do not go down */
 }
 
 static void open_raft(struct node *node, const struct node_config *config, const struct raft_conf *conf)
@@ -97,7 +109,6 @@ static void open_raft(struct node *node, const struct node_config *config, const
 		(uint64_t)config->election_ms * NODE_TICKS_PER_HEARTBEAT / config->heartbeat_ms, UINT64_C(1));
 	struct raft_options options = {
 		.id = node->id,
-		.first_context = node->boot,
 		.heartbeat_ticks = NODE_TICKS_PER_HEARTBEAT,
 		.election_ticks = MAX(ticks, NODE_TICKS_PER_HEARTBEAT + 1),
 		/* Enough to tell members apart, little enough that a leader that hangs is replaced within one
@@ -106,6 +117,8 @@ static void open_raft(struct node *node, const struct node_config *config, const
 		.snapshot_index = node->applied,
 		.snapshot_term = node->applied_term,
 		.conf = *conf,
+		.log = {.entries = node_log_entries, .userdata = node},
+		.cache_bytes_max = config->log_cache_bytes ? config->log_cache_bytes : NODE_LOG_CACHE_BYTES,
 	};
 
 	node->env->ops->random(node->env, &options.seed, sizeof(options.seed));
@@ -123,11 +136,12 @@ static uint64_t next_boot(struct node *node, uint64_t previous)
 	return now_us > previous ? now_us : previous + (UINT64_C(1) << 40);
 }
 
-static int bootstrap(struct node *node, const struct node_config *config, struct loaded *loaded,
-	struct raft_hard_state *hard_state, char **ret_error)
+static int bootstrap(struct node *node, const struct node_config *config, struct raft_hard_state *hard_state,
+	char **ret_error)
 {
 	size_t done = 0;
 	uint64_t last_id = 0;
+	int r;
 
 	static_assert(NODE_VOTERS_MAX == RAFT_MEMBERS_MAX, "each voter must fit into a raft_set");
 	if (config->members_len > NODE_VOTERS_MAX) {
@@ -135,10 +149,14 @@ static int bootstrap(struct node *node, const struct node_config *config, struct
 			config->members_len, NODE_VOTERS_MAX);
 		return -EINVAL;
 	}
+	/* Before the entries, which are to stay in memory until they are on the disk. */
+	*hard_state = (struct raft_hard_state){.term = 1, .commit = config->members_len};
+	r = raft_load_hard_state(node->raft, hard_state);
+	assert(r == 0);
 	for (; done < config->members_len; done++) {
 		const struct node_member *next = NULL;
 		struct wal_entry record = {.index = done + 1, .term = 1, .kind = RAFT_ENTRY_CONF};
-		struct raft_entry *entry;
+		struct raft_entry entry = {.index = done + 1, .term = 1, .type = RAFT_ENTRY_CONF};
 
 		for (size_t i = 0; i < config->members_len; i++)
 			if (config->members[i].id > last_id && (!next || config->members[i].id < next->id))
@@ -146,17 +164,17 @@ static int bootstrap(struct node *node, const struct node_config *config, struct
 		if (!next)
 			break;
 		last_id = next->id;
-		entry = loaded_push(loaded);
-		*entry = (struct raft_entry){.index = done + 1, .term = 1, .type = RAFT_ENTRY_CONF};
-		entry->data = node_conf_entry(next->id, next->peer_urls);
-		record.data = raft_blob_slice(entry->data);
+		entry.data = node_conf_entry(next->id, next->peer_urls);
+		record.data = raft_blob_slice(entry.data);
 		wal_add_entry(node->wal, &record);
+		r = raft_load_entry(node->raft, &entry);
+		assert(r == 0);
+		raft_blob_unref(entry.data);
 	}
 	if (!done || done != config->members_len) {
 		*ret_error = mem_strdup("the initial cluster names no member, or one twice");
 		return -EINVAL;
 	}
-	*hard_state = (struct raft_hard_state){.term = 1, .commit = done};
 	return 0;
 }
 
@@ -164,6 +182,8 @@ static int bootstrap(struct node *node, const struct node_config *config, struct
  * is no write, since nothing was proposed. */
 static int replay(struct node *node, char **ret_error)
 {
+	struct raft_status status;
+
 	while (!node->failure && raft_has_ready(node->raft)) {
 		struct raft_batch batch;
 
@@ -172,15 +192,22 @@ static int replay(struct node *node, char **ret_error)
 		node_apply_batch(node, &batch);
 		raft_advance(node->raft);
 	}
-	if (!node->failure)
+	if (node->failure) {
+		*ret_error = mem_strdup(node->failure);
+		return -EBADMSG;
+	}
+	raft_status_get(node->raft, &status);
+	if (node->applied == status.commit)
 		return 0;
-	*ret_error = mem_strdup(node->failure);
-	return -EBADMSG;
+	*ret_error = mem_printf("the log could be read, but not a second time, at index %" PRIu64
+				": check the disk",
+		node->applied + 1);
+	return -EIO;
 }
 
-static int do_not_meet(const struct loaded *loaded, const struct wal_recovered *found, char **ret_error)
+static int do_not_meet(const struct loading *loading, const struct wal_recovered *found, char **ret_error)
 {
-	if (!loaded->checkpoint_index)
+	if (!loading->checkpoint_index)
 		*ret_error = mem_printf(
 			"the log begins at index %" PRIu64 " and there is no checkpoint (" CHECKPOINT_NAME
 			") of what came before: its oldest files are missing. Remove this member from "
@@ -192,31 +219,31 @@ static int do_not_meet(const struct loaded *loaded, const struct wal_recovered *
 			mem_printf("there is a checkpoint of index %" PRIu64
 				   ", but no log: it was taken away. Remove this member from the cluster and "
 				   "add it again with an empty data directory, or restore a backup",
-				loaded->checkpoint_index);
+				loading->checkpoint_index);
 	else
 		*ret_error = mem_printf(
 			"log and checkpoint do not meet: the log begins at index %" PRIu64
 			", the checkpoint ends at %" PRIu64
 			". One of them was damaged or taken away; remove this member from the "
 			"cluster and add it again with an empty data directory, or restore a backup",
-			found->first_index, loaded->checkpoint_index);
+			found->first_index, loading->checkpoint_index);
 	return -EBADMSG;
 }
 
 /* Brings log and checkpoint together. *ret_restart: the log is one that the checkpoint, a received one, was
  * to replace. */
-static int join(struct loaded *loaded, const struct wal_recovered *found, struct raft_hard_state *hard_state,
-	bool *ret_restart, char **ret_error)
+static int join(struct loading *loading, const struct wal_recovered *found,
+	struct raft_hard_state *hard_state, bool *ret_restart, char **ret_error)
 {
-	uint64_t index = loaded->checkpoint_index;
+	uint64_t index = loading->checkpoint_index;
 
 	*ret_restart = false;
-	if (found->first_index > index + 1 || (index && found->fresh))
-		return do_not_meet(loaded, found, ret_error);
+	if (found->first_index > index + 1 || loading->gap || (index && found->fresh))
+		return do_not_meet(loading, found, ret_error);
 	if (!index)
 		return 0;
 	*ret_restart = found->last_index < index ||
-		       (loaded->term_there && loaded->term_there != loaded->checkpoint_term);
+		       (loading->term_there && loading->term_there != loading->checkpoint_term);
 	if (*ret_restart) {
 		if (hard_state->commit > index) {
 			*ret_error = mem_printf(
@@ -226,31 +253,17 @@ static int join(struct loaded *loaded, const struct wal_recovered *found, struct
 				index);
 			return -EBADMSG;
 		}
-		loaded_truncate(loaded, 0);
+		raft_load_clear(loading->node->raft);
 	}
 	hard_state->commit = MAX(hard_state->commit, index);
-	if (hard_state->term < loaded->checkpoint_term) {
-		hard_state->term = loaded->checkpoint_term;
+	if (hard_state->term < loading->checkpoint_term) {
+		hard_state->term = loading->checkpoint_term;
 		hard_state->vote = 0;
 	}
 	return 0;
 }
 
-static int start_raft(
-	struct node *node, const struct loaded *loaded, const struct raft_hard_state *hard_state)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < loaded->len && r == 0; i++)
-		r = raft_load_entry(node->raft, &loaded->entries[i]);
-	if (r == 0)
-		r = raft_load_hard_state(node->raft, hard_state);
-	if (r == 0)
-		r = raft_start(node->raft);
-	return r;
-}
-
-static int read_log(struct node *node, const struct node_config *config, struct loaded *loaded,
+static int read_log(struct node *node, const struct node_config *config, struct loading *loading,
 	struct wal_recovered *ret_found, char **ret_error)
 {
 	struct wal_config wal_config = {
@@ -259,7 +272,8 @@ static int read_log(struct node *node, const struct node_config *config, struct 
 		.segment_bytes = config->segment_bytes,
 	};
 	struct wal_disk disk = disk_of(node->env);
-	struct wal_sink sink = {.entry = load_entry, .restart = load_restart, .arg = loaded};
+	struct wal_sink sink = {
+		.entry = load_entry, .restart = load_restart, .hard_state = load_hard_state, .arg = loading};
 	int r;
 
 	node->env->ops->random(node->env, &wal_config.random_seed, sizeof(wal_config.random_seed));
@@ -275,7 +289,7 @@ static int read_log(struct node *node, const struct node_config *config, struct 
 
 static int load(struct node *node, const struct node_config *config, char **ret_error)
 {
-	_cleanup_(loaded_done) struct loaded loaded = {0};
+	struct loading loading = {.node = node};
 	struct wal_recovered found;
 	struct raft_hard_state hard_state;
 	struct wal_hard_state first;
@@ -285,29 +299,33 @@ static int load(struct node *node, const struct node_config *config, char **ret_
 
 	if (r < 0)
 		return r;
-	loaded.checkpoint_index = node->applied;
-	loaded.checkpoint_term = node->applied_term;
-	r = read_log(node, config, &loaded, &found, ret_error);
+	loading.checkpoint_index = node->applied;
+	loading.checkpoint_term = node->applied_term;
+	open_raft(node, config, &conf);
+	r = read_log(node, config, &loading, &found, ret_error);
 	if (r < 0)
 		return r;
 	node->boot = next_boot(node, found.hard_state.boot);
+	raft_set_first_context(node->raft, node->boot);
 	hard_state = (struct raft_hard_state){
 		.term = found.hard_state.term,
 		.vote = found.hard_state.vote,
 		.commit = found.hard_state.commit,
 	};
-	r = join(&loaded, &found, &hard_state, &restart, ret_error);
+	r = join(&loading, &found, &hard_state, &restart, ret_error);
 	if (r < 0)
 		return r;
 	if (restart)
 		wal_restart_at(node->wal, node->applied);
 	if (found.fresh && !config->joins) {
-		r = bootstrap(node, config, &loaded, &hard_state, ret_error);
+		r = bootstrap(node, config, &hard_state, ret_error);
 		if (r < 0)
 			return r;
+	} else {
+		r = raft_load_hard_state(node->raft, &hard_state);
 	}
-	open_raft(node, config, &conf);
-	r = start_raft(node, &loaded, &hard_state);
+	if (r == 0)
+		r = raft_start(node->raft);
 	if (r < 0) {
 		*ret_error = mem_printf("the log's hard state and its entries, from %" PRIu64 " to %" PRIu64
 					", contradict each other: its oldest files are missing or it is "
@@ -321,11 +339,11 @@ static int load(struct node *node, const struct node_config *config, char **ret_
 	if (node_was_removed(node, node->id))
 		node_told_removed(node);
 	r = replay(node, ret_error);
-	if (r == 0 && loaded.checkpoint_index)
+	if (r == 0 && loading.checkpoint_index)
 		node_note(node, LOG_LEVEL_INFO,
 			"loaded the checkpoint of index %" PRIu64
 			" and replayed the log behind it up to %" PRIu64,
-			loaded.checkpoint_index, node->applied);
+			loading.checkpoint_index, node->applied);
 	return r;
 }
 
@@ -363,6 +381,7 @@ int node_open(const struct node_config *config, struct env *env, struct node **r
 	r = load(node, config, ret_error);
 	if (r < 0)
 		return r;
+	node->phase = NODE_PHASE_CLEANING;
 	node_clock_start(node, node_mono(node));
 	r = node_checkpoint_start(node, ret_error);
 	if (r < 0)
@@ -384,6 +403,7 @@ struct node *node_free(struct node *node)
 	node_checkpoints_free(node);
 	store_free(node->store);
 	wal_free(node->wal);
+	node_log_free(node);
 	buf_done(&node->log_plan.bytes);
 	buf_done(&node->spare_plan.bytes);
 	buf_done(&node->send_buf);

@@ -113,9 +113,10 @@ struct raft_entry *raft_log_at(const struct raft_log *log, uint64_t index)
 	return &log->ring[index & (log->ring_cap - 1)];
 }
 
-static void grow_ring(struct raft_log *log)
+enum { RING_MIN = 64 };
+
+static void resize_ring(struct raft_log *log, size_t cap)
 {
-	size_t cap = log->ring_cap ? log->ring_cap * 2 : 64;
 	struct raft_entry *ring = mem_new_array(struct raft_entry, cap);
 
 	for (uint64_t i = log->cache_first; i <= log->last; i++)
@@ -129,7 +130,7 @@ void raft_log_append(struct raft_log *log, const struct raft_entry *entry)
 {
 	assert(entry->index == log->last + 1 && entry->term >= raft_log_last_term(log));
 	if (log->last + 1 - log->cache_first == log->ring_cap)
-		grow_ring(log);
+		resize_ring(log, log->ring_cap ? log->ring_cap * 2 : RING_MIN);
 	if (entry->term > raft_log_last_term(log))
 		push_run(log, entry->index, entry->term);
 	log->last++;
@@ -165,6 +166,16 @@ void raft_log_evict(struct raft_log *log, uint64_t upto)
 		drop_entry(log, log->cache_first);
 		log->cache_first++;
 	}
+}
+
+void raft_log_shrink(struct raft_log *log)
+{
+	size_t count = (size_t)(log->last + 1 - log->cache_first), cap = log->ring_cap;
+
+	while (cap > RING_MIN && cap / 8 > count)
+		cap /= 2;
+	if (cap < log->ring_cap)
+		resize_ring(log, cap);
 }
 
 void raft_log_compact(struct raft_log *log, uint64_t upto)

@@ -31,7 +31,14 @@ struct raft_entry *raft_log_at(const struct raft_log *log, uint64_t index);
 void raft_log_append(struct raft_log *log, const struct raft_entry *entry);
 void raft_log_truncate(
 	struct raft_log *log, uint64_t from); /* drops entries at `from` and behind; from > snapshot */
-void raft_log_evict(struct raft_log *log, uint64_t upto);   /* from memory only */
+void raft_log_evict(struct raft_log *log, uint64_t upto); /* from memory only */
+void raft_log_shrink(struct raft_log *log); /* gives memory back that many more entries once took */
+static inline uint64_t raft_log_memory(const struct raft_log *log)
+{
+	enum { OVERHEAD_BYTES = sizeof(struct raft_entry) + sizeof(struct raft_blob) + 16 };
+
+	return log->cached_bytes + (log->last + 1 - log->cache_first) * OVERHEAD_BYTES;
+}
 void raft_log_compact(struct raft_log *log, uint64_t upto); /* the log then begins behind `upto` */
 void raft_log_reset(struct raft_log *log, uint64_t snapshot_index, uint64_t snapshot_term);
 /* The last index at most `index` whose term is at most `term`; not below the snapshot. */

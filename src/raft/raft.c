@@ -189,8 +189,24 @@ static void trim_cache(struct raft *raft, uint64_t upto)
 		return;
 	upto = MIN(upto, raft->commit);
 	upto = MIN(upto, raft->persisted);
-	while (log->cached_bytes > raft->options.cache_bytes_max && log->cache_first <= upto)
+	while (raft_log_memory(log) > raft->options.cache_bytes_max && log->cache_first <= upto)
 		raft_log_evict(log, log->cache_first);
+	raft_log_shrink(log);
+}
+
+void raft_load_clear(struct raft *raft)
+{
+	struct raft_log *log = &raft->log;
+
+	assert(!raft->started);
+	raft_log_reset(log, log->snapshot_index, raft_log_term(log, log->snapshot_index));
+	raft->commit = raft->persisted = log->snapshot_index;
+}
+
+void raft_set_first_context(struct raft *raft, uint64_t first_context)
+{
+	assert(!raft->started);
+	raft->next_forward = raft->next_read = MAX(first_context, (uint64_t)1);
 }
 
 int raft_load_hard_state(struct raft *raft, const struct raft_hard_state *state)
@@ -330,10 +346,16 @@ void raft_applied(struct raft *raft, uint64_t index)
 	raft_check(raft);
 }
 
+void raft_entries_read(struct raft *raft)
+{
+	raft_check(raft); /* it looks again at any event */
+}
+
 void raft_compact(struct raft *raft, uint64_t index)
 {
 	index = MIN(index, raft->applied);
 	raft_log_compact(&raft->log, MIN(index, raft->persisted));
+	raft_log_shrink(&raft->log);
 	raft_check(raft);
 }
 

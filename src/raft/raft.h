@@ -166,7 +166,7 @@ struct raft_options {
 	uint32_t window_messages_max;	/* unacknowledged appends per follower [256] */
 	uint64_t uncommitted_bytes_max; /* beyond it proposals are refused [64 MiB] */
 	uint64_t apply_bytes_max; /* entry data of one batch's committed entries; one always fits [8 MiB] */
-	uint64_t cache_bytes_max; /* with log ops: entry data kept in memory; what is not durable always is
+	uint64_t cache_bytes_max; /* with log ops: memory of the entries kept; what is not durable always is
 				     [64 MiB] */
 	uint32_t reads_max;	  /* reads waiting [65536] */
 	struct raft_log_ops log;
@@ -187,6 +187,10 @@ DEFINE_CLEANUP(struct raft *, raft_free)
  * state counts; -EBADMSG when it contradicts the one before (the term goes down). */
 int raft_load_entry(struct raft *raft, const struct raft_entry *entry) _must_check_;
 int raft_load_hard_state(struct raft *raft, const struct raft_hard_state *state) _must_check_;
+/* All entries loaded so far are void: the log begins behind the snapshot again. */
+void raft_load_clear(struct raft *raft);
+/* In the place of options.first_context, for an owner that learns it from what it loads. */
+void raft_set_first_context(struct raft *raft, uint64_t first_context);
 /* Checks the whole (-EBADMSG: commit beyond the last entry, term below the last entry's) and begins as a
  * follower. The committed entries behind the snapshot come out in the first batches, to be applied. */
 int raft_start(struct raft *raft) _must_check_;
@@ -246,6 +250,8 @@ void raft_unreachable(struct raft *raft, uint64_t id);
  * against pre-votes. One alone that lost its connection changes nothing, since the others go on defending a
  * leader that they hear. */
 void raft_suspect(struct raft *raft, uint64_t id);
+/* Entries that the log's ops answered -EAGAIN for are there now. */
+void raft_entries_read(struct raft *raft);
 /* Entries up to `index` are covered by a durable checkpoint and may be forgotten (at most what is applied).
  */
 void raft_compact(struct raft *raft, uint64_t index);

@@ -115,11 +115,13 @@ void wal_frame_header_encode(char out[WAL_FRAME_HEADER_BYTES], uint64_t seed, ui
 bool wal_frame_header_decode(
 	struct slice segment, uint64_t offset, uint64_t seed, struct wal_frame_header *ret_header)
 {
-	const char *at;
+	return offset <= segment.len && segment.len - offset >= WAL_FRAME_HEADER_BYTES &&
+	       wal_frame_header_check(segment.data + offset, offset, seed, ret_header);
+}
 
-	if (offset > segment.len || segment.len - offset < WAL_FRAME_HEADER_BYTES)
-		return false;
-	at = segment.data + offset;
+bool wal_frame_header_check(
+	const char *at, uint64_t offset, uint64_t seed, struct wal_frame_header *ret_header)
+{
 	if (get_u32(at) != FRAME_MAGIC ||
 		get_u32(at + FRAME_CHECKED_BYTES) != frame_header_crc(seed, offset, at))
 		return false;

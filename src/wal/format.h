@@ -64,6 +64,9 @@ void wal_frame_header_encode(char out[WAL_FRAME_HEADER_BYTES], uint64_t seed, ui
 /* False when the bytes at `offset` are no frame header of this life. */
 bool wal_frame_header_decode(
 	struct slice segment, uint64_t offset, uint64_t seed, struct wal_frame_header *ret_header);
+/* The same for WAL_FRAME_HEADER_BYTES that stand at `offset` of their segment. */
+bool wal_frame_header_check(
+	const char *bytes, uint64_t offset, uint64_t seed, struct wal_frame_header *ret_header);
 /* Whether a frame of segment `number` seems to begin at `offset`, judged without the seed. */
 bool wal_frame_looks_begun(struct slice segment, uint64_t offset, uint64_t number);
 uint64_t wal_frame_bytes(uint64_t payload_len); /* with header and padding */

@@ -23,6 +23,7 @@ struct scan {
 	char name[WAL_NAME_MAX]; /* the segment being read */
 	struct slice bytes;
 	bool seal_seen;
+	struct wal_frame_entries frame;
 };
 
 static int _printf_(3, 4) fail(struct scan *scan, int error, const char *format, ...)
@@ -61,6 +62,8 @@ static int read_hard_state(struct scan *scan, struct wire_reader *reader, uint64
 		state.boot < wal->hard_state.boot)
 		return damaged(scan, offset, "term, commit or boot number goes backwards");
 	wal->hard_state = state;
+	if (scan->sink->hard_state)
+		scan->sink->hard_state(scan->sink->arg, &state);
 	return 0;
 }
 
@@ -83,6 +86,8 @@ static int read_entry(struct scan *scan, struct wire_reader *reader, uint64_t of
 	if (entry.index <= wal->flushed_hard_state.commit && entry.index <= wal->last_index)
 		return damaged(scan, offset, "an entry replaces one that was committed");
 	wal->last_index = entry.index;
+	if (!scan->frame.lowest || entry.index < scan->frame.lowest)
+		scan->frame.lowest = entry.index;
 	r = scan->sink->entry(scan->sink->arg, &entry);
 	return r < 0 ? damaged(scan, offset, "an entry makes no sense behind those before it") : 0;
 }
@@ -96,6 +101,7 @@ static int read_restart(struct scan *scan, struct wire_reader *reader, uint64_t 
 		return damaged(scan, offset, "a restart of the log makes no sense");
 	wal->last_index = index;
 	scan->found.first_index = index + 1;
+	scan->frame = (struct wal_frame_entries){.restarts = true};
 	if (scan->sink->restart)
 		scan->sink->restart(scan->sink->arg, index);
 	return 0;
@@ -106,6 +112,7 @@ static int read_payload(struct scan *scan, struct slice payload, uint64_t offset
 	struct wire_reader reader = wire_reader_make(payload);
 	int r;
 
+	scan->frame = (struct wal_frame_entries){0};
 	if (scan->seal_seen)
 		return damaged(scan, offset, "a frame follows the end of the segment");
 	if (first_of_segment && (!payload.len || (payload.data[0] != WAL_RECORD_HARD_STATE &&
@@ -167,7 +174,7 @@ static int read_frames(struct scan *scan, uint64_t number, bool last)
 	uint64_t offset = WAL_SEGMENT_HEADER_BYTES;
 	struct wal_frame_header header;
 	struct slice payload;
-	uint64_t whole;
+	uint64_t whole, last_index;
 	int r;
 
 	scan->seal_seen = false;
@@ -182,9 +189,11 @@ static int read_frames(struct scan *scan, uint64_t number, bool last)
 		payload = slice_make(scan->bytes.data + offset + WAL_FRAME_HEADER_BYTES, header.payload_len);
 		if (wal_payload_crc(wal->seed, wal->chain, payload) != header.payload_crc)
 			return end_of_frames(scan, offset, whole, last);
+		last_index = wal->last_index;
 		r = read_payload(scan, payload, offset, offset == WAL_SEGMENT_HEADER_BYTES);
 		if (r < 0)
 			return r;
+		wal_mark_frame(wal, number, scan->frame, last_index);
 		wal->chain = header.payload_crc;
 		wal->sequence++;
 		offset += whole;
@@ -266,9 +275,10 @@ static int read_segment(struct scan *scan, size_t position)
 	r = check_header(scan, &header, segment->number, position == 0);
 	if (r < 0)
 		return r;
-	wal->seed = header.seed;
+	wal->seed = segment->seed = header.seed;
 	r = read_frames(scan, segment->number, last);
 	segment->last_index = wal->last_index;
+	segment->used_bytes = wal->offset;
 	return r < 0 ? r : 0;
 }
 

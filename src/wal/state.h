@@ -5,10 +5,28 @@
 struct wal_segment {
 	uint64_t number, size_bytes;
 	uint64_t last_index; /* highest entry index in it or before it; closed segments only */
+	uint64_t seed;	     /* of its life */
+	uint64_t used_bytes; /* where its frames end; closed segments only */
+};
+
+/* Where entries are: those from `index` on, up to the next mark's, have their newest versions in frames of
+ * one segment from `offset` on. Marks ascend in index and in place. */
+struct wal_mark {
+	uint64_t index, segment, offset;
+	uint32_t chain; /* payload checksum of the frame before */
+};
+#define WAL_MARKS_PER_SEGMENT 128u /* about; a run between two of them is read at once */
+
+/* What a frame holds, as far as marks need to know. */
+struct wal_frame_entries {
+	uint64_t lowest; /* index of its entries behind the last restart in it; 0: none */
+	bool restarts;
 };
 
 struct wal {
 	struct wal_config config;
+	struct wal_mark *marks;
+	size_t marks_len, marks_cap;
 	struct wal_segment *segments; /* oldest first; the last is written to unless `sealed` */
 	size_t segments_len, segments_cap;
 	uint64_t offset; /* in the last segment, of the next frame */
@@ -23,6 +41,7 @@ struct wal {
 
 	struct buf batch;	    /* room for a frame header, then records */
 	uint64_t batch_first_index; /* lowest entry index in the batch; 0: none */
+	struct wal_frame_entries batch_entries;
 	uint64_t flushed_last_index;
 
 	uint64_t spare_bytes; /* size of the spare segment; 0: none */
@@ -31,10 +50,17 @@ struct wal {
 	/* The newest plan takes the spare: until it is carried out, which the next flush shows, its name is
 	 * in use. */
 	bool spare_leaving;
+	bool sealing; /* the newest plan closes the segment before the last one: it is in use as long */
 
 	char (*doomed)[WAL_NAME_MAX]; /* files that the start plan removes */
 	size_t doomed_len;
 };
+
+/* locate.c: the next frame, at wal->offset of `segment`, holds these; before it the log ended at last_index.
+ */
+void wal_mark_frame(struct wal *wal, uint64_t segment, struct wal_frame_entries entries, uint64_t last_index);
+/* Entries below the oldest segment's can no longer be read. */
+void wal_marks_drop_before(struct wal *wal, uint64_t segment);
 
 void wal_batch_reset(struct wal *wal);
 struct wal_segment *wal_segment_push(struct wal *wal, uint64_t number, uint64_t size_bytes);

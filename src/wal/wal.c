@@ -15,6 +15,7 @@ struct wal *wal_free(struct wal *wal)
 	if (!wal)
 		return NULL;
 	free(wal->segments);
+	free(wal->marks);
 	free(wal->doomed);
 	buf_done(&wal->batch);
 	free(wal);
@@ -26,6 +27,7 @@ void wal_batch_reset(struct wal *wal)
 	buf_clear(&wal->batch);
 	buf_add_fill(&wal->batch, 0, WAL_FRAME_HEADER_BYTES);
 	wal->batch_first_index = 0;
+	wal->batch_entries = (struct wal_frame_entries){0};
 }
 
 struct wal_segment *wal_segment_push(struct wal *wal, uint64_t number, uint64_t size_bytes)
@@ -67,6 +69,8 @@ void wal_add_entry(struct wal *wal, const struct wal_entry *entry)
 	wal->last_index = entry->index;
 	if (!wal->batch_first_index || entry->index < wal->batch_first_index)
 		wal->batch_first_index = entry->index;
+	if (!wal->batch_entries.lowest || entry->index < wal->batch_entries.lowest)
+		wal->batch_entries.lowest = entry->index;
 }
 
 void wal_restart_at(struct wal *wal, uint64_t index)
@@ -74,6 +78,7 @@ void wal_restart_at(struct wal *wal, uint64_t index)
 	wire_add_u8(&wal->batch, WAL_RECORD_RESTART);
 	wire_add_varint(&wal->batch, index);
 	wal->last_index = index;
+	wal->batch_entries = (struct wal_frame_entries){.restarts = true};
 }
 
 size_t wal_batch_bytes(const struct wal *wal)
@@ -159,6 +164,7 @@ static void plan_add_seal(struct wal *wal, struct wal_plan *plan)
 	frame_finish(wal, &plan->bytes, at, 1, segment->number);
 	assert(wal->offset <= segment->size_bytes);
 	segment->last_index = wal->flushed_last_index;
+	segment->used_bytes = wal->offset;
 	wal_segment_name(name, segment->number);
 	plan_add_write(plan, name, offset, at, WAL_SEAL_FRAME_BYTES);
 	plan_add(plan, WAL_STEP_SYNC, name);
@@ -192,8 +198,8 @@ static void plan_add_segment(struct wal *wal, struct wal_plan *plan, uint64_t fr
 	} else {
 		plan_add(plan, WAL_STEP_CREATE, name)->size_bytes = size;
 	}
-	wal_segment_push(wal, number, size);
 	wal->seed = hash_u64(wal->config.random_seed + number * UINT64_C(0x9e3779b97f4a7c15));
+	wal_segment_push(wal, number, size)->seed = wal->seed;
 	header = (struct wal_segment_header){
 		.version = WAL_FORMAT_VERSION,
 		.cluster_id = wal->config.cluster_id,
@@ -250,12 +256,14 @@ void wal_flush(struct wal *wal, struct wal_plan *plan)
 	wal->spare_leaving = false;
 	payload_len = plan_take_batch(wal, plan, first);
 	frame_bytes = wal_frame_bytes(payload_len);
-	if (opens && !wal->sealed)
+	wal->sealing = opens && !wal->sealed;
+	if (wal->sealing)
 		plan_add_seal(wal, plan);
 	if (opens)
 		plan_add_segment(wal, plan, frame_bytes);
 	offset = wal->offset;
 	number = wal->segments[wal->segments_len - 1].number;
+	wal_mark_frame(wal, number, wal->batch_entries, wal->flushed_last_index);
 	frame_finish(wal, &plan->bytes, 0, payload_len, number);
 	assert(wal->offset + WAL_SEAL_FRAME_BYTES <= wal->segments[wal->segments_len - 1].size_bytes);
 	wal_segment_name(name, number);
@@ -314,11 +322,11 @@ void wal_spare_failed(struct wal *wal)
 
 bool wal_release(struct wal *wal, uint64_t index, struct wal_plan *plan)
 {
-	size_t count = 0;
+	size_t count = 0, in_use = wal->sealing ? 2 : 1;
 	char name[WAL_NAME_MAX];
 
 	plan_reset(plan, true);
-	while (count + 1 < wal->segments_len && plan->steps_len + 1 < WAL_PLAN_STEPS_MAX &&
+	while (count + in_use < wal->segments_len && plan->steps_len + 1 < WAL_PLAN_STEPS_MAX &&
 		wal->segments[count].last_index < index) {
 		const struct wal_segment *segment = &wal->segments[count];
 
@@ -337,6 +345,7 @@ bool wal_release(struct wal *wal, uint64_t index, struct wal_plan *plan)
 	plan_add(plan, WAL_STEP_SYNC_DIR, NULL);
 	wal->segments_len -= count;
 	memmove(wal->segments, wal->segments + count, wal->segments_len * sizeof(*wal->segments));
+	wal_marks_drop_before(wal, wal->segments[0].number);
 	return true;
 }
 

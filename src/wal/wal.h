@@ -52,6 +52,8 @@ struct wal_disk {
 struct wal_sink {
 	int (*entry)(void *arg, const struct wal_entry *entry);
 	void (*restart)(void *arg, uint64_t index);
+	/* Optional: what was promised with or before the entries so far. */
+	void (*hard_state)(void *arg, const struct wal_hard_state *hard_state);
 	void *arg;
 };
 
@@ -106,6 +108,24 @@ void wal_spare_failed(struct wal *wal);
  * these and of wal_spare_plan() at a time. */
 bool wal_release(struct wal *wal, uint64_t index, struct wal_plan *plan);
 void wal_release_done(struct wal *wal);
+
+/* Reading entries back that were flushed and carried out: wal_locate() names the bytes of a file in which
+ * those from `index` on are, to be read whenever the owner likes, but before their segment is released;
+ * wal_read_back() takes them out and checks them. Answers false when the entry is not, or no longer, there.
+ */
+struct wal_range {
+	char name[WAL_NAME_MAX];
+	uint64_t offset;
+	size_t len;	     /* frames that are not written yet may be among them, at the end */
+	uint64_t first, end; /* only entries of these indices count, end is the first behind them */
+	uint64_t seed;
+	uint32_t segment, chain;
+};
+bool wal_locate(const struct wal *wal, uint64_t index, struct wal_range *ret_range);
+/* Calls sink->entry (only) for the entries of the range, an entry replacing those of the same and higher
+ * index before it, as far as frames check. A negative answer of the sink ends it with that error. */
+int wal_read_back(
+	const struct wal_range *range, struct slice bytes, const struct wal_sink *sink) _must_check_;
 
 uint64_t wal_last_index(const struct wal *wal); /* of what was added, durable or not */
 uint64_t wal_disk_bytes(const struct wal *wal); /* all segments and the spare */

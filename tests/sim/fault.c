@@ -66,6 +66,8 @@ void fault_profile(struct world *world)
 	profile->expiry = rng_below(rng, 2);
 	for (unsigned i = 0; i < FAULT_MAX; i++)
 		profile->fault_weight[i] = chance(world, 10);
+	/* Most seeds keep next to nothing of the log in memory. */
+	profile->log_cache_bytes = rng_below(rng, 4) ? UINT64_C(1) << rng_below(rng, 13) : 0;
 	if (world->contradict) {
 		profile->checkpoint_log_bytes = 0; /* a false state would be handed on as a true one */
 		/* A false member that is started anew is right again: leave it alone, and let the log grow.

@@ -109,8 +109,10 @@ static void print_summary(const struct summary *summary, int64_t ran_ns)
 	printf("  %" PRIu64 " starts of members, %" PRIu64 " terms, %" PRIu64 " log entries, %" PRIu64
 	       " messages\n",
 		summary->restarts, summary->terms, summary->entries, summary->messages);
-	printf("  %" PRIu64 " checkpoints written, %" PRIu64 " received, %" PRIu64 " sent\n",
-		summary->checkpoints_written, summary->checkpoints_received, summary->checkpoints_sent);
+	printf("  %" PRIu64 " checkpoints written, %" PRIu64 " received, %" PRIu64 " sent; %" PRIu64
+	       " runs of the log read back\n",
+		summary->checkpoints_written, summary->checkpoints_received, summary->checkpoints_sent,
+		summary->log_reads);
 	for (unsigned i = 0; i < FAULT_MAX; i++)
 		printf("  %10" PRIu64 " %s\n", summary->faults[i], fault_names[i]);
 }

@@ -278,6 +278,7 @@ void member_start(struct member *member)
 		.segment_bytes = world->profile.segment_bytes,
 		.checkpoint_log_bytes = world->profile.checkpoint_log_bytes,
 		.checkpoint_step_bytes = world->profile.checkpoint_step_bytes,
+		.log_cache_bytes = world->profile.log_cache_bytes,
 		.checkpoint_piece_bytes = world->profile.checkpoint_piece_bytes,
 	};
 	char *error = NULL;
@@ -313,6 +314,7 @@ void member_count(struct member *member)
 	summary->checkpoints_written += status.checkpoints_written;
 	summary->checkpoints_received += status.checkpoints_received;
 	summary->checkpoints_sent += status.checkpoints_sent;
+	summary->log_reads += status.log_reads;
 }
 
 void member_crash(struct member *member, bool power)

@@ -42,7 +42,7 @@ struct summary {
 	uint64_t seeds, findings, undecided;
 	uint64_t faults[FAULT_MAX];
 	uint64_t ops_ok, ops_refused, ops_unknown, reads, expired, messages, restarts, terms, entries;
-	uint64_t checkpoints_written, checkpoints_received, checkpoints_sent;
+	uint64_t checkpoints_written, checkpoints_received, checkpoints_sent, log_reads;
 	int64_t simulated_ns;
 };
 
@@ -117,7 +117,7 @@ struct client {
 struct profile { /* what this seed does; chances are per million */
 	unsigned members, clients, keys;
 	int64_t run_ns, think_ns, net_delay_ns, sync_ns;
-	uint64_t segment_bytes, checkpoint_log_bytes;
+	uint64_t segment_bytes, checkpoint_log_bytes, log_cache_bytes;
 	size_t checkpoint_step_bytes, checkpoint_piece_bytes;
 	uint32_t heartbeat_ms, election_ms;
 	uint32_t drop, duplicate, reorder, crash_at_step, disk_error;
