@@ -43,11 +43,12 @@ static int fail_line(struct buf *error, unsigned line, const char *key, const ch
 
 static const char *const known_keys[] = {"src", "dest", "keys", "prefix", "mode", "uid", "gid", "owner",
 	"group", "check_cmd", "reload_cmd", NULL};
+static const char *const known_tables[] = {"template", NULL};
 
-static void warn_unknown(const char *path, const struct toml *value)
+static void warn_unknown(const char *path, const struct toml *value, const char *const *known)
 {
 	_cleanup_free_ char *name = mem_strndup(value->key.data, value->key.len);
-	const char *nearest = text_nearest(name, known_keys);
+	const char *nearest = text_nearest(name, known);
 
 	if (nearest)
 		report_warning(
@@ -115,7 +116,7 @@ static int take_table(struct raw *raw, const struct toml *table, const char *pat
 			known = value->key.len == strlen(*name) &&
 				strncasecmp(value->key.data, *name, value->key.len) == 0;
 		if (!known)
-			warn_unknown(path, value);
+			warn_unknown(path, value, known_keys);
 	}
 	return 0;
 }
@@ -236,6 +237,9 @@ int resource_load(const char *path, const struct confd_config *config, struct re
 			buf_printf(&error, "toml: %s", buf_text(&problem));
 	}
 	table = r >= 0 ? toml_get(root, "template", true) : NULL;
+	for (const struct toml *other = r >= 0 ? root->first : NULL; other; other = other->next)
+		if (other != table)
+			warn_unknown(path, other, known_tables);
 	if (table && table->type == TOML_TABLE)
 		r = take_table(&raw, table, path, &error);
 	if (r >= 0)

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/programs.h"
 #include "base/text.h"
+#include "io/file.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -257,16 +258,35 @@ static int ssh_keys(const char *dir, unsigned int machines)
 	return fclose(file) == 0 ? 0 : -EIO;
 }
 
-/* How many machines the cluster has whose disks are there; 0: none yet. */
-static unsigned int machines_before(const char *dir)
+/* The store's members are fixed when it is made, so the directory keeps how many there are. Says what is
+ * wrong. */
+static int keep_machine_count(const char *dir, unsigned int machines)
 {
-	for (unsigned int i = 1; i <= DEV_MACHINES_MAX + 1; i++) {
-		_cleanup_free_ char *path = mem_printf("%s/%u/disk/etcd", dir, i);
+	_cleanup_free_ char *path = mem_printf("%s/machines", dir), *text = mem_printf("%u\n", machines);
+	_cleanup_buf_ struct buf before = BUF_INIT(64);
+	uint64_t count;
+	int r = file_read(path, 64, &before);
 
-		if (access(path, F_OK) < 0)
-			return i - 1;
+	if (r == -ENOENT)
+		r = file_write_atomic(path, slice_str(text), NULL);
+	if (r < 0) {
+		fprintf(stderr, "flotilla dev: cannot use %s: %s; say another --dir\n", path, strerror(-r));
+		return r;
 	}
-	return DEV_MACHINES_MAX;
+	if (!before.len)
+		return 0;
+	if (text_to_u64(text_trim(buf_slice(&before)), &count) < 0) {
+		fprintf(stderr, "flotilla dev: %s holds no number of machines; say another --dir\n", path);
+		return -EBADMSG;
+	}
+	if (count != machines) {
+		fprintf(stderr,
+			"flotilla dev: %s holds a cluster of %llu machines: say --machines %llu, or another "
+			"--dir\n",
+			dir, (unsigned long long)count, (unsigned long long)count);
+		return -EEXIST;
+	}
+	return 0;
 }
 
 static int run_cluster(
@@ -281,7 +301,6 @@ static int run_cluster(
 	_cleanup_close_ int lock_fd = -1;
 	_cleanup_free_ char *lock = mem_printf("%s/lock", dir);
 	char exe[PATH_MAX];
-	unsigned int before;
 	int64_t ttl_ns;
 	ssize_t len;
 	int r;
@@ -308,15 +327,8 @@ static int run_cluster(
 			dir);
 		return 1;
 	}
-	/* The store's members are fixed when it is made. */
-	before = machines_before(dir);
-	if (before && before != machines) {
-		fprintf(stderr,
-			"flotilla dev: %s holds a cluster of %u machines: say --machines %u, or another "
-			"--dir\n",
-			dir, before, before);
+	if (keep_machine_count(dir, config.machines) < 0)
 		return 1;
-	}
 	len = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
 	if (len <= 0)
 		return 1;

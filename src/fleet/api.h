@@ -1,12 +1,15 @@
 /* The HTTP API: fleet's v1 (`/fleet/v1`, `/v1-alpha`), and Flotilla's own routes below `/flotilla/v1`:
  *
  *   GET units/NAME/explain            why no machine takes a unit
- *   GET units/NAME/status             what `systemctl status` says; headers X-Exit-Status, X-Job while a
- * request waits or is under way, and X-Start-Error when the last start did not begin GET
- * units/NAME/journal?lines=N&follow=true&output=short both asked from the machine that runs the unit
- * (machine=ID for a global one), through its peer address; GET local/NAME/status, local/NAME/journal    the
- * same for this machine's own units: all that peers are served, when they show the token that stands in this
- * machine's registry entry (Authorization: Bearer)
+ *   GET units/NAME/status             what `systemctl status` says; headers as below
+ *   GET units/NAME/journal?lines=N&follow=true&output=short
+ * both asked from the machine that runs the unit (machine=ID for a global one), through its peer address;
+ *   GET local/NAME/status, local/NAME/journal
+ * the same for this machine's own units: all that peers are served, when they show the token that stands in
+ * this machine's registry entry (Authorization: Bearer).
+ *
+ * A status has the headers X-Exit-Status (systemctl's), X-Active-State, X-Job while a request to start, stop
+ * or restart waits or is under way, and X-Start-Error (why) when the last start did not begin.
  *
  * Reads are answered from memory. A write is answered when the mirror has it, so that what a client reads
  * next from the same fleetd includes it. Without a known cluster: 503. Loop's thread. */

@@ -99,7 +99,7 @@ static void status_text(void *userdata, int result, const char *message, struct 
 	struct manager_unit_state state;
 	bool known;
 	char exit_text[16];
-	struct http_header headers[5] = {text_headers[0], text_headers[1]};
+	struct http_header headers[6] = {text_headers[0], text_headers[1]};
 	size_t count = ARRAY_LEN(text_headers);
 
 	buf_add_slice(&stream->text, text);
@@ -108,6 +108,8 @@ static void status_text(void *userdata, int result, const char *message, struct 
 	known = manager_state(stream->manager, stream->name, &state);
 	snprintf(exit_text, sizeof(exit_text), "%d", manager_status_exit(known ? &state : NULL));
 	headers[count++] = HTTP_HEADER("X-Exit-Status", exit_text);
+	if (known)
+		headers[count++] = HTTP_HEADER("X-Active-State", state.active);
 	if (known && state.start_error[0])
 		headers[count++] = HTTP_HEADER("X-Start-Error", state.start_error);
 	if (known && state.job[0])
@@ -190,7 +192,7 @@ static void peer_head(struct http_call *call, const struct http_response *respon
 {
 	struct api_stream *stream = user;
 	const struct slice *type = http_response_header(response, "Content-Type");
-	static const char *const passed_on[] = {"X-Exit-Status", "X-Start-Error", "X-Job"};
+	static const char *const passed_on[] = {"X-Exit-Status", "X-Active-State", "X-Start-Error", "X-Job"};
 	struct http_header headers[2 + ARRAY_LEN(passed_on)] = {
 		{SLICE_LITERAL("Content-Type"), type ? *type : text_headers[0].value}, text_headers[1]};
 	size_t count = 2;

@@ -317,6 +317,7 @@ static void stream_head(struct http_call *call, const struct http_response *resp
 	const struct slice *exit_status = http_response_header(response, "X-Exit-Status");
 	const struct slice *start_error = http_response_header(response, "X-Start-Error");
 	const struct slice *job = http_response_header(response, "X-Job");
+	const struct slice *active = http_response_header(response, "X-Active-State");
 	int64_t value;
 
 	(void)call;
@@ -324,7 +325,8 @@ static void stream_head(struct http_call *call, const struct http_response *resp
 	run->fine = response->status == 200;
 	if (exit_status && text_to_i64(*exit_status, &value) >= 0)
 		run->exit_status = (int)value;
-	run->start_waits = job && slice_is(*job, "start");
+	/* Not inactive: it starts by now, and the list of states that said otherwise is older. */
+	run->start_waits = (job && slice_is(*job, "start")) || (active && !slice_is(*active, "inactive"));
 	if (start_error && !run->start_error)
 		run->start_error = mem_strndup(start_error->data, start_error->len);
 }

@@ -187,8 +187,18 @@ static char *unit_body(const char *name, const struct unit_file *file, const cha
 	return text;
 }
 
-static void warn_unknown_keys(const struct unit_file *file, const char *name)
+static void warn_odd_values(
+	const struct unit_slices *values, const char *name, const char *takes, const char *then)
 {
+	for (size_t i = 0; i < values->count; i++)
+		fprintf(stderr, "WARNING: Unit %s: %s, not \"%.*s\", which %s\n", name, takes,
+			(int)values->items[i].len, values->items[i].data, then);
+}
+
+/* What the server takes, and does not heed. */
+static void warn_ignored(const struct unit_file *file, const char *name)
+{
+	_cleanup_(unit_requirements_done) struct unit_requirements requirements = {0};
 	struct unit_slices unknown = {0};
 
 	(void)unit_file_unknown_fleet_keys(file, &unknown);
@@ -196,6 +206,9 @@ static void warn_unknown_keys(const struct unit_file *file, const char *name)
 		fprintf(stderr, "WARNING: Unit %s: unrecognized requirement in [X-Fleet] section: \"%.*s\"\n",
 			name, (int)unknown.items[i].len, unknown.items[i].data);
 	unit_slices_done(&unknown);
+	unit_requirements_read(file, slice_str(name), &requirements);
+	warn_odd_values(&requirements.odd_metadata, name, "MachineMetadata= takes KEY=VALUE", "is ignored");
+	warn_odd_values(&requirements.odd_global, name, "Global= takes true or false", "counts as false");
 }
 
 static int create_unit(struct fleetctl *ctl, const char *name, const struct unit_file *file,
@@ -210,7 +223,7 @@ static int create_unit(struct fleetctl *ctl, const char *name, const struct unit
 		buf_add_str(reterr, error.text);
 		return -EINVAL;
 	}
-	warn_unknown_keys(file, name);
+	warn_ignored(file, name);
 	body = unit_body(name, file, desired);
 	if (!body) {
 		buf_printf(reterr, "failed creating unit %s: its text is not UTF-8", name);

@@ -143,8 +143,13 @@ int file_mkdir_all(const char *path, mode_t mode)
 		if (*at != '/' || at == copy || at[-1] == '/')
 			continue;
 		*at = '\0';
-		if (mkdir(copy, mode) < 0 && errno != EEXIST && stat(copy, &st) < 0)
-			return -errno;
+		if (mkdir(copy, mode) < 0 && errno != EEXIST) {
+			int error = errno;
+
+			/* It may be there all the same, on a file system that is read-only. */
+			if (stat(copy, &st) < 0)
+				return -error;
+		}
 		*at = '/';
 	}
 	if (mkdir(copy, mode) == 0)

@@ -117,8 +117,11 @@ static void add_metadata(struct unit_requirements *requirements, struct slice va
 {
 	struct slice key, rest;
 
-	if (!text_cut(value, '=', &key, &rest) || !key.len || !rest.len || memchr(rest.data, '=', rest.len))
-		return; /* fleet drops it without a word */
+	if (!text_cut(value, '=', &key, &rest) || !key.len || !rest.len || memchr(rest.data, '=', rest.len)) {
+		if (value.len)
+			slices_add(&requirements->odd_metadata, value); /* fleet drops it without a word */
+		return;
+	}
 	if (requirements->metadata_count == requirements->metadata_cap) {
 		requirements->metadata_cap = requirements->metadata_cap ? requirements->metadata_cap * 2 : 4;
 		requirements->metadata = mem_reallocarray(
@@ -129,7 +132,15 @@ static void add_metadata(struct unit_requirements *requirements, struct slice va
 
 static void set_global(struct unit_requirements *requirements, struct slice value)
 {
-	requirements->global = unit_bool_is_true(value);
+	static const char *const no[] = {"false", "no", "0", "off", "f"};
+	bool known = unit_bool_is_true(value) || !value.len;
+
+	requirements->global = known && value.len;
+	for (size_t i = 0; i < ARRAY_LEN(no); i++)
+		known = known ||
+			(value.len == strlen(no[i]) && strncasecmp(value.data, no[i], value.len) == 0);
+	if (!known)
+		slices_add(&requirements->odd_global, value);
 }
 
 void unit_requirements_read(const struct unit_file *file, struct slice name, struct unit_requirements *ret)
@@ -164,6 +175,8 @@ void unit_requirements_done(struct unit_requirements *requirements)
 	unit_slices_done(&requirements->machine_of);
 	unit_slices_done(&requirements->conflicts);
 	unit_slices_done(&requirements->replaces);
+	unit_slices_done(&requirements->odd_metadata);
+	unit_slices_done(&requirements->odd_global);
 	free(requirements->metadata);
 	arena_done(&requirements->arena);
 	*requirements = (struct unit_requirements){0};

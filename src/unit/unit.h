@@ -101,6 +101,9 @@ struct unit_requirements {
 	struct unit_metadata *metadata; /* same key: any of the values; different keys: all of them */
 	size_t metadata_count, metadata_cap;
 	bool global;
+	/* What fleet ignores without a word; fleetctl warns: metadata that are not KEY=VALUE, values of
+	 * Global= that count as false and say something else. */
+	struct unit_slices odd_metadata, odd_global;
 };
 /* Reads [X-Fleet], with the legacy X- names. Values are expanded with `name`'s parts; an empty name leaves
  * specifiers as they are (validation does that). Release with unit_requirements_done(). */

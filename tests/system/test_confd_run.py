@@ -176,6 +176,10 @@ def unknown_keys():
     status, log = once(world)
     assert status == 0, log
     assert "WARNING %s:5: unknown key \"reloadcmd\" (did you mean reload_cmd?)" % world.path("conf.d/a.toml") in log, log
+    world.write("conf.d/a.toml", "[tempalte]\nsrc = \"a\"\n")
+    status, log = once(world)
+    assert status == 1 and "empty src template" in log, log
+    assert "WARNING %s:1: unknown key \"tempalte\" (did you mean template?)" % world.path("conf.d/a.toml") in log, log
 
 
 @cases.case("-noop changes nothing and says so")

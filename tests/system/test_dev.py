@@ -86,6 +86,10 @@ def stopped():
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     status, output = dev.run("--machines", "2")
     assert status == 1 and "holds a cluster of 1 machines: say --machines 1" in output, output
+    with open(os.path.join(dev.dir, "d", "machines"), "w") as file:
+        file.write("many\n")
+    status, output = dev.run("--machines", "1")
+    assert status == 1 and "holds no number of machines" in output, output
 
 
 @cases.case("wrong use is told what to do")

@@ -150,10 +150,17 @@ def add_cases(kind):
     @case("what fails, what ends, and what is wrong in a file is said")
     def _():
         c = cluster()
-        c.unit("bad.service", "/bin/false")
+        c.unit("bad.service", "/bin/false\nType=oneshot")
         c.unit("ends.service", "/bin/true\nType=oneshot")
         status, out, err = c.ctl("start", "bad", check=False)
         assert status == 1 and "Unit bad.service failed (failed/failed) on " in err, (status, out, err)
+
+        def dies_at_once(number):
+            # Between two looks it may pass for started: systemctl calls that a start, too.
+            c.unit("dies%d.service" % number, "/bin/false")
+            status, out, err = c.ctl("start", "dies%d" % number, check=False)
+            return status == 1 and "Unit dies%d.service failed (failed/failed) on " % number in err
+        assert any(dies_at_once(number) for number in range(10))
         status, out, err = c.ctl("start", "ends")
         assert "Unit ends.service has ended (inactive/dead)" in out, out
         with open(os.path.join(c.units, "broken.service"), "w") as file:
@@ -161,6 +168,12 @@ def add_cases(kind):
         status, out, err = c.ctl("start", "broken", check=False)
         assert status == 1 and "broken.service:3: " in err, err
         assert c.machine(1).api("GET", "/fleet/v1/units/broken.service")[0] == 404
+        c.unit("odd.service", "/bin/sleep 71601", "MachineMetadata=ssd\nGlobal=perhaps\nMachineOff=x")
+        _, _, err = c.ctl("submit", "odd")
+        for text in ('unrecognized requirement in [X-Fleet] section: "MachineOff"',
+                     'MachineMetadata= takes KEY=VALUE, not "ssd", which is ignored',
+                     'Global= takes true or false, not "perhaps", which counts as false'):
+            assert "WARNING: Unit odd.service: " + text in err, err
         c.unit("quotes.service", "/bin/sh -c 'never closed")
         status, out, err = c.ctl("start", "quotes", check=False)
         assert status == 1 and "Unit quotes.service cannot be started (bad-setting) on " in err, (status, out, err)

@@ -113,6 +113,15 @@ static void directories_are_made_and_removed_as_trees(void **state)
 	assert_int_equal(file_write_atomic(file, SLICE_LITERAL("x"), NULL), 0);
 	assert_int_equal(file_mkdir_all(file, 0755), -ENOTDIR);
 	assert_int_equal(file_mkdir_all(below, 0755), -ENOTDIR);
+	if (geteuid() == 0) {
+		_cleanup_free_ char *foreign = in_dir("theirs/a/b");
+
+		/* Why it cannot be made counts, not that the half that is missing is missing. */
+		assert_int_equal(chmod(dir, 0755), 0);
+		assert_int_equal(seteuid(65534), 0);
+		assert_int_equal(file_mkdir_all(foreign, 0755), -EACCES);
+		assert_int_equal(seteuid(0), 0);
+	}
 	assert_int_equal(file_mkdir_all(kept, 0755), 0);
 	assert_int_equal(symlink(kept, link), 0);
 	assert_int_equal(file_remove_all(top), 0);

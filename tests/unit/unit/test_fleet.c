@@ -129,6 +129,25 @@ static void unknown_keys_are_named_once(void **state)
 	unit_slices_done(&keys);
 }
 
+static void values_that_are_ignored_are_kept_for_a_warning(void **state)
+{
+	_cleanup_(unit_file_freep) struct unit_file *file =
+		parse("MachineMetadata=disk\nMachineMetadata=a=b\nMachineMetadata=a=b=c\nMachineMetadata=\n"
+		      "Global=maybe\nGlobal=No\nGlobal=\n");
+	struct unit_requirements requirements;
+
+	(void)state;
+	unit_requirements_read(file, slice_str("x.service"), &requirements);
+	assert_int_equal(requirements.metadata_count, 1);
+	assert_false(requirements.global);
+	assert_int_equal(requirements.odd_metadata.count, 2);
+	assert_true(slice_is(requirements.odd_metadata.items[0], "disk"));
+	assert_true(slice_is(requirements.odd_metadata.items[1], "a=b=c"));
+	assert_int_equal(requirements.odd_global.count, 1);
+	assert_true(slice_is(requirements.odd_global.items[0], "maybe"));
+	unit_requirements_done(&requirements);
+}
+
 static struct slice machine_metadata(void *userdata, struct slice key)
 {
 	(void)userdata;
@@ -177,6 +196,7 @@ int main(void)
 		cmocka_unit_test(options_that_exclude_each_other_are_refused),
 		cmocka_unit_test(options_are_parsed_again_before_they_are_judged),
 		cmocka_unit_test(unknown_keys_are_named_once),
+		cmocka_unit_test(values_that_are_ignored_are_kept_for_a_warning),
 		cmocka_unit_test(machines_are_matched),
 	};
 
