@@ -46,6 +46,7 @@ int main(int argc, char **argv)
 	const char *called = argc > 0 ? (slash ? slash + 1 : argv[0]) : "flotilla";
 	const struct program *program = program_find(called);
 
+	etcdctl_snapshot = snapshot_main;
 	if (program && program->linked)
 		return program->main(argc, argv);
 	if (argc < 2) {

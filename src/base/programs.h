@@ -4,6 +4,10 @@
 
 int etcd_main(int argc, char **argv);
 int etcdctl_main(int argc, char **argv);
+/* `etcdctl snapshot ...` (argv[0] is "snapshot"), for which etcdctl would have to know the store's files: the
+ * one executable hands it over. endpoints: URLs, separated by commas. NULL: not in this program. */
+extern int (*etcdctl_snapshot)(const char *endpoints, int argc, char **argv);
+int snapshot_main(const char *endpoints, int argc, char **argv);
 int fleetd_main(int argc, char **argv);
 int fleetctl_main(int argc, char **argv);
 int confd_main(int argc, char **argv);

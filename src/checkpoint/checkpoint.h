@@ -220,6 +220,16 @@ int checkpoint_loader_finish(
 int checkpoint_load(const struct checkpoint_disk *disk, struct checkpoint *checkpoint,
 	struct store **ret_store, char **ret_error) _must_check_;
 
+/* ---- A file that holds the bytes of a transfer: a snapshot that is kept outside the cluster ---- */
+
+/* `size_bytes`: how long the file is; disk->list is not used. Reads the manifest, of whatever cluster, and
+ * compares the file's length with it. Errors as checkpoint_open(); -EBADMSG too when it is no snapshot. */
+int checkpoint_file_open(const struct checkpoint_disk *disk, const char *name, uint64_t size_bytes,
+	struct checkpoint **ret_checkpoint, char **ret_error) _must_check_;
+/* Checks every chunk. ret_store may be NULL; else the store is made of them. */
+int checkpoint_file_read(const struct checkpoint_disk *disk, const char *name, struct checkpoint *checkpoint,
+	struct store **ret_store, char **ret_error) _must_check_;
+
 /* ---- Transfer. Its bytes are the manifest, then the data; offsets count over both ---- */
 
 struct checkpoint_source;

@@ -215,7 +215,7 @@ int checkpoint_parse(struct slice manifest, uint64_t cluster_id, uint64_t genera
 		*ret_error = mem_strdup("the manifest of the checkpoint makes no sense, although it checks");
 		return -EBADMSG;
 	}
-	if (checkpoint->info.cluster_id != cluster_id) {
+	if (cluster_id && checkpoint->info.cluster_id != cluster_id) {
 		*ret_error = mem_printf("the checkpoint is of cluster %" PRIx64 ", this is cluster %" PRIx64,
 			checkpoint->info.cluster_id, cluster_id);
 		return -EXDEV;

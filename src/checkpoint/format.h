@@ -54,7 +54,8 @@ struct checkpoint {
 int checkpoint_manifest_length(struct slice head, size_t *ret_len) _must_check_;
 /* Completes `checkpoint` (its info but for id and sizes, sections and chunks are set) by its manifest. */
 void checkpoint_seal(struct checkpoint *checkpoint, struct slice membership);
-/* Parses a manifest (copied). -EBADMSG, -EPROTONOSUPPORT, -EXDEV with *ret_error owned. */
+/* Parses a manifest (copied); cluster_id 0: of any. -EBADMSG, -EPROTONOSUPPORT, -EXDEV with *ret_error owned.
+ */
 int checkpoint_parse(struct slice manifest, uint64_t cluster_id, uint64_t generation,
 	struct checkpoint **ret_checkpoint, char **ret_error) _must_check_;
 /* The chunk that holds the byte at `offset` of the data file, which is below data_bytes. */

@@ -23,6 +23,7 @@ static const struct route routes[] = {
 	{"/v2/auth/users", false, "GET", status_auth},
 	{"/v2/auth/roles/", true, "GET,PUT,DELETE", status_auth},
 	{"/v2/auth/roles", false, "GET", status_auth},
+	{"/flotilla/snapshot", false, "GET", snapshot_serve},
 	{"/version", false, "GET", status_version},
 	{"/health", false, "GET", status_health},
 	{"/metrics", false, "GET,HEAD", status_metrics},

@@ -51,6 +51,9 @@ struct question {
 };
 void question_begin(struct question *question); /* before the node is asked: sets the request's on_cancel */
 
+/* snapshot_serve.c */
+void snapshot_serve(struct server *server, struct http_request *req, struct slice rest);
+
 /* status.c: everything but keys */
 void status_members(struct server *server, struct http_request *req, struct slice rest);
 void status_machines(struct server *server, struct http_request *req, struct slice rest);

@@ -118,7 +118,7 @@ static const char *first_of(const char *const *texts, size_t count)
 	return NULL;
 }
 
-static const char *choose_endpoints(const struct ctl_globals *globals)
+const char *ctl_endpoints(const struct ctl_globals *globals)
 {
 	const char *const candidates[] = {
 		globals->endpoints,
@@ -221,7 +221,7 @@ int ctl_connect(struct ctl *ctl, bool sync)
 		return r;
 	take_credentials(ctl);
 	struct etcd_client_options options = {
-		.endpoints = choose_endpoints(ctl->globals),
+		.endpoints = ctl_endpoints(ctl->globals),
 		.shuffle = true,
 		.timeout_ms = to_ms(ctl->timeout_ns),
 		.total_timeout_ms = to_ms(ctl->total_timeout_ns),

@@ -62,7 +62,9 @@ void ctl_add_group_help(struct buf *out, const struct ctl_command *group);
 void ctl_add_command_help(
 	struct buf *out, const struct ctl_command *group, const struct ctl_command *command);
 
-/* connect.c: makes the client, and asks the cluster for its endpoints unless told not to. 0, or an exit
+/* connect.c: the endpoints that flags and environment name. */
+const char *ctl_endpoints(const struct ctl_globals *globals);
+/* Makes the client, and asks the cluster for its endpoints unless told not to. 0, or an exit
  * status after the error was printed. */
 int ctl_connect(struct ctl *ctl, bool sync);
 /* Waits for the request. The answer is the caller's. */

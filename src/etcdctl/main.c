@@ -154,6 +154,8 @@ static int run_group(struct ctl *ctl, const struct ctl_command *group, int argc,
 	return command ? run_command(ctl, group, command, count, argv + 1) : no_topic(argv[1]);
 }
 
+int (*etcdctl_snapshot)(const char *endpoints, int argc, char **argv);
+
 static int dispatch(
 	struct ctl *ctl, const struct ctl_globals *globals, const struct flag *flags, int argc, char **argv)
 {
@@ -169,6 +171,8 @@ static int dispatch(
 		return show_app_help(flags, false);
 	if (!strcmp(argv[0], "help") || !strcmp(argv[0], "h"))
 		return run_help(NULL, flags, argc, argv);
+	if (!strcmp(argv[0], "snapshot") && etcdctl_snapshot)
+		return etcdctl_snapshot(ctl_endpoints(globals), argc, argv);
 	command = find(ctl_commands, argv[0]);
 	if (!command)
 		return no_topic(argv[0]);

@@ -18,7 +18,7 @@ static void add_set(struct buf *out, const struct raft_set *set)
 		wire_add_u64(out, set->ids[i]);
 }
 
-static void membership_encode(const struct node *node, struct buf *out)
+void node_membership_encode(const struct node *node, struct buf *out)
 {
 	const struct raft_conf *conf = raft_conf_get(node->raft);
 
@@ -250,7 +250,7 @@ bool node_generations_add(struct generations *generations, uint64_t generation)
 	return true;
 }
 
-void node_checkpoint_submit(struct node *node, enum node_job job, struct checkpoint_plan *steps)
+void node_checkpoint_to_plan(struct checkpoint_plan *steps, struct wal_plan *plan)
 {
 	static const enum wal_step_kind kinds[CHECKPOINT_STEP_MAX] = {
 		[CHECKPOINT_CREATE] = WAL_STEP_CREATE,
@@ -260,19 +260,17 @@ void node_checkpoint_submit(struct node *node, enum node_job job, struct checkpo
 		[CHECKPOINT_SYNC_DIR] = WAL_STEP_SYNC_DIR,
 		[CHECKPOINT_REMOVE] = WAL_STEP_REMOVE,
 	};
-	struct checkpoints *own = &node->checkpoints;
-	struct buf bytes = own->plan.bytes;
+	struct buf bytes = plan->bytes;
 
 	static_assert(CHECKPOINT_NAME_MAX == WAL_NAME_MAX && CHECKPOINT_PLAN_STEPS_MAX <= WAL_PLAN_STEPS_MAX,
 		"a plan of the one fits into one of the other");
-	assert(!own->job && !own->done && !node->spare_busy);
-	own->plan.background = true;
-	own->plan.bytes = steps->bytes;
+	plan->background = true;
+	plan->bytes = steps->bytes;
 	steps->bytes = bytes;
-	own->plan.steps_len = steps->steps_len;
+	plan->steps_len = steps->steps_len;
 	for (size_t i = 0; i < steps->steps_len; i++) {
 		const struct checkpoint_step *from = &steps->steps[i];
-		struct wal_step *to = &own->plan.steps[i];
+		struct wal_step *to = &plan->steps[i];
 
 		*to = (struct wal_step){.kind = kinds[from->kind],
 			.offset = from->offset,
@@ -281,6 +279,31 @@ void node_checkpoint_submit(struct node *node, enum node_job job, struct checkpo
 		memcpy(to->name, from->name, sizeof(to->name));
 		memcpy(to->to_name, from->to_name, sizeof(to->to_name));
 	}
+}
+
+void node_checkpoint_submit(struct node *node, enum node_job job, struct checkpoint_plan *steps)
+{
+	struct checkpoints *own = &node->checkpoints;
+
+	assert(!own->job && !own->done && !node->spare_busy);
+	node_checkpoint_to_plan(steps, &own->plan);
+	own->job = job;
+	node->env->ops->disk_submit(node->env, &own->plan);
+}
+
+void node_checkpoint_read(struct node *node, enum node_job job, const struct checkpoint_range *range)
+{
+	struct checkpoints *own = &node->checkpoints;
+	struct wal_step *step = &own->plan.steps[0];
+
+	assert(!own->job && !own->done && !node->spare_busy);
+	buf_clear(&own->read);
+	own->plan.background = true;
+	own->plan.steps_len = 1;
+	buf_clear(&own->plan.bytes);
+	*step = (struct wal_step){
+		.kind = WAL_STEP_READ, .offset = range->offset, .size_bytes = range->len, .into = &own->read};
+	memcpy(step->name, range->name, sizeof(step->name));
 	own->job = job;
 	node->env->ops->disk_submit(node->env, &own->plan);
 }
@@ -341,7 +364,7 @@ static void begin(struct node *node)
 	struct checkpoint_meta meta = {
 		.cluster_id = node->cluster_id, .index = node->applied, .term = node->applied_term};
 
-	membership_encode(node, &membership);
+	node_membership_encode(node, &membership);
 	meta.membership = buf_slice(&membership);
 	own->writer_generation = own->next_generation++;
 	own->writer_index = node->applied;
@@ -397,6 +420,7 @@ static void written(struct node *node, bool switched, int error)
 		/* After a failed switch it is unknown which CHECKPOINT is there: both are whole. */
 		(void)node_generations_add(switched ? &own->unsure : &own->stale, own->writer_generation);
 		own->after_ns = node_mono(node) + NODE_CHECKPOINT_RETRY_NS;
+		node_exports_failed(node, error);
 		node_note(node, LOG_LEVEL_WARNING,
 			"a checkpoint could not be written (%s): the log goes on growing; it is tried again, "
 			"make room or check the disk",
@@ -419,7 +443,7 @@ static bool remove_next(struct node *node)
 	for (size_t i = 0; i < own->stale.len; i++) {
 		uint64_t generation = own->stale.at[i];
 
-		if (node_transfer_reads(node, generation))
+		if (node_transfer_reads(node, generation) || node_exports_read(node, generation))
 			continue;
 		own->stale.at[i] = own->stale.at[--own->stale.len];
 		checkpoint_remove_plan(generation, &own->steps);
@@ -452,8 +476,8 @@ void node_checkpoint_background(struct node *node)
 	if (node->checkpoints.job || node->spare_busy)
 		return;
 	/* Followers wait for what transfers do; the rest has time. */
-	if (!node_log_background(node) && !node_transfer_background(node) && !release_next(node) &&
-		!remove_next(node))
+	if (!node_log_background(node) && !node_transfer_background(node) && !node_exports_background(node) &&
+		!release_next(node) && !remove_next(node))
 		(void)write_next(node);
 }
 
@@ -472,6 +496,8 @@ void node_checkpoint_done(struct node *node)
 			"segments of the log could not be removed (%s): check the disk and start the member "
 			"again",
 			strerror(-error));
+	else if (job == NODE_JOB_EXPORT)
+		node_export_done(node, error);
 	else if (job == NODE_JOB_LOG)
 		node_log_done(node, error);
 	else if (job == NODE_JOB_RELEASE)
@@ -491,6 +517,7 @@ void node_checkpoints_free(struct node *node)
 {
 	struct checkpoints *own = &node->checkpoints;
 
+	assert(list_empty(&own->exports)); /* else an export outlives its node */
 	own->writer = checkpoint_writer_free(own->writer);
 	own->current = checkpoint_unref(own->current);
 	node_transfers_free(node);

@@ -120,6 +120,7 @@ enum node_job { /* what the checkpoints' background plan does */
 	NODE_JOB_REMOVE,
 	NODE_JOB_RELEASE, /* of the log's segments */
 	NODE_JOB_LOG,	  /* reading it */
+	NODE_JOB_EXPORT,  /* reading a checkpoint for somebody outside */
 };
 
 /* Data files that are to be removed. */
@@ -188,6 +189,10 @@ struct checkpoints {
 	struct checkpoint_id job_id;
 	uint64_t job_offset;
 	struct buf read;
+
+	struct list exports; /* struct node_export.link */
+	size_t exports_len;
+	struct node_export *exporting; /* for which the EXPORT job reads; NULL: it was freed */
 
 	struct list outgoing;
 	struct incoming incoming;
@@ -362,6 +367,11 @@ void node_checkpoint_background(struct node *node);
 void node_checkpoint_done(struct node *node);
 void node_checkpoint_became(struct node *node, struct checkpoint *checkpoint);
 void node_checkpoint_submit(struct node *node, enum node_job job, struct checkpoint_plan *steps);
+void node_membership_encode(const struct node *node, struct buf *out);
+/* Turns a checkpoint's plan into one of the log's kind; their memory changes hands. */
+void node_checkpoint_to_plan(struct checkpoint_plan *steps, struct wal_plan *plan);
+/* Submits a plan that reads a range into checkpoints.read. */
+void node_checkpoint_read(struct node *node, enum node_job job, const struct checkpoint_range *range);
 bool node_generations_add(struct generations *generations, uint64_t generation);
 void node_checkpoints_free(struct node *node);
 int node_membership_set(struct node *node, struct slice bytes, struct raft_conf *ret_conf) _must_check_;
@@ -371,6 +381,12 @@ int node_log_entries(void *userdata, uint64_t lo, uint64_t hi, uint64_t max_byte
 bool node_log_background(struct node *node); /* true: it submitted a plan */
 void node_log_done(struct node *node, int error);
 void node_log_free(struct node *node);
+/* export.c */
+void node_exports_turn(struct node *node);
+void node_exports_failed(struct node *node, int error); /* those that wait */
+bool node_exports_read(const struct node *node, uint64_t generation);
+bool node_exports_background(struct node *node); /* true: it submitted a plan */
+void node_export_done(struct node *node, int error);
 /* transfer.c */
 void node_transfer_receive(struct node *node, const struct node_envelope *envelope);
 void node_transfer_wanted(struct node *node, uint64_t to);

@@ -304,6 +304,7 @@ static void run(struct node *node, int64_t now_ns)
 	if (node->failure)
 		return;
 	write_log(node);
+	node_exports_turn(node);
 	node_checkpoint_background(node);
 	node->more_work = raft_has_ready(node->raft) ||
 			  (!list_empty(&node->queue) && !node->propose_blocked) ||

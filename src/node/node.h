@@ -141,6 +141,33 @@ void node_forget(struct node *node, void *request);
 /* A member of the same cluster says that this one was removed (its transport refused a connection). */
 void node_told_removed(struct node *node);
 
+/* --- a snapshot for somebody outside --- */
+#define NODE_EXPORTS_MAX 4
+struct node_export;
+/* Of the state as it is now or later, once all acknowledged before a read index that was just confirmed is in
+ * it. `ready` is called from turns whenever there is something new to be had; it may free the export. NULL:
+ * too many at a time. The node holds the files of a snapshot as long; free all before the node. */
+struct node_export *node_export_new(struct node *node, void (*ready)(void *arg), void *arg) _must_check_;
+struct node_export *node_export_free(struct node_export *node_export); /* NULL is fine; answers NULL */
+/* The next bytes of its file, borrowed until the next call; empty at the end. -EAGAIN: `ready` comes, give
+ * the node a turn. Else -errno: it cannot be had. */
+int node_export_next(struct node_export *node_export, size_t max_len, struct slice *ret_bytes) _must_check_;
+/* After the first bytes: of which log index it is, and how many bytes it has. */
+void node_export_get_info(const struct node_export *node_export, uint64_t *ret_index, uint64_t *ret_bytes);
+
+/* --- the state of a snapshot as the beginning of a new cluster --- */
+struct node_restore;
+/* The first files of a member, in an empty log directory. config: cluster_id, member_id, members,
+ * members_len, segment_bytes; all members of the new cluster must be given the same but for member_id.
+ * `store` becomes the restore's, also on error; index and term: the snapshot's. -EEXIST: a member is named
+ * twice; -ENOSPC: too many. */
+int node_restore_new(struct store *store, const struct node_config *config, uint64_t index, uint64_t term,
+	uint64_t random_seed, struct node_restore **ret_restore) _must_check_;
+struct node_restore *node_restore_free(struct node_restore *restore); /* NULL is fine; answers NULL */
+DEFINE_CLEANUP(struct node_restore *, node_restore_free)
+/* The next plan, to be carried out before the next call; false: that was all. */
+bool node_restore_next(struct node_restore *restore, struct wal_plan *plan);
+
 /* --- the turn --- */
 void node_turn(struct node *node);
 /* When the next turn is due, in env's mono_ns. In the past: at once. INT64_MAX: only after an event. */

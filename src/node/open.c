@@ -370,6 +370,7 @@ int node_open(const struct node_config *config, struct env *env, struct node **r
 	list_init(&node->read_batches);
 	buf_init(&node->send_buf, NODE_MESSAGE_MAX);
 	list_init(&node->checkpoints.outgoing);
+	list_init(&node->checkpoints.exports);
 	node->checkpoints.log_min_bytes =
 		config->checkpoint_log_bytes ? config->checkpoint_log_bytes : CHECKPOINT_LOG_MIN_BYTES;
 	node->checkpoints.entries_max = config->checkpoint_entries;

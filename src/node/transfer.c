@@ -147,22 +147,11 @@ static void send_piece(struct node *node, struct outgoing *outgoing)
 static bool read_for(struct node *node, struct outgoing *outgoing, const struct checkpoint_range *range)
 {
 	struct checkpoints *own = &node->checkpoints;
-	struct wal_step *step = &own->plan.steps[0];
 
-	own->steps.steps_len = 0;
-	buf_clear(&own->steps.bytes);
-	buf_clear(&own->read);
-	own->plan.background = true;
-	own->plan.steps_len = 1;
-	buf_clear(&own->plan.bytes);
-	*step = (struct wal_step){
-		.kind = WAL_STEP_READ, .offset = range->offset, .size_bytes = range->len, .into = &own->read};
-	memcpy(step->name, range->name, sizeof(step->name));
-	own->job = NODE_JOB_READ;
 	own->job_to = outgoing->to;
 	own->job_id = outgoing->info.id;
 	own->job_offset = outgoing->offset;
-	node->env->ops->disk_submit(node->env, &own->plan);
+	node_checkpoint_read(node, NODE_JOB_READ, range);
 	return true;
 }
 

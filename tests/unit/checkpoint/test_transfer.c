@@ -246,6 +246,61 @@ static void checkpoint_of_another_cluster_is_no_use(void **state)
 	leader_done(&leader);
 }
 
+static int read_bytes(void *arg, const char *name, uint64_t offset, size_t len, struct buf *out)
+{
+	const struct buf *file = arg;
+
+	assert_string_equal(name, "saved");
+	if (offset < file->len)
+		buf_add(out, file->data + offset, MIN(len, file->len - (size_t)offset));
+	return 0;
+}
+
+/* 0, or what opening and reading the file came to; the state must be the leader's. */
+static int file_state(struct buf *file, uint64_t size_bytes, struct leader *leader)
+{
+	struct checkpoint_disk disk = {.read = read_bytes, .arg = file};
+	_cleanup_(checkpoint_unrefp) struct checkpoint *checkpoint = NULL;
+	_cleanup_(store_freep) struct store *store = NULL;
+	_cleanup_free_ char *error = NULL;
+	int r = checkpoint_file_open(&disk, "saved", size_bytes, &checkpoint, &error);
+
+	if (r == 0)
+		r = checkpoint_file_read(&disk, "saved", checkpoint, NULL, &error);
+	assert_true((r < 0) == (error != NULL));
+	if (r < 0) {
+		assert_non_null(strstr(error, "saved"));
+		return r;
+	}
+	assert_int_equal(checkpoint_file_read(&disk, "saved", checkpoint, &store, &error), 0);
+	same_state(leader->store, store);
+	return 0;
+}
+
+static void saved_file_is_read_back_or_refused_whatever_byte_is_damaged(void **state)
+{
+	_cleanup_buf_ struct buf file = BUF_INIT(0);
+	struct leader leader;
+	struct slice piece;
+
+	(void)state;
+	leader_begin(&leader, 4, 60, 30, 1);
+	while ((piece = leader_piece(&leader, file.len, 1000)).len)
+		buf_add_slice(&file, piece);
+	assert_int_equal(file_state(&file, file.len, &leader), 0);
+	for (size_t at = 0; at < file.len; at++) {
+		file.data[at] ^= (char)(1 << at % 8);
+		assert_true(file_state(&file, file.len, &leader) < 0);
+		file.data[at] ^= (char)(1 << at % 8);
+	}
+	assert_int_equal(file_state(&file, file.len + 1, &leader), -EBADMSG);
+	for (size_t len = file.len; len-- > 0;) {
+		file.len = len;
+		assert_int_equal(file_state(&file, len, &leader), -EBADMSG);
+	}
+	leader_done(&leader);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -255,6 +310,7 @@ int main(void)
 		cmocka_unit_test(damaged_file_is_never_handed_on),
 		cmocka_unit_test(bytes_of_another_checkpoint_are_not_taken),
 		cmocka_unit_test(checkpoint_of_another_cluster_is_no_use),
+		cmocka_unit_test(saved_file_is_read_back_or_refused_whatever_byte_is_damaged),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
