@@ -58,11 +58,32 @@ static void add_state(struct buf *out, const char *name, const struct registry_u
 	buf_add_char(out, '}');
 }
 
+/* One page of a list; more: the next one may have something. */
+static void reply_page(struct api *api, struct http_request *req, const char *key, const struct buf *items,
+	size_t page, bool more)
+{
+	_cleanup_buf_ struct buf out = BUF_INIT(API_BODY_MAX);
+
+	buf_add_char(&out, '{');
+	if (more) {
+		api_add_token(&out, api->config.token_limit, page + 1);
+		if (items->len)
+			buf_add_char(&out, ',');
+	}
+	if (items->len) {
+		buf_printf(&out, "\"%s\":[", key);
+		buf_add_slice(&out, buf_slice(items));
+		buf_add_char(&out, ']');
+	}
+	buf_add_char(&out, '}');
+	api_reply_json(req, 200, &out);
+}
+
 static void list_units(struct api *api, struct http_request *req)
 {
 	size_t page, count, seen = 0, limit = api->config.token_limit;
 	const char *message;
-	_cleanup_buf_ struct buf items = BUF_INIT(API_BODY_MAX), out = BUF_INIT(API_BODY_MAX);
+	_cleanup_buf_ struct buf items = BUF_INIT(API_BODY_MAX);
 	_cleanup_free_ const struct cluster_unit **units = NULL;
 
 	if (api_read_page(api, req, &page, &message) < 0) {
@@ -79,19 +100,7 @@ static void list_units(struct api *api, struct http_request *req)
 			buf_add_char(&items, ',');
 		add_unit(&items, units[i], text, true);
 	}
-	buf_add_char(&out, '{');
-	if (seen >= page * limit) {
-		api_add_token(&out, (uint16_t)limit, page + 1);
-		if (items.len)
-			buf_add_char(&out, ',');
-	}
-	if (items.len) {
-		buf_add_str(&out, "\"units\":[");
-		buf_add_slice(&out, buf_slice(&items));
-		buf_add_char(&out, ']');
-	}
-	buf_add_char(&out, '}');
-	api_reply_json(req, 200, &out);
+	reply_page(api, req, "units", &items, page, seen >= page * limit);
 }
 
 /* ---- writing ---- */
@@ -393,7 +402,7 @@ static void list_states(struct api *api, struct http_request *req)
 	const char *message;
 	struct url_form form = {0};
 	const struct slice *machine, *name;
-	_cleanup_buf_ struct buf items = BUF_INIT(API_BODY_MAX), out = BUF_INIT(API_BODY_MAX);
+	_cleanup_buf_ struct buf items = BUF_INIT(API_BODY_MAX);
 	_cleanup_free_ const struct cluster_unit **units = NULL;
 
 	if (api_read_page(api, req, &page, &message) < 0) {
@@ -419,19 +428,7 @@ static void list_states(struct api *api, struct http_request *req)
 			add_state(&items, units[i]->name, state);
 		}
 	}
-	buf_add_char(&out, '{');
-	if (seen >= page * limit) {
-		api_add_token(&out, (uint16_t)limit, page + 1);
-		if (items.len)
-			buf_add_char(&out, ',');
-	}
-	if (items.len) {
-		buf_add_str(&out, "\"states\":[");
-		buf_add_slice(&out, buf_slice(&items));
-		buf_add_char(&out, ']');
-	}
-	buf_add_char(&out, '}');
-	api_reply_json(req, 200, &out);
+	reply_page(api, req, "states", &items, page, seen >= page * limit);
 }
 
 void api_states(struct api *api, struct http_request *req, struct slice item, bool has_item)

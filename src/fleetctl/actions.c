@@ -204,53 +204,59 @@ static void print_successful(const char *verb, const struct target_units *units)
 	fputs("].\n", stderr);
 }
 
+/* What stop and unload do, each with its words. */
+struct lowering {
+	const char *state, *verb, *past, *error;
+	enum wait_for wait;
+};
+
+static int lower(struct fleetctl *ctl, const struct target_units *units, const struct lowering *how)
+{
+	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
+	_cleanup_free_ bool *picked = mem_new_array(bool, units->count + 1);
+	int status = set_states(ctl, units, how->state, how->verb, picked, how->error);
+	struct target_units some = pick(units, picked);
+
+	if (!status && !ctl->options.no_block &&
+		ctl_wait_units(ctl, &some, how->wait, ctl->options.block_attempts, true, &error) < 0)
+		status = fail("Error waiting for units: ", &error);
+	if (!status)
+		print_successful(how->past, &some);
+	free(some.items);
+	return status;
+}
+
 int ctl_command_stop(struct fleetctl *ctl, int argc, char **argv)
 {
-	struct target_units units = {0}, some;
-	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
-	_cleanup_free_ bool *picked = NULL;
+	static const struct lowering how = {
+		"loaded", "stop", "stopped", "Error stopping units: ", WAIT_LOADED};
+	struct target_units units = {0};
 	int status;
 
 	if (find_units(ctl, argc, argv, &units, &status))
 		return status;
-	for (size_t i = 0; i < units.count; i++)
+	for (size_t i = 0; i < units.count && !status; i++)
 		if (!units.items[i].global && !ctl_text(units.items[i].unit, "machineID")[0] &&
 			strcmp(ctl_text(units.items[i].unit, "currentState"), "inactive") == 0) {
 			fprintf(stderr, "Unable to stop unit %s in state inactive\n", units.items[i].name);
-			ctl_target_units_done(&units);
-			return 1;
+			status = 1;
 		}
-	picked = mem_new_array(bool, units.count + 1);
-	status = set_states(ctl, &units, "loaded", "stop", picked, "Error stopping units: ");
-	some = pick(&units, picked);
-	if (!status && !ctl->options.no_block &&
-		ctl_wait_units(ctl, &some, WAIT_LOADED, ctl->options.block_attempts, true, &error) < 0)
-		status = fail("Error waiting for units: ", &error);
 	if (!status)
-		print_successful("stopped", &some);
-	free(some.items);
+		status = lower(ctl, &units, &how);
 	ctl_target_units_done(&units);
 	return status;
 }
 
 int ctl_command_unload(struct fleetctl *ctl, int argc, char **argv)
 {
-	struct target_units units = {0}, some;
-	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
-	_cleanup_free_ bool *picked = NULL;
+	static const struct lowering how = {
+		"inactive", "unload", "unloaded", "Error unloading units: ", WAIT_INACTIVE};
+	struct target_units units = {0};
 	int status;
 
 	if (find_units(ctl, argc, argv, &units, &status))
 		return status;
-	picked = mem_new_array(bool, units.count + 1);
-	status = set_states(ctl, &units, "inactive", "unload", picked, "Error unloading units: ");
-	some = pick(&units, picked);
-	if (!status && !ctl->options.no_block &&
-		ctl_wait_units(ctl, &some, WAIT_INACTIVE, ctl->options.block_attempts, true, &error) < 0)
-		status = fail("Error waiting for units: ", &error);
-	if (!status)
-		print_successful("unloaded", &some);
-	free(some.items);
+	status = lower(ctl, &units, &how);
 	ctl_target_units_done(&units);
 	return status;
 }

@@ -160,6 +160,8 @@ const char *service_load_name(const struct service *service);
 bool service_is_active(const struct service *service); /* running or exited */
 bool service_is_dead(const struct service *service);   /* dead or failed, and no restart is due */
 bool service_is_stopping(const struct service *service);
+/* The processes of the unit; fresh: looked for now. Release with pids_done(). */
+struct pids service_pids(const struct service *service, bool fresh);
 /* A line of the supervisor itself in the unit's log. */
 void service_say(struct service *service, const char *format, ...) _printf_(2, 3);
 /* "NAME - DESCRIPTION", or the name alone. */

@@ -2,12 +2,12 @@
  * -> running or exited; an end goes stop -> stop-sigterm -> stop-sigkill -> stop-post -> final-sigterm ->
  * final-sigkill -> dead or failed, skipping what has nothing to do, and from there perhaps to auto-restart.
  * Each enter_x() function enters one of these states or the next one that applies. Events: a process ended,
- * execve() worked, the timer fired, a request. */
+ * execve() worked, the timer fired (service_events.c), a request. */
 #include "base/memory.h"
 #include "base/rng.h"
 #include "base/time.h"
 #include "manager/directives.h"
-#include "manager/keeper.h"
+#include "manager/service_internal.h"
 #include "unit/environment.h"
 #include <errno.h>
 #include <signal.h>
@@ -60,10 +60,7 @@ static const char *const result_names[] = {
 	[RESULT_SKIP_CONDITION] = "exec-condition",
 };
 
-static void enter_signal(struct service *service, enum service_state state, enum service_result result);
 static void enter_stop(struct service *service, enum service_result result);
-static void enter_start(struct service *service);
-static void enter_dead(struct service *service, enum service_result result, bool may_restart);
 
 const char *service_state_sub(enum service_state state)
 {
@@ -148,15 +145,13 @@ static void set_state(struct service *service, enum service_state state)
 	jobs_state_changed(service, before);
 }
 
-static void timer_fired(uv_timer_t *timer);
-
 static void arm(struct service *service, int64_t ns)
 {
 	if (ns == UNIT_SPAN_INFINITY)
 		(void)uv_timer_stop(&service->timer);
 	else
-		(void)uv_timer_start(
-			&service->timer, timer_fired, (uint64_t)((ns + NS_PER_MS - 1) / NS_PER_MS), 0);
+		(void)uv_timer_start(&service->timer, service_timer_fired,
+			(uint64_t)((ns + NS_PER_MS - 1) / NS_PER_MS), 0);
 }
 
 static void disarm(struct service *service)
@@ -164,13 +159,13 @@ static void disarm(struct service *service)
 	(void)uv_timer_stop(&service->timer);
 }
 
-static void add_result(struct service *service, enum service_result result)
+void service_add_result(struct service *service, enum service_result result)
 {
 	if (service->result == RESULT_SUCCESS)
 		service->result = result;
 }
 
-static struct pids unit_pids(const struct service *service, bool fresh)
+struct pids service_pids(const struct service *service, bool fresh)
 {
 	struct tracker_unit unit = {
 		.name = service->name,
@@ -221,7 +216,7 @@ static bool kill_processes(struct service *service, bool final_signal, bool last
 	if (service->control_pid)
 		waiting = send_signal(service, service->control_pid, number, final_signal) || waiting;
 	if (config->kill_mode == KILL_CONTROL_GROUP || (config->kill_mode == KILL_MIXED && final_signal)) {
-		struct pids pids = unit_pids(service, last);
+		struct pids pids = service_pids(service, last);
 
 		for (size_t i = 0; i < pids.count; i++)
 			if (pids.items[i] != service->main_pid && pids.items[i] != service->control_pid)
@@ -247,7 +242,7 @@ static const char *task_name(const struct service *service)
 }
 
 /* Starts the command `index` of a kind as the control process. */
-static bool run_control(struct service *service, enum exec_kind kind, size_t index)
+bool service_run_control(struct service *service, enum exec_kind kind, size_t index)
 {
 	int r;
 
@@ -262,7 +257,7 @@ static bool run_control(struct service *service, enum exec_kind kind, size_t ind
 	return false;
 }
 
-static bool run_main(struct service *service, size_t index)
+bool service_run_main(struct service *service, size_t index)
 {
 	int r;
 
@@ -305,11 +300,11 @@ static bool shall_restart(const struct service *service)
 	}
 }
 
-static void enter_dead(struct service *service, enum service_result result, bool may_restart)
+void service_enter_dead(struct service *service, enum service_result result, bool may_restart)
 {
 	enum service_state end = STATE_FAILED;
 
-	add_result(service, result);
+	service_add_result(service, result);
 	disarm(service);
 	if (service->result == RESULT_SUCCESS) {
 		service_say(service, "%s: Deactivated successfully.", service->name);
@@ -336,61 +331,31 @@ static void enter_dead(struct service *service, enum service_result result, bool
 	}
 }
 
-static void enter_stop_post(struct service *service, enum service_result result)
-{
-	add_result(service, result);
-	if (!service->config.exec[EXEC_STOP_POST].count) {
-		enter_signal(service, STATE_FINAL_SIGTERM, RESULT_SUCCESS);
-		return;
-	}
-	if (!run_control(service, EXEC_STOP_POST, 0)) {
-		enter_signal(service, STATE_FINAL_SIGTERM, RESULT_RESOURCES);
-		return;
-	}
-	set_state(service, STATE_STOP_POST);
-	arm(service, service->config.timeout_stop_ns);
-}
-
-static void enter_signal(struct service *service, enum service_state state, enum service_result result)
+void service_enter_signal(struct service *service, enum service_state state, enum service_result result)
 {
 	bool final_signal = state == STATE_STOP_SIGKILL || state == STATE_FINAL_SIGKILL;
 
-	add_result(service, result);
+	service_add_result(service, result);
 	if (kill_processes(service, final_signal, state == STATE_FINAL_SIGKILL)) {
 		arm(service, service->config.timeout_stop_ns);
 		set_state(service, state);
 		return;
 	}
 	if (state == STATE_STOP_SIGTERM && service->config.send_sigkill)
-		enter_signal(service, STATE_STOP_SIGKILL, RESULT_SUCCESS);
+		service_enter_signal(service, STATE_STOP_SIGKILL, RESULT_SUCCESS);
 	else if (state == STATE_STOP_SIGTERM || state == STATE_STOP_SIGKILL)
-		enter_stop_post(service, RESULT_SUCCESS);
+		service_enter_stop_post(service, RESULT_SUCCESS);
 	else if (state == STATE_FINAL_SIGTERM && service->config.send_sigkill)
-		enter_signal(service, STATE_FINAL_SIGKILL, RESULT_SUCCESS);
+		service_enter_signal(service, STATE_FINAL_SIGKILL, RESULT_SUCCESS);
 	else
-		enter_dead(service, RESULT_SUCCESS, true);
+		service_enter_dead(service, RESULT_SUCCESS, true);
 }
 
-static void enter_stop(struct service *service, enum service_result result)
+void service_enter_running(struct service *service, enum service_result result)
 {
-	add_result(service, result);
-	if (!service->config.exec[EXEC_STOP].count) {
-		enter_signal(service, STATE_STOP_SIGTERM, RESULT_SUCCESS);
-		return;
-	}
-	if (!run_control(service, EXEC_STOP, 0)) {
-		enter_signal(service, STATE_STOP_SIGTERM, RESULT_RESOURCES);
-		return;
-	}
-	set_state(service, STATE_STOP);
-	arm(service, service->config.timeout_stop_ns);
-}
-
-static void enter_running(struct service *service, enum service_result result)
-{
-	add_result(service, result);
+	service_add_result(service, result);
 	if (service->result != RESULT_SUCCESS) {
-		enter_signal(service, STATE_STOP_SIGTERM, result);
+		service_enter_signal(service, STATE_STOP_SIGTERM, result);
 	} else if (service->main_pid) {
 		disarm(service);
 		set_state(service, STATE_RUNNING);
@@ -402,64 +367,101 @@ static void enter_running(struct service *service, enum service_result result)
 	}
 }
 
-static void enter_start_post(struct service *service)
+/* A phase runs the commands of one kind, one after the other, as the control process. */
+struct phase {
+	enum exec_kind kind;
+	enum service_state state;
+	void (*next)(struct service *service); /* where there is nothing to run */
+	enum service_state give_up;	       /* where a command cannot be run */
+};
+
+static void enter_phase(struct service *service, const struct phase *phase)
 {
-	if (!service->config.exec[EXEC_START_POST].count) {
-		enter_running(service, RESULT_SUCCESS);
+	const struct service_config *config = &service->config;
+
+	if (!config->exec[phase->kind].count) {
+		phase->next(service);
 		return;
 	}
-	if (!run_control(service, EXEC_START_POST, 0)) {
-		enter_signal(service, STATE_STOP_SIGTERM, RESULT_RESOURCES);
+	if (!service_run_control(service, phase->kind, 0)) {
+		service_enter_signal(service, phase->give_up, RESULT_RESOURCES);
 		return;
 	}
-	set_state(service, STATE_START_POST);
-	arm(service, service->config.timeout_start_ns);
+	set_state(service, phase->state);
+	arm(service, phase->state < STATE_RUNNING ? config->timeout_start_ns : config->timeout_stop_ns);
 }
 
-static void enter_start(struct service *service)
+static void enter_final_signal(struct service *service)
+{
+	service_enter_signal(service, STATE_FINAL_SIGTERM, RESULT_SUCCESS);
+}
+
+void service_enter_stop_post(struct service *service, enum service_result result)
+{
+	static const struct phase phase = {
+		EXEC_STOP_POST, STATE_STOP_POST, enter_final_signal, STATE_FINAL_SIGTERM};
+
+	service_add_result(service, result);
+	enter_phase(service, &phase);
+}
+
+static void enter_stop_signal(struct service *service)
+{
+	service_enter_signal(service, STATE_STOP_SIGTERM, RESULT_SUCCESS);
+}
+
+static void enter_stop(struct service *service, enum service_result result)
+{
+	static const struct phase phase = {EXEC_STOP, STATE_STOP, enter_stop_signal, STATE_STOP_SIGTERM};
+
+	service_add_result(service, result);
+	enter_phase(service, &phase);
+}
+
+static void enter_up(struct service *service)
+{
+	service_enter_running(service, RESULT_SUCCESS);
+}
+
+void service_enter_start_post(struct service *service)
+{
+	static const struct phase phase = {EXEC_START_POST, STATE_START_POST, enter_up, STATE_STOP_SIGTERM};
+
+	enter_phase(service, &phase);
+}
+
+void service_enter_start(struct service *service)
 {
 	if (!service->config.exec[EXEC_START].count) {
-		enter_start_post(service);
+		service_enter_start_post(service);
 		return;
 	}
-	if (!run_main(service, 0)) {
-		enter_signal(service, STATE_STOP_SIGTERM, RESULT_RESOURCES);
+	if (!service_run_main(service, 0)) {
+		service_enter_signal(service, STATE_STOP_SIGTERM, RESULT_RESOURCES);
 		return;
 	}
 	if (service->config.type == SERVICE_SIMPLE) {
-		enter_start_post(service);
+		service_enter_start_post(service);
 		return;
 	}
 	set_state(service, STATE_START);
 	arm(service, service->config.timeout_start_ns);
 }
 
-static void enter_start_pre(struct service *service)
+void service_enter_start_pre(struct service *service)
 {
-	if (!service->config.exec[EXEC_START_PRE].count) {
-		enter_start(service);
-		return;
-	}
-	if (!run_control(service, EXEC_START_PRE, 0)) {
-		enter_signal(service, STATE_STOP_SIGTERM, RESULT_RESOURCES);
-		return;
-	}
-	set_state(service, STATE_START_PRE);
-	arm(service, service->config.timeout_start_ns);
+	static const struct phase phase = {
+		EXEC_START_PRE, STATE_START_PRE, service_enter_start, STATE_STOP_SIGTERM};
+
+	enter_phase(service, &phase);
 }
 
 static void enter_condition(struct service *service)
 {
-	if (!service->config.exec[EXEC_CONDITION].count) {
-		enter_start_pre(service);
-		return;
-	}
-	if (!run_control(service, EXEC_CONDITION, 0)) {
-		enter_signal(service, STATE_STOP_SIGTERM, RESULT_RESOURCES);
-		return;
-	}
-	set_state(service, STATE_CONDITION);
-	arm(service, service->config.timeout_start_ns);
+	static const struct phase phase = {
+		EXEC_CONDITION, STATE_CONDITION, service_enter_start_pre, STATE_STOP_SIGTERM};
+
+	enter_phase(service, &phase);
 }
 
 /* True when this start is within StartLimitBurst= per StartLimitIntervalSec=. */
@@ -509,7 +511,7 @@ int service_start(struct service *service, bool automatic)
 		service_say(service, "%s: Start request repeated too quickly.", service->name);
 		service->result = RESULT_SUCCESS;
 		service->forbid_restart = true;
-		enter_dead(service, RESULT_START_LIMIT, false);
+		service_enter_dead(service, RESULT_START_LIMIT, false);
 		return -ECANCELED;
 	}
 	service->result = RESULT_SUCCESS;
@@ -538,7 +540,7 @@ void service_stop(struct service *service)
 	case STATE_START_PRE:
 	case STATE_START:
 	case STATE_START_POST:
-		enter_signal(service, STATE_STOP_SIGTERM, RESULT_SUCCESS);
+		service_enter_signal(service, STATE_STOP_SIGTERM, RESULT_SUCCESS);
 		break;
 	case STATE_RUNNING:
 	case STATE_EXITED:
@@ -546,280 +548,5 @@ void service_stop(struct service *service)
 		break;
 	default:
 		break; /* it stops already */
-	}
-}
-
-static enum service_result exit_result(
-	const struct service *service, const struct exec_record *record, bool daemon)
-{
-	bool clean;
-
-	if (record->by_signal)
-		clean = status_set_has(&service->config.success, true, record->status) ||
-			(daemon && !record->dumped &&
-				(record->status == SIGHUP || record->status == SIGINT ||
-					record->status == SIGTERM || record->status == SIGPIPE));
-	else
-		clean = record->status == 0 ||
-			status_set_has(&service->config.success, false, record->status);
-	if (clean)
-		return RESULT_SUCCESS;
-	if (!record->by_signal)
-		return RESULT_EXIT_CODE;
-	return record->dumped ? RESULT_CORE_DUMP : RESULT_SIGNAL;
-}
-
-static void record_exit(struct exec_record *record, int wait_status)
-{
-	record->exited = true;
-	record->exit_us = time_wall_ns() / 1000;
-	record->by_signal = WIFSIGNALED(wait_status);
-	record->dumped = record->by_signal && WCOREDUMP(wait_status);
-	record->status = record->by_signal ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
-}
-
-static void say_exit(struct service *service, const char *which, const struct exec_record *record)
-{
-	_cleanup_buf_ struct buf how = BUF_INIT(0);
-
-	status_describe_exit(record, &how);
-	service_say(service, "%s: %s process exited, %s", service->name, which, buf_text(&how));
-}
-
-static void main_exited(struct service *service, int wait_status)
-{
-	const struct unit_commands *commands = &service->config.exec[EXEC_START];
-	enum service_result result;
-
-	record_exit(&service->main_exec, wait_status);
-	service->main_pid = 0;
-	service->dirty = true;
-	result = exit_result(service, &service->main_exec, service->config.type != SERVICE_ONESHOT);
-	if (commands->items[service->main_index].flags & UNIT_COMMAND_IGNORE_FAILURE)
-		result = RESULT_SUCCESS;
-	if (result != RESULT_SUCCESS)
-		say_exit(service, "Main", &service->main_exec);
-	add_result(service, result);
-	if (service->state == STATE_START && result == RESULT_SUCCESS &&
-		service->main_index + 1 < commands->count) {
-		if (!run_main(service, service->main_index + 1))
-			enter_signal(service, STATE_STOP_SIGTERM, RESULT_RESOURCES);
-		return;
-	}
-	switch (service->state) {
-	case STATE_START:
-		if (result == RESULT_SUCCESS)
-			enter_start_post(service);
-		else
-			enter_signal(service, STATE_STOP_SIGTERM, result);
-		break;
-	case STATE_RUNNING:
-		enter_running(service, result);
-		break;
-	case STATE_START_POST:
-	case STATE_STOP:
-		if (!service->control_pid)
-			enter_signal(service, STATE_STOP_SIGTERM, result);
-		break;
-	case STATE_STOP_SIGTERM:
-	case STATE_STOP_SIGKILL:
-		if (!service->control_pid)
-			enter_stop_post(service, result);
-		break;
-	case STATE_FINAL_SIGTERM:
-	case STATE_FINAL_SIGKILL:
-		service_check_empty(service);
-		break;
-	default:
-		break; /* a process that an earlier stop could not kill */
-	}
-}
-
-static enum service_result control_result(struct service *service, const struct exec_record *record)
-{
-	unsigned flags = service->config.exec[service->control_kind].items[service->control_index].flags;
-	enum service_result result = exit_result(service, record, false);
-
-	/* ExecCondition=: 1 to 254 means "do not start", 255 and signals are failures. */
-	if (flags & UNIT_COMMAND_IGNORE_FAILURE)
-		return RESULT_SUCCESS;
-	if (service->control_kind == EXEC_CONDITION && result == RESULT_EXIT_CODE && record->status < 255)
-		return RESULT_SKIP_CONDITION;
-	if (result != RESULT_SUCCESS)
-		say_exit(service, "Control", record);
-	return result;
-}
-
-static void control_exited(struct service *service, int wait_status)
-{
-	struct exec_record *record = &service->control_exec[service->control_kind];
-	enum exec_kind kind = service->control_kind;
-	enum service_result result;
-
-	record_exit(record, wait_status);
-	service->control_pid = 0;
-	result = control_result(service, record);
-	add_result(service, result);
-	if (result == RESULT_SUCCESS && service->control_index + 1 < service->config.exec[kind].count &&
-		service->state != STATE_STOP_SIGTERM && service->state != STATE_STOP_SIGKILL &&
-		service->state != STATE_FINAL_SIGTERM && service->state != STATE_FINAL_SIGKILL) {
-		if (!run_control(service, kind, service->control_index + 1))
-			enter_signal(service,
-				kind == EXEC_STOP_POST ? STATE_FINAL_SIGTERM : STATE_STOP_SIGTERM,
-				RESULT_RESOURCES);
-		return;
-	}
-	switch (service->state) {
-	case STATE_CONDITION:
-		if (result == RESULT_SUCCESS)
-			enter_start_pre(service);
-		else
-			enter_signal(service, STATE_STOP_SIGTERM, result);
-		break;
-	case STATE_START_PRE:
-		if (result == RESULT_SUCCESS)
-			enter_start(service);
-		else
-			enter_signal(service, STATE_STOP_SIGTERM, result);
-		break;
-	case STATE_START_POST:
-		if (result == RESULT_SUCCESS)
-			enter_running(service, RESULT_SUCCESS);
-		else
-			enter_signal(service, STATE_STOP_SIGTERM, result);
-		break;
-	case STATE_STOP:
-		enter_signal(service, STATE_STOP_SIGTERM, result);
-		break;
-	case STATE_STOP_SIGTERM:
-	case STATE_STOP_SIGKILL:
-		if (!service->main_pid)
-			enter_stop_post(service, result);
-		break;
-	case STATE_STOP_POST:
-		enter_signal(service, STATE_FINAL_SIGTERM, result);
-		break;
-	case STATE_FINAL_SIGTERM:
-	case STATE_FINAL_SIGKILL:
-		service_check_empty(service);
-		break;
-	default:
-		break;
-	}
-}
-
-void service_child_exited(struct service *service, pid_t pid, int wait_status)
-{
-	streams_drain(service); /* what it said last comes before the word of its end */
-	if (pid == service->main_pid)
-		main_exited(service, wait_status);
-	else if (pid == service->control_pid)
-		control_exited(service, wait_status);
-}
-
-void service_check_empty(struct service *service)
-{
-	bool stopping = service->state == STATE_STOP_SIGTERM || service->state == STATE_STOP_SIGKILL;
-	bool ending = service->state == STATE_FINAL_SIGTERM || service->state == STATE_FINAL_SIGKILL;
-	bool whole_group =
-		service->config.kill_mode == KILL_CONTROL_GROUP || service->config.kill_mode == KILL_MIXED;
-
-	if ((!stopping && !ending) || service->main_pid || service->control_pid)
-		return;
-	if (whole_group) {
-		struct pids pids = unit_pids(service, true);
-		size_t left = pids.count;
-
-		pids_done(&pids);
-		if (left)
-			return;
-	}
-	if (stopping)
-		enter_stop_post(service, RESULT_SUCCESS);
-	else
-		enter_dead(service, RESULT_SUCCESS, true);
-}
-
-void service_exec_done(struct service *service, pid_t pid)
-{
-	if (pid != service->main_exec.pid)
-		return;
-	service->main_executed = service->dirty = true;
-	if (service->state == STATE_START && service->config.type == SERVICE_EXEC)
-		enter_start_post(service);
-}
-
-enum service_state service_told_state(const struct service *service)
-{
-	bool starting = service->state == STATE_RUNNING && service->config.type == SERVICE_SIMPLE;
-
-	return starting && !service->main_executed ? STATE_START : service->state;
-}
-
-static void start_timed_out(struct service *service)
-{
-	service_say(service, "%s: %s operation timed out. Terminating.", service->name,
-		service->state == STATE_CONDITION ? "condition" : states[service->state].sub);
-	enter_signal(service, STATE_STOP_SIGTERM, RESULT_TIMEOUT);
-}
-
-static void sigterm_timed_out(struct service *service, bool ending)
-{
-	if (service->config.send_sigkill) {
-		service_say(service, "%s: State '%s' timed out. Killing.", service->name,
-			states[service->state].sub);
-		enter_signal(service, ending ? STATE_FINAL_SIGKILL : STATE_STOP_SIGKILL, RESULT_TIMEOUT);
-		return;
-	}
-	service_say(service, "%s: State '%s' timed out. Skipping SIGKILL.", service->name,
-		states[service->state].sub);
-	if (ending)
-		enter_dead(service, RESULT_TIMEOUT, false);
-	else
-		enter_stop_post(service, RESULT_TIMEOUT);
-}
-
-static void timer_fired(uv_timer_t *timer)
-{
-	struct service *service = timer->data;
-
-	switch (service->state) {
-	case STATE_CONDITION:
-	case STATE_START_PRE:
-	case STATE_START:
-	case STATE_START_POST:
-		start_timed_out(service);
-		break;
-	case STATE_STOP:
-		service_say(service, "%s: Stopping timed out. Terminating.", service->name);
-		enter_signal(service, STATE_STOP_SIGTERM, RESULT_TIMEOUT);
-		break;
-	case STATE_STOP_SIGTERM:
-		sigterm_timed_out(service, false);
-		break;
-	case STATE_STOP_SIGKILL:
-		service_say(service, "%s: Processes still around after SIGKILL. Ignoring.", service->name);
-		enter_stop_post(service, RESULT_TIMEOUT);
-		break;
-	case STATE_STOP_POST:
-		service_say(service, "%s: State 'stop-post' timed out. Terminating.", service->name);
-		enter_signal(service, STATE_FINAL_SIGTERM, RESULT_TIMEOUT);
-		break;
-	case STATE_FINAL_SIGTERM:
-		sigterm_timed_out(service, true);
-		break;
-	case STATE_FINAL_SIGKILL:
-		service_say(service, "%s: Processes still around after final SIGKILL. Entering failed mode.",
-			service->name);
-		enter_dead(service, RESULT_TIMEOUT, true);
-		break;
-	case STATE_AUTO_RESTART:
-		service->restarts++;
-		service_say(service, "%s: Scheduled restart job, restart counter is at %llu.", service->name,
-			(unsigned long long)service->restarts);
-		jobs_auto_restart(service);
-		break;
-	default:
-		break;
 	}
 }

@@ -184,19 +184,9 @@ static void add_command_line(pid_t pid, struct buf *out)
 
 static void add_tree(struct service *service, struct buf *out)
 {
-	struct tracker_unit unit = {
-		.name = service->name,
-		.invocation = service->invocation,
-		.main_pid = service->main_pid,
-		.control_pid = service->control_pid,
-		.sessions = service->sessions,
-		.session_count = service->session_count,
-		.started = &service->keeper->started,
-	};
 	_cleanup_free_ char *cgroup = NULL;
-	struct pids pids;
+	struct pids pids = service_pids(service, true);
 
-	tracker_pids(&service->keeper->tracker, &unit, service->uses_cgroup, true, &pids);
 	if (pids.count) {
 		cgroup = service->uses_cgroup ? tracker_unit_path(&service->keeper->tracker, service->name)
 					      : NULL;

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "base/text.h"
+#include "io/file.h"
 #include "manager/keeper.h"
 #include <dirent.h>
 #include <errno.h>
@@ -19,27 +20,6 @@
 #define STATE_FILE_MAX 65536
 #define LEFTOVER_TIMEOUT_MS 2000
 #define OLD_LOGS_MAX 256 /* logs kept of units that are not loaded any more */
-
-static int read_whole(const char *path, struct buf *out)
-{
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-
-	if (fd < 0)
-		return -errno;
-	for (;;) {
-		char *at = buf_reserve(out, 4096);
-		ssize_t len;
-
-		if (!at)
-			return -EFBIG;
-		len = read(fd, at, 4096);
-		if (len < 0 && errno == EINTR)
-			continue;
-		if (len <= 0)
-			return len < 0 ? -errno : 0;
-		buf_commit(out, (size_t)len);
-	}
-}
 
 static int write_whole(const struct keeper *keeper, const char *path, struct slice bytes)
 {
@@ -116,7 +96,7 @@ static int open_id(struct keeper *keeper)
 	uint8_t random[16];
 	struct slice id;
 
-	if (read_whole(path, &text) == 0) {
+	if (file_read(path, STATE_FILE_MAX, &text) == 0) {
 		id = text_trim(buf_slice(&text));
 		if (id.len == KEEPER_ID_SIZE - 1 && strspn(text.data, "0123456789abcdef") == id.len) {
 			memcpy(keeper->id, id.data, id.len);
@@ -148,7 +128,7 @@ int store_open(struct keeper *keeper)
 		r = host_life(life);
 	if (r < 0)
 		return r;
-	(void)read_whole(life_path, &before);
+	(void)!file_read(life_path, STATE_FILE_MAX, &before);
 	if (slice_is(buf_slice(&before), life))
 		return 0;
 	for (size_t i = 1; i <= 2; i++) {
@@ -252,9 +232,9 @@ static struct service *load_unit(struct keeper *keeper, const char *name, bool *
 	json_t *json = NULL;
 
 	*ret_ran = false;
-	if (unit_name_validate(slice_str(name), NULL) < 0 || read_whole(text_path, &text) < 0)
+	if (unit_name_validate(slice_str(name), NULL) < 0 || file_read(text_path, UNIT_TEXT_MAX, &text) < 0)
 		return NULL;
-	if (read_whole(state_path, &state) == 0)
+	if (file_read(state_path, STATE_FILE_MAX, &state) == 0)
 		json = json_loadb(buf_text(&state), state.len, 0, NULL);
 	hash = json_string_value(json_object_get(json, "hash"));
 	service = service_new(keeper, name, buf_slice(&text), hash ? hash : "");

@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "io/file.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,29 +17,6 @@
 #include <unistd.h>
 
 #define FILE_MAX (4u * 1024 * 1024)
-
-static int read_file(const char *path, struct buf *out)
-{
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	for (;;) {
-		char *at = buf_reserve(out, 4096);
-		ssize_t len;
-
-		if (!at)
-			return -EFBIG;
-		len = read(fd, at, 4096);
-		if (len < 0 && errno == EINTR)
-			continue;
-		if (len < 0)
-			return -errno;
-		if (len == 0)
-			return 0;
-		buf_commit(out, (size_t)len);
-	}
-}
 
 void pids_add(struct pids *pids, pid_t pid)
 {
@@ -81,7 +59,7 @@ static char *own_cgroup(const char *controllers)
 	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
 	struct slice rest;
 
-	if (read_file("/proc/self/cgroup", &text) < 0)
+	if (file_read("/proc/self/cgroup", FILE_MAX, &text) < 0)
 		return NULL;
 	rest = buf_slice(&text);
 	while (rest.len) {
@@ -101,7 +79,7 @@ static char *hierarchy_mount(const char *type, const char *option)
 	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
 	struct slice rest;
 
-	if (read_file("/proc/self/mounts", &text) < 0)
+	if (file_read("/proc/self/mounts", FILE_MAX, &text) < 0)
 		return NULL;
 	rest = buf_slice(&text);
 	while (rest.len) {
@@ -165,7 +143,7 @@ static void remove_abandoned(const struct tracker *tracker)
 		_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
 
 		if (strncmp(entry->d_name, "flotilla-", 9) == 0 && strcmp(base, tracker->base) != 0 &&
-			read_file(procs, &text) == 0 && !text.len)
+			file_read(procs, FILE_MAX, &text) == 0 && !text.len)
 			remove_tree(base);
 	}
 	if (dir)
@@ -251,7 +229,7 @@ static void cgroup_pids(const char *dir, struct pids *ret)
 	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
 	struct slice rest;
 
-	if (read_file(path, &text) < 0)
+	if (file_read(path, FILE_MAX, &text) < 0)
 		return;
 	rest = buf_slice(&text);
 	while (rest.len) {
@@ -321,7 +299,7 @@ static bool environment_has(pid_t pid, const char *invocation)
 	char path[64];
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/environ", (int)pid);
-	if (read_file(path, &text) < 0 || !text.len)
+	if (file_read(path, FILE_MAX, &text) < 0 || !text.len)
 		return false;
 	for (const char *at = text.data; at < text.data + text.len; at += strlen(at) + 1)
 		if (strcmp(at, want) == 0)

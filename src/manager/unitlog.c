@@ -3,6 +3,7 @@
 #include "manager/unitlog.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "io/file.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -74,36 +75,15 @@ void unit_log_append(struct unit_log *log, int64_t wall_us, pid_t pid, const cha
 		log->size += (size_t)written;
 }
 
-static int read_whole(const char *path, struct buf *out)
-{
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-
-	if (fd < 0)
-		return errno == ENOENT ? 0 : -errno;
-	for (;;) {
-		char *at = buf_reserve(out, 65536);
-		ssize_t len;
-
-		if (!at)
-			return -EFBIG;
-		len = read(fd, at, 65536);
-		if (len < 0 && errno == EINTR)
-			continue;
-		if (len <= 0)
-			return len < 0 ? -errno : 0;
-		buf_commit(out, (size_t)len);
-	}
-}
-
 int unit_log_tail(const struct unit_log *log, long lines, struct buf *ret_lines)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(0); /* two bounded files */
 	size_t start;
-	int r = read_whole(log->old_path, &text);
+	int r = file_read(log->old_path, SIZE_MAX, &text);
 
-	if (r == 0)
-		r = read_whole(log->path, &text);
-	if (r < 0)
+	if (r == 0 || r == -ENOENT)
+		r = file_read(log->path, SIZE_MAX, &text);
+	if (r < 0 && r != -ENOENT)
 		return r;
 	if (text.len && text.data[text.len - 1] != '\n')
 		buf_add_char(&text, '\n'); /* torn by a crash */

@@ -22,7 +22,7 @@ FILES = {
     "hello@.service": HELLO % " %i",
     "g.service": SLEEP + "\n[X-Fleet]\nGlobal=true\n",
     "never.service": SLEEP + "\n[X-Fleet]\nMachineMetadata=region=moon\n",
-    "bad.service": "[Service]\nExecStart=/bin/false\n",
+    "bad.service": "[Service]\nType=oneshot\nExecStart=/bin/false\n",
     "one.service": "[Service]\nType=oneshot\nExecStart=/bin/true\n",
     "missing.service": "[Service]\nExecStart=/no/such/program\n",
     "noexec.service": "[Unit]\n",
