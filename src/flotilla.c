@@ -1,8 +1,10 @@
 /* The one executable: picks the program by the name it was called by, or by its first argument. */
 #include "base/programs.h"
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 struct program {
 	const char *name;
@@ -40,12 +42,22 @@ static void usage(FILE *out)
 	fputs("\n`flotilla PROGRAM --help` tells more. `flotilla --version` prints the version.\n", out);
 }
 
+/* Who was started without one of the standard streams would get its number for the next file or connection,
+ * and what is meant for a person would be written there. */
+static void open_standard_streams(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+			_exit(1);
+}
+
 int main(int argc, char **argv)
 {
 	const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
 	const char *called = argc > 0 ? (slash ? slash + 1 : argv[0]) : "flotilla";
 	const struct program *program = program_find(called);
 
+	open_standard_streams();
 	etcdctl_snapshot = snapshot_main;
 	if (program && program->linked)
 		return program->main(argc, argv);

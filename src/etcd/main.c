@@ -3,6 +3,7 @@
  * delivers a slice of what watchers wait for and goes on with large answers. Before the loop sleeps a timer
  * is set to the node's next deadline. */
 #include "etcd/datadir.h"
+#include "etcd/peer.h"
 #include "etcd/server.h"
 #include "etcd/server_env.h"
 #include "base/log.h"
@@ -21,6 +22,8 @@
 enum {
 	DELIVER_PER_TURN = 4096, /* calls of watchers */
 	COLLECT_PER_TURN = 64,	 /* pages of large deletes to free */
+	OWN_FILES = 128, /* descriptors for the log, checkpoints, members and what else is no client */
+	CLIENTS_MAX = 65536,
 };
 
 struct program {
@@ -33,6 +36,9 @@ struct program {
 	uv_idle_t idle;	  /* active while there is work that needs no event */
 	uv_timer_t timer; /* the node's deadline */
 	uv_signal_t signals[2];
+	struct {
+		size_t clients, peers;
+	} shares; /* of the files that may be open: connections */
 	bool turning;
 	bool events; /* came since the last turn began */
 };
@@ -214,10 +220,20 @@ static int open_node(struct program *program, struct buf *reterr)
 	return 0;
 }
 
+static void on_limit(enum http_limit limit, const char *text, void *user)
+{
+	(void)limit;
+	(void)user;
+	log_warning("client requests: %s", text);
+}
+
 static int listen_clients(struct program *program, struct buf *reterr)
 {
-	struct http_server_options options = {
-		.on_request = route_request, .user = &program->server, .keep_slow_readers = true};
+	struct http_server_options options = {.on_request = route_request,
+		.user = &program->server,
+		.keep_slow_readers = true,
+		.max_connections = program->shares.clients,
+		.on_limit = on_limit};
 	struct server *server = &program->server;
 
 	server->clients = http_server_new(&program->loop, &options);
@@ -276,6 +292,7 @@ static int program_start(struct program *program, struct buf *reterr)
 	struct server *server = &program->server;
 	struct server_env_options options = {.loop = &program->loop,
 		.listen_peer_urls = program->config.listen_peer_urls,
+		.max_peer_connections = program->shares.peers,
 		.election_ms = program->config.election_ms,
 		.on_reply = route_reply,
 		.on_event = on_event,
@@ -310,15 +327,21 @@ static int program_start(struct program *program, struct buf *reterr)
 	return r;
 }
 
-/* Watchers and clients are connections: as many as the system lets this process have. */
-static void raise_file_limit(void)
+/* Watchers and clients are connections: as many as the system lets this process have. But the member must be
+ * able to begin a new segment of its log and to hear its peers however many clients there are. */
+static void share_files(struct program *program)
 {
-	struct rlimit limit;
+	struct rlimit limit = {.rlim_cur = 1024};
+	size_t files;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
 		limit.rlim_cur = limit.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &limit);
+		(void)getrlimit(RLIMIT_NOFILE, &limit);
 	}
+	files = (size_t)MIN(limit.rlim_cur, (rlim_t)CLIENTS_MAX + PEERS_CONNECTIONS_MAX + OWN_FILES);
+	program->shares.peers = MIN((size_t)PEERS_CONNECTIONS_MAX, files / 4);
+	program->shares.clients = files - program->shares.peers - MIN((size_t)OWN_FILES, files / 4);
 }
 
 static void log_warnings(const struct buf *warnings)
@@ -347,7 +370,7 @@ int etcd_main(int argc, char **argv)
 	}
 	log_init("etcd", program.config.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 	log_warnings(&warnings);
-	raise_file_limit();
+	share_files(&program);
 	(void)signal(SIGPIPE, SIG_IGN);
 	r = uv_loop_init(&program.loop);
 	if (r < 0) {

@@ -25,6 +25,8 @@ enum {
 	SMALL_QUEUE_BYTES = 4 << 20,
 	BULK_QUEUE_MESSAGES = 2, /* of the largest size */
 	REFUSAL_BYTES_MAX = 4096,
+	REQUEST_BYTES_MAX = 16 * 1024, /* of what is no stream */
+	HEAD_TIMEOUT_MS = 5000,
 };
 enum kind { SMALL, BULK, KINDS };
 static const char *const kind_names[KINDS] = {"small", "bulk"};
@@ -70,7 +72,7 @@ struct peers {
 	struct http_server *server;
 	struct http_client *client;
 	struct peers_counts counts;
-	uint64_t complained_ms;
+	uint64_t complained_ms, nonsense_told_ms;
 };
 
 static uint64_t now_ms(const struct peers *peers)
@@ -372,10 +374,15 @@ static void on_incoming_frame(struct stream *stream, struct slice frame, void *u
 	struct incoming *incoming = user;
 	struct peers *peers = incoming->peers;
 
-	(void)stream;
 	peers->counts.received_bulk += incoming->kind == BULK;
 	peers->counts.received_bytes += frame.len;
-	peers->options.on_message(incoming->from, frame, peers->options.user);
+	if (peers->options.on_message(incoming->from, frame, peers->options.user) == 0)
+		return;
+	if (may_complain(peers, &peers->nonsense_told_ms))
+		log_error("what calls itself peer %llx sends what is no message of this cluster: connection "
+			  "closed",
+			(unsigned long long)incoming->from);
+	stream_end(stream, -EBADMSG);
 }
 
 static void on_incoming_end(struct stream *stream, int error, void *user)
@@ -489,12 +496,26 @@ static void on_request(struct http_request *req, void *user)
 		peers->options.on_request(req, peers->options.user);
 }
 
+static void on_limit(enum http_limit limit, const char *text, void *user)
+{
+	(void)limit;
+	(void)user;
+	log_warning("peer URLs: %s", text);
+}
+
 /* ---- Life ---- */
 
 struct peers *peers_new(const struct peers_options *options)
 {
 	struct peers *peers = mem_new(struct peers);
-	struct http_server_options server = {.on_request = on_request, .user = peers};
+	struct http_server_options server = {.on_request = on_request,
+		.user = peers,
+		.max_connections =
+			options->max_connections ? options->max_connections : PEERS_CONNECTIONS_MAX,
+		.max_body_bytes = REQUEST_BYTES_MAX,
+		.max_head_bytes = REQUEST_BYTES_MAX,
+		.head_timeout_ms = HEAD_TIMEOUT_MS,
+		.on_limit = on_limit};
 
 	peers->options = *options;
 	if (!peers->options.election_ms)

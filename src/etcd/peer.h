@@ -22,14 +22,18 @@
 struct peers;
 
 #define PEER_PROTOCOL "flotilla-peer/1"
+/* On the peer URLs, apart from members that are connected: those come and go by two each. */
+#define PEERS_CONNECTIONS_MAX 256
 
 struct peers_options {
 	uv_loop_t *loop;
 	uint64_t cluster_id, member_id;
 	size_t max_message_bytes;
+	size_t max_connections; /* 0: PEERS_CONNECTIONS_MAX */
 	uint64_t election_ms; /* a connection on which nothing was heard of for so long twice is made anew */
-	/* One whole message; borrowed for the call. `from` is who the connection belongs to. */
-	void (*on_message)(uint64_t from, struct slice message, void *user);
+	/* One whole message; borrowed for the call. `from` is who the connection belongs to. Negative: it
+	 * makes no sense, and the connection is closed. */
+	int (*on_message)(uint64_t from, struct slice message, void *user);
 	/* A peer can be reached, or no longer; may be told again. */
 	void (*on_state)(uint64_t id, bool connected, void *user);
 	/* Any other request on the peer URLs; to be answered. */

@@ -133,14 +133,14 @@ static void on_disk_done(const struct wal_plan *plan, int error, void *user)
 	env->options.on_event(env->options.user);
 }
 
-static void on_message(uint64_t from, struct slice message, void *user)
+static int on_message(uint64_t from, struct slice message, void *user)
 {
 	struct server_env *env = user;
+	int r = env->node ? node_receive(env->node, from, message) : 0;
 
-	if (!env->node)
-		return;
-	node_receive(env->node, from, message);
-	env->options.on_event(env->options.user);
+	if (env->node)
+		env->options.on_event(env->options.user);
+	return r;
 }
 
 static void on_state(uint64_t id, bool connected, void *user)
@@ -218,6 +218,7 @@ int server_env_new(const struct server_env_options *options, struct server_env *
 		.cluster_id = options->cluster_id,
 		.member_id = options->member_id,
 		.max_message_bytes = NODE_MESSAGE_MAX,
+		.max_connections = options->max_peer_connections,
 		.election_ms = options->election_ms,
 		.on_message = on_message,
 		.on_state = on_state,

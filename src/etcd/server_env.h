@@ -12,6 +12,7 @@ struct server_env_options {
 	const char *log_path; /* the directory of the log; it exists */
 	uint64_t cluster_id, member_id;
 	char *const *listen_peer_urls; /* http URLs, NULL-terminated */
+	size_t max_peer_connections;   /* besides those of connected members; 0: PEERS_CONNECTIONS_MAX */
 	uint64_t election_ms;	       /* paces reconnecting; 0: 1000 */
 	/* env->reply: the answer to a request given to the node. */
 	void (*on_reply)(void *request, const struct node_reply *reply);

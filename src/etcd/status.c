@@ -392,6 +392,10 @@ void status_metrics(struct server *server, struct http_request *req, struct slic
 	add_metric(&body, "etcd_http_connections", "gauge", "Client connections.", http.connections);
 	add_metric(&body, "etcd_http_slow_readers_total", "counter", "Streams cut off.",
 		http.slow_readers_total);
+	add_metric(&body, "etcd_http_cut_off_total", "counter",
+		"Connections closed since all together held too much memory.", http.cut_off_total);
+	add_metric(&body, "etcd_http_evicted_total", "counter", "Idle connections closed for new ones.",
+		http.evicted_total);
 	add_metric(&body, "etcd_wal_writes_total", "counter", "Writes of the log.", counts.writes);
 	add_metric(&body, "etcd_wal_write_bytes_total", "counter", "Bytes of the log.", counts.write_bytes);
 	add_metric(&body, "etcd_wal_syncs_total", "counter", "Syncs of the log.", counts.syncs);

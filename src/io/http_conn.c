@@ -76,6 +76,7 @@ void conn_close(struct conn *conn)
 		return;
 	req = detach_request(conn);
 	conn->state = CONN_CLOSED;
+	limits_forget(conn);
 	list_remove(&conn->dirty_link);
 	list_remove(&conn->link);
 	uv_close((uv_handle_t *)conn->stream, on_handle_closed);
@@ -451,6 +452,7 @@ void conn_process(struct conn *conn)
 	} while (used && conn->state == CONN_IDLE && conn->input.len && may_parse(conn));
 	if (!conn->input.len && conn->input.cap > KEEP_BUF_BYTES)
 		buf_done(&conn->input);
+	limits_account(conn);
 	conn_settle(conn);
 	set_reading(conn, !conn->eof && conn->input.len < INPUT_MAX_BYTES);
 	conn_unref(conn);
@@ -522,6 +524,7 @@ void conn_accept(struct listener *listener)
 	conn->stream = (uv_stream_t *)handle;
 	conn->refs = 1;
 	list_init(&conn->dirty_link);
+	list_init(&conn->held_link);
 	list_push_back(&server->conns, &conn->link);
 	handle->data = conn;
 	server->stats.connections++;
@@ -547,6 +550,7 @@ void conn_sweep(struct conn *conn, uint64_t now_ms)
 	if (!queued)
 		conn->write_deadline_ms = 0;
 	conn->last_queue_bytes = queued;
+	limits_account(conn);
 	/* An unread answer is judged by its own progress, not by the time since the last request. */
 	if (conn->write_deadline_ms ? now_ms < conn->write_deadline_ms
 				    : !conn->deadline_ms || now_ms < conn->deadline_ms)
@@ -586,6 +590,7 @@ void conn_take_over(struct conn *conn, struct slice head, uv_stream_t **ret_stre
 			free(write);
 	}
 	conn->state = CONN_CLOSED;
+	limits_forget(conn);
 	conn->stream = NULL;
 	conn->server = NULL;
 	list_remove(&conn->dirty_link);

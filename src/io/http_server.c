@@ -60,6 +60,11 @@ static void on_sweep(uv_timer_t *timer)
 
 	list_for_each_safe (it, &server->conns)
 		conn_sweep(list_item(it, struct conn, link), now_ms);
+	list_for_each (it, &server->listeners) {
+		/* Newcomers are not told of again until this one has its place. */
+		if (list_item(it, struct listener, link)->waiting)
+			limits_make_room(server);
+	}
 	if (list_empty(&server->conns) && !server->closing)
 		(void)uv_timer_stop(&server->sweep);
 }
@@ -89,7 +94,8 @@ struct http_server *http_server_new(uv_loop_t *loop, const struct http_server_op
 	set->max_head_bytes = set->max_head_bytes ? set->max_head_bytes : 1024 * 1024;
 	set->max_body_bytes = set->max_body_bytes ? set->max_body_bytes : 10 * 1024 * 1024 + 1024;
 	set->max_queue_bytes = set->max_queue_bytes ? set->max_queue_bytes : 4 * 1024 * 1024;
-	set->max_connections = set->max_connections ? set->max_connections : 16384;
+	set->max_connections = set->max_connections ? set->max_connections : limits_connections();
+	set->max_held_bytes = set->max_held_bytes ? set->max_held_bytes : 256 * 1024 * 1024;
 	set->head_timeout_ms = set->head_timeout_ms ? set->head_timeout_ms : 30 * 1000;
 	set->body_timeout_ms = set->body_timeout_ms ? set->body_timeout_ms : 60 * 1000;
 	set->idle_timeout_ms = set->idle_timeout_ms ? set->idle_timeout_ms : 300 * 1000;
@@ -98,6 +104,7 @@ struct http_server *http_server_new(uv_loop_t *loop, const struct http_server_op
 	list_init(&server->listeners);
 	list_init(&server->conns);
 	list_init(&server->dirty);
+	list_init(&server->holders);
 	list_init(&server->requests);
 	list_init(&server->free_requests);
 	server->read_buf = mem_alloc(READ_BUF_BYTES);
@@ -158,7 +165,8 @@ static void on_connection(uv_stream_t *stream, int status)
 	if (status < 0)
 		return; /* libuv tries again; the client waits or is gone */
 	if (server->stats.connections >= server->options.max_connections) {
-		listener->waiting = true;
+		listener->waiting = true; /* server_conn_gone() takes it */
+		limits_make_room(server);
 		return;
 	}
 	conn_accept(listener);

@@ -23,13 +23,28 @@
 struct http_server;
 struct http_request;
 
+/* What clients together have met. */
+enum http_limit {
+	HTTP_LIMIT_MEMORY,	/* max_held_bytes: the slowest clients are cut off */
+	HTTP_LIMIT_CONNECTIONS, /* max_connections: idle ones are closed for new ones */
+	HTTP_LIMIT_MAX
+};
+
 struct http_server_options {
 	void (*on_request)(struct http_request *req, void *user);
 	void *user;
-	size_t max_head_bytes;	  /* default 1 MiB; beyond: 431 */
-	size_t max_body_bytes;	  /* default 10 MiB + 1 kB; beyond: the request comes with body_too_large */
-	size_t max_queue_bytes;	  /* default 4 MiB: unsent bytes a stream may have (see http_reply_piece) */
-	size_t max_connections;	  /* default 16384; beyond, clients wait in the backlog */
+	size_t max_head_bytes;	/* default 1 MiB; beyond: 431 */
+	size_t max_body_bytes;	/* default 10 MiB + 1 kB; beyond: the request comes with body_too_large */
+	size_t max_queue_bytes; /* default 4 MiB: unsent bytes a stream may have (see http_reply_piece) */
+	size_t max_connections; /* default 16384, at most what the limit of open files leaves; beyond,
+				   connections that wait for their client (idle, or in the middle of a
+				   request) are closed for new ones; if there are none, new clients wait in
+				   the backlog */
+	size_t max_held_bytes;	/* default 256 MiB: what all connections together may hold of requests that
+				   are not whole and of answers that are not taken; beyond, those that have
+				   stood still for the longest are cut off */
+	/* A limit was met (at most once a minute for each); text: for the log. May be NULL. */
+	void (*on_limit)(enum http_limit limit, const char *text, void *user);
 	uint32_t head_timeout_ms; /* default 30 s for a whole request head, from its first byte */
 	uint32_t body_timeout_ms; /* default 60 s of silence inside a body */
 	uint32_t idle_timeout_ms; /* default 300 s between requests */
@@ -62,6 +77,7 @@ void http_server_close(struct http_server *server, void (*on_closed)(void *user)
 
 struct http_server_stats {
 	uint64_t connections_total, requests_total, malformed_total, timeouts_total, slow_readers_total;
+	uint64_t cut_off_total, evicted_total; /* for max_held_bytes, for max_connections */
 	size_t connections, requests_open;
 };
 void http_server_get_stats(const struct http_server *server, struct http_server_stats *ret_stats);

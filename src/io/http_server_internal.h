@@ -1,6 +1,6 @@
 /* Shared by the server's files only: listeners (http_server.c), connections (http_conn.c), requests
  * (http_request.c), replies
- * (http_reply.c). */
+ * (http_reply.c), what all clients together may take (http_limits.c). */
 #pragma once
 #include "base/list.h"
 #include "io/http_server.h"
@@ -56,6 +56,9 @@ struct http_server {
 	char date[64]; /* the whole header line */
 	size_t date_len;
 	int64_t date_at_s;
+	struct list holders; /* connections that hold more than a little, by their last progress */
+	size_t held_bytes;   /* by all of those */
+	uint64_t limit_told_ms[HTTP_LIMIT_MAX], evict_again_ms;
 	struct http_server_stats stats;
 };
 
@@ -71,7 +74,8 @@ enum conn_state {
 };
 
 struct conn {
-	struct list link, dirty_link;
+	struct list link, dirty_link, held_link;
+	size_t held_bytes;	    /* as counted in the server's; 0: not in its list */
 	struct http_server *server; /* NULL once detached */
 	uv_stream_t *stream;	    /* a malloc'd uv_tcp_t or uv_pipe_t, so that it can be handed over */
 	enum conn_state state;
@@ -136,6 +140,13 @@ void conn_sweep(struct conn *conn, uint64_t now_ms);
 size_t conn_queued_bytes(const struct conn *conn);
 void conn_send_owned(
 	struct conn *conn, char *body, size_t len); /* sends `out` and then the block, which it frees */
+/* The connection may hold more or less than before. */
+void limits_account(struct conn *conn);
+void limits_forget(struct conn *conn); /* it is going */
+/* All places are taken: closes connections that wait for their client. */
+void limits_make_room(struct http_server *server);
+size_t limits_connections(void); /* the default of max_connections */
+void limits_tell(struct http_server *server, enum http_limit limit);
 /* The request of the connection was answered. */
 void conn_request_done(struct conn *conn);
 void conn_take_over(struct conn *conn, struct slice head, uv_stream_t **ret_stream, struct buf *ret_unread);

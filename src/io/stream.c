@@ -94,7 +94,8 @@ static void deliver(struct stream *stream)
 	if (stream->running)
 		return;
 	stream->running = true;
-	while (!stream->closed && !stream->ended && !stream->paused && stream->in.len - at >= HEADER_BYTES) {
+	while (!stream->closed && !stream->ended && !stream->end_pending && !stream->paused &&
+		stream->in.len - at >= HEADER_BYTES) {
 		size_t len = frame_len(stream->in.data + at);
 
 		if (len > stream->options.max_frame_bytes) {
@@ -294,6 +295,11 @@ int stream_send_parts(struct stream *stream, const struct slice *parts, size_t c
 int stream_send(struct stream *stream, struct slice part)
 {
 	return stream_send_parts(stream, &part, 1);
+}
+
+void stream_end(struct stream *stream, int error)
+{
+	end_soon(stream, error);
 }
 
 uint64_t stream_last_received_ms(const struct stream *stream)

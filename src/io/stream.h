@@ -31,6 +31,8 @@ struct stream *stream_close(struct stream *stream);
  * max_frame_bytes. */
 int stream_send(struct stream *stream, struct slice part);
 int stream_send_parts(struct stream *stream, const struct slice *parts, size_t count);
+/* Ends it as if from outside: nothing more is handed out, and on_end follows in a later turn. */
+void stream_end(struct stream *stream, int error);
 size_t stream_queued_bytes(const struct stream *stream);
 /* Loop time in ms of the last byte received, for "the peer is silent". */
 uint64_t stream_last_received_ms(const struct stream *stream);

@@ -103,7 +103,9 @@ int node_identity(struct env *env, bool *ret_exists, uint64_t *ret_cluster_id, u
 	char **ret_error);
 
 /* --- events --- */
-void node_receive(struct node *node, uint64_t from, struct slice message); /* untrusted, copied as needed */
+/* Untrusted, copied as needed. 0 also for what is no longer of use; -EBADMSG: no message of this cluster from
+ * that member. */
+int node_receive(struct node *node, uint64_t from, struct slice message);
 void node_disk_done(struct node *node, const struct wal_plan *plan, int error);
 /* The transport lost or regained a peer: only affects error texts and pacing. */
 void node_peer_state(struct node *node, uint64_t id, bool connected);

@@ -4,6 +4,7 @@
  * tells the others. A member whose own hash differs from the majority's stops before it serves more of a
  * wrong state. */
 #include "node/internal.h"
+#include <errno.h>
 #include <inttypes.h>
 
 static size_t slot_of(uint64_t index)
@@ -190,25 +191,28 @@ void node_send_messages(struct node *node, const struct raft_message *messages, 
 	}
 }
 
-void node_receive(struct node *node, uint64_t from, struct slice bytes)
+int node_receive(struct node *node, uint64_t from, struct slice bytes)
 {
 	struct node_envelope envelope;
 	struct raft_message message;
 	struct raft_status status;
 	struct member *member;
 
-	if (node->failure || node->phase != NODE_PHASE_RUNNING || bytes.len > NODE_MESSAGE_MAX ||
-		node_envelope_decode(bytes, &envelope) < 0)
-		return;
+	if (node->failure || node->phase != NODE_PHASE_RUNNING)
+		return 0;
+	if (bytes.len > NODE_MESSAGE_MAX || node_envelope_decode(bytes, &envelope) < 0)
+		return -EBADMSG;
 	if (envelope.cluster_id != node->cluster_id || envelope.from != from || envelope.to != node->id ||
-		from == node->id || node_was_removed(node, from))
-		return;
+		from == node->id)
+		return -EBADMSG;
+	if (node_was_removed(node, from))
+		return 0;
 	if (envelope.kind == NODE_ENVELOPE_CHECKPOINT) {
 		node_transfer_receive(node, &envelope);
-		return;
+		return 0;
 	}
 	if (raft_message_decode(envelope.payload, &message) < 0)
-		return;
+		return -EBADMSG;
 	if (message.from == from && message.to == node->id) {
 		raft_step(node->raft, &message);
 		raft_status_get(node->raft, &status);
@@ -221,4 +225,5 @@ void node_receive(struct node *node, uint64_t from, struct slice bytes)
 		}
 	}
 	raft_message_done(&message);
+	return 0;
 }

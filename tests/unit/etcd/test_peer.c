@@ -26,10 +26,12 @@ struct member {
 
 static uv_loop_t loop;
 
-static void on_message(uint64_t from, struct slice message, void *user)
+static int on_message(uint64_t from, struct slice message, void *user)
 {
 	struct member *member = user;
 
+	if (slice_is(message, "nonsense"))
+		return -EBADMSG;
 	member->messages++;
 	member->bytes += message.len;
 	if (member->messages <= 10)
@@ -42,6 +44,7 @@ static void on_message(uint64_t from, struct slice message, void *user)
 		member->out_of_order = member->out_of_order || number <= member->last_number;
 		member->last_number = number;
 	}
+	return 0;
 }
 
 static void on_state(uint64_t id, bool connected, void *user)
@@ -256,6 +259,30 @@ static void a_peer_that_comes_back_is_connected_again(void **state)
 	stop(&b);
 }
 
+static void who_sends_nonsense_is_cut_off_and_what_it_sends_behind_it_is_not_looked_at(void **state)
+{
+	struct member a, b;
+
+	(void)state;
+	start(&a, 1, 7, 0);
+	start(&b, 2, 7, 0);
+	introduce(&a, &b);
+	wait_for(a.states, 1);
+	assert_true(peers_send(a.peers, 2, SLICE_LITERAL("sense"), false));
+	assert_true(peers_send(a.peers, 2, SLICE_LITERAL("nonsense"), false));
+	assert_true(peers_send(a.peers, 2, SLICE_LITERAL("behind it"), false));
+	wait_for(b.messages, 1);
+	run_for(100);
+	assert_int_equal(b.messages, 1);
+	/* The line is made anew. */
+	wait_for(a.states, 1);
+	assert_true(a.changes > 1);
+	assert_true(peers_send(a.peers, 2, SLICE_LITERAL("sense"), false));
+	wait_for(b.messages, 2);
+	stop(&a);
+	stop(&b);
+}
+
 static void the_next_url_is_tried(void **state)
 {
 	struct member a, b;
@@ -375,6 +402,7 @@ int main(void)
 		CASE(messages_of_one_kind_keep_their_order),
 		CASE(bulk_that_does_not_fit_is_dropped_and_small_messages_still_go),
 		CASE(a_peer_that_comes_back_is_connected_again),
+		CASE(who_sends_nonsense_is_cut_off_and_what_it_sends_behind_it_is_not_looked_at),
 		CASE(the_next_url_is_tried),
 		CASE(others_are_refused),
 		CASE(hellos_are_checked_field_by_field),

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-enum { BIG_BYTES = 5 * 1000 * 1000 };
+enum { BIG_BYTES = 5 * 1000 * 1000, HUGE_BYTES = 4 * BIG_BYTES /* more than sockets take */ };
 
 struct world {
 	uv_loop_t loop;
@@ -113,11 +113,12 @@ static void on_request(struct http_request *req, void *user)
 		serve_stream(world, req);
 		if (open)
 			http_request_shrink(req);
-	} else if (slice_is(req->path, "/big")) {
-		char *body = malloc(BIG_BYTES);
+	} else if (slice_is(req->path, "/big") || slice_is(req->path, "/huge")) {
+		size_t len = slice_is(req->path, "/big") ? BIG_BYTES : HUGE_BYTES;
+		char *body = malloc(len);
 
-		memset(body, 'b', BIG_BYTES);
-		http_reply_owned(req, 200, NULL, 0, body, BIG_BYTES);
+		memset(body, 'b', len);
+		http_reply_owned(req, 200, NULL, 0, body, len);
 	} else if (slice_is(req->path, "/echo")) {
 		http_reply(req, req->body_too_large ? 413 : 200, NULL, 0, req->body);
 	} else if (slice_is(req->path, "/odd")) {
@@ -627,6 +628,142 @@ static void clients_beyond_the_limit_wait_for_a_place(void **state)
 	world_close(&world);
 }
 
+static void idle_clients_make_room_for_new_ones(void **state)
+{
+	static const char *const starts[] = {
+		"", "PUT /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc"};
+	struct http_server_stats stats;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(starts); i++) {
+		struct world world;
+		struct raw second;
+
+		/* Half a timeout of waiting is enough to lose one's place, no more than 2 s. */
+		world_open(&world, (struct http_server_options){.max_connections = 1,
+					   .head_timeout_ms = 60000,
+					   .body_timeout_ms = 60000,
+					   .idle_timeout_ms = 60000});
+		raw_send(&world.raw, starts[i]);
+		raw_idle(&world.raw, 1000);
+		raw_open(&second, &world.loop, world.port);
+		raw_send(&second, "GET /second HTTP/1.1\r\nHost: h\r\n\r\n");
+		raw_idle(&second, 100);
+		assert_int_equal(world.requests, 0);
+		raw_close(&second);
+		raw_idle(&world.raw, 1200);
+		raw_open(&second, &world.loop, world.port);
+		raw_send(&second, "GET /second HTTP/1.1\r\nHost: h\r\n\r\n");
+		assert_non_null(raw_wait(&second, "hello"));
+		raw_wait_end(&world.raw);
+		http_server_get_stats(world.server, &stats);
+		assert_true(stats.evicted_total > 0);
+		raw_close(&second);
+		world_close(&world);
+	}
+}
+
+static void a_client_that_is_being_served_keeps_its_place(void **state)
+{
+	struct world world;
+	struct raw second;
+
+	(void)state;
+	world_open(&world, (struct http_server_options){
+				   .max_connections = 1, .head_timeout_ms = 50, .idle_timeout_ms = 50});
+	raw_send(&world.raw, "GET /hang HTTP/1.1\r\nHost: h\r\n\r\n");
+	raw_idle(&world.raw, 200);
+	raw_open(&second, &world.loop, world.port);
+	raw_send(&second, "GET /second HTTP/1.1\r\nHost: h\r\n\r\n");
+	raw_idle(&second, 100);
+	assert_true(http_request_is_open(world.held));
+	http_reply(world.held, 200, NULL, 0, SLICE_LITERAL("patience"));
+	assert_non_null(raw_wait(&world.raw, "patience"));
+	raw_close(&world.raw);
+	assert_non_null(raw_wait(&second, "hello"));
+	raw_close(&second);
+	world_close(&world);
+}
+
+struct limit_told {
+	enum http_limit limit;
+	unsigned int times;
+} limit_told;
+
+static void on_limit(enum http_limit limit, const char *text, void *user)
+{
+	(void)user;
+	assert_non_null(strstr(text, "memory"));
+	limit_told.limit = limit;
+	limit_told.times++;
+}
+
+/* Three clients are in the middle of bodies when all together may hold 1 MB: the one that has been silent for
+ * the longest goes, and the others are served. */
+static void bodies_that_are_too_much_together_cost_the_slowest_its_place(void **state)
+{
+	static const char head[] = "PUT /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 400000\r\n\r\n";
+	struct http_server_stats stats;
+	struct world world;
+	struct raw second, third, *clients[] = {&world.raw, &second, &third};
+	char *body = calloc(1, 400000);
+
+	(void)state;
+	limit_told = (struct limit_told){0};
+	world_open(&world, (struct http_server_options){.max_held_bytes = 1000 * 1000, .on_limit = on_limit});
+	raw_open(&second, &world.loop, world.port);
+	raw_open(&third, &world.loop, world.port);
+	for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
+		raw_send(clients[i], head);
+		raw_send_bytes(clients[i], slice_make(body, 300000));
+		raw_idle(clients[i], 20);
+	}
+	raw_send_bytes(&world.raw, slice_make(body, 50000)); /* now it is the second that stood still */
+	raw_idle(&world.raw, 20);
+	assert_int_equal(limit_told.times, 0);
+	raw_send_bytes(&third, slice_make(body, 99999));
+	raw_wait_end(&second);
+	assert_int_equal(limit_told.times, 1);
+	assert_int_equal(limit_told.limit, HTTP_LIMIT_MEMORY);
+	raw_send_bytes(&third, slice_make(body, 1));
+	assert_non_null(raw_wait(&third, "HTTP/1.1 200 OK"));
+	raw_send_bytes(&world.raw, slice_make(body, 50000));
+	assert_non_null(raw_wait(&world.raw, "HTTP/1.1 200 OK"));
+	http_server_get_stats(world.server, &stats);
+	assert_int_equal(stats.cut_off_total, 1);
+	free(body);
+	raw_close(&second);
+	raw_close(&third);
+	world_close(&world);
+}
+
+static void answers_that_are_too_much_together_cost_the_slowest_reader_its_place(void **state)
+{
+	static const char get[] = "GET /huge HTTP/1.1\r\nHost: h\r\n\r\n";
+	struct http_server_stats stats;
+	struct world world;
+	struct raw second;
+
+	(void)state;
+	limit_told = (struct limit_told){0};
+	world_open(&world, (struct http_server_options){
+				   .max_held_bytes = HUGE_BYTES + BIG_BYTES / 2, .on_limit = on_limit});
+	raw_open(&second, &world.loop, world.port);
+	raw_send(&world.raw, get);
+	raw_idle(&world.raw, 20);
+	raw_send(&second, get);
+	raw_idle(&second, 20);
+	http_server_get_stats(world.server, &stats);
+	assert_int_equal(stats.cut_off_total, 1);
+	assert_int_equal(stats.connections, 1);
+	assert_int_equal(limit_told.times, 1);
+	while (second.in.len < HUGE_BYTES && !second.end)
+		raw_receive(&second), raw_turn(&second);
+	assert_true(second.in.len > HUGE_BYTES);
+	raw_close(&second);
+	world_close(&world);
+}
+
 static void an_aborted_request_closes_without_an_answer(void **state)
 {
 	struct world world;
@@ -893,6 +1030,10 @@ int main(void)
 		cmocka_unit_test(a_pending_request_is_not_timed_out),
 		cmocka_unit_test(a_connection_can_be_taken_over),
 		cmocka_unit_test(clients_beyond_the_limit_wait_for_a_place),
+		cmocka_unit_test(idle_clients_make_room_for_new_ones),
+		cmocka_unit_test(a_client_that_is_being_served_keeps_its_place),
+		cmocka_unit_test(bodies_that_are_too_much_together_cost_the_slowest_its_place),
+		cmocka_unit_test(answers_that_are_too_much_together_cost_the_slowest_reader_its_place),
 		cmocka_unit_test(an_aborted_request_closes_without_an_answer),
 		cmocka_unit_test(draining_finishes_what_was_begun),
 		cmocka_unit_test(closing_the_server_cancels_what_is_pending),
