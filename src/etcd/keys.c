@@ -10,7 +10,8 @@
 
 enum {
 	READ_SLICE_BYTES = 256 * 1024,
-	READ_QUEUE_BYTES = 1024 * 1024, /* unsent bytes at which a large answer waits for its client */
+	READ_QUEUE_BYTES = 512 * 1024, /* unsent bytes at which a large answer waits for its client */
+	READS_PER_TURN = 2,	       /* slices: others wait for the end of the turn */
 	SCRATCH_KEEP_BYTES = 16 * 1024,
 };
 
@@ -123,11 +124,8 @@ static void reading_step(struct reading *reading)
 
 bool keys_continue(struct server *server)
 {
-	struct list now = LIST_INIT(now);
-
-	list_splice_back(&now, &server->readings);
-	while (!list_empty(&now)) {
-		struct reading *reading = list_first(&now, struct reading, link);
+	for (unsigned steps = 0; steps < READS_PER_TURN && !list_empty(&server->readings); steps++) {
+		struct reading *reading = list_first(&server->readings, struct reading, link);
 
 		list_remove(&reading->link);
 		list_push_back(&server->readings, &reading->link);

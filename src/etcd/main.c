@@ -13,6 +13,7 @@
 #include "io/notify.h"
 #include "io/url.h"
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@ enum {
 	COLLECT_PER_TURN = 64,	 /* pages of large deletes to free */
 	OWN_FILES = 128, /* descriptors for the log, checkpoints, members and what else is no client */
 	CLIENTS_MAX = 65536,
+	LARGE_BLOCK_BYTES = 128 * 1024,
 };
 
 struct program {
@@ -371,6 +373,9 @@ int etcd_main(int argc, char **argv)
 	log_init("etcd", program.config.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 	log_warnings(&warnings);
 	share_files(&program);
+	/* Large answers and values go back to the system when they are freed, also when many were there at
+	 * once: without this the threshold follows the largest block that was freed. */
+	(void)mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES);
 	(void)signal(SIGPIPE, SIG_IGN);
 	r = uv_loop_init(&program.loop);
 	if (r < 0) {

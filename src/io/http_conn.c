@@ -437,25 +437,34 @@ static void set_reading(struct conn *conn, bool reading)
 
 void conn_process(struct conn *conn)
 {
-	size_t used;
+	bool more = conn->input.len > 0;
 
 	conn->refs++;
 	list_remove(&conn->dirty_link);
-	do {
-		used = 0;
-		if (conn->input.len && may_parse(conn)) {
-			used = conn_feed(conn, buf_slice(&conn->input));
-			buf_consume(&conn->input, MIN(used, conn->input.len));
-		}
-		conn_send(conn);
-		/* Requests that waited for room in the queue may go on if the socket took it all. */
-	} while (used && conn->state == CONN_IDLE && conn->input.len && may_parse(conn));
+	if (more && may_parse(conn)) {
+		size_t used = conn_feed(conn, buf_slice(&conn->input));
+
+		more = used > 0; /* else it waits for the rest of a request line */
+		buf_consume(&conn->input, MIN(used, conn->input.len));
+	}
+	conn_send(conn);
+	/* Requests that wait for room in the queue go on if the socket took it all: in the next turn, since
+	 * others wait too. */
+	if (more && conn->state == CONN_IDLE && conn->input.len && may_parse(conn))
+		conn_mark_dirty(conn);
 	if (!conn->input.len && conn->input.cap > KEEP_BUF_BYTES)
 		buf_done(&conn->input);
 	limits_account(conn);
 	conn_settle(conn);
-	set_reading(conn, !conn->eof && conn->input.len < INPUT_MAX_BYTES);
+	set_reading(conn, !conn->eof && !conn->resting && conn->input.len < INPUT_MAX_BYTES);
 	conn_unref(conn);
+}
+
+void conn_next_turn(struct conn *conn)
+{
+	conn->resting = false;
+	conn->burst_bytes = 0;
+	conn_process(conn);
 }
 
 static void on_read_end(struct conn *conn, ssize_t error)
@@ -497,7 +506,12 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 		 */
 		buf_add_slice(&conn->input, bytes);
 	}
+	/* libuv reads a socket up to 32 times in a row: enough uploads would make a turn last for seconds. */
+	conn->burst_bytes += (size_t)len;
+	conn->resting = conn->burst_bytes > BURST_BYTES;
 	conn_process(conn);
+	if (conn->resting)
+		conn_mark_dirty(conn);
 	conn_unref(conn);
 }
 

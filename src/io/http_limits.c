@@ -9,7 +9,7 @@
 enum {
 	HELD_LITTLE_BYTES = 16 * 1024, /* per connection: not worth counting */
 	EVICT_BATCH = 64,	       /* one walk over all connections makes room for so many */
-	EVICT_AFTER_MS = 2000,	       /* a client that was active in between is left alone */
+	EVICT_AFTER_MS = 1000,	       /* a client that was active in between is left alone */
 	EVICT_PAUSE_MS = 100,	       /* after a walk that found nothing */
 	TELL_EVERY_MS = 60 * 1000,
 	CONNECTIONS_DEFAULT = 16384,

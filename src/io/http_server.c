@@ -36,7 +36,7 @@ static void process_dirty(struct http_server *server)
 	/* What becomes dirty meanwhile is left for the next phase, so that this ends. */
 	list_splice_back(&now, &server->dirty);
 	while (!list_empty(&now))
-		conn_process(list_first(&now, struct conn, dirty_link));
+		conn_next_turn(list_first(&now, struct conn, dirty_link));
 	if (list_empty(&server->dirty) && !server->closing)
 		(void)uv_idle_stop(&server->idle);
 	else

@@ -9,6 +9,7 @@
 enum {
 	READ_BUF_BYTES = 64 * 1024,  /* one buffer for all connections: bytes are used before the next read */
 	INPUT_MAX_BYTES = 64 * 1024, /* received while a request is being answered; beyond, reading stops */
+	BURST_BYTES = 128 * 1024,    /* taken from one connection in a turn while others wait */
 	QUEUE_NEXT_BYTES = 256 * 1024, /* the next pipelined request waits while more than this is unsent */
 	KEEP_BUF_BYTES = 16 * 1024,    /* larger buffers are given back after use */
 	FREE_REQUESTS_MAX = 256,
@@ -102,6 +103,8 @@ struct conn {
 	int error_status; /* set by the parser's callbacks */
 	const char *error_text;
 	bool running; /* inside conn_feed(): replies must not feed again */
+	size_t burst_bytes;
+	bool resting; /* has had its BURST_BYTES; goes on in the next turn */
 	bool reading, eof;
 	bool close_after; /* no further request is taken; close when all is sent */
 	bool linger;	  /* there may be unread input: close by CONN_LINGER */
@@ -134,8 +137,9 @@ struct request {
 
 void conn_accept(struct listener *listener);
 void conn_mark_dirty(struct conn *conn);
-void conn_process(struct conn *conn); /* parses what waits and sends what is there */
-void conn_close(struct conn *conn);   /* cancels its request and closes */
+void conn_next_turn(struct conn *conn); /* conn_process() at a turn's end */
+void conn_process(struct conn *conn);	/* parses what waits and sends what is there */
+void conn_close(struct conn *conn);	/* cancels its request and closes */
 void conn_sweep(struct conn *conn, uint64_t now_ms);
 size_t conn_queued_bytes(const struct conn *conn);
 void conn_send_owned(

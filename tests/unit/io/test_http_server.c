@@ -271,6 +271,24 @@ static void pipelined_large_answers_all_arrive(void **state)
 	world_close(&world);
 }
 
+/* The answer alone is more than may be unsent when the next request is taken up. */
+static void a_request_behind_a_large_late_answer_is_answered(void **state)
+{
+	static char body[400000];
+	struct world world;
+
+	(void)state;
+	world_open(&world, (struct http_server_options){0});
+	raw_send(&world.raw, "GET /hang HTTP/1.1\r\nHost: h\r\n\r\nGET /x HTTP/1.1\r\nHost: h\r\n\r\n");
+	raw_idle(&world.raw, 20);
+	assert_int_equal(world.requests, 1);
+	memset(body, 'l', sizeof(body));
+	http_reply(world.held, 200, NULL, 0, slice_make(body, sizeof(body)));
+	assert_non_null(raw_wait(&world.raw, "hello"));
+	assert_true(world.raw.in.len > sizeof(body));
+	world_close(&world);
+}
+
 static void chunked_bodies_are_put_together(void **state)
 {
 	struct world world;
@@ -639,13 +657,13 @@ static void idle_clients_make_room_for_new_ones(void **state)
 		struct world world;
 		struct raw second;
 
-		/* Half a timeout of waiting is enough to lose one's place, no more than 2 s. */
+		/* Half a timeout of waiting is enough to lose one's place, no more than 1 s. */
 		world_open(&world, (struct http_server_options){.max_connections = 1,
 					   .head_timeout_ms = 60000,
 					   .body_timeout_ms = 60000,
 					   .idle_timeout_ms = 60000});
 		raw_send(&world.raw, starts[i]);
-		raw_idle(&world.raw, 1000);
+		raw_idle(&world.raw, 300);
 		raw_open(&second, &world.loop, world.port);
 		raw_send(&second, "GET /second HTTP/1.1\r\nHost: h\r\n\r\n");
 		raw_idle(&second, 100);
@@ -1011,6 +1029,7 @@ int main(void)
 		cmocka_unit_test(pipelined_requests_are_answered_in_order),
 		cmocka_unit_test(a_thousand_pipelined_requests_are_all_answered),
 		cmocka_unit_test(pipelined_large_answers_all_arrive),
+		cmocka_unit_test(a_request_behind_a_large_late_answer_is_answered),
 		cmocka_unit_test(chunked_bodies_are_put_together),
 		cmocka_unit_test(http_1_0_closes_unless_asked_to_stay),
 		cmocka_unit_test(head_is_answered_without_a_body),

@@ -1,0 +1,452 @@
+#!/usr/bin/env python3
+"""Clients and peers that mean harm, or are broken: too large, malformed, slow, pipelined without reading, thousands that come
+and go, watchers and readers that never read; peers that speak nonsense. The member answers clearly or cuts them off, stays
+small, and serves others meanwhile. Data directories that are another's are refused. Memory and times are judged on the
+release build, everything else with sanitizers."""
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import time
+
+import etcd_server
+import harness
+from harness import Cases, free_port, start, temp_dir, wait_for
+
+cases = Cases()
+RELEASE = os.path.join(os.environ.get("FLOTILLA_RELEASE", harness.BUILD), "etcd")
+MB = 1 << 20
+
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def member(program=None, name="infra0", directory=None, prefix=(), cluster=None, peer_port=None, extra=()):
+    peer = peer_port or free_port()
+    return etcd_server.Member(program or RELEASE, name, free_port(), peer, cluster or "%s=http://127.0.0.1:%d" % (name, peer),
+                              directory or temp_dir(), prefix=prefix, extra=extra)
+
+
+def started(*arguments, **options):
+    one = member(*arguments, **options)
+    one.start()
+    try:
+        wait_for(one.ready, 30, "the member")
+    except AssertionError as error:
+        raise AssertionError("%s; its log ends:\n%s" % (error, one.log_tail()))
+    return one
+
+
+def port_of(url):
+    return int(url.rsplit(":", 1)[1])
+
+
+def connect(port, receive_bytes=None):
+    connection = socket.socket()
+    if receive_bytes:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    connection.settimeout(20)
+    connection.connect(("127.0.0.1", port))
+    return connection
+
+
+def read_all(connection, timeout_s=20):
+    """What comes until the other end closes."""
+    connection.settimeout(timeout_s)
+    answer = b""
+    try:
+        while True:
+            piece = connection.recv(1 << 20)
+            if not piece:
+                return answer
+            answer += piece
+    except (ConnectionResetError, BrokenPipeError):
+        return answer
+
+
+def memory_mb(one):
+    with open("/proc/%d/smaps_rollup" % one.process.pid) as file:
+        for line in file:
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    raise KeyError("Pss")
+
+
+def descriptors(one):
+    return len(os.listdir("/proc/%d/fd" % one.process.pid))
+
+
+def check_serves(one, slowest_s=6.0, count=50):
+    """Writes and reads of an honest client, each on a connection of its own; answers the slowest."""
+    worst = 0
+    for number in range(count):
+        begun = time.monotonic()
+        status, body = one.request("PUT", "/v2/keys/honest", "value=%d" % number)
+        assert status in (200, 201), (status, body)
+        status, body = one.request("GET", "/v2/keys/honest?quorum=true")
+        assert status == 200 and body["node"]["value"] == str(number), (status, body)
+        worst = max(worst, time.monotonic() - begun)
+    assert worst < slowest_s, "an honest client waited for %.1f s" % worst
+    return worst
+
+
+def check_small(one, before_mb, more_mb, what):
+    now_mb = memory_mb(one)
+    print("# %s: %.1f MB before, %.1f MB with it" % (what, before_mb, now_mb))
+    assert now_mb < before_mb + more_mb, "%s: %.1f MB, was %.1f MB" % (what, now_mb, before_mb)
+
+
+def put_head(path="/v2/keys/x", *lines):
+    return ("PUT %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n%s\r\n" %
+            (path, "".join(line + "\r\n" for line in lines))).encode()
+
+
+@cases.case("what is too large is refused with the right status, and its connection closed")
+def too_large():
+    one = started(harness.program("etcd"))
+    port = port_of(one.endpoint)
+    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    for what, pieces, statuses in [
+            ("a request line", [b"GET /v2/keys/" + b"a" * 2 * MB + b" HTTP/1.1\r\n"], (431, 414)),
+            ("a header", [b"GET /version HTTP/1.1\r\nHost: x\r\nX-Fill: " + b"y" * 2 * MB], (431,)),
+            ("headers", [b"GET /version HTTP/1.1\r\nHost: x\r\n"] + [b"X-%d: y\r\n" % i for i in range(3000)], (431,)),
+            ("a method", [b"M" * 100000 + b" / HTTP/1.1\r\nHost: x\r\n\r\n"], (400,)),
+            ("a body by its length", [put_head("/v2/keys/x", "Content-Length: 100000000"), b"value="], (400, 413)),
+            ("a length that is no number of 64 bits", [put_head("/v2/keys/x", "Content-Length: " + "9" * 30)], (400, 413)),
+            ("a chunked body without end", [put_head("/v2/keys/x", "Transfer-Encoding: chunked")] + [chunk] * 400, (400, 413)),
+            ("a chunk size", [put_head("/v2/keys/x", "Transfer-Encoding: chunked"), b"f" * 40 + b"\r\n"], (400,)),
+            ("a member's name", [put_head("/v2/members/" + "7" * 5000, "Content-Length: 0")], (404, 400, 500))]:
+        connection = connect(port)
+        try:
+            for piece in pieces:
+                connection.sendall(piece)
+        except (ConnectionResetError, BrokenPipeError):
+            pass  # it was answered and closed before all was sent
+        if what == "a member's name":
+            connection.shutdown(socket.SHUT_WR)
+        answer = read_all(connection)
+        connection.close()
+        # A client that is still sending may lose the answer to a reset; what it must not do is wait for ever.
+        assert not answer or int(answer.split(b" ")[1]) in statuses, (what, answer[:200])
+    assert one.request("PUT", "/v2/keys/" + "k" * 100000, "value=1")[0] in (201, 400, 414)
+    assert one.request("PUT", "/v2/keys/large", "value=" + "v" * 9 * MB, timeout=60)[0] in (201, 400, 413, 500)
+    check_serves(one, slowest_s=20, count=5)
+    one.kill()
+
+
+@cases.case("random damage to requests is answered with an error or cut off, whatever it is")
+def malformed():
+    one = started(harness.program("etcd"))
+    port, rng = port_of(one.endpoint), random.Random(4)
+    sound = [put_head("/v2/keys/m?prevExist=false", "Content-Length: 7") + b"value=1",
+             b"GET /v2/keys/?recursive=true&sorted=true HTTP/1.1\r\nHost: x\r\n\r\n",
+             b"DELETE /v2/keys/m?prevValue=1 HTTP/1.1\r\nHost: x\r\n\r\n",
+             put_head("/v2/keys/m", "Transfer-Encoding: chunked") + b"3\r\nval\r\n4\r\nue=2\r\n0\r\n\r\n",
+             b"POST /v2/keys/queue HTTP/1.0\r\nContent-Length: 7\r\n\r\nvalue=x"]
+    for _ in range(600):
+        data = bytearray(rng.choice(sound) + rng.choice(sound))
+        for _ in range(rng.randrange(1, 6)):
+            at = rng.randrange(len(data))
+            how = rng.randrange(4)
+            if how == 0:
+                data[at] = rng.randrange(256)
+            elif how == 1:
+                del data[at:at + rng.randrange(1, 20)]
+            elif how == 2:
+                data[at:at] = bytes(rng.choice([b"\0", b"\r\n", b" ", b"%", b"%00", b"\xff", b"../", b":", b"0" * 30]))
+            else:
+                data[at:at] = data[rng.randrange(len(data)):][:rng.randrange(40)]
+        with connect(port) as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            answer = read_all(connection)
+        assert answer == b"" or answer.startswith(b"HTTP/1."), (bytes(data), answer[:200])
+    assert one.process.poll() is None, one.log_tail()
+    check_serves(one, slowest_s=20, count=5)
+    one.kill()
+
+
+@cases.case("two thousand clients that send a byte now and then hold little memory and stop nobody")
+def slow_clients():
+    one = started()
+    port, request = port_of(one.endpoint), put_head("/v2/keys/slow", "Content-Length: 7") + b"value=1"
+    before = memory_mb(one)
+    slow = [connect(port) for _ in range(2000)]
+    for at in range(30):
+        for number, connection in enumerate(slow):
+            # A third sends bytes of a head, a third is inside a body, a third says nothing.
+            if number % 3 == 0:
+                connection.send(request[at:at + 1])
+            elif number % 3 == 1:
+                connection.send(request[:-7] if at == 0 else request[-7 + at // 6:][:1] if at % 6 == 0 else b"")
+    worst = check_serves(one)
+    check_small(one, before, 25, "2000 slow clients (%.0f ms for the slowest honest request)" % (worst * 1000))
+    for connection in slow:
+        connection.close()
+    wait_for(lambda: descriptors(one) < 60, 20, "their descriptors")
+    one.kill()
+
+
+@cases.case("ninety uploads that stand still cost no more than all clients together may hold")
+def held_uploads():
+    one = started()
+    port = port_of(one.endpoint)
+    before = memory_mb(one)
+    head = put_head("/v2/keys/held", "Content-Length: %d" % (9 * MB)) + b"value="
+    held, piece = [], b"v" * MB
+    for _ in range(90):
+        connection = connect(port)
+        connection.sendall(head)
+        connection.setblocking(False)
+        held.append([connection, 6 * MB])
+    deadline = time.monotonic() + 25
+    while any(left for _, left in held) and time.monotonic() < deadline:
+        for entry in held:
+            try:
+                if entry[1]:
+                    entry[1] -= entry[0].send(piece[:entry[1]])
+            except BlockingIOError:
+                pass
+            except OSError:
+                entry[1] = 0
+    assert not any(left for _, left in held), "the member does not take what it is sent"
+    check_serves(one)
+    check_small(one, before, 256 + 80, "90 uploads of 6 MB that stand still")
+    assert "the slowest are cut off" in one.log_tail(), one.log_tail()
+    for connection, _ in held:
+        connection.close()
+    one.kill()
+
+
+@cases.case("five thousand pipelined requests whose answers nobody reads take bounded memory, and keep their order when read")
+def pipelined():
+    one = started()
+    port = port_of(one.endpoint)
+    one.request("PUT", "/v2/keys/big", "value=" + "b" * 20000)
+    before = memory_mb(one)
+    connections = []
+    for _ in range(20):
+        connection = connect(port, 4096)
+        connection.setblocking(False)
+        connections.append(connection)
+        data = b"GET /v2/keys/big HTTP/1.1\r\nHost: x\r\n\r\n" * 5000
+        try:
+            while data:
+                data = data[connection.send(data):]
+        except BlockingIOError:
+            pass
+    worst = check_serves(one)
+    check_small(one, before, 40, "20 clients with up to 5000 requests of 20 kB each unread (slowest honest %.0f ms)" % (worst * 1000))
+    for connection in connections:
+        connection.close()
+    with connect(port) as connection:
+        connection.sendall(b"".join(put_head("/v2/keys/order", "Content-Length: %d" % len(b"value=%d" % i)) + b"value=%d" % i +
+                                    b"GET /v2/keys/order HTTP/1.1\r\nHost: x\r\n\r\n" for i in range(1000)) +
+                           b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = read_all(connection)
+    at = -1
+    for i in range(1000):
+        for action in (b'"action":"set"', b'"action":"get"'):
+            at = answer.find(action, at + 1)
+            assert at >= 0, (i, action)
+            node = answer.index(b'"value":"', at)
+            assert answer[node:].startswith(b'"value":"%d"' % i), (i, answer[at:at + 200])
+    one.kill()
+
+
+@cases.case("fifty readers of a large answer and watchers of large events who never read take bounded memory")
+def never_reading():
+    one = started()
+    port = port_of(one.endpoint)
+    for i in range(60):
+        assert one.request("PUT", "/v2/keys/tree/%d" % i, "value=" + "t" * 100000)[0] == 201
+    before = memory_mb(one)
+    silent = [connect(port, 4096) for _ in range(50)]
+    for connection in silent:
+        connection.sendall(b"GET /v2/keys/tree?recursive=true HTTP/1.1\r\nHost: x\r\n\r\n")
+    watchers = [connect(port, 4096) for _ in range(50)]
+    for connection in watchers:
+        connection.sendall(b"GET /v2/keys/watched?wait=true&stream=true&recursive=true HTTP/1.1\r\nHost: x\r\n\r\n")
+    worst = check_serves(one)
+    check_small(one, before, 110, "50 large answers unread (slowest honest %.0f ms)" % (worst * 1000))
+    for i in range(100):
+        assert one.request("PUT", "/v2/keys/watched/%d" % (i % 5), "value=" + "w" * 100000)[0] in (200, 201)
+    worst = check_serves(one)
+    # The values themselves are in the event history: 100 of 100 kB.
+    check_small(one, before, 256 + 60, "and 50 watchers behind by 10 MB each (slowest honest %.0f ms)" % (worst * 1000))
+    for connection in silent + watchers:
+        connection.close()
+    wait_for(lambda: descriptors(one) < 60, 20, "their descriptors")
+    check_small(one, before, 60, "and all of them gone")
+    one.kill()
+
+
+@cases.case("ten thousand connections that are opened and dropped, in every state, leave nothing behind")
+def dropped():
+    one = started()
+    rng, port, peer = random.Random(5), port_of(one.endpoint), port_of(one.peer)
+    starts = [b"", b"G", b"GET /v2/keys/ HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /v2/keys/a?wait=true HTTP/1.1\r\nHost: x\r\n\r\n",
+              put_head("/v2/keys/a", "Content-Length: 7") + b"value=1", put_head("/v2/keys/a", "Content-Length: 9000") + b"value",
+              b"GET /v2/keys/a?quorum=true HTTP/1.1\r\nHost: x\r\n\r\n" * 3, b"\x16\x03\x01"]
+    reset = struct.pack("ii", 1, 0)
+    for number in range(10000):
+        if number == 5000:  # what is kept for reuse is there by now
+            check_serves(one)
+            before, files = memory_mb(one), descriptors(one)
+        connection = connect(peer if number % 5 == 0 else port)
+        data = rng.choice(starts)
+        if data:
+            connection.send(data)
+        if number % 2:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        connection.close()
+    check_serves(one)
+    wait_for(lambda: descriptors(one) <= files + 2, 20, "descriptors as before")
+    check_small(one, before, 5, "after 10000 connections that were dropped")
+    one.kill()
+
+
+@cases.case("when all places are taken honest clients are still served, writes go on, and the log says so")
+def no_descriptors():
+    # With so few open files the log still gets its own.
+    one = started(prefix=["prlimit", "--nofile=300:300"])
+    port = port_of(one.endpoint)
+    idle = []
+    for _ in range(600):
+        connection = connect(port)
+        connection.send(b"GET ")
+        idle.append(connection)
+    wait_for(lambda: "all places for connections are taken" in one.log_tail(), 20, "the log line")
+    # The others stand in front of it, and each may be silent for a second before it loses its place.
+    check_serves(one, slowest_s=20, count=1)
+    check_serves(one, slowest_s=5, count=10)
+    for i in range(40):  # enough for new segments of the log
+        assert one.request("PUT", "/v2/keys/fill/%d" % i, "value=" + "f" * 100000)[0] == 201
+    assert descriptors(one) <= 300
+    for connection in idle:
+        connection.close()
+    check_serves(one)
+    one.kill()
+
+
+def frame(payload):
+    return struct.pack("<I", len(payload)) + payload
+
+
+def hello(one, cluster=None, sender=1, to=None, kind="small"):
+    return ("GET /flotilla/peer HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: flotilla-peer/1\r\n"
+            "X-Etcd-Cluster-ID: %s\r\nX-Server-From: %s\r\nX-Server-To: %s\r\nX-Peer-Stream: %s\r\n\r\n" %
+            (cluster, sender, to or one.id(), kind)).encode()
+
+
+@cases.case("peers that speak nonsense, are strangers, claim another's id, or send half or huge frames disturb no cluster")
+def hostile_peers():
+    cluster = etcd_server.Cluster(harness.program("etcd"), 3)
+    target = cluster.members[0]
+    port = port_of(target.peer)
+    cluster_id = etcd_server.call(target.endpoint + "/v2/keys/")[1]["X-Etcd-Cluster-Id"]
+    own, other = target.id(), cluster.members[1].id()
+    assert target.request("PUT", "/v2/keys/before", "value=1")[0] == 201
+    for what, data, status in [("a stranger", hello(target, cluster_id, "abc", own), 403),
+                               ("another cluster", hello(target, "abc", other, own), 412),
+                               ("who means another member", hello(target, cluster_id, other, "abc"), 412),
+                               ("itself", hello(target, cluster_id, own, own), 403),
+                               ("a stream of no kind", hello(target, cluster_id, other, own, "huge"), 400),
+                               ("a large body", b"POST /members HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n", 405)]:
+        with connect(port) as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            answer = read_all(connection)
+        assert answer.startswith(b"HTTP/1.1 %d " % status), (what, answer[:300])
+    rng = random.Random(6)
+    envelope = struct.pack("<B", 1) + struct.pack("<Q", int(cluster_id, 16))
+    for what, data in [("nonsense", b"".join(frame(bytes(rng.randrange(256) for _ in range(rng.randrange(300)))) for _ in range(50))),
+                       ("empty frames", frame(b"") * 1000),
+                       ("half an envelope", frame(envelope)),
+                       ("a huge frame", struct.pack("<I", 0xffffffff) + b"x" * 100000),
+                       ("half a frame", struct.pack("<I", 15 * MB) + b"x" * 5 * MB),
+                       ("half a length", b"\x01\x02")]:
+        for kind in ("small", "bulk"):
+            with connect(port) as connection:
+                connection.sendall(hello(target, cluster_id, other, own, kind))
+                try:
+                    connection.sendall(data)
+                    connection.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass
+                answer = read_all(connection)
+            assert answer.startswith(b"HTTP/1.1 101 "), (what, answer[:300])
+    for number in range(1500):
+        connection = connect(port)
+        connection.send(hello(target, cluster_id, other, own) if number % 3 == 0 else b"GET /mem" if number % 3 == 1 else b"\0")
+        connection.close()
+    log = open(os.path.join(target.directory, target.name + ".log")).read()
+    assert "sends what is no message of this cluster" in log and "sent a message above" in log, log[-3000:]
+    assert log.count("\n") < 100, "the log was flooded"
+    for one in cluster.members:
+        assert one.process.poll() is None, one.log_tail()
+        wait_for(lambda m=one: m.request("PUT", "/v2/keys/after", "value=1")[0] in (200, 201), 20, "a write")
+        assert one.request("GET", "/v2/keys/before?quorum=true")[1]["node"]["value"] == "1"
+    cluster.kill()
+
+
+@cases.case("a data directory of another member or cluster is refused by name, and one in use cannot be used twice")
+def foreign_directories():
+    cluster = etcd_server.Cluster(harness.program("etcd"), 3)
+    assert cluster.members[0].request("PUT", "/v2/keys/a", "value=1")[0] == 201
+    first, second = cluster.members[:2]
+    out = subprocess.run(first.argv, capture_output=True, timeout=20)
+    assert out.returncode == 1 and b"is in use by another process" in out.stderr, out
+    second.kill()
+    first.kill()
+    own = os.path.join(second.directory, second.name)
+    shutil.move(own, own + ".kept")
+    shutil.copytree(os.path.join(first.directory, first.name), own)
+    out = subprocess.run(second.argv, capture_output=True, timeout=20)
+    assert out.returncode == 1 and b"belongs to member" in out.stderr and b"--data-dir" in out.stderr, out
+    stranger = started(harness.program("etcd"))
+    stranger.kill()
+    shutil.rmtree(own)
+    shutil.copytree(os.path.join(stranger.directory, stranger.name), own)
+    out = subprocess.run(second.argv, capture_output=True, timeout=20)
+    assert out.returncode == 1 and b"of cluster" in out.stderr, out
+    # Only its log comes from elsewhere: the files themselves say whose they are.
+    shutil.rmtree(own)
+    shutil.copytree(own + ".kept", own)
+    shutil.rmtree(os.path.join(own, "flotilla", "log"))
+    shutil.copytree(os.path.join(first.directory, first.name, "flotilla", "log"), os.path.join(own, "flotilla", "log"))
+    out = subprocess.run(second.argv, capture_output=True, timeout=20)
+    assert out.returncode == 1 and b"belongs to" in out.stderr, out
+    shutil.rmtree(own)
+    shutil.move(own + ".kept", own)
+    for one in (first, second):
+        one.start()
+    for one in cluster.members:
+        wait_for(one.ready, 30, "the member")
+        assert one.request("GET", "/v2/keys/a?quorum=true")[1]["node"]["value"] == "1"
+    cluster.kill()
+
+
+@cases.case("closed standard streams and signals of terminals and pipes do no harm")
+def odd_surroundings():
+    # Descriptors 0 to 2 must not become files of the store: what is meant for a person would be written into them.
+    one = started(harness.program("etcd"), prefix=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"])
+    with connect(port_of(one.peer)) as connection:  # makes it complain
+        connection.sendall(b"GET /flotilla/peer HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.recv(1000)
+    assert [os.readlink("/proc/%d/fd/%d" % (one.process.pid, fd)) for fd in range(3)] == ["/dev/null"] * 3
+    one.process.send_signal(signal.SIGPIPE)
+    check_serves(one, slowest_s=20, count=3)
+    one.kill()
+    one.start()
+    wait_for(one.ready, 30, "the member")
+    assert one.request("GET", "/v2/keys/honest")[1]["node"]["value"] == "2"
+    one.process.send_signal(signal.SIGHUP)
+    assert one.process.wait(10) == -signal.SIGHUP
+
+
+cases.run()
