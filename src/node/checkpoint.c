@@ -323,7 +323,7 @@ void node_checkpoint_became(struct node *node, struct checkpoint *checkpoint)
 	own->unsure.len = 0;
 	(void)checkpoint_unref(own->current);
 	own->current = checkpoint;
-	own->asked = false;
+	own->asked = own->unreadable = false;
 }
 
 /* ---- Writing ---- */
@@ -351,6 +351,9 @@ static bool is_due(const struct node *node)
 
 	if (own->current)
 		checkpoint_get_info(own->current, &info);
+	/* Nothing may be committed until a follower has one: what cannot be read is replaced at once. */
+	if (own->unreadable)
+		return node->applied >= info.id.index;
 	if (node->applied <= info.id.index)
 		return false;
 	return own->asked || (own->entries_max && node->applied - info.id.index >= own->entries_max) ||

@@ -167,6 +167,7 @@ struct checkpoints {
 	uint64_t writer_index, writer_generation, writer_log_bytes;
 	bool writer_switches; /* its last plan is the next one */
 	bool asked;	      /* one is needed though none is due */
+	bool unreadable;      /* the current one cannot be read: one of the same index is better than it */
 	int64_t after_ns;     /* not before */
 
 	/* Bytes of entries applied, and how many there were at the index of the current checkpoint. */

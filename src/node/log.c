@@ -100,7 +100,12 @@ static bool take(struct node *node, const struct wal_range *range, struct slice 
  * checkpoint makes it dispensable. */
 static void is_damaged(struct node *node, const struct wal_range *range, const char *why)
 {
-	node->log_reader.damaged_index = MAX(node->log_reader.damaged_index, range->end - 1);
+	struct raft_status status;
+
+	/* What is not committed is in memory, and no checkpoint can cover it yet. */
+	raft_status_get(node->raft, &status);
+	node->log_reader.damaged_index =
+		MAX(node->log_reader.damaged_index, MIN(range->end - 1, status.commit));
 	node->checkpoints.asked = true;
 	node_note(node, LOG_LEVEL_ERROR,
 		"log segment %s is damaged behind offset %" PRIu64

@@ -329,6 +329,13 @@ void node_turn(struct node *node)
 	}
 }
 
+int node_transfer_leader(struct node *node, uint64_t to)
+{
+	if (node->failure || node->phase != NODE_PHASE_RUNNING)
+		return -ESHUTDOWN;
+	return raft_transfer_leader(node->raft, to);
+}
+
 static int64_t leader_due_ns(const struct node *node, int64_t now_ns)
 {
 	int64_t expiry_ns = store_next_expiry_ns(node->store), clock_ns = node_clock_at(node, now_ns);

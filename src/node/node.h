@@ -57,6 +57,7 @@ struct node_config {
 	uint64_t checkpoint_entries;   /* also due after so many log entries; 0: however many */
 	size_t checkpoint_step_bytes;  /* worked off in a turn; 0: 64 KiB */
 	size_t checkpoint_piece_bytes; /* of one message of a transfer; 0: 256 KiB */
+	size_t append_bytes; /* entry data in one message to a follower; one entry always fits; 0: 1 MiB */
 };
 
 enum node_error {
@@ -140,6 +141,11 @@ int node_read_index(struct node *node, void *request) _must_check_;
 /* The client is gone: the request will not be answered (its command may still take effect). */
 void node_forget(struct node *node, void *request);
 
+/* Hands leadership to another voter, which takes it at once when it has all of the log; given up after an
+ * election timeout, and meanwhile proposals wait. 0, -EHOSTUNREACH (this member does not lead), -ENOENT (no
+ * such voter), -EBUSY (another transfer runs), -EALREADY (it is this member), -ESHUTDOWN. */
+int node_transfer_leader(struct node *node, uint64_t to) _must_check_;
+
 /* A member of the same cluster says that this one was removed (its transport refused a connection). */
 void node_told_removed(struct node *node);
 
@@ -199,7 +205,10 @@ struct node_status {
 	int64_t leader_since_wall_ns; /* when this member learned of the present leader; 0: none */
 	uint64_t voters, learners;    /* members that vote, and that do not vote yet */
 	bool joint;		      /* between two memberships */
-	bool removed; /* this member is one no longer: its owner ends it, and does not start it again */
+	/* This member is one no longer: its owner ends it, and does not start it again; but it lets it run
+	 * for some election timeouts more, so that it can tell those who do not know yet that its removal is
+	 * committed. If they are cut off from it, and few, they would wait for its vote for ever. */
+	bool removed;
 };
 void node_get_status(const struct node *node, struct node_status *ret_status);
 /* How a leader gets on with a follower: appends answered and lost, and the time from sending one to the

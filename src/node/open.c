@@ -114,6 +114,7 @@ static void open_raft(struct node *node, const struct node_config *config, const
 		/* Enough to tell members apart, little enough that a leader that hangs is replaced within one
 		 * and a half election timeouts. */
 		.election_jitter_ticks = MAX(ticks / 3, 1u),
+		.message_bytes_max = config->append_bytes,
 		.snapshot_index = node->applied,
 		.snapshot_term = node->applied_term,
 		.conf = *conf,

@@ -87,7 +87,8 @@ void node_transfer_wanted(struct node *node, uint64_t to)
 		checkpoint_get_info(own->current, &info);
 	if (outgoing)
 		outgoing_free(outgoing);
-	if (!own->current || info.id.index + 1 < status.first_index || info.id.index > status.commit) {
+	if (!own->current || info.id.index + 1 < status.first_index || info.id.index > status.commit ||
+		info.id.index < node->log_reader.damaged_index /* the log would not lead on from it */) {
 		own->asked = true;
 		raft_snapshot_refused(node->raft, to);
 		return;
@@ -170,7 +171,7 @@ static void was_read(struct node *node, int error)
 		return; /* the piece goes out in this turn, if it is still wanted */
 	node_note(node, LOG_LEVEL_ERROR, "the checkpoint cannot be sent to member %" PRIx64 ": %s",
 		outgoing->to, reason ? reason : strerror(-error));
-	own->asked = true; /* a new one takes its place */
+	own->unreadable = true; /* a new one takes its place */
 	give_up(node, outgoing);
 }
 

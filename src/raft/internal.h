@@ -77,6 +77,7 @@ struct raft {
 
 	enum raft_role role;
 	uint64_t term, vote, leader, commit;
+	uint64_t commit_written; /* commit as it was last given out for writing, or loaded */
 	bool hard_state_dirty;
 	uint64_t applied, applying; /* told by the owner; given to the owner */
 	uint64_t persisted;	    /* entries up to here are on the own disk */

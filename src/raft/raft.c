@@ -143,6 +143,10 @@ int raft_apply_conf(struct raft *raft, const struct raft_conf_change *change)
 	if (r < 0)
 		return r;
 	raft_set_conf(raft, &next);
+	/* Once started anew this member must still know that it is committed: who was removed may be gone
+	 * then, and with the old membership it would wait for its vote for ever. */
+	if (raft->commit > raft->commit_written)
+		raft->hard_state_dirty = true;
 	if (raft->role == RAFT_LEADER) {
 		if (!raft_may_lead(raft)) {
 			raft_leader_removed(raft);
@@ -216,7 +220,7 @@ int raft_load_hard_state(struct raft *raft, const struct raft_hard_state *state)
 		return -EBADMSG;
 	raft->term = state->term;
 	raft->vote = state->vote;
-	raft->commit = MAX(raft->commit, state->commit);
+	raft->commit = raft->commit_written = MAX(raft->commit, state->commit);
 	raft->persisted = raft->log.last;
 	trim_cache(raft, raft->commit);
 	return 0;
@@ -506,6 +510,7 @@ static void fill_write(struct raft *raft, struct raft_write *write)
 	raft->writes[raft->write_count++] = (struct raft_write_under_way){write->id, log->last};
 	raft->unstable = log->last + 1;
 	raft->hard_state_dirty = false;
+	raft->commit_written = raft->commit;
 }
 
 static void fill_committed(struct raft *raft, struct raft_batch *batch)

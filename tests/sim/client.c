@@ -28,6 +28,7 @@ static struct op *op_new(struct world *world, unsigned client, unsigned member)
 	world->ops[world->ops_len++] = op;
 	op->client = client;
 	op->member = member;
+	op->fault = FAULT_MAX;
 	op->life = world->members[member].life;
 	op->lin.call_ns = world->now_ns;
 	op->lin.result = LIN_UNKNOWN;
@@ -169,7 +170,7 @@ static void start_op(struct world *world, struct op *op)
 
 void client_step(struct world *world, struct client *client)
 {
-	struct member *member = &world->members[rng_below(&world->rng, world->profile.members)];
+	struct member *member = &world->members[rng_below(&world->rng, world->member_count)];
 
 	if (client->op) {
 		if (world->now_ns < client->give_up_ns)
@@ -200,9 +201,8 @@ static uint32_t parse_value(const char *text)
 	return text && *text == 'v' ? (uint32_t)strtoul(text + 1, NULL, 10) : LIN_ABSENT;
 }
 
-static uint32_t previous_value(struct store_event *event)
+static uint32_t previous_value(struct slice json)
 {
-	struct slice json = store_event_json(event);
 	const char *prev = memmem(json.data, json.len, "\"prevNode\"", 10);
 	const char *value = prev ? strstr(prev, "\"value\":\"") : NULL;
 
@@ -212,11 +212,14 @@ static uint32_t previous_value(struct store_event *event)
 static void take_result(struct world *world, struct op *op, const struct store_result *result)
 {
 	const char *other = result->cause ? strstr(result->cause, " != ") : NULL;
+	struct slice json;
 
 	switch (result->error) {
 	case STORE_OK:
 		op->lin.result = LIN_OK;
-		op->lin.seen = op->in_order ? LIN_ABSENT : previous_value(result->event);
+		json = store_event_json(result->event);
+		op->lin.seen = op->in_order ? LIN_ABSENT : previous_value(json);
+		op->event_hash = hash_bytes(json.data, json.len, 7) | 1;
 		op->index = op->lin.order = result->index;
 		break;
 	case STORE_KEY_NOT_FOUND:
@@ -255,6 +258,10 @@ void client_reply(struct member *member, struct op *op, const struct node_reply 
 		world_finding(world, "a request was answered twice, or after it was given up");
 		return;
 	}
+	if (op->fault != FAULT_MAX) {
+		operator_reply(world, op, reply);
+		return;
+	}
 	if (reply->error != NODE_OK) {
 		op->lin.result = LIN_UNKNOWN;
 		world->summary->ops_unknown++;
@@ -273,6 +280,15 @@ void client_reply(struct member *member, struct op *op, const struct node_reply 
 	op_done(world, op);
 }
 
+struct op *client_change(struct world *world, unsigned member, enum fault fault)
+{
+	struct op *op = op_new(world, CLIENTS_MAX + 1, member);
+
+	op->lin.kind = LIN_GET; /* none of a key's history: it stays without an answer */
+	op->fault = fault;
+	return op;
+}
+
 void client_lost_member(struct world *world, const struct member *member)
 {
 	for (size_t i = 0; i < world->profile.clients; i++)
@@ -282,7 +298,13 @@ void client_lost_member(struct world *world, const struct member *member)
 
 void client_final_reads(struct world *world)
 {
-	for (unsigned m = 0; m < world->profile.members; m++) {
+	for (unsigned m = 0; m < world->member_count; m++) {
+		if (!member_counts(&world->members[m]))
+			continue;
+		if (!world->members[m].node) {
+			world_finding(world, "member %u does not run, long after the faults were over", m);
+			return;
+		}
 		for (unsigned key = 0; key < world->profile.keys; key++) {
 			struct op *op = op_new(world, CLIENTS_MAX, m);
 
@@ -307,7 +329,7 @@ static void check_key(struct world *world, unsigned key)
 	for (size_t i = 0; i < world->ops_len; i++) {
 		const struct op *op = world->ops[i];
 
-		if (op->key != key || op->in_order || op->expiring ||
+		if (op->key != key || op->fault != FAULT_MAX || op->in_order || op->expiring ||
 			(op->lin.kind == LIN_GET && op->lin.result == LIN_UNKNOWN))
 			continue;
 		numbers[count] = i;
@@ -396,10 +418,19 @@ static bool skipped(const struct world *world, const struct op *op)
 	       world->members[op->member].replaced_at_ns >= op->lin.call_ns;
 }
 
-void client_check(struct world *world)
+bool clients_rest(const struct world *world)
 {
-	struct node_status first, status;
+	for (unsigned i = 0; i < world->profile.clients; i++)
+		if (world->clients[i].op)
+			return false;
+	for (size_t i = world->ops_len; i-- > 0 && world->ops[i]->client == CLIENTS_MAX;)
+		if (world->ops[i]->state == OP_RUNNING)
+			return false;
+	return true;
+}
 
+static void check_final_reads(struct world *world)
+{
 	for (size_t i = 0; i < world->ops_len; i++)
 		if (world->ops[i]->client == CLIENTS_MAX &&
 			(world->ops[i]->state != OP_DONE || world->ops[i]->lin.result == LIN_UNKNOWN) &&
@@ -408,28 +439,42 @@ void client_check(struct world *world)
 				"no progress after the faults were over: a request at member %u is not "
 				"answered",
 				world->ops[i]->member);
-	for (unsigned m = 0; m < world->profile.members && !world->finding; m++) {
-		const struct member *member = &world->members[m];
+}
 
-		if (!member->node) {
-			world_finding(world, "member %u is not running at the end", m);
-			return;
-		}
-		node_get_status(member->node, &status);
-		if (m == 0)
-			first = status;
-		if (status.applied != first.applied || status.leader != first.leader || !status.leader)
-			world_finding(world,
-				"member %u is at index %" PRIu64 " under %" PRIx64 ", member 0 at %" PRIu64
-				" under %" PRIx64,
-				m, status.applied, status.leader, first.applied, first.leader);
-		check_queue(world, member);
-		check_expired(world, member);
-		if (m == 0) {
-			world->summary->terms += status.term;
-			world->summary->entries += status.last;
-		}
+static void check_member(struct world *world, const struct member *member, struct node_status *first)
+{
+	struct node_status status;
+
+	if (!member->node) {
+		world_finding(world, "member %u is not running at the end", member->number);
+		return;
 	}
+	node_get_status(member->node, &status);
+	if (!first->id) {
+		*first = status;
+		world->summary->terms += status.term;
+		world->summary->entries += status.last;
+	}
+	if (status.applied != first->applied || status.leader != first->leader || !status.leader)
+		world_finding(world,
+			"member %u is at index %" PRIu64 " under %" PRIx64 ", another at %" PRIu64
+			" under %" PRIx64,
+			member->number, status.applied, status.leader, first->applied, first->leader);
+	check_queue(world, member);
+	check_expired(world, member);
+}
+
+void client_check(struct world *world)
+{
+	struct node_status first = {0};
+
+	check_final_reads(world);
+	if (!operator_rests(world))
+		world_finding(
+			world, "a member that was added got no vote, or a change of members did not end");
+	for (unsigned m = 0; m < world->member_count && !world->finding; m++)
+		if (member_counts(&world->members[m]))
+			check_member(world, &world->members[m], &first);
 	for (unsigned key = 0; key < world->profile.keys && !world->finding; key++)
 		check_key(world, key);
 }

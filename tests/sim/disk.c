@@ -62,7 +62,7 @@ static void file_unref(struct file *file)
 	free(file);
 }
 
-static struct name *names_find(struct names *names, const char *text)
+static struct name *names_find(const struct names *names, const char *text)
 {
 	for (size_t i = 0; i < names->len; i++)
 		if (strcmp(names->items[i].text, text) == 0)
@@ -324,37 +324,67 @@ void disk_step_partly(struct disk *disk, const struct wal_plan *plan, const stru
 	}
 }
 
-/* Brings a part of an unsynced write to the platter; true when it was torn. */
-static bool settle_write(struct disk *disk, struct file *file, const struct write *write)
+bool disk_grows(const struct disk *disk, const struct wal_step *step)
+{
+	const struct name *name = names_find(&disk->now, step->name);
+
+	if (step->kind == WAL_STEP_CREATE)
+		return true;
+	return step->kind == WAL_STEP_WRITE && name && step->offset + step->bytes_len > name->file->size;
+}
+
+struct slice disk_peek(const struct disk *disk, const char *text)
+{
+	const struct name *name = names_find(&disk->now, text);
+
+	return name ? slice_make(name->file->now, name->file->size) : slice_make("", 0);
+}
+
+bool disk_flip(struct disk *disk, const char *text, uint64_t offset, unsigned bit)
+{
+	const struct name *name = names_find(&disk->now, text);
+
+	if (!name || offset >= name->file->size)
+		return false;
+	name->file->now[offset] ^= (char)(1u << bit % 8);
+	if (offset < name->file->durable_size)
+		name->file->durable[offset] ^= (char)(1u << bit % 8);
+	return true;
+}
+
+/* Brings a part of an unsynced write to the platter. */
+static void settle_write(
+	struct disk *disk, struct file *file, const struct write *write, struct disk_losses *losses)
 {
 	size_t at, len;
 	unsigned how = (unsigned)rng_below(disk->rng, 4);
 
+	losses->lost += how == 0;
+	losses->torn += how > 1;
 	if (how == 0)
-		return false;
+		return;
 	grow_durable(
 		file, (size_t)write->offset + (how == 2 ? rng_below(disk->rng, write->len + 1) : write->len));
 	switch (how) {
 	case 1:
 		memcpy(file->durable + write->offset, write->data, write->len);
-		return false;
+		break;
 	case 2:
 		len = MIN(write->len, file->durable_size - (size_t)write->offset);
 		memcpy(file->durable + write->offset, write->data, (size_t)rng_below(disk->rng, len + 1));
-		return true;
+		break;
 	default:
 		for (at = 0; at < write->len; at += len) {
 			len = MIN(SECTOR - (size_t)(write->offset + at) % SECTOR, write->len - at);
 			if (rng_below(disk->rng, 2))
 				memcpy(file->durable + write->offset + at, write->data + at, len);
 		}
-		return true;
 	}
 }
 
-unsigned disk_power_off(struct disk *disk)
+struct disk_losses disk_power_off(struct disk *disk)
 {
-	unsigned torn = 0;
+	struct disk_losses losses = {0};
 
 	sync_names(disk, (size_t)rng_below(disk->rng, disk->changes_len + 1));
 	while (disk->now.len)
@@ -363,12 +393,12 @@ unsigned disk_power_off(struct disk *disk)
 		struct file *file = disk->durable.items[i].file;
 
 		for (size_t k = 0; k < file->writes_len; k++)
-			torn += settle_write(disk, file, &file->writes[k]);
+			settle_write(disk, file, &file->writes[k], &losses);
 		forget_writes(file);
 		file->size = file->durable_size;
 		file->now = mem_realloc(file->now, MAX(file->size, (size_t)1));
 		memcpy(file->now, file->durable, file->size);
 		names_set(&disk->now, disk->durable.items[i].text, file);
 	}
-	return torn;
+	return losses;
 }

@@ -19,5 +19,14 @@ uint64_t disk_bytes(const struct disk *disk);
 int disk_step(struct disk *disk, const struct wal_plan *plan, const struct wal_step *step);
 /* A step during which the machine stops or the disk fails: any part of it may have been done. */
 void disk_step_partly(struct disk *disk, const struct wal_plan *plan, const struct wal_step *step);
-/* Answers how many unsynced writes were torn. */
-unsigned disk_power_off(struct disk *disk);
+/* Whether the step takes space that was not taken before. */
+bool disk_grows(const struct disk *disk, const struct wal_step *step);
+/* What became of the unsynced writes. */
+struct disk_losses {
+	unsigned lost, torn;
+};
+struct disk_losses disk_power_off(struct disk *disk);
+/* The contents of a file as read now; borrowed until the next change. Empty when there is none. */
+struct slice disk_peek(const struct disk *disk, const char *name);
+/* A bit rots: in the cache and on the platter. False: there is no such byte. */
+bool disk_flip(struct disk *disk, const char *name, uint64_t offset, unsigned bit);

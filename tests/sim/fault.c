@@ -7,42 +7,92 @@ const char *const fault_names[FAULT_MAX] = {
 	[FAULT_KILL] = "process killed",
 	[FAULT_POWER] = "power failed",
 	[FAULT_POWER_ALL] = "power failed everywhere",
-	[FAULT_CRASH_AT_STEP] = "crash inside a write or sync",
+	[FAULT_CRASH_AT_STEP] = "crash inside a write, sync, create, rename or remove",
+	[FAULT_CRASH_IN_SWITCH] = "crash between checkpoint, manifest switch and log cut",
+	[FAULT_CRASH_IN_TRANSFER] = "crash during a transfer",
+	[FAULT_LONG_DOWN] = "member down for long, back with old data",
+	[FAULT_LOST_WRITE] = "unsynced write lost",
 	[FAULT_TORN_WRITE] = "unsynced write torn",
-	[FAULT_DISK_ERROR] = "write or sync failed",
+	[FAULT_DISK_ERROR] = "write or sync of the log failed",
+	[FAULT_BACKGROUND_ERROR] = "write, sync or read of a checkpoint failed",
+	[FAULT_NO_SPACE] = "no space on the disk",
+	[FAULT_ROT_LOG] = "bit rot in a log",
+	[FAULT_ROT_CHECKPOINT] = "bit rot in a checkpoint",
 	[FAULT_DISK_SLOW] = "disk slow for a while",
 	[FAULT_PAUSE] = "process paused",
 	[FAULT_PARTITION] = "partition in halves",
 	[FAULT_ISOLATE] = "member isolated",
 	[FAULT_ONE_WAY] = "link cut in one direction",
 	[FAULT_BRIDGE] = "partition with a bridge",
+	[FAULT_FLAPPING] = "partition flapping",
+	[FAULT_STRAND] = "new leader cut off or crashed",
+	[FAULT_CRASH_AFTER_VOTE] = "crash just after a vote",
 	[FAULT_RESET] = "connection reset",
 	[FAULT_NET_SLOW] = "network slow for a while",
 	[FAULT_DROP] = "message dropped",
 	[FAULT_DUPLICATE] = "message doubled",
 	[FAULT_REORDER] = "message delayed past others",
+	[FAULT_CUT_MESSAGE] = "message cut in the middle",
 	[FAULT_CLOCK_JUMP] = "wall clock jumped",
+	[FAULT_CLOCK_DRIFT] = "wall clock drifts",
 	[FAULT_CLIENT_LEFT] = "client left its request",
+	[FAULT_MEMBER_ADDED] = "member added",
+	[FAULT_MEMBER_REMOVED] = "member removed",
+	[FAULT_MEMBER_REPLACED] = "member replaced",
+	[FAULT_MEMBER_PROMOTED] = "member given a vote",
+	[FAULT_HAND_OVER] = "leadership handed over",
 };
 
-static uint32_t chance(struct world *world, uint32_t most)
+/* Those that happen at a time, chosen by weight; the others by chance at what they befall. */
+static const bool scheduled[FAULT_MAX] = {
+	[FAULT_KILL] = true,
+	[FAULT_POWER] = true,
+	[FAULT_POWER_ALL] = true,
+	[FAULT_LONG_DOWN] = true,
+	[FAULT_NO_SPACE] = true,
+	[FAULT_ROT_LOG] = true,
+	[FAULT_ROT_CHECKPOINT] = true,
+	[FAULT_DISK_SLOW] = true,
+	[FAULT_PAUSE] = true,
+	[FAULT_PARTITION] = true,
+	[FAULT_ISOLATE] = true,
+	[FAULT_ONE_WAY] = true,
+	[FAULT_BRIDGE] = true,
+	[FAULT_FLAPPING] = true,
+	[FAULT_RESET] = true,
+	[FAULT_NET_SLOW] = true,
+	[FAULT_CLOCK_JUMP] = true,
+	[FAULT_CLOCK_DRIFT] = true,
+	[FAULT_MEMBER_ADDED] = true,
+	[FAULT_MEMBER_REMOVED] = true,
+	[FAULT_MEMBER_REPLACED] = true,
+	[FAULT_HAND_OVER] = true,
+};
+
+static uint32_t chance(struct rng *rng, uint32_t most)
 {
-	return rng_below(&world->rng, 2) ? (uint32_t)rng_below(&world->rng, most + 1) : 0;
+	return rng_below(rng, 2) ? (uint32_t)rng_below(rng, most + 1) : 0;
 }
 
-void fault_profile(struct world *world)
+static int64_t below(struct rng *rng, int64_t limit)
 {
-	static const unsigned sizes[] = {1, 2, 3, 3, 3, 3, 3, 4, 5, 5};
-	struct profile *profile = &world->profile;
-	struct rng *rng = &world->rng;
+	return (int64_t)rng_below(rng, (uint64_t)limit);
+}
+
+static void draw_sizes(struct profile *profile, struct rng *rng)
+{
+	static const unsigned sizes[] = {1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7};
 
 	profile->members = sizes[rng_below(rng, ARRAY_LEN(sizes))];
 	profile->clients = 2 + (unsigned)rng_below(rng, CLIENTS_MAX - 1);
 	profile->keys = 1 + (unsigned)rng_below(rng, KEYS_MAX);
-	profile->run_ns = 3 * NS_PER_S + world_rand(world, 12 * NS_PER_S);
-	profile->think_ns = 1 + world_rand(world, (rng_below(rng, 3) ? 100 : 10) * NS_PER_MS);
-	profile->net_delay_ns = 50000 + world_rand(world, (rng_below(rng, 4) ? 2 : 50) * NS_PER_MS);
-	profile->sync_ns = 100000 + world_rand(world, (rng_below(rng, 4) ? 2 : 20) * NS_PER_MS);
+	profile->chains = (unsigned)rng_below(rng, CHAINS_MAX + 1);
+	profile->run_ns = 3 * NS_PER_S + below(rng, 12 * NS_PER_S);
+	profile->think_ns = 1 + below(rng, (rng_below(rng, 3) ? 100 : 10) * NS_PER_MS);
+	profile->net_delay_ns = 50000 + below(rng, (rng_below(rng, 4) ? 2 : 50) * NS_PER_MS);
+	profile->calm_delay_ns = profile->net_delay_ns;
+	profile->restart_ns = (rng_below(rng, 3) ? 3000 : 200) * NS_PER_MS;
+	profile->sync_ns = 100000 + below(rng, (rng_below(rng, 4) ? 2 : 20) * NS_PER_MS);
 	profile->segment_bytes = WAL_SEGMENT_MIN_BYTES << rng_below(rng, 5);
 	/* Most seeds write a checkpoint every few dozen entries, in small slices, and send it in small
 	 * pieces. */
@@ -51,45 +101,136 @@ void fault_profile(struct world *world)
 			? UINT64_C(500) << (rng_below(rng, 4) ? rng_below(rng, 4) : rng_below(rng, 8))
 			: 0;
 	profile->checkpoint_step_bytes = (size_t)64 << rng_below(rng, 10);
-	profile->checkpoint_piece_bytes = (size_t)200 << rng_below(rng, 10);
+	profile->checkpoint_piece_bytes = 64 + (size_t)rng_below(rng, UINT64_C(200) << rng_below(rng, 10));
+	/* In small messages a follower can have a part of what the leader has. */
+	profile->append_bytes = rng_below(rng, 2) ? (size_t)1 << rng_below(rng, 12) : 0;
 	/* Elections need timeouts well above what a round of messages and writes takes (thesis 3.9). */
 	profile->heartbeat_ms = 20 + (uint32_t)rng_below(rng, 81) +
 				(uint32_t)(3 * (profile->net_delay_ns + profile->sync_ns) / 2 / NS_PER_MS);
 	profile->election_ms = profile->heartbeat_ms * (5 + (uint32_t)rng_below(rng, 6));
-	profile->drop = chance(world, 200000);
-	profile->duplicate = chance(world, 200000);
-	profile->reorder = chance(world, 300000);
-	profile->crash_at_step = chance(world, 3000);
-	profile->disk_error = chance(world, 1000);
-	profile->fault_every_ns = 50 * NS_PER_MS + world_rand(world, 3 * NS_PER_S);
-	profile->value_bytes = (size_t)1 << (2 + rng_below(rng, 10));
-	profile->expiry = rng_below(rng, 2);
-	for (unsigned i = 0; i < FAULT_MAX; i++)
-		profile->fault_weight[i] = chance(world, 10);
 	/* Most seeds keep next to nothing of the log in memory. */
 	profile->log_cache_bytes = rng_below(rng, 4) ? UINT64_C(1) << rng_below(rng, 13) : 0;
-	if (world->contradict) {
-		profile->checkpoint_log_bytes = 0; /* a false state would be handed on as a true one */
-		/* A false member that is started anew is right again: leave it alone, and let the log grow.
-		 */
-		profile->members = MAX(profile->members, 3u);
-		profile->think_ns = 10 * NS_PER_MS;
-		profile->run_ns = 15 * NS_PER_S;
-		profile->net_delay_ns = MIN(profile->net_delay_ns, NS_PER_MS);
-		profile->sync_ns = MIN(profile->sync_ns, NS_PER_MS);
-		profile->crash_at_step = profile->disk_error = 0;
-		profile->fault_weight[FAULT_KILL] = profile->fault_weight[FAULT_POWER] = 0;
-		profile->fault_weight[FAULT_POWER_ALL] = profile->fault_weight[FAULT_PAUSE] = 0;
-		profile->fault_every_ns = 5 * NS_PER_S;
-		profile->clients = CLIENTS_MAX;
+	profile->value_bytes = (size_t)1 << (2 + rng_below(rng, 10));
+	profile->expiry = rng_below(rng, 2);
+}
+
+static void draw_faults(struct profile *profile, struct rng *rng)
+{
+	profile->drop = chance(rng, 200000);
+	profile->duplicate = chance(rng, 200000);
+	profile->reorder = chance(rng, 300000);
+	profile->cut_message = chance(rng, 10000);
+	profile->crash_at_step = chance(rng, 3000);
+	profile->crash_in_switch = chance(rng, 50000);
+	profile->crash_in_transfer = chance(rng, 50000);
+	profile->disk_error = chance(rng, 1000);
+	profile->background_error = chance(rng, 10000);
+	profile->strand = chance(rng, 600000);
+	profile->crash_after_vote = chance(rng, 200000);
+	profile->fault_every_ns = 50 * NS_PER_MS + below(rng, 3 * NS_PER_S);
+	for (unsigned i = 0; i < FAULT_MAX; i++)
+		profile->fault_weight[i] = chance(rng, 10);
+	profile->changes = rng_below(rng, 3) == 0;
+	if (profile->changes) {
+		profile->fault_weight[FAULT_MEMBER_ADDED] = 10;
+		profile->fault_weight[FAULT_MEMBER_REPLACED] = 5 + (uint32_t)rng_below(rng, 20);
+		profile->fault_weight[FAULT_MEMBER_REMOVED] = 5 + (uint32_t)rng_below(rng, 30);
+	} else {
+		profile->fault_weight[FAULT_MEMBER_ADDED] = profile->fault_weight[FAULT_MEMBER_REMOVED] = 0;
+		profile->fault_weight[FAULT_MEMBER_REPLACED] = 0;
 	}
-	for (unsigned i = 0; i < MEMBERS_MAX; i++)
-		world->members[i].paused_until_ns = 0;
+}
+
+/* One leader after the other is lost as soon as it is elected, with little else: what figure 8 of the thesis
+ * is about. */
+static void lose_leaders(struct profile *profile)
+{
+	profile->strand = 800000;
+	profile->fault_every_ns = 5 * NS_PER_S;
+	profile->append_bytes = 1;
+	profile->drop = profile->crash_at_step = profile->disk_error = profile->background_error = 0;
+	profile->crash_in_switch = profile->crash_in_transfer = 0;
+}
+
+/* Elections in which messages take nearly as long as the candidates wait, and voters that crash in between.
+ */
+static void make_elections_hard(struct profile *profile, struct rng *rng)
+{
+	lose_leaders(profile);
+	profile->members = MAX(profile->members, 3u);
+	profile->net_delay_ns =
+		profile->election_ms * NS_PER_MS / 10 + below(rng, profile->election_ms * NS_PER_MS);
+	profile->restart_ns = 10 * NS_PER_MS + below(rng, 200 * NS_PER_MS);
+	profile->crash_after_vote = 100000 + (uint32_t)rng_below(rng, 500000);
+	profile->strand = 300000;
+}
+
+/* No fault but one, and all kinds of work of the disk in little time. */
+static void one_fault(struct profile *profile)
+{
+	profile->members = MIN(profile->members, 3u);
+	profile->run_ns = 1500 * NS_PER_MS;
+	profile->think_ns = 30 * NS_PER_MS;
+	profile->segment_bytes = WAL_SEGMENT_MIN_BYTES;
+	profile->checkpoint_log_bytes = 4000;
+	profile->checkpoint_step_bytes = 2000;
+	profile->value_bytes = 256;
+	profile->drop = profile->duplicate = profile->reorder = profile->cut_message = 0;
+	profile->crash_at_step = profile->crash_in_switch = profile->crash_in_transfer = 0;
+	profile->disk_error = profile->background_error = profile->strand = 0;
+	profile->crash_after_vote = 0;
+	memset(profile->fault_weight, 0, sizeof(profile->fault_weight));
+}
+
+/* A false member that is started anew is right again: leave it alone, and let the log grow. */
+static void contradict(struct profile *profile)
+{
+	profile->checkpoint_log_bytes = 0; /* a false state would be handed on as a true one */
+	profile->members = MAX(profile->members, 3u);
+	profile->think_ns = 10 * NS_PER_MS;
+	profile->run_ns = 15 * NS_PER_S;
+	profile->net_delay_ns = MIN(profile->net_delay_ns, NS_PER_MS);
+	profile->sync_ns = MIN(profile->sync_ns, NS_PER_MS);
+	profile->crash_at_step = profile->disk_error = profile->strand = profile->crash_after_vote = 0;
+	profile->crash_in_switch = profile->crash_in_transfer = 0;
+	profile->fault_weight[FAULT_KILL] = profile->fault_weight[FAULT_POWER] = 0;
+	profile->fault_weight[FAULT_POWER_ALL] = profile->fault_weight[FAULT_PAUSE] = 0;
+	profile->fault_weight[FAULT_LONG_DOWN] = profile->fault_weight[FAULT_NO_SPACE] = 0;
+	profile->fault_weight[FAULT_ROT_LOG] = profile->fault_weight[FAULT_ROT_CHECKPOINT] = 0;
+	profile->fault_weight[FAULT_MEMBER_ADDED] = profile->fault_weight[FAULT_MEMBER_REMOVED] = 0;
+	profile->fault_weight[FAULT_MEMBER_REPLACED] = 0;
+	profile->fault_every_ns = 5 * NS_PER_S;
+	profile->clients = CLIENTS_MAX;
+	profile->chains = 0;
+}
+
+void fault_profile(struct world *world)
+{
+	struct profile *profile = &world->profile;
+	struct rng rng; /* its own, so that what a run draws does not move what the next profile is */
+
+	rng_seed(&rng, ~world->seed);
+	draw_sizes(profile, &rng);
+	draw_faults(profile, &rng);
+	switch (rng_below(&rng, 10)) {
+	case 0:
+		lose_leaders(profile);
+		break;
+	case 1:
+		make_elections_hard(profile, &rng);
+		break;
+	default:
+		break;
+	}
+	if (world->options->crash_step)
+		one_fault(profile);
+	if (world->options->contradict)
+		contradict(profile);
 }
 
 static struct member *anyone(struct world *world)
 {
-	return &world->members[rng_below(&world->rng, world->profile.members)];
+	return &world->members[rng_below(&world->rng, world->member_count)];
 }
 
 static void cut(struct world *world, unsigned from, unsigned to, bool both)
@@ -99,15 +240,25 @@ static void cut(struct world *world, unsigned from, unsigned to, bool both)
 		world->cut[to][from] = true;
 }
 
-/* Splits at random; the member `bridge` (or none) keeps its links to both sides. */
-static void split(struct world *world, unsigned bridge)
+static unsigned any_sides(struct world *world)
 {
-	unsigned sides = (unsigned)rng_below(&world->rng, 1u << world->profile.members);
+	return (unsigned)rng_below(&world->rng, 1u << world->member_count);
+}
 
-	for (unsigned a = 0; a < world->profile.members; a++)
+/* The member `bridge` (or none) keeps its links to both sides. */
+static void split(struct world *world, unsigned sides, unsigned bridge)
+{
+	for (unsigned a = 0; a < world->member_count; a++)
 		for (unsigned b = 0; b < a; b++)
 			if ((sides >> a & 1) != (sides >> b & 1) && a != bridge && b != bridge)
 				cut(world, a, b, true);
+}
+
+static void isolate(struct world *world, unsigned one)
+{
+	for (unsigned i = 0; i < world->member_count; i++)
+		if (i != one)
+			cut(world, one, i, true);
 }
 
 static void cut_network(struct world *world, enum fault fault)
@@ -115,15 +266,13 @@ static void cut_network(struct world *world, enum fault fault)
 	unsigned one = anyone(world)->number;
 
 	if (fault == FAULT_PARTITION) {
-		split(world, MEMBERS_MAX);
+		split(world, any_sides(world), MEMBERS_MAX);
 	} else if (fault == FAULT_BRIDGE) {
-		split(world, one);
+		split(world, any_sides(world), one);
 	} else if (fault == FAULT_ISOLATE) {
-		for (unsigned i = 0; i < world->profile.members; i++)
-			if (i != one)
-				cut(world, one, i, true);
+		isolate(world, one);
 	} else {
-		for (unsigned i = 0; i < world->profile.members; i++)
+		for (unsigned i = 0; i < world->member_count; i++)
 			if (i != one && rng_below(&world->rng, 2)) {
 				bool out = rng_below(&world->rng, 2);
 
@@ -154,7 +303,87 @@ static void jump_clock(struct world *world)
 	anyone(world)->wall_offset_ns += world_rand(world, 2 * size) - size;
 }
 
-static void carry_out(struct world *world, enum fault fault)
+/* From now on; the clock does not jump. */
+static void drift_clock(struct world *world)
+{
+	struct member *member = anyone(world);
+	int64_t wall_ns = member_wall_ns(member);
+
+	member->wall_drift_since_ns = world->now_ns;
+	member->wall_offset_ns = wall_ns - world->now_ns;
+	member->wall_drift_ppm = world_rand(world, 100001) - 50000;
+}
+
+static void long_down(struct world *world, struct member *member)
+{
+	int64_t left_ns = world->profile.run_ns - world->now_ns;
+
+	member->down_until_ns = world->now_ns + left_ns / 2 + world_rand(world, left_ns / 2);
+	member_crash(member, rng_below(&world->rng, 2));
+	world_at(world, member->down_until_ns, EVENT_START, member->number, 0);
+}
+
+void fault_flap(struct world *world, unsigned left)
+{
+	if (world->calm)
+		return;
+	if (left % 2)
+		split(world, world->flap_sides, MEMBERS_MAX);
+	else
+		fault_heal_network(world);
+	if (left)
+		world_at(world, world->now_ns + 5 * NS_PER_MS + world_rand(world, 400 * NS_PER_MS),
+			EVENT_FLAP, 0, left - 1);
+}
+
+void fault_new_leader(struct member *member)
+{
+	struct world *world = member->world;
+	const struct profile *profile = &world->profile;
+	struct event *event;
+	/* Before its first entry is everywhere, or when it has committed a few. */
+	int64_t within_ns = rng_below(&world->rng, 2) ? 4 * profile->net_delay_ns + 2 * profile->sync_ns
+						      : 500 * NS_PER_MS;
+
+	if (world->calm || !rng_chance(&world->rng, profile->strand))
+		return;
+	event = world_at(world, world->now_ns + 1 + world_rand(world, within_ns), EVENT_STRAND,
+		member->number, (unsigned)rng_below(&world->rng, 2));
+	event->life = member->life;
+}
+
+void fault_vote_given(struct member *member)
+{
+	struct world *world = member->world;
+	struct event *event;
+
+	if (world->calm || !rng_chance(&world->rng, world->profile.crash_after_vote))
+		return;
+	world->summary->faults[FAULT_CRASH_AFTER_VOTE]++;
+	event = world_at(world, world->now_ns + world_rand(world, world->profile.net_delay_ns), EVENT_CRASH,
+		member->number, (unsigned)rng_below(&world->rng, 2));
+	event->life = member->life;
+}
+
+void fault_strand(struct member *member, bool dies)
+{
+	struct world *world = member->world;
+
+	if (world->calm || !member->led)
+		return;
+	world->summary->faults[FAULT_STRAND]++;
+	world_log(world, "fault: %s: member %u", fault_names[FAULT_STRAND], member->number);
+	fault_heal_network(world); /* those before it come back */
+	if (dies) {
+		member_crash(member, rng_below(&world->rng, 2));
+		return;
+	}
+	isolate(world, member->number);
+	world_at(world, world->now_ns + world_rand(world, 4 * NS_PER_S), EVENT_HEAL, 0, 0);
+}
+
+/* False: it could not happen now. */
+static bool carry_out(struct world *world, enum fault fault)
 {
 	struct member *member = anyone(world);
 
@@ -164,14 +393,34 @@ static void carry_out(struct world *world, enum fault fault)
 		member_crash(member, fault == FAULT_POWER);
 		break;
 	case FAULT_POWER_ALL:
-		for (unsigned i = 0; i < world->profile.members; i++)
+		for (unsigned i = 0; i < world->member_count; i++)
 			member_crash(&world->members[i], true);
 		break;
+	case FAULT_LONG_DOWN:
+		long_down(world, member);
+		break;
+	case FAULT_NO_SPACE:
+		member->no_space_until_ns = world->now_ns + world_rand(world, 2 * NS_PER_S);
+		break;
+	case FAULT_MEMBER_ADDED:
+	case FAULT_MEMBER_REMOVED:
+	case FAULT_MEMBER_REPLACED:
+		return operator_change(world, fault);
+	case FAULT_HAND_OVER:
+		return operator_hand_over(world);
+	case FAULT_ROT_LOG:
+		return rot_log(world);
+	case FAULT_ROT_CHECKPOINT:
+		return rot_checkpoint(world);
 	case FAULT_DISK_SLOW:
 		member->disk_slow_until_ns = world->now_ns + world_rand(world, 2 * NS_PER_S);
 		break;
 	case FAULT_PAUSE:
 		member->paused_until_ns = world->now_ns + 1 + world_rand(world, 3 * NS_PER_S);
+		break;
+	case FAULT_FLAPPING:
+		world->flap_sides = any_sides(world);
+		fault_flap(world, 1 + 2 * (unsigned)rng_below(&world->rng, 8));
 		break;
 	case FAULT_RESET:
 		reset_connection(world);
@@ -182,16 +431,13 @@ static void carry_out(struct world *world, enum fault fault)
 	case FAULT_CLOCK_JUMP:
 		jump_clock(world);
 		break;
+	case FAULT_CLOCK_DRIFT:
+		drift_clock(world);
+		break;
 	default:
 		cut_network(world, fault);
 	}
-}
-
-static bool is_scheduled(enum fault fault)
-{
-	return fault != FAULT_CRASH_AT_STEP && fault != FAULT_TORN_WRITE && fault != FAULT_DISK_ERROR &&
-	       fault != FAULT_DROP && fault != FAULT_DUPLICATE && fault != FAULT_REORDER &&
-	       fault != FAULT_CLIENT_LEFT;
+	return true;
 }
 
 void fault_inject(struct world *world)
@@ -203,18 +449,19 @@ void fault_inject(struct world *world)
 	world_at(world, world->now_ns + 1 + world_rand(world, 2 * world->profile.fault_every_ns), EVENT_FAULT,
 		0, 0);
 	for (unsigned i = 0; i < FAULT_MAX; i++)
-		total += is_scheduled(i) ? world->profile.fault_weight[i] : 0;
+		total += scheduled[i] ? world->profile.fault_weight[i] : 0;
 	if (!total)
 		return;
 	dice = (uint32_t)rng_below(&world->rng, total);
 	for (unsigned i = 0; i < FAULT_MAX; i++) {
-		uint32_t weight = is_scheduled(i) ? world->profile.fault_weight[i] : 0;
+		uint32_t weight = scheduled[i] ? world->profile.fault_weight[i] : 0;
 
 		if (dice < weight) {
-			world->summary->faults[i]++;
 			world_log(world, "fault: %s", fault_names[i]);
 			world_trace(world, 500, i);
-			carry_out(world, i);
+			/* Lack of space is counted when it is met. */
+			if (carry_out(world, i) && i != FAULT_NO_SPACE)
+				world->summary->faults[i]++;
 			return;
 		}
 		dice -= weight;
@@ -231,10 +478,14 @@ void fault_calm(struct world *world)
 	world->calm = true;
 	world->net_slow_until_ns = 0;
 	fault_heal_network(world);
-	for (unsigned i = 0; i < world->profile.members; i++) {
+	for (unsigned i = 0; i < world->member_count; i++) {
 		struct member *member = &world->members[i];
 
-		member->disk_slow_until_ns = 0;
+		member->disk_slow_until_ns = member->no_space_until_ns = 0;
 		member->paused_until_ns = MIN(member->paused_until_ns, world->now_ns);
+		if (member->down_until_ns > world->now_ns) {
+			member->down_until_ns = 0;
+			world_at(world, world->now_ns, EVENT_START, i, 0);
+		}
 	}
 }

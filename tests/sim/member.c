@@ -2,14 +2,10 @@
 #include "sim.h"
 #include "base/hash.h"
 #include "base/memory.h"
+#include "wal/format.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-
-bool member_up(const struct member *member)
-{
-	return member->node != NULL;
-}
 
 static struct member *of(struct env *env)
 {
@@ -24,9 +20,17 @@ static int64_t env_mono(struct env *env)
 	return now_ns + now_ns / 1000000 * member->mono_drift_ppm + member->mono_offset_ns;
 }
 
+int64_t member_wall_ns(const struct member *member)
+{
+	int64_t now_ns = member->world->now_ns;
+
+	return now_ns + member->wall_offset_ns +
+	       (now_ns - member->wall_drift_since_ns) / 1000000 * member->wall_drift_ppm;
+}
+
 static int64_t env_wall(struct env *env)
 {
-	return of(env)->world->now_ns + of(env)->wall_offset_ns;
+	return member_wall_ns(of(env));
 }
 
 static void env_random(struct env *env, void *ret_bytes, size_t len)
@@ -50,6 +54,46 @@ static int env_read(struct env *env, const char *name, size_t max_bytes, char **
 static int env_read_range(struct env *env, const char *name, uint64_t offset, size_t len, struct buf *out)
 {
 	return disk_read_range(of(env)->disk, name, offset, len, out);
+}
+
+const char *const work_names[WORK_MAX] = {
+	[WORK_LOG] = "log",
+	[WORK_LOG_CUT] = "cut of the log",
+	[WORK_LOG_READ] = "reading the log",
+	[WORK_SPARE] = "segment made ahead",
+	[WORK_CHECKPOINT] = "checkpoint's data",
+	[WORK_CHECKPOINT_SWITCH] = "switch to a checkpoint",
+	[WORK_CHECKPOINT_REMOVE] = "removal of an old checkpoint",
+};
+
+static bool of_checkpoint(const char *name)
+{
+	return strstr(name, "heckpoint") || strstr(name, "CHECKPOINT");
+}
+
+static enum work background_work(const struct wal_plan *plan)
+{
+	const struct wal_step *first = &plan->steps[0];
+	bool checkpoint = false;
+
+	for (size_t i = 0; i < plan->steps_len; i++) {
+		if (plan->steps[i].kind == WAL_STEP_RENAME && of_checkpoint(plan->steps[i].name))
+			return WORK_CHECKPOINT_SWITCH;
+		checkpoint |= of_checkpoint(plan->steps[i].name);
+	}
+	/* What a start makes durable begins with the directory. */
+	if (first->kind == WAL_STEP_SYNC_DIR || (checkpoint && first->kind == WAL_STEP_REMOVE))
+		return WORK_CHECKPOINT_REMOVE;
+	if (checkpoint)
+		return WORK_CHECKPOINT;
+	return first->kind == WAL_STEP_CREATE ? WORK_SPARE
+	       : first->kind == WAL_STEP_READ ? WORK_LOG_READ
+					      : WORK_LOG_CUT;
+}
+
+static enum work work_of(const struct wal_plan *plan)
+{
+	return plan->background ? background_work(plan) : WORK_LOG;
 }
 
 static int64_t step_ns(struct member *member, const struct wal_step *step)
@@ -91,7 +135,8 @@ static void env_submit(struct env *env, const struct wal_plan *plan)
 
 static int64_t message_ns(struct world *world)
 {
-	int64_t ns = world->profile.net_delay_ns / 2 + world_rand(world, world->profile.net_delay_ns);
+	int64_t delay_ns = world->calm ? world->profile.calm_delay_ns : world->profile.net_delay_ns;
+	int64_t ns = delay_ns / 2 + world_rand(world, delay_ns);
 
 	if (world->net_slow_until_ns > world->now_ns)
 		ns += world_rand(world, 600 * NS_PER_MS);
@@ -109,13 +154,15 @@ static void env_send(struct env *env, uint64_t to, struct slice message, bool bu
 	unsigned copies = 1, target = 0;
 
 	(void)bulk;
-	while (target < world->profile.members && world->members[target].id != to)
+	while (target < world->member_count && world->members[target].id != to)
 		target++;
-	if (target == world->profile.members || message.len > NODE_MESSAGE_MAX) {
+	if (target == world->member_count || message.len > NODE_MESSAGE_MAX) {
 		world_finding(world, "member %u sent %zu bytes to %" PRIx64, member->number, message.len, to);
 		return;
 	}
 	world->summary->messages++;
+	if (promise_sent(member, message))
+		fault_vote_given(member);
 	world_trace(world, to, hash_bytes(message.data, message.len, 1));
 	if (!world->calm && rng_chance(&world->rng, world->profile.drop)) {
 		world->summary->faults[FAULT_DROP]++;
@@ -131,6 +178,10 @@ static void env_send(struct env *env, uint64_t to, struct slice message, bool bu
 
 		event->bytes = mem_dup(message.data, message.len);
 		event->len = message.len;
+		if (!world->calm && rng_chance(&world->rng, world->profile.cut_message)) {
+			event->len = (size_t)world_rand(world, (int64_t)message.len);
+			event->cut = true;
+		}
 	}
 }
 
@@ -141,10 +192,8 @@ static void env_reply(struct env *env, void *request, const struct node_reply *r
 
 static void env_members_changed(struct env *env)
 {
-	struct member *member = of(env);
-
-	if (member->node && node_member_count(member->node) > member->world->profile.members)
-		world_finding(member->world, "member %u knows of too many members", member->number);
+	if (of(env)->node)
+		operator_members_changed(of(env));
 }
 
 /* It watches the new one after the turn. */
@@ -153,11 +202,7 @@ static void env_store_leaving(struct env *env, struct store *store)
 	struct member *member = of(env);
 
 	member->replaced_at_ns = member->world->now_ns;
-	while (store_deliver(store, 100))
-		;
-	if (member->watching)
-		store_watch_stop(store, &member->expiry_watch);
-	member->watching = false;
+	watcher_stop(member, store);
 }
 
 static void env_note(struct env *env, int level, const char *text)
@@ -208,57 +253,17 @@ void member_schedule(struct member *member, int64_t at_ns)
 	member->turn_number = event->number;
 }
 
-/* The value that an event's JSON shows behind `field`; LIN_ABSENT when there is none. */
-static uint32_t json_value(struct slice json, const char *field)
+/* Rotten bits were found: that is what they are for, and the member is gone for good. */
+static bool refuses_rot(struct member *member, int error, const char *why)
 {
-	const char *at = memmem(json.data, json.len, field, strlen(field));
-	const char *value = at ? strstr(at, "\"value\":\"v") : NULL;
-
-	return value ? (uint32_t)strtoul(value + 10, NULL, 10) : LIN_ABSENT;
-}
-
-static void on_expiry(struct store_watch *watch, struct store_event *event)
-{
-	struct member *member = container_of(watch, struct member, expiry_watch);
 	struct world *world = member->world;
-	const struct lifetime *lifetime;
-	struct node_status status;
-	uint32_t value;
 
-	if (store_event_action(event) != STORE_ACTION_EXPIRE)
-		return;
-	world->summary->expired++;
-	value = json_value(store_event_json(event), "\"prevNode\"");
-	if (value == LIN_ABSENT || value >= world->next_value || !world->lifetimes[value].expires_ns) {
-		world_finding(world, "a key expired that had no expiry time: v%u", value);
-		return;
-	}
-	lifetime = &world->lifetimes[value];
-	node_get_status(member->node, &status);
-	if (lifetime->expires_ns > store_clock_ns(node_store(member->node)))
-		world_finding(world, "v%u expired before its time", value);
-	/* Under one leader the cluster clock runs at most 1/64 too fast, plus what the oscillators differ;
-	 * its first step after the key was set also makes up for the time before, 200 ms at most
-	 * (node/clock.c). */
-	if (status.term == lifetime->term &&
-		world->now_ns - lifetime->set_ns < lifetime->ttl_ns - lifetime->ttl_ns / 50 - 4 * NS_PER_MS)
-		world_finding(world, "v%u lived too short", value);
-}
-
-static void watch_expiries(struct member *member)
-{
-	struct store_result result = {0};
-	struct store_event *event = NULL;
-	int r;
-
-	memset(&member->expiry_watch, 0, sizeof(member->expiry_watch));
-	r = store_watch_start(node_store(member->node), &member->expiry_watch,
-		slice_str(STORE_USER_PREFIX "/ttl"), true, true, 0, on_expiry, &event, &result);
-	member->watching = r == 0;
-	if (r != 0)
-		world_finding(member->world, "cannot watch: %d", r);
-	store_event_unref(event);
-	store_result_done(&result);
+	if (!member->rotten || (error != -EBADMSG && error != -EPROTONOSUPPORT) || !why || !*why)
+		return false;
+	member->lost = true;
+	world->summary->rot_refused++;
+	world_log(world, "member %u is lost: %s", member->number, why);
+	return true;
 }
 
 void member_start(struct member *member)
@@ -271,7 +276,8 @@ void member_start(struct member *member)
 		.name = "member",
 		.client_urls = client_urls,
 		.members = world->initial,
-		.members_len = world->profile.members,
+		.members_len = member->joins ? 0 : world->profile.members,
+		.joins = member->joins,
 		.server_version = "2.3.0",
 		.heartbeat_ms = world->profile.heartbeat_ms,
 		.election_ms = world->profile.election_ms,
@@ -280,25 +286,27 @@ void member_start(struct member *member)
 		.checkpoint_step_bytes = world->profile.checkpoint_step_bytes,
 		.log_cache_bytes = world->profile.log_cache_bytes,
 		.checkpoint_piece_bytes = world->profile.checkpoint_piece_bytes,
+		.append_bytes = world->profile.append_bytes,
 	};
-	char *error = NULL;
+	_cleanup_free_ char *error = NULL;
 	int r;
 
-	assert(!member->node);
+	assert(!member->node && !member->lost);
 	member->expects_failure = false;
 	r = node_open(&config, &member->env, &member->node, &error);
 	world_log(world, "member %u starts: %d", member->number, r);
 	world_trace(world, member->number, (uint64_t)(int64_t)r);
 	if (r < 0) {
-		world_finding(
-			world, "member %u does not start: %s", member->number, error ? error : "no message");
-		free(error);
+		if (!refuses_rot(member, r, error))
+			world_finding(world, "member %u does not start: %s", member->number,
+				error ? error : "no message");
 		return;
 	}
 	world->summary->restarts++;
-	watch_expiries(member);
+	member->led = false;
+	watcher_start(member);
 	member_schedule(member, world->now_ns);
-	for (unsigned i = 0; i < world->profile.members; i++)
+	for (unsigned i = 0; i < world->member_count; i++)
 		if (!world->cut[i][member->number] && !world->cut[member->number][i])
 			member_notice(&world->members[i], member->number, true);
 }
@@ -317,38 +325,50 @@ void member_count(struct member *member)
 	summary->log_reads += status.log_reads;
 }
 
+/* A step under way may have been done, in part or whole. */
+static void interrupt_plans(struct member *member)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(member->runs); i++) {
+		struct plan_run *run = &member->runs[i];
+
+		if (run->plan && run->step < run->plan->steps_len && rng_below(&member->world->rng, 2))
+			disk_step_partly(member->disk, run->plan, &run->plan->steps[run->step]);
+		run->plan = NULL;
+	}
+}
+
+static void stop_process(struct member *member, bool power)
+{
+	struct world *world = member->world;
+
+	interrupt_plans(member);
+	watcher_stop(member, node_store(member->node));
+	member->node = node_free(member->node);
+	member->life++;
+	member->turn_at_ns = INT64_MAX;
+	member->paused_until_ns = 0;
+	client_lost_member(world, member);
+	/* The kernel of a killed process closes its connections; a machine without power tells nobody. */
+	for (unsigned i = 0; i < world->member_count && !power; i++)
+		member_notice(&world->members[i], member->number, false);
+	world_at(world,
+		MAX(member->down_until_ns, world->now_ns + world->profile.restart_ns / 50 +
+						   world_rand(world, world->profile.restart_ns)),
+		EVENT_START, member->number, 0);
+}
+
 void member_crash(struct member *member, bool power)
 {
 	struct world *world = member->world;
-	unsigned torn;
+	struct disk_losses losses;
 
 	member_count(member);
-	if (member->node) {
-		for (unsigned i = 0; i < ARRAY_LEN(member->runs); i++) {
-			struct plan_run *run = &member->runs[i];
-
-			if (run->plan && run->step < run->plan->steps_len && rng_below(&world->rng, 2))
-				disk_step_partly(member->disk, run->plan, &run->plan->steps[run->step]);
-			run->plan = NULL;
-		}
-		if (member->watching)
-			store_watch_stop(node_store(member->node), &member->expiry_watch);
-		member->watching = false;
-		member->node = node_free(member->node);
-		member->life++;
-		member->turn_at_ns = INT64_MAX;
-		member->paused_until_ns = 0;
-		client_lost_member(world, member);
-		/* The kernel of a killed process closes its connections; a machine without power tells
-		 * nobody. */
-		for (unsigned i = 0; i < world->profile.members && !power; i++)
-			member_notice(&world->members[i], member->number, false);
-		world_at(world, world->now_ns + 50 * NS_PER_MS + world_rand(world, 3 * NS_PER_S), EVENT_START,
-			member->number, 0);
-	}
+	if (member->node)
+		stop_process(member, power);
 	if (power) {
-		torn = disk_power_off(member->disk);
-		world->summary->faults[FAULT_TORN_WRITE] += torn;
+		losses = disk_power_off(member->disk);
+		world->summary->faults[FAULT_LOST_WRITE] += losses.lost;
+		world->summary->faults[FAULT_TORN_WRITE] += losses.torn;
 	}
 	world_trace(world, 77 + power, member->number);
 	world_log(world, "member %u crashes%s", member->number, power ? " with its machine" : "");
@@ -425,6 +445,40 @@ static void compare_state(struct member *member)
 	world_trace(world, status.applied, hash);
 }
 
+/* Removed, and for long enough that the others, who know it, have it on their disks. */
+static bool may_end(struct member *member, const struct node_status *status)
+{
+	int64_t now_ns = member->world->now_ns;
+
+	if (!status->removed || !operator_may_end(member)) {
+		member->knows_removed_ns = 0;
+		return false;
+	}
+	if (!member->knows_removed_ns)
+		member->knows_removed_ns = now_ns;
+	return now_ns - member->knows_removed_ns > NS_PER_S;
+}
+
+static void look_at_role(struct member *member)
+{
+	struct node_status status;
+	bool leads;
+
+	node_get_status(member->node, &status);
+	leads = status.role == NODE_LEADER;
+	if (may_end(member, &status)) {
+		member->removed = true;
+		world_log(member->world, "member %u was removed and ends", member->number);
+		member_crash(member, false);
+		return;
+	}
+	if (leads)
+		promise_leads(member, status.term);
+	if (leads && !member->led)
+		fault_new_leader(member);
+	member->led = leads;
+}
+
 void member_turn(struct member *member, const struct event *event)
 {
 	struct world *world = member->world;
@@ -434,10 +488,7 @@ void member_turn(struct member *member, const struct event *event)
 		return;
 	member->turn_at_ns = INT64_MAX;
 	node_turn(member->node);
-	if (!member->watching)
-		watch_expiries(member);
-	while (store_deliver(node_store(member->node), 100))
-		;
+	watcher_turn(member);
 	if (world->stopped)
 		return;
 	if (node_failure(member->node)) {
@@ -452,6 +503,9 @@ void member_turn(struct member *member, const struct event *event)
 		return;
 	}
 	compare_state(member);
+	look_at_role(member);
+	if (!member->node)
+		return;
 	deadline_ns = node_deadline_ns(member->node);
 	mono_ns = env_mono(&member->env);
 	if (deadline_ns <= mono_ns)
@@ -461,36 +515,97 @@ void member_turn(struct member *member, const struct event *event)
 			member, world->now_ns + (deadline_ns - mono_ns) + (deadline_ns - mono_ns) / 500 + 1);
 }
 
-static bool step_fault(struct member *member, const struct plan_run *run)
+static bool crash_at(struct member *member, const struct plan_run *run, enum fault fault)
 {
 	struct world *world = member->world;
 	const struct wal_step *step = &run->plan->steps[run->step];
+	enum work work = work_of(run->plan);
 
+	world->summary->faults[fault]++;
+	world->summary->crashes[work][step->kind]++;
+	world_log(world, "fault: %s: %s, step %zu, %s", fault_names[fault], work_names[work], run->step,
+		step->name);
+	disk_step_partly(member->disk, run->plan, step);
+	member_crash(member, rng_below(&world->rng, 3) != 0);
+	return true;
+}
+
+static bool step_crashes(struct member *member, const struct plan_run *run)
+{
+	struct world *world = member->world;
+	const struct profile *profile = &world->profile;
+	enum work work = work_of(run->plan);
+
+	if (world->options->crash_step && !world->crashed_at_step &&
+		world->options->crash_member == member->number &&
+		member->steps_done == world->options->crash_step) {
+		world->crashed_at_step = true;
+		return crash_at(member, run, FAULT_CRASH_AT_STEP);
+	}
+	if (rng_chance(&world->rng, profile->crash_at_step))
+		return crash_at(member, run, FAULT_CRASH_AT_STEP);
+	if ((work == WORK_CHECKPOINT_SWITCH || work == WORK_LOG_CUT || work == WORK_CHECKPOINT_REMOVE) &&
+		rng_chance(&world->rng, profile->crash_in_switch))
+		return crash_at(member, run, FAULT_CRASH_IN_SWITCH);
+	return false;
+}
+
+/* The answer to a step that fails. Space is found missing where it is taken, errors come anywhere. */
+static int step_error(struct member *member, const struct wal_plan *plan, const struct wal_step *step)
+{
+	struct world *world = member->world;
+	enum work work = work_of(plan);
+
+	if (member->no_space_until_ns > world->now_ns && disk_grows(member->disk, step)) {
+		world->summary->faults[FAULT_NO_SPACE]++;
+		return -ENOSPC;
+	}
+	if (work == WORK_LOG || work == WORK_LOG_CUT || work == WORK_SPARE) {
+		if (!rng_chance(&world->rng, world->profile.disk_error))
+			return 0;
+		world->summary->faults[FAULT_DISK_ERROR]++;
+		return -EIO;
+	}
+	if (!rng_chance(&world->rng, world->profile.background_error))
+		return 0;
+	world->summary->faults[FAULT_BACKGROUND_ERROR]++;
+	return rng_below(&world->rng, 2) ? -EIO : -ENOSPC;
+}
+
+/* Whether the member must survive the failure: space for a segment made ahead of time, or a checkpoint, but
+ * not what a start makes durable. */
+static bool survives(const struct wal_plan *plan, int error)
+{
+	enum work work = work_of(plan);
+
+	if (work == WORK_SPARE || work == WORK_LOG_CUT)
+		return work == WORK_SPARE && error == -ENOSPC;
+	return plan->background && plan->steps[0].kind != WAL_STEP_SYNC_DIR;
+}
+
+static bool step_fault(struct member *member, const struct plan_run *run)
+{
+	struct world *world = member->world;
+	const struct wal_plan *plan = run->plan;
+	const struct wal_step *step = &plan->steps[run->step];
+	int error;
+
+	member->steps_done++;
 	if (world->calm)
 		return false;
-	if (rng_chance(&world->rng, world->profile.crash_at_step)) {
-		world->summary->faults[FAULT_CRASH_AT_STEP]++;
-		disk_step_partly(member->disk, run->plan, step);
-		member_crash(member, rng_below(&world->rng, 3) != 0);
+	if (step_crashes(member, run))
 		return true;
-	}
-	if (rng_chance(&world->rng, world->profile.disk_error)) {
-		const struct wal_plan *plan = run->plan;
-		/* No space for a segment made ahead of time: that alone must not end a member. */
-		bool full = plan->background && step->kind == WAL_STEP_CREATE && rng_below(&world->rng, 2);
-
-		world->summary->faults[FAULT_DISK_ERROR]++;
-		world_log(world, "member %u: step %zu of its plan fails", member->number, run->step);
-		disk_step_partly(member->disk, plan, step);
-		/* One that a checkpoint needs does not end the member, unless it is at its start. */
-		member->expects_failure |=
-			!full && !(plan->background && strstr(plan->steps[0].name, "heckpoint"));
-		member->runs[plan->background].plan = NULL;
-		node_disk_done(member->node, plan, full ? -ENOSPC : -EIO);
-		member_schedule(member, world->now_ns);
-		return true;
-	}
-	return false;
+	error = step_error(member, plan, step);
+	if (!error)
+		return false;
+	world_log(world, "member %u: step %zu of its plan fails: %s, %s, error %d", member->number, run->step,
+		work_names[work_of(plan)], step->name, error);
+	disk_step_partly(member->disk, plan, step);
+	member->expects_failure |= !survives(plan, error);
+	member->runs[plan->background].plan = NULL;
+	node_disk_done(member->node, plan, error);
+	member_schedule(member, world->now_ns);
+	return true;
 }
 
 void member_disk(struct member *member, const struct event *event)
@@ -522,12 +637,48 @@ void member_disk(struct member *member, const struct event *event)
 	member_schedule(member, world->now_ns + world_rand(world, 20000));
 }
 
+/* What did not arrive whole must have no effect. */
+static void message_cut(struct member *member, unsigned from, struct slice message)
+{
+	struct world *world = member->world;
+	struct node_status before, after;
+
+	world->summary->faults[FAULT_CUT_MESSAGE]++;
+	node_get_status(member->node, &before);
+	node_receive(member->node, world->members[from].id, message);
+	node_get_status(member->node, &after);
+	if (before.term != after.term || before.role != after.role || before.leader != after.leader ||
+		before.last != after.last || before.commit != after.commit)
+		world_finding(world, "member %u took a message that did not arrive whole", member->number);
+	member_notice(member, from, false);
+	member_notice(&world->members[from], member->number, false);
+	member_notice(member, from, true);
+	member_notice(&world->members[from], member->number, true);
+}
+
 void member_message(struct member *member, struct event *event)
 {
 	struct world *world = member->world;
+	struct slice message = slice_make(event->bytes, event->len);
 
 	if (world->cut[event->other][member->number] || !member->node)
 		return;
-	node_receive(member->node, world->members[event->other].id, slice_make(event->bytes, event->len));
+	if (!world->calm && promise_of_transfer(message) &&
+		rng_chance(&world->rng, world->profile.crash_in_transfer)) {
+		world->summary->faults[FAULT_CRASH_IN_TRANSFER]++;
+		member_crash(rng_below(&world->rng, 2) ? member : &world->members[event->other],
+			rng_below(&world->rng, 2));
+		return;
+	}
+	/* As the transport does: whoever was removed is told so. */
+	if (node_was_removed(member->node, world->members[event->other].id) &&
+		!world->cut[member->number][event->other] && world->members[event->other].node) {
+		node_told_removed(world->members[event->other].node);
+		member_schedule(&world->members[event->other], world->now_ns);
+	}
+	if (event->cut)
+		message_cut(member, event->other, message);
+	else
+		node_receive(member->node, world->members[event->other].id, message);
 	member_schedule(member, world->now_ns + world_rand(world, 50000));
 }

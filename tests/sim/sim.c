@@ -6,8 +6,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define SETTLE_NS (20 * NS_PER_S) /* longer than a request may take */
+#define SETTLE_MIN_NS (3 * NS_PER_S) /* what was to expire has */
+#define SETTLE_NS (20 * NS_PER_S)    /* longer than a request may take */
 #define FINAL_NS (5 * NS_PER_S)
+#define REST_LOOK_NS (250 * NS_PER_MS)
 #define AGREE_RETRIES 20
 #define EVENTS_MAX 20000000
 
@@ -26,7 +28,7 @@ void world_log(struct world *world, const char *format, ...)
 {
 	va_list args;
 
-	if (!world->verbose)
+	if (!world->options->verbose)
 		return;
 	printf("%10.6f ", (double)world->now_ns / 1e9);
 	va_start(args, format);
@@ -82,11 +84,13 @@ static bool members_agree(struct world *world)
 {
 	struct node_status first = {0}, status;
 
-	for (unsigned i = 0; i < world->profile.members; i++) {
+	for (unsigned i = 0; i < world->member_count; i++) {
+		if (!member_counts(&world->members[i]))
+			continue;
 		if (!world->members[i].node)
 			return false;
 		node_get_status(world->members[i].node, &status);
-		if (i == 0)
+		if (!first.id)
 			first = status;
 		if (status.applied != first.applied || status.leader != first.leader || !status.leader)
 			return false;
@@ -110,7 +114,7 @@ static void end(struct world *world, unsigned tries)
 		world_at(world, world->now_ns + 200 * NS_PER_MS, EVENT_END, 0, tries + 1);
 		return;
 	}
-	for (unsigned i = 0; i < world->profile.members && world->verbose; i++) {
+	for (unsigned i = 0; i < world->member_count && world->options->verbose; i++) {
 		struct node_status status = {0};
 
 		if (world->members[i].node)
@@ -120,11 +124,28 @@ static void end(struct world *world, unsigned tries)
 			" of %" PRIu64,
 			i, status.role, status.term, status.leader, status.applied, status.last);
 	}
-	if (world->contradict && !world->stopped_itself && noticeable(world))
+	if (world->options->contradict && !world->stopped_itself && noticeable(world))
 		world_finding(world, "a member of false state did not stop");
-	if (!world->contradict) /* what a false member answered is false */
+	if (!world->options->contradict) { /* what a false member answered is false */
 		client_check(world);
+		watcher_check(world);
+	}
 	world->stopped = true;
+}
+
+/* The faults are over. As soon as all is quiet, and at the latest after a while, everybody is asked once
+ * more; then the run ends when all have answered, or should have. */
+static void rest(struct world *world, bool asked)
+{
+	int64_t since_ns = world->profile.run_ns;
+	bool quiet = members_agree(world) && clients_rest(world) && operator_rests(world);
+
+	if (asked ? quiet : (quiet && world->now_ns >= since_ns + SETTLE_MIN_NS))
+		world_at(world, world->now_ns, asked ? EVENT_END : EVENT_FINAL, 0, 0);
+	else if (world->now_ns >= (asked ? world->asked_ns + FINAL_NS : since_ns + SETTLE_NS))
+		world_at(world, world->now_ns, asked ? EVENT_END : EVENT_FINAL, 0, 0);
+	else
+		world_at(world, world->now_ns + REST_LOOK_NS, EVENT_REST, 0, asked);
 }
 
 /* What happens to a stopped process waits until it goes on. */
@@ -162,12 +183,27 @@ static void run_event(struct world *world, struct event *event)
 	case EVENT_CLIENT:
 		client_step(world, &world->clients[event->other]);
 		break;
+	case EVENT_POLL:
+		watcher_poll(world, &world->chains[event->other]);
+		break;
 	case EVENT_START:
-		if (!member->node)
+		if (!member->node && !member->lost && !member->removed &&
+			world->now_ns >= member->down_until_ns)
 			member_start(member);
 		break;
 	case EVENT_FAULT:
 		fault_inject(world);
+		break;
+	case EVENT_FLAP:
+		fault_flap(world, event->other);
+		break;
+	case EVENT_STRAND:
+		if (member->node && event->life == member->life)
+			fault_strand(member, event->other);
+		break;
+	case EVENT_CRASH:
+		if (member->node && event->life == member->life && !world->calm)
+			member_crash(member, event->other);
 		break;
 	case EVENT_HEAL:
 		fault_heal_network(world);
@@ -175,12 +211,18 @@ static void run_event(struct world *world, struct event *event)
 	case EVENT_CALM:
 		world_log(world, "the faults are over");
 		fault_calm(world);
+		world_at(world, world->now_ns + REST_LOOK_NS, EVENT_REST, 0, false);
+		break;
+	case EVENT_REST:
+		rest(world, event->other);
 		break;
 	case EVENT_FALSIFY:
 		member_falsify(member);
 		break;
 	case EVENT_FINAL:
 		client_final_reads(world);
+		world->asked_ns = world->now_ns;
+		world_at(world, world->now_ns + REST_LOOK_NS, EVENT_REST, 0, true);
 		break;
 	case EVENT_END:
 		end(world, event->other);
@@ -197,10 +239,10 @@ static void set_up(struct world *world)
 	world->next_value = 1;
 	world->lifetimes = mem_calloc(1, sizeof(*world->lifetimes));
 	fault_profile(world);
+	watcher_init(world);
+	world->member_count = world->voters_low = profile->members;
 	for (unsigned i = 0; i < profile->members; i++) {
-		member_init(world, i);
-		(void)snprintf(world->urls[i], sizeof(world->urls[i]), "http://10.0.0.%u:2380", i + 1);
-		world->url_lists[i][0] = world->urls[i];
+		operator_prepare(world, i);
 		world->initial[i] = (struct node_member){
 			.id = world->members[i].id,
 			.name = "",
@@ -214,12 +256,10 @@ static void set_up(struct world *world)
 		world_at(world, world_rand(world, NS_PER_S), EVENT_CLIENT, 0, i);
 	}
 	world_at(world, world_rand(world, NS_PER_S), EVENT_FAULT, 0, 0);
-	if (world->contradict)
+	if (world->options->contradict)
 		world_at(world, profile->run_ns / 2, EVENT_FALSIFY,
 			(unsigned)rng_below(&world->rng, profile->members), 0);
 	world_at(world, profile->run_ns, EVENT_CALM, 0, 0);
-	world_at(world, profile->run_ns + SETTLE_NS, EVENT_FINAL, 0, 0);
-	world_at(world, profile->run_ns + SETTLE_NS + FINAL_NS, EVENT_END, 0, 0);
 	world_log(world,
 		"%u members, %u clients, %u keys, heartbeat %u ms, election %u ms, segments of %" PRIu64
 		" bytes",
@@ -231,12 +271,12 @@ static void tear_down(struct world *world)
 {
 	struct heap_item *item;
 
-	for (unsigned i = 0; i < world->profile.members; i++) {
+	for (unsigned i = 0; i < world->member_count; i++) {
 		struct member *member = &world->members[i];
 
 		member_count(member);
-		if (member->watching)
-			store_watch_stop(node_store(member->node), &member->expiry_watch);
+		if (member->node)
+			watcher_stop(member, node_store(member->node));
 		member->node = node_free(member->node);
 		member->disk = disk_free(member->disk);
 	}
@@ -250,17 +290,18 @@ static void tear_down(struct world *world)
 	free(world->ops);
 	free(world->lifetimes);
 	free(world->hashes);
+	free(world->known);
+	free(world->terms);
 }
 
-char *world_run(uint64_t seed, bool verbose, bool contradict, struct summary *summary, uint64_t *ret_trace)
+char *world_run(const struct run_options *options, struct summary *summary, struct run_result *ret_result)
 {
 	struct world *world = mem_new(struct world);
 	uint64_t events = 0;
 	char *finding;
 
-	world->seed = seed;
-	world->verbose = verbose;
-	world->contradict = contradict;
+	world->seed = options->seed;
+	world->options = options;
 	world->summary = summary;
 	set_up(world);
 	while (!world->stopped) {
@@ -279,7 +320,7 @@ char *world_run(uint64_t seed, bool verbose, bool contradict, struct summary *su
 	summary->seeds++;
 	summary->findings += world->finding != NULL;
 	summary->simulated_ns += world->now_ns;
-	*ret_trace = world->trace;
+	*ret_result = (struct run_result){.trace = world->trace, .crashed = world->crashed_at_step};
 	finding = world->finding;
 	tear_down(world);
 	free(world);

@@ -155,4 +155,33 @@ def no_foreign_calls():
                 raise AssertionError("%s uses %s of %s, which is not in its row" % (room, symbol, sorted(homes)))
 
 
+def link_command(target):
+    done = subprocess.run(["ninja", "-C", harness.BUILD, "-t", "commands", target], stdout=subprocess.PIPE, text=True,
+                          check=True)
+    return shlex.split(done.stdout.splitlines()[-1])
+
+
+@cases.case("the simulator links the node that the server links, nothing of its own in its place, and no loop")
+def simulator_links_the_node():
+    server, simulator = link_command("flotilla"), link_command("tests/sim/sim")
+    for room in ROWS["node"] + ["node"]:
+        library = "libflotilla-%s.a" % room
+        assert library in server and library in simulator, (library, simulator)
+    libraries = {os.path.basename(word) for word in simulator if "libflotilla-" in word}
+    assert libraries == {"libflotilla-%s.a" % room for room in ROWS["node"] + ["node"]}, libraries
+    objects = [word for word in simulator if word.endswith(".o")]
+    assert len(objects) > 5 and all(word.startswith("tests/sim/sim.p/") for word in objects), objects
+    # A function of a room that the simulator defined itself would be taken before the library's.
+    own = subprocess.run(["nm"] + objects, cwd=harness.BUILD, stdout=subprocess.PIPE, text=True, check=True).stdout
+    rooms = subprocess.run(["nm", "-A"] + sorted(libraries), cwd=harness.BUILD, stdout=subprocess.PIPE, text=True,
+                           check=True).stdout
+    theirs = {line.split()[-1] for line in rooms.splitlines() if len(line.split()) > 2 and line.split()[-2] in "TD"}
+    again = {line.split()[-1] for line in own.splitlines() if len(line.split()) > 2 and line.split()[-2] in "TD"} & theirs
+    assert len(theirs) > 100 and not again, again
+    program = os.path.join(harness.BUILD, "tests", "sim", "sim")
+    assert not re.search(r" uv_", subprocess.run(["nm", program], stdout=subprocess.PIPE, text=True, check=True).stdout)
+    needed = subprocess.run(["ldd", program], stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert "libc.so" in needed and not re.search(r"libuv|http_parser|libcrypto|libssl", needed), needed
+
+
 cases.run()

@@ -314,6 +314,57 @@ static void run_spare(struct wal *wal, struct disk *disk, struct wal_plan *plan)
 	}
 }
 
+static bool takes_the_spare(const struct wal_plan *plan)
+{
+	for (size_t i = 0; i < plan->steps_len; i++)
+		if (plan->steps[i].kind == WAL_STEP_RENAME && strcmp(plan->steps[i].name, "spare.wal") == 0)
+			return true;
+	return false;
+}
+
+/* Else the new one would be renamed onto the one that the write is about to take. */
+static void no_spare_is_made_while_a_write_under_way_takes_the_one_there_is(void **state)
+{
+	struct disk disk = {0};
+	struct model model;
+	struct wal_recovered found;
+	struct wal_plan plan = {0}, spare = {0};
+	struct wal *wal;
+	char *error;
+
+	(void)state;
+	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
+	wal_start_plan(wal, &plan);
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	for (unsigned i = 0; !takes_the_spare(&plan); i++) {
+		if (i)
+			assert_int_equal(disk_run(&disk, &plan), 0);
+		run_spare(wal, &disk, &spare);
+		for (unsigned k = 0; k < 4; k++)
+			add_entry(wal, &model, model.last + 1, 1);
+		add_hard_state(wal, &model, 1, 1, 0);
+		wal_flush(wal, &plan);
+		assert_true(i < 10000);
+	}
+	assert_false(wal_spare_plan(wal, &spare));
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	plan.steps_len = spare.steps_len = 0;
+	add_hard_state(wal, &model, 1, 1, 0);
+	wal_flush(wal, &plan);
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	for (unsigned i = 0; !wal_spare_plan(wal, &spare); i++) {
+		assert_true(i < 10000);
+		add_entry(wal, &model, model.last + 1, 1);
+		add_hard_state(wal, &model, 1, 1, 0);
+		wal_flush(wal, &plan);
+		assert_int_equal(disk_run(&disk, &plan), 0);
+	}
+	wal_free(wal);
+	buf_done(&plan.bytes);
+	buf_done(&spare.bytes);
+	disk_done(&disk);
+}
+
 static void what_was_written_is_read_back(void **state)
 {
 	struct disk disk = {0};
@@ -835,6 +886,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_was_written_is_read_back),
 		cmocka_unit_test(what_is_read_back_is_checked),
+		cmocka_unit_test(no_spare_is_made_while_a_write_under_way_takes_the_one_there_is),
 		cmocka_unit_test(batch_larger_than_a_segment_gets_a_large_one),
 		cmocka_unit_test(after_the_nth_write_or_sync_fails_nothing_promised_is_lost),
 		cmocka_unit_test(last_write_torn_at_every_byte_is_cut_off),

@@ -1,0 +1,212 @@
+/* Who changes the membership: members are added, removed and replaced while all else goes wrong, through any
+ * member, one change at a time unless chance says otherwise. New members are started whether the change was
+ * acknowledged or not: if it did not happen they stay outside. A removed member that hears of it is not
+ * started again. */
+#include "sim.h"
+#include "base/hash.h"
+#include "base/memory.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#define VIEW_MAX 7 /* members that an addition may lead to */
+#define PATIENCE_NS (10 * NS_PER_S)
+
+/* The running node that has applied most; NULL: none runs. */
+static struct node *most_advanced(const struct world *world)
+{
+	struct node *found = NULL;
+	struct node_status status;
+	uint64_t applied = 0;
+
+	for (unsigned i = 0; i < world->member_count; i++) {
+		struct node *node = world->members[i].node;
+
+		if (!node)
+			continue;
+		node_get_status(node, &status);
+		if (!found || status.applied > applied) {
+			found = node;
+			applied = status.applied;
+		}
+	}
+	return found;
+}
+
+bool member_counts(const struct member *member)
+{
+	const struct node *node = most_advanced(member->world);
+
+	return !member->lost && (!node || node_member_by_id(node, member->id));
+}
+
+bool operator_rests(const struct world *world)
+{
+	const struct node *node = most_advanced(world);
+	struct node_status status;
+
+	if (!node)
+		return false;
+	node_get_status(node, &status);
+	return !status.learners && !status.joint;
+}
+
+void operator_prepare(struct world *world, unsigned number)
+{
+	(void)snprintf(world->urls[number], sizeof(world->urls[number]), "http://10.0.0.%u:2380", number + 1);
+	world->url_lists[number][0] = world->urls[number];
+	member_init(world, number);
+}
+
+static struct member *new_member(struct world *world)
+{
+	struct member *member = &world->members[world->member_count];
+
+	operator_prepare(world, world->member_count++);
+	member->joins = true;
+	world_at(world, world->now_ns + world_rand(world, NS_PER_S), EVENT_START, member->number, 0);
+	return member;
+}
+
+static struct member *member_of_id(struct world *world, uint64_t id)
+{
+	for (unsigned i = 0; i < world->member_count; i++)
+		if (world->members[i].id == id)
+			return &world->members[i];
+	return NULL;
+}
+
+/* One that `node` knows; more often than not one that is lost, if there is one. */
+static struct member *some_member(struct world *world, const struct node *node)
+{
+	size_t count = node_member_count(node);
+	struct member *chosen;
+
+	if (!count)
+		return NULL;
+	for (size_t i = 0; i < count; i++) {
+		chosen = member_of_id(world, node_member_at(node, i)->id);
+		if (chosen && chosen->lost && rng_below(&world->rng, 2))
+			return chosen;
+	}
+	return member_of_id(world, node_member_at(node, rng_below(&world->rng, count))->id);
+}
+
+static bool under_way(const struct world *world)
+{
+	const struct op *op = world->change;
+
+	return op && op->state == OP_RUNNING && world->now_ns < op->lin.call_ns + PATIENCE_NS &&
+	       world->members[op->member].life == op->life;
+}
+
+static void submit(struct member *at, struct op *op, const struct node_member_change *change)
+{
+	struct world *world = at->world;
+	int r = node_propose_member(at->node, change, op);
+
+	world->change = op;
+	world_log(world, "member %u is asked for change %d of %" PRIx64 ", replaces %" PRIx64 ": %d",
+		at->number, change->op, change->id, change->replaces, r);
+	if (r < 0 && r != -EBUSY && r != -ESHUTDOWN)
+		world_finding(world, "a change of the membership was refused: %d", r);
+	if (r < 0)
+		op->state = OP_DONE;
+	if (r < 0 && change->op == NODE_MEMBER_REMOVE)
+		world->voters_low++;
+	member_schedule(at, world->now_ns + world_rand(world, 50000));
+}
+
+/* False: not now. */
+bool operator_change(struct world *world, enum fault fault)
+{
+	struct member *at = &world->members[rng_below(&world->rng, world->member_count)], *other = NULL;
+	struct node_member_change change = {.op = NODE_MEMBER_ADD};
+	unsigned floor = world->profile.members >= 5 ? 3 : 1; /* one may have rotted then */
+
+	if (!at->node || at->paused_until_ns > world->now_ns ||
+		(under_way(world) && rng_below(&world->rng, 4)))
+		return false;
+	if (fault != FAULT_MEMBER_REMOVED && world->member_count == MEMBERS_MAX)
+		return false;
+	if (fault == FAULT_MEMBER_ADDED && node_member_count(at->node) >= VIEW_MAX)
+		return false;
+	if (fault != FAULT_MEMBER_ADDED && !(other = some_member(world, at->node)))
+		return false;
+	if (fault == FAULT_MEMBER_REMOVED) {
+		if (world->voters_low <= floor)
+			return false;
+		world->voters_low--;
+		change.op = NODE_MEMBER_REMOVE;
+		change.id = other->id;
+	} else {
+		if (other) {
+			change.op = NODE_MEMBER_REPLACE;
+			change.replaces = other->id;
+		}
+		other = new_member(world);
+		other->successor = change.replaces != 0;
+		change.id = other->id;
+		change.peer_urls = world->url_lists[other->number];
+	}
+	submit(at, client_change(world, at->number, fault), &change);
+	return false; /* counted when it is done */
+}
+
+void operator_reply(struct world *world, struct op *op, const struct node_reply *reply)
+{
+	op->state = OP_DONE;
+	world_log(world, "the change of the membership is answered: %d", reply->error);
+	world_trace(world, 3000 + op->fault, reply->error);
+	if (reply->error == NODE_OK)
+		world->summary->faults[op->fault]++;
+	else if (reply->error >= NODE_ERROR_MEMBER_EXISTS && op->fault == FAULT_MEMBER_REMOVED)
+		world->voters_low++; /* surely not done */
+}
+
+/* Whether a majority of the others know that the member was removed: before that its process must not go,
+ * since they may wait for its vote. */
+bool operator_may_end(const struct member *member)
+{
+	const struct world *world = member->world;
+	unsigned know = 0;
+
+	for (unsigned i = 0; i < world->member_count; i++) {
+		const struct node *node = world->members[i].node;
+
+		know += node && node_member_by_id(node, world->members[i].id) &&
+			node_was_removed(node, member->id);
+	}
+	return know > node_member_count(member->node) / 2;
+}
+
+/* A member looks at who is one. */
+void operator_members_changed(struct member *member)
+{
+	struct world *world = member->world;
+
+	if (node_member_count(member->node) > world->member_count)
+		world_finding(world, "member %u knows of too many members", member->number);
+	for (unsigned i = 0; i < world->member_count; i++) {
+		struct member *other = &world->members[i];
+
+		if (!other->joins || other->voted || !node_member_votes(member->node, other->id))
+			continue;
+		other->voted = true;
+		world->summary->faults[FAULT_MEMBER_PROMOTED]++;
+		if (!other->successor)
+			world->voters_low++;
+	}
+}
+
+bool operator_hand_over(struct world *world)
+{
+	struct member *to = &world->members[rng_below(&world->rng, world->member_count)];
+
+	for (unsigned i = 0; i < world->member_count; i++)
+		if (world->members[i].node && world->members[i].led) {
+			member_schedule(&world->members[i], world->now_ns);
+			return node_transfer_leader(world->members[i].node, to->id) == 0;
+		}
+	return false;
+}

@@ -1,0 +1,105 @@
+/* What the simulator found and what needs more than one member, step by step. */
+#include "members_world.h"
+
+static void find_data_file(void *arg, const char *name, uint64_t size_bytes)
+{
+	(void)size_bytes;
+	if (strstr(name, ".checkpoint"))
+		(void)snprintf(arg, WAL_NAME_MAX, "%s", name);
+}
+
+static void write_one(struct world *world, uint64_t at)
+{
+	struct world_answer answer;
+
+	world_write(world, at, "/1/k", &answer);
+	for (unsigned waited = 0; waited < 5000 && !answer.came; waited++)
+		world_run(world, 1);
+	assert_true(answer.came && !answer.error);
+}
+
+/* Nothing can be committed until the follower has a checkpoint, so none of a later index can be made. */
+static void leader_whose_checkpoint_rotted_makes_another_for_the_follower_it_needs(void **state)
+{
+	struct world *world = world_new();
+	uint64_t leader, behind, other;
+	struct node_status status;
+	char name[WAL_NAME_MAX] = "";
+
+	(void)state;
+	world->checkpoint_entries = 50;
+	for (uint64_t id = 1; id <= 3; id++)
+		world_start(world, id, 3);
+	world_run(world, 3000);
+	leader = world_leader(world);
+	assert_true(leader);
+	behind = leader % 3 + 1;
+	other = behind % 3 + 1;
+	world_stop(&world->members[behind]);
+	/* Up to a moment when the checkpoint covers all that is applied. */
+	do {
+		write_one(world, leader);
+		world_run(world, 20);
+		status = world_status(world, leader);
+	} while (status.log_first < 2 || status.checkpoint_index != status.applied);
+	world_stop(&world->members[other]);
+	assert_int_equal(disk_list(world->members[leader].disk, find_data_file, name), 0);
+	assert_true(disk_flip(world->members[leader].disk, name, 100, 3));
+	world_start(world, behind, 3);
+	world_run(world, 15000);
+	assert_int_equal(world_status(world, behind).checkpoints_received, 1);
+	write_one(world, world_leader(world));
+	world_free(world);
+}
+
+/* Behind the last byte that is in use. */
+static uint64_t log_end(const struct world_member *member)
+{
+	struct slice bytes = disk_peek(member->disk, "0000000000000001.wal");
+
+	while (bytes.len && !bytes.data[bytes.len - 1])
+		bytes.len--;
+	return bytes.len;
+}
+
+/* The checkpoint that there is ends before the damage: it would lead to the same place again and again. */
+static void follower_that_needs_damaged_entries_gets_a_checkpoint_that_covers_them(void **state)
+{
+	struct world *world = world_new();
+	uint64_t leader, behind, from;
+
+	(void)state;
+	world->checkpoint_entries = 30;
+	world->log_cache_bytes = 1;
+	for (uint64_t id = 1; id <= 3; id++)
+		world_start(world, id, 3);
+	world_run(world, 3000);
+	leader = world_leader(world);
+	behind = leader % 3 + 1;
+	while (!world_status(world, leader).checkpoint_index)
+		write_one(world, leader);
+	world_run(world, 100);
+	world_stop(&world->members[behind]);
+	from = log_end(&world->members[leader]);
+	for (unsigned i = 0; i < 15; i++)
+		write_one(world, leader);
+	assert_true(disk_flip(world->members[leader].disk, "0000000000000001.wal",
+		(from + log_end(&world->members[leader])) / 2, 1));
+	assert_int_equal(world_status(world, leader).checkpoints_written, 1);
+	world_start(world, behind, 3);
+	world_run(world, 5000);
+	assert_int_equal(world_status(world, behind).checkpoints_received, 1);
+	assert_int_equal(world_status(world, leader).checkpoints_written, 2);
+	assert_int_equal(world_status(world, behind).applied, world_status(world, leader).applied);
+	world_free(world);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(leader_whose_checkpoint_rotted_makes_another_for_the_follower_it_needs),
+		cmocka_unit_test(follower_that_needs_damaged_entries_gets_a_checkpoint_that_covers_them),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
