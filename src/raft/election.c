@@ -206,7 +206,7 @@ static bool up_to_date(const struct raft *raft, const struct raft_message *messa
 }
 
 /* What is committed is committed for ever and everywhere: an entry of that index and term here is it. */
-static void learn_commit(struct raft *raft, const struct raft_message *message)
+void raft_learn_commit(struct raft *raft, const struct raft_message *message)
 {
 	if (raft->role != RAFT_LEADER && message->commit > raft->commit && message->hint_term &&
 		raft_log_term(&raft->log, message->commit) == message->hint_term)
@@ -247,7 +247,7 @@ void raft_handle_vote(struct raft *raft, const struct raft_message *message)
 		.hint_term = raft_log_term(&raft->log, raft->commit),
 	};
 
-	learn_commit(raft, message);
+	raft_learn_commit(raft, message);
 	if (grant && pre)
 		yield_once(raft);
 	if (!grant || pre) {
@@ -267,7 +267,7 @@ void raft_handle_vote_res(struct raft *raft, const struct raft_message *message)
 	struct raft_peer *peer = raft_peer(raft, message->from);
 	bool pre = message->type == RAFT_MSG_PREVOTE_RES;
 
-	learn_commit(raft, message);
+	raft_learn_commit(raft, message);
 	/* An answer that tells of a committed change of membership: votes are counted anew when it is
 	 * applied. */
 	if (!peer || raft->role != (pre ? RAFT_PRECANDIDATE : RAFT_CANDIDATE) || conf_unapplied(raft))

@@ -108,6 +108,8 @@ static bool step_term(struct raft *raft, const struct raft_message *message)
 	else if (message->type == RAFT_MSG_PREVOTE)
 		raft_send(raft, (struct raft_message){
 					.type = RAFT_MSG_PREVOTE_RES, .to = message->from, .reject = true});
+	else if (message->type == RAFT_MSG_PREVOTE_RES || message->type == RAFT_MSG_VOTE_RES)
+		raft_learn_commit(raft, message); /* that does not depend on the term */
 	return false;
 }
 
@@ -170,8 +172,12 @@ void raft_step(struct raft *raft, const struct raft_message *message)
 {
 	struct raft_peer *peer;
 
-	if (!makes_sense(raft, message) || !step_term(raft, message))
+	if (!makes_sense(raft, message))
 		return;
+	if (!step_term(raft, message)) {
+		raft_check(raft);
+		return;
+	}
 	peer = raft_peer(raft, message->from);
 	if (from_leader(message))
 		step_from_leader(raft, message);

@@ -141,6 +141,8 @@ void raft_elect(struct raft *raft); /* the real election, after a pre-vote was w
 void raft_request_votes(struct raft *raft);
 void raft_count_votes(struct raft *raft);
 bool raft_sticks_to_leader(const struct raft *raft);
+void raft_learn_commit(
+	struct raft *raft, const struct raft_message *message); /* of a question or an answer */
 void raft_handle_vote(struct raft *raft, const struct raft_message *message);
 void raft_handle_vote_res(struct raft *raft, const struct raft_message *message);
 bool raft_may_lead(const struct raft *raft);
