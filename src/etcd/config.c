@@ -297,6 +297,7 @@ static int cluster_read(struct config *config, const struct values *values, stru
 static int config_check(struct config *config, const struct values *values, bool listen_given,
 	bool advertise_given, struct buf *reterr)
 {
+	_cleanup_buf_ struct buf cluster_error = BUF_INIT(0);
 	int r;
 
 	if (listen_given && !advertise_given) {
@@ -329,8 +330,8 @@ static int config_check(struct config *config, const struct values *values, bool
 	if (r == 0)
 		r = urls_read("initial-advertise-peer-urls", values->initial_advertise_peer_urls,
 			config->advertise_peer_urls, true, reterr);
-	if (r == 0)
-		r = cluster_read(config, values, reterr);
+	if (r == 0 && cluster_read(config, values, &cluster_error) < 0)
+		config->cluster_error = buf_take(&cluster_error, NULL);
 	return r;
 }
 
@@ -421,5 +422,6 @@ void config_done(struct config *config)
 	identity_cluster_done(&config->cluster);
 	free(config->own_data_dir);
 	free(config->own_cluster_text);
+	free(config->cluster_error);
 	*config = (struct config){0};
 }

@@ -12,6 +12,8 @@ struct config {
 	char *advertise_client_urls[CONFIG_URLS_MAX + 1]; /* sorted */
 	char *advertise_peer_urls[CONFIG_URLS_MAX + 1];	  /* sorted */
 	struct identity_cluster cluster;		  /* of the initial cluster */
+	char *cluster_error; /* owned; not NULL: it makes no sense, which a data directory in use need not
+				mind */
 	bool cluster_given;  /* the initial cluster or its token was given, not defaulted */
 	bool state_existing; /* --initial-cluster-state=existing */
 	bool debug;

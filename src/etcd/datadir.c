@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { IDENTITY_MAX_BYTES = 4096 };
+enum { IDENTITY_MAX_BYTES = 1 << 20 };
 
 static char *join(const char *path, const char *name)
 {
@@ -57,11 +57,35 @@ static int refuse_foreign(const char *path, struct buf *reterr)
 	return 0;
 }
 
+/* peer ID URL; one line per URL, those of a member together. */
+static bool read_seed(struct datadir *datadir, struct slice text)
+{
+	struct slice id_text, url;
+	struct datadir_seed *seed;
+	size_t count = 0;
+	uint64_t id;
+
+	if (!text_cut(text, ' ', &id_text, &url) || !url.len || text_hex_to_u64(id_text, &id) < 0 || !id)
+		return false;
+	if (!datadir->seeds_len || datadir->seeds[datadir->seeds_len - 1].id != id) {
+		if (datadir->seeds_len == DATADIR_SEEDS_MAX)
+			return false;
+		datadir->seeds[datadir->seeds_len++].id = id;
+	}
+	seed = &datadir->seeds[datadir->seeds_len - 1];
+	while (seed->urls[count])
+		count++;
+	if (count == IDENTITY_URLS_MAX)
+		return false;
+	seed->urls[count] = mem_strndup(url.data, url.len);
+	return true;
+}
+
 static int read_identity(const char *file, struct datadir *datadir, struct buf *reterr)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(IDENTITY_MAX_BYTES);
 	struct slice rest, line, word, value;
-	bool version = false, member = false, cluster = false;
+	bool version = false, member = false, cluster = false, seeds = true;
 	int r = file_read(file, IDENTITY_MAX_BYTES, &text);
 
 	if (r == -ENOENT) {
@@ -82,10 +106,14 @@ static int read_identity(const char *file, struct datadir *datadir, struct buf *
 			member = text_hex_to_u64(value, &datadir->member_id) == 0;
 		else if (slice_is(word, "log"))
 			datadir->has_log = slice_is(value, "yes");
+		else if (slice_is(word, "removed"))
+			datadir->removed = slice_is(value, "yes");
+		else if (slice_is(word, "peer"))
+			seeds = read_seed(datadir, value) && seeds;
 		else if (slice_is(word, "cluster"))
 			cluster = text_hex_to_u64(value, &datadir->cluster_id) == 0;
 	}
-	if (!version || !member || !cluster) {
+	if (!version || !member || !cluster || !seeds) {
 		buf_printf(reterr,
 			"%s is damaged or of a later version (expected the lines \"version 1\", \"member "
 			"ID\", \"cluster "
@@ -198,15 +226,21 @@ static int sync_names(const char *path)
 	return r == -EACCES ? 0 : r;
 }
 
-int datadir_set_identity(const char *path, const char *name, uint64_t member_id, uint64_t cluster_id,
-	bool has_log, struct buf *reterr)
+int datadir_set_identity(
+	const char *path, const char *name, const struct datadir *datadir, struct buf *reterr)
 {
 	_cleanup_free_ char *file = join(path, "flotilla/identity");
 	_cleanup_buf_ struct buf text = BUF_INIT(IDENTITY_MAX_BYTES);
 	int r;
 
 	buf_printf(&text, "version 1\nmember %llx\ncluster %llx\nname %.255s\nlog %s\n",
-		(unsigned long long)member_id, (unsigned long long)cluster_id, name, has_log ? "yes" : "no");
+		(unsigned long long)datadir->member_id, (unsigned long long)datadir->cluster_id, name,
+		datadir->has_log ? "yes" : "no");
+	if (datadir->removed)
+		buf_add_str(&text, "removed yes\n");
+	for (size_t i = 0; i < datadir->seeds_len; i++)
+		for (char *const *url = datadir->seeds[i].urls; *url; url++)
+			buf_printf(&text, "peer %llx %s\n", (unsigned long long)datadir->seeds[i].id, *url);
 	r = file_write_atomic(file, buf_slice(&text), NULL);
 	if (r == 0)
 		r = sync_names(path);
@@ -215,8 +249,19 @@ int datadir_set_identity(const char *path, const char *name, uint64_t member_id,
 	return r;
 }
 
+void datadir_forget_seeds(struct datadir *datadir)
+{
+	for (size_t i = 0; i < datadir->seeds_len; i++)
+		for (char **url = datadir->seeds[i].urls; *url; url++) {
+			free(*url);
+			*url = NULL;
+		}
+	datadir->seeds_len = 0;
+}
+
 void datadir_done(struct datadir *datadir)
 {
+	datadir_forget_seeds(datadir);
 	free(datadir->log_path);
 	if (datadir->lock_fd >= 0)
 		(void)close(datadir->lock_fd);

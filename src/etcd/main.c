@@ -3,6 +3,7 @@
  * delivers a slice of what watchers wait for and goes on with large answers. Before the loop sleeps a timer
  * is set to the node's next deadline. */
 #include "etcd/datadir.h"
+#include "etcd/join.h"
 #include "etcd/peer.h"
 #include "etcd/server.h"
 #include "etcd/server_env.h"
@@ -35,8 +36,11 @@ struct program {
 	uv_loop_t loop;
 	uv_check_t check;
 	uv_prepare_t prepare;
-	uv_idle_t idle;	  /* active while there is work that needs no event */
-	uv_timer_t timer; /* the node's deadline */
+	uv_idle_t idle;	   /* active while there is work that needs no event */
+	uv_timer_t timer;  /* the node's deadline */
+	uv_timer_t ending; /* runs while it ends: a leader hands over, a removed member lets others know */
+	int signal;	   /* that ends it */
+	bool removed;
 	uv_signal_t signals[2];
 	struct {
 		size_t clients, peers;
@@ -58,6 +62,33 @@ static void stay_awake(struct program *program)
 		(void)uv_idle_start(&program->idle, on_idle);
 }
 
+/* Events also come outside the poll (timers, the end of a turn): the loop must not sleep on them. */
+static void on_event(void *user)
+{
+	struct program *program = user;
+
+	program->events = true;
+	stay_awake(program);
+}
+
+static void wake(struct server *server)
+{
+	on_event(container_of(server, struct program, server));
+}
+
+static void write_identity(struct program *program, bool seeds)
+{
+	_cleanup_buf_ struct buf why = BUF_INIT(0);
+	struct datadir datadir = program->datadir;
+
+	if (!seeds)
+		datadir.seeds_len = 0;
+	if (datadir_set_identity(program->config.data_dir, program->config.name, &datadir, &why) < 0) {
+		log_error("%s", buf_text(&why));
+		exit(1);
+	}
+}
+
 /* A member of a cluster that has begun has a log: from then on a missing one is damage. Not before, since a
  * start that fails or is killed may leave none. Not while the first requests wait, since it takes two syncs.
  */
@@ -65,24 +96,79 @@ static void mark_log(struct program *program)
 {
 	enum { WAIT_ENTRIES = 256 };
 	const struct server *server = &program->server;
-	_cleanup_buf_ struct buf why = BUF_INIT(0);
 	struct node_status status;
 
 	if (program->datadir.has_log)
 		return;
 	node_get_status(server->node, &status);
-	if (!*node_cluster_version(server->node) || (status.pending_count && status.applied < WAIT_ENTRIES))
+	if (!*node_cluster_version(server->node) || (status.pending_count && status.applied < WAIT_ENTRIES) ||
+		!node_member_by_id(server->node, server->member_id))
 		return;
-	if (datadir_set_identity(program->config.data_dir, program->config.name, server->member_id,
-		    server->cluster_id, true, &why) < 0) {
-		log_error("%s", buf_text(&why));
-		exit(1);
-	}
 	program->datadir.has_log = true;
+	/* The transport may still borrow the seeds' texts, so they are only not written any more. */
+	write_identity(program, false);
+}
+
+/* ---- the end ---- */
+
+enum { HAND_OVER_MS = 500, REMOVED_MS = 300 };
+
+/* What was acknowledged is on disk; there is nothing to write at the end. The original ends by the signal
+ * itself. */
+static void end_by_signal(struct program *program)
+{
+	uv_stop(&program->loop);
+	(void)signal(program->signal, SIG_DFL);
+	(void)raise(program->signal);
+}
+
+static void on_ending(uv_timer_t *timer)
+{
+	struct program *program = timer->data;
+
+	if (program->signal)
+		end_by_signal(program);
+	else
+		uv_stop(&program->loop);
+}
+
+/* A member that was removed ends by itself, and its directory says so. Not at once: the answer to whoever
+ * asked for it, and what tells the others that it is committed, are still on their way. */
+static void end_when_removed(struct program *program, const struct node_status *status)
+{
+	if (!status->removed || program->removed)
+		return;
+	program->removed = program->datadir.removed = true;
+	write_identity(program, false);
+	if (!uv_is_active((uv_handle_t *)&program->ending))
+		(void)uv_timer_start(&program->ending, on_ending, REMOVED_MS, 0);
+}
+
+static void end_when_handed_over(struct program *program, const struct node_status *status)
+{
+	if (program->signal && status->leader && status->leader != status->id)
+		end_by_signal(program);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+	struct program *program = handle->data;
+	bool again = program->signal != 0;
+
+	log_notice("received %s, stopping", number == SIGTERM ? "SIGTERM" : "SIGINT");
+	(void)notify_send("STOPPING=1");
+	program->signal = number;
+	if (again || node_hand_over(program->server.node) < 0) {
+		end_by_signal(program);
+		return;
+	}
+	(void)uv_timer_start(&program->ending, on_ending, HAND_OVER_MS, 0);
+	wake(&program->server);
 }
 
 static void program_turn(struct program *program)
 {
+	struct node_status status;
 	struct store *store;
 	bool more;
 
@@ -95,6 +181,9 @@ static void program_turn(struct program *program)
 		exit(1); /* the node has said why */
 	keys_release(&program->server);
 	mark_log(program);
+	node_get_status(program->server.node, &status);
+	end_when_removed(program, &status);
+	end_when_handed_over(program, &status);
 	store = node_store(program->server.node); /* a turn may have replaced it */
 	more = store_deliver(store, DELIVER_PER_TURN);
 	more = keys_continue(&program->server) || more;
@@ -134,15 +223,6 @@ static void on_prepare(uv_prepare_t *prepare)
 	}
 }
 
-/* Events also come outside the poll (timers, the end of a turn): the loop must not sleep on them. */
-static void on_event(void *user)
-{
-	struct program *program = user;
-
-	program->events = true;
-	stay_awake(program);
-}
-
 static void on_store_leaving(struct store *store, void *user)
 {
 	struct program *program = user;
@@ -150,44 +230,71 @@ static void on_store_leaving(struct store *store, void *user)
 	keys_store_leaving(&program->server, store);
 }
 
-static void wake(struct server *server)
-{
-	on_event(container_of(server, struct program, server));
-}
-
 /* ---- start ---- */
 
+/* A new member: one of a new cluster, or one that joins. */
+static int make_identity(struct program *program, struct buf *reterr)
+{
+	const struct config *config = &program->config;
+	struct datadir *datadir = &program->datadir;
+
+	if (config->cluster_error) {
+		buf_add_str(reterr, config->cluster_error);
+		return -EINVAL;
+	}
+	if (config->state_existing) {
+		int r = join_ask(config, datadir, reterr);
+
+		if (r < 0)
+			return r;
+		log_notice("joining cluster %llx as member %llx", (unsigned long long)datadir->cluster_id,
+			(unsigned long long)datadir->member_id);
+	} else {
+		datadir->member_id = identity_find(&config->cluster, config->name)->id;
+		datadir->cluster_id = config->cluster.id;
+	}
+	return datadir_set_identity(config->data_dir, config->name, datadir, reterr);
+}
+
+static bool is_as_configured(const struct config *config, const struct datadir *datadir)
+{
+	return !config->cluster_error && datadir->cluster_id == config->cluster.id &&
+	       datadir->member_id == identity_find(&config->cluster, config->name)->id;
+}
+
+/* A directory in use decides: then the initial cluster's flags count no more, as in the original. They are
+ * needed once more only when its first start ended before there was a log. */
 static int check_identity(struct program *program, struct buf *reterr)
 {
 	const struct config *config = &program->config;
-	const struct identity_member *self = identity_find(&config->cluster, config->name);
-	struct datadir *datadir = &program->datadir;
+	const struct datadir *datadir = &program->datadir;
 
-	if (datadir->fresh && config->state_existing) {
-		buf_add_str(reterr, "--initial-cluster-state=existing: joining a running cluster is not "
-				    "supported yet; start all members "
-				    "with the state new");
-		return -ENOTSUP;
-	}
-	if (datadir->fresh) {
-		datadir->member_id = self->id;
-		datadir->cluster_id = config->cluster.id;
-		return datadir_set_identity(
-			config->data_dir, config->name, self->id, config->cluster.id, false, reterr);
-	}
-	if (config->cluster_given && !config->state_existing &&
-		(datadir->cluster_id != config->cluster.id || datadir->member_id != self->id)) {
+	if (datadir->fresh)
+		return make_identity(program, reterr);
+	if (datadir->removed) {
 		buf_printf(reterr,
-			"data directory %s belongs to member %llx of cluster %llx, but --initial-cluster and "
-			"--initial-cluster-token make it member %llx of cluster %llx: give another "
-			"--data-dir for a new "
-			"cluster, or leave these flags as they were",
-			config->data_dir, (unsigned long long)datadir->member_id,
-			(unsigned long long)datadir->cluster_id, (unsigned long long)self->id,
-			(unsigned long long)config->cluster.id);
-		return -EINVAL;
+			"data directory %s belongs to member %llx, which was removed from its cluster for "
+			"good. To "
+			"bring this machine back, remove the directory, add a new member (etcdctl member "
+			"add) and start it with --initial-cluster-state existing",
+			config->data_dir, (unsigned long long)datadir->member_id);
+		return -EPERM;
 	}
-	return 0;
+	if (datadir->has_log || datadir->seeds_len || is_as_configured(config, datadir)) {
+		if (config->cluster_given && !is_as_configured(config, datadir))
+			log_info("data directory %s is in use: --initial-cluster and "
+				 "--initial-cluster-token have no effect",
+				config->data_dir);
+		return 0;
+	}
+	buf_printf(reterr,
+		"data directory %s belongs to member %llx of cluster %llx, which never had a log, and "
+		"--initial-cluster and --initial-cluster-token are not those of its first start: give them "
+		"again, or "
+		"another --data-dir",
+		config->data_dir, (unsigned long long)datadir->member_id,
+		(unsigned long long)datadir->cluster_id);
+	return -EINVAL;
 }
 
 static int open_node(struct program *program, struct buf *reterr)
@@ -203,6 +310,7 @@ static int open_node(struct program *program, struct buf *reterr)
 		.client_urls = (const char *const *)config->advertise_client_urls,
 		.members = members,
 		.members_len = config->cluster.count,
+		.joins = program->datadir.seeds_len > 0,
 		.server_version = ETCD_CLUSTER_VERSION,
 		.heartbeat_ms = (uint32_t)config->heartbeat_ms,
 		.checkpoint_entries = config->snapshot_count,
@@ -252,27 +360,15 @@ static int listen_clients(struct program *program, struct buf *reterr)
 	return 0;
 }
 
-static void on_signal(uv_signal_t *handle, int number)
-{
-	struct program *program = handle->data;
-
-	log_notice("received %s, stopping", number == SIGTERM ? "SIGTERM" : "SIGINT");
-	(void)notify_send("STOPPING=1");
-	/* What was acknowledged is on disk; there is nothing to write at the end. The original ends by the
-	 * signal itself. */
-	uv_stop(&program->loop);
-	(void)uv_signal_stop(handle);
-	(void)signal(number, SIG_DFL);
-	(void)raise(number);
-}
-
 static void init_loop(struct program *program)
 {
 	(void)uv_check_init(&program->loop, &program->check);
 	(void)uv_prepare_init(&program->loop, &program->prepare);
 	(void)uv_idle_init(&program->loop, &program->idle);
 	(void)uv_timer_init(&program->loop, &program->timer);
+	(void)uv_timer_init(&program->loop, &program->ending);
 	program->check.data = program->prepare.data = program->idle.data = program->timer.data = program;
+	program->ending.data = program;
 }
 
 /* After everything else, so that the server's own prepare handle comes after those that hand in requests. */
@@ -291,11 +387,13 @@ static void start_loop(struct program *program)
 
 static int program_start(struct program *program, struct buf *reterr)
 {
+	static struct peer_address seeds[DATADIR_SEEDS_MAX]; /* as long as the program */
 	struct server *server = &program->server;
 	struct server_env_options options = {.loop = &program->loop,
 		.listen_peer_urls = program->config.listen_peer_urls,
 		.max_peer_connections = program->shares.peers,
 		.election_ms = program->config.election_ms,
+		.seeds = seeds,
 		.on_reply = route_reply,
 		.on_event = on_event,
 		.on_store_leaving = on_store_leaving,
@@ -318,6 +416,10 @@ static int program_start(struct program *program, struct buf *reterr)
 	server->wake = wake;
 	(void)snprintf(server->cluster_id_text, sizeof(server->cluster_id_text), "%llx",
 		(unsigned long long)server->cluster_id);
+	for (size_t i = 0; i < program->datadir.seeds_len; i++)
+		seeds[i] = (struct peer_address){
+			program->datadir.seeds[i].id, (const char *const *)program->datadir.seeds[i].urls};
+	options.seeds_len = program->datadir.seeds_len;
 	options.log_path = program->datadir.log_path;
 	options.cluster_id = server->cluster_id;
 	options.member_id = server->member_id;
@@ -392,5 +494,5 @@ int etcd_main(int argc, char **argv)
 	start_loop(&program);
 	(void)notify_send("READY=1");
 	(void)uv_run(&program.loop, UV_RUN_DEFAULT);
-	return 1;
+	return program.removed ? 0 : 1;
 }

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 
 #define PEER_PATH "/flotilla/peer"
+#define REMOVED_HEADER "X-Flotilla-Removed"
 
 enum {
 	FIRST_WAIT_MS = 20,
@@ -185,6 +186,18 @@ static void on_upgrade(struct http_call *call, const struct http_response *respo
 	tell_state(line->peer);
 }
 
+/* Is this really one of the cluster that says that this member was removed? */
+static bool says_removed(const struct peers *peers, const struct http_response *response)
+{
+	const struct slice *removed = http_response_header(response, REMOVED_HEADER);
+	const struct slice *cluster = http_response_header(response, "X-Etcd-Cluster-ID");
+	uint64_t id, cluster_id;
+
+	return response->status == 410 && removed && cluster && text_hex_to_u64(*removed, &id) == 0 &&
+	       text_hex_to_u64(*cluster, &cluster_id) == 0 && id == peers->options.member_id &&
+	       cluster_id == peers->options.cluster_id;
+}
+
 static void on_refused(
 	struct http_call *call, int error, const char *text, const struct http_response *response, void *user)
 {
@@ -193,6 +206,8 @@ static void on_refused(
 	const char *url = peer->urls[line->url % peer->url_count];
 
 	(void)call;
+	if (error == 0 && says_removed(peer->peers, response))
+		peer->peers->options.on_removed(peer->peers->options.user);
 	if (error < 0) {
 		if (may_complain(peer->peers, &peer->unreachable_told_ms))
 			log_warning(
@@ -289,6 +304,13 @@ static struct peer *add_peer(struct peers *peers, uint64_t id)
 	return peer;
 }
 
+static void free_incoming(struct incoming *incoming)
+{
+	list_remove(&incoming->link);
+	(void)stream_close(incoming->stream);
+	mem_free(incoming);
+}
+
 static bool same_urls(const struct peer *peer, const char *const *urls)
 {
 	size_t i = 0;
@@ -333,6 +355,12 @@ void peers_set(struct peers *peers, const struct peer_address *addresses, size_t
 		if (!peer->wanted)
 			free_peer(peer);
 	}
+	list_for_each_safe (it, &peers->incoming) {
+		struct incoming *incoming = list_item(it, struct incoming, link);
+
+		if (!find_peer(peers, incoming->from))
+			free_incoming(incoming);
+	}
 }
 
 bool peers_send(struct peers *peers, uint64_t to, struct slice message, bool bulk)
@@ -361,13 +389,6 @@ static void call_again(struct peer *peer)
 }
 
 /* ---- Incoming ---- */
-
-static void free_incoming(struct incoming *incoming)
-{
-	list_remove(&incoming->link);
-	(void)stream_close(incoming->stream);
-	mem_free(incoming);
-}
 
 static void on_incoming_frame(struct stream *stream, struct slice frame, void *user)
 {
@@ -418,6 +439,27 @@ static void refuse(struct peers *peers, struct http_request *req, int status, co
 	http_reply_error(req, status, text);
 }
 
+static bool was_removed(const struct peers *peers, uint64_t id)
+{
+	return peers->options.was_removed && peers->options.was_removed(id, peers->options.user);
+}
+
+static void refuse_removed(struct peers *peers, struct http_request *req, uint64_t from)
+{
+	char id[24], cluster_id[24], text[96];
+	struct http_header headers[] = {HTTP_HEADER("Content-Type", "text/plain; charset=utf-8"),
+		HTTP_HEADER(REMOVED_HEADER, id), HTTP_HEADER("X-Etcd-Cluster-ID", cluster_id)};
+
+	(void)snprintf(id, sizeof(id), "%llx", (unsigned long long)from);
+	(void)snprintf(cluster_id, sizeof(cluster_id), "%llx", (unsigned long long)peers->options.cluster_id);
+	(void)snprintf(text, sizeof(text), "member %s was removed from this cluster", id);
+	headers[1].value = slice_str(id);
+	headers[2].value = slice_str(cluster_id);
+	if (may_complain(peers, &peers->complained_ms))
+		log_notice("refused a peer connection from %s: %s", http_request_peer(req), text);
+	http_reply(req, 410, headers, ARRAY_LEN(headers), slice_str(text));
+}
+
 /* Is this one of us, and does it mean us? Answers it if not. */
 static bool check_hello(struct peers *peers, struct http_request *req, uint64_t from, enum kind *ret_kind)
 {
@@ -440,6 +482,8 @@ static bool check_hello(struct peers *peers, struct http_request *req, uint64_t 
 			"member %llx was looked for, but this is member %llx: check the peer URLs",
 			(unsigned long long)to, (unsigned long long)peers->options.member_id);
 		refuse(peers, req, 412, text);
+	} else if (was_removed(peers, from)) {
+		refuse_removed(peers, req, from);
 	} else if (!find_peer(peers, from)) {
 		(void)snprintf(
 			text, sizeof(text), "member %llx is not in this cluster", (unsigned long long)from);

@@ -10,9 +10,10 @@
  *     X-Peer-Stream: small | bulk
  *
  * A member of another cluster, of another version of this protocol, or with another id than expected is
- * refused with a clear answer, and its operator told so once a minute. Two connections lead to each peer, one
- * for small messages and one for bulk, so that heartbeats never wait behind entries. Queues are bounded: what
- * does not fit is dropped, which raft repairs. Loop's thread. */
+ * refused with a clear answer, and its operator told so once a minute. One that was removed is answered 410
+ * with its id in X-Flotilla-Removed, so that it learns of it and stops. Two connections lead to each peer,
+ * one for small messages and one for bulk, so that heartbeats never wait behind entries. Queues are bounded:
+ * what does not fit is dropped, which raft repairs. Loop's thread. */
 #pragma once
 #include "base/buf.h"
 #include "base/slice.h"
@@ -36,6 +37,10 @@ struct peers_options {
 	int (*on_message)(uint64_t from, struct slice message, void *user);
 	/* A peer can be reached, or no longer; may be told again. */
 	void (*on_state)(uint64_t id, bool connected, void *user);
+	/* Was this one a member once? NULL: not known. */
+	bool (*was_removed)(uint64_t id, void *user);
+	/* A member of this cluster says that this one was removed. */
+	void (*on_removed)(void *user);
 	/* Any other request on the peer URLs; to be answered. */
 	void (*on_request)(struct http_request *req, void *user);
 	void *user;
@@ -43,7 +48,8 @@ struct peers_options {
 struct peers *peers_new(const struct peers_options *options);
 /* -errno with a text. `url`: "http://host:port". */
 int peers_listen(struct peers *peers, const char *url, uint16_t *ret_port, struct buf *reterr) _must_check_;
-/* The members to connect to are exactly these from now on (the own id is skipped). urls: tried in turn. */
+/* The members to connect to, and to accept connections from, are exactly these from now on (the own id is
+ * skipped). urls: tried in turn. */
 struct peer_address {
 	uint64_t id;
 	const char *const *urls; /* NULL-terminated; copied */

@@ -13,8 +13,8 @@ struct route {
 
 static const struct route routes[] = {
 	{"/v2/keys", true, "HEAD,GET,PUT,POST,DELETE", keys_serve},
-	{"/v2/members", true, "GET,POST,DELETE,PUT", status_members},
-	{"/v2/machines", false, "GET,HEAD", status_machines},
+	{"/v2/members", true, "GET,POST,DELETE,PUT", members_serve},
+	{"/v2/machines", false, "GET,HEAD", members_machines},
 	{"/v2/stats/self", false, "GET", status_self},
 	{"/v2/stats/store", false, "GET", status_store},
 	{"/v2/stats/leader", false, "GET", status_leader},
@@ -28,6 +28,7 @@ static const struct route routes[] = {
 	{"/health", false, "GET", status_health},
 	{"/metrics", false, "GET,HEAD", status_metrics},
 	{"/debug/vars", false, "GET", status_vars},
+	{"/flotilla/members", true, "GET,POST", members_serve_own},
 	{"/config/local/log", false, "PUT", status_log_level},
 };
 

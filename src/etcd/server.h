@@ -54,9 +54,12 @@ void question_begin(struct question *question); /* before the node is asked: set
 /* snapshot_serve.c */
 void snapshot_serve(struct server *server, struct http_request *req, struct slice rest);
 
-/* status.c: everything but keys */
-void status_members(struct server *server, struct http_request *req, struct slice rest);
-void status_machines(struct server *server, struct http_request *req, struct slice rest);
+/* members.c */
+void members_serve(struct server *server, struct http_request *req, struct slice rest);
+void members_serve_own(struct server *server, struct http_request *req, struct slice rest);
+void members_machines(struct server *server, struct http_request *req, struct slice rest);
+
+/* status.c: what a member says about itself */
 void status_version(struct server *server, struct http_request *req, struct slice rest);
 void status_health(struct server *server, struct http_request *req, struct slice rest);
 void status_self(struct server *server, struct http_request *req, struct slice rest);

@@ -3,6 +3,7 @@
 #include "etcd/server_env.h"
 #include "etcd/config.h"
 #include "etcd/disk.h"
+#include "etcd/join.h"
 #include "etcd/peer.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -89,7 +90,7 @@ static void env_reply(struct env *env, void *request, const struct node_reply *r
 static void env_members_changed(struct env *env)
 {
 	struct server_env *own = from_env(env);
-	struct peer_address addresses[NODE_MEMBERS_MAX];
+	struct peer_address addresses[NODE_MEMBERS_MAX + NODE_MEMBERS_MAX];
 	size_t count;
 
 	if (!own->node)
@@ -100,6 +101,12 @@ static void env_members_changed(struct env *env)
 		const struct node_member *member = node_member_at(own->node, i);
 
 		addresses[i] = (struct peer_address){member->id, member->peer_urls};
+	}
+	if (!node_member_by_id(own->node, own->options.member_id)) {
+		assert(own->options.seeds_len <= NODE_MEMBERS_MAX);
+		for (size_t i = 0; i < own->options.seeds_len; i++)
+			if (!node_member_by_id(own->node, own->options.seeds[i].id))
+				addresses[count++] = own->options.seeds[i];
 	}
 	peers_set(own->peers, addresses, count);
 }
@@ -153,6 +160,23 @@ static void on_state(uint64_t id, bool connected, void *user)
 	env->options.on_event(env->options.user);
 }
 
+static bool was_removed(uint64_t id, void *user)
+{
+	const struct server_env *env = user;
+
+	return env->node && node_was_removed(env->node, id);
+}
+
+static void on_removed(void *user)
+{
+	struct server_env *env = user;
+
+	if (!env->node)
+		return;
+	node_told_removed(env->node);
+	env->options.on_event(env->options.user);
+}
+
 static void add_texts(struct buf *out, const char *const *texts)
 {
 	buf_add_char(out, '[');
@@ -162,6 +186,22 @@ static void add_texts(struct buf *out, const char *const *texts)
 		json_add_string(out, slice_str(texts[i]));
 	}
 	buf_add_char(out, ']');
+}
+
+/* For a member that joins: what it has to know of the cluster, ids as hexadecimal text (JSON's numbers end
+ * below 64 bits in many parsers). */
+static void add_members_to_join(struct buf *out, const struct server_env *env)
+{
+	buf_printf(out, "{\"cluster\":\"%llx\",\"members\":[", (unsigned long long)env->options.cluster_id);
+	for (size_t i = 0; env->node && i < node_member_count(env->node); i++) {
+		const struct node_member *member = node_member_at(env->node, i);
+
+		buf_printf(out, "%s{\"id\":\"%llx\",\"started\":%s,\"peerURLs\":", i ? "," : "",
+			(unsigned long long)member->id, *member->name ? "true" : "false");
+		add_texts(out, member->peer_urls);
+		buf_add_char(out, '}');
+	}
+	buf_add_str(out, "]}\n");
 }
 
 static void add_members(struct buf *out, const struct server_env *env)
@@ -196,6 +236,8 @@ static void on_request(struct http_request *req, void *user)
 	headers[0].value = slice_str(cluster_id);
 	if (slice_is(req->path, "/members")) {
 		add_members(&body, env);
+	} else if (slice_is(req->path, JOIN_PATH)) {
+		add_members_to_join(&body, env);
 	} else if (slice_is(req->path, "/version")) {
 		const char *version = env->node ? node_cluster_version(env->node) : "";
 
@@ -222,6 +264,8 @@ int server_env_new(const struct server_env_options *options, struct server_env *
 		.election_ms = options->election_ms,
 		.on_message = on_message,
 		.on_state = on_state,
+		.was_removed = was_removed,
+		.on_removed = on_removed,
 		.on_request = on_request,
 		.user = env};
 	int r;

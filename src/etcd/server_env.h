@@ -2,6 +2,7 @@
  * Loop's thread. */
 #pragma once
 #include "base/buf.h"
+#include "etcd/peer.h"
 #include "node/node.h"
 #include <uv.h>
 
@@ -14,6 +15,9 @@ struct server_env_options {
 	char *const *listen_peer_urls; /* http URLs, NULL-terminated */
 	size_t max_peer_connections;   /* besides those of connected members; 0: PEERS_CONNECTIONS_MAX */
 	uint64_t election_ms;	       /* paces reconnecting; 0: 1000 */
+	/* Members to speak to as long as the node does not know of itself: it joins, and got nothing yet. */
+	const struct peer_address *seeds;
+	size_t seeds_len;
 	/* env->reply: the answer to a request given to the node. */
 	void (*on_reply)(void *request, const struct node_reply *reply);
 	/* env->store_leaving. */

@@ -12,129 +12,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* ---- members ---- */
-
-static void add_urls(struct buf *out, const char *name, const char *const *urls)
-{
-	buf_printf(out, ",\"%s\":[", name);
-	for (size_t i = 0; urls && urls[i]; i++) {
-		if (i)
-			buf_add_char(out, ',');
-		json_add_string(out, slice_str(urls[i]));
-	}
-	buf_add_char(out, ']');
-}
-
-static void add_member(struct buf *out, const struct node_member *member)
-{
-	buf_printf(out, "{\"id\":\"%llx\",\"name\":", (unsigned long long)member->id);
-	json_add_string(out, slice_str(member->name));
-	add_urls(out, "peerURLs", member->peer_urls);
-	add_urls(out, "clientURLs", member->client_urls);
-	buf_add_char(out, '}');
-}
-
-static void reply_with_cluster(struct server *server, struct http_request *req, struct slice body)
-{
-	struct http_header headers[] = {HTTP_HEADER("Content-Type", "application/json"),
-		HTTP_HEADER("X-Etcd-Cluster-Id", server->cluster_id_text)};
-
-	http_reply(req, 200, headers, ARRAY_LEN(headers), body);
-}
-
-static void members_list(struct server *server, struct http_request *req)
-{
-	_cleanup_buf_ struct buf body = BUF_INIT(0);
-
-	buf_add_str(&body, "{\"members\":[");
-	for (size_t i = 0; i < node_member_count(server->node); i++) {
-		if (i)
-			buf_add_char(&body, ',');
-		add_member(&body, node_member_at(server->node, i));
-	}
-	buf_add_str(&body, "]}\n");
-	reply_with_cluster(server, req, buf_slice(&body));
-}
-
-static void members_leader(struct server *server, struct http_request *req)
-{
-	_cleanup_buf_ struct buf body = BUF_INIT(0);
-	const struct node_member *leader;
-	struct node_status status;
-
-	node_get_status(server->node, &status);
-	leader = status.leader ? node_member_by_id(server->node, status.leader) : NULL;
-	if (!leader) {
-		reply_message(server, req, 503, "During election");
-		return;
-	}
-	add_member(&body, leader);
-	buf_add_char(&body, '\n');
-	reply_with_cluster(server, req, buf_slice(&body));
-}
-
-static void members_write(struct server *server, struct http_request *req, struct slice id_text)
-{
-	bool post = slice_is(req->method, "POST");
-	uint64_t id;
-
-	if (!post && !id_text.len) {
-		reply_not_allowed(server, req, NULL);
-		return;
-	}
-	if (!post && (text_hex_to_u64(id_text, &id) < 0 || !node_member_by_id(server->node, id))) {
-		reply_message(server, req, 404,
-			arena_printf(&req->arena, "No such member: %.*s", (int)id_text.len, id_text.data));
-		return;
-	}
-	reply_message(server, req, 501,
-		"changing the members of a running cluster is not supported yet by this server");
-}
-
-void status_members(struct server *server, struct http_request *req, struct slice rest)
-{
-	if (rest.len && rest.data[0] == '/')
-		rest = slice_make(rest.data + 1, rest.len - 1);
-	if (!slice_is(req->method, "GET"))
-		members_write(server, req, rest);
-	else if (!rest.len)
-		members_list(server, req);
-	else if (slice_is(rest, "leader"))
-		members_leader(server, req);
-	else
-		reply_message(server, req, 404, "Not found");
-}
-
-static int text_order(const void *a, const void *b)
-{
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-void status_machines(struct server *server, struct http_request *req, struct slice rest)
-{
-	struct http_header headers[] = {HTTP_HEADER("Content-Type", "text/plain; charset=utf-8")};
-	_cleanup_buf_ struct buf body = BUF_INIT(0);
-	const char **urls;
-	size_t count = 0, cap = 0;
-
-	(void)rest;
-	for (size_t i = 0; i < node_member_count(server->node); i++)
-		for (const char *const *url = node_member_at(server->node, i)->client_urls; url && *url;
-			url++)
-			cap++;
-	urls = arena_alloc(&req->arena, (cap + 1) * sizeof(*urls));
-	for (size_t i = 0; i < node_member_count(server->node); i++)
-		for (const char *const *url = node_member_at(server->node, i)->client_urls; url && *url;
-			url++)
-			urls[count++] = *url;
-	qsort(urls, count, sizeof(*urls), text_order);
-	for (size_t i = 0; i < count; i++) {
-		buf_add_str(&body, i ? ", " : "");
-		buf_add_str(&body, urls[i]);
-	}
-	http_reply(req, 200, headers, ARRAY_LEN(headers), buf_slice(&body));
-}
-
 /* ---- version and health ---- */
 
 void status_version(struct server *server, struct http_request *req, struct slice rest)
@@ -349,6 +226,14 @@ void status_metrics(struct server *server, struct http_request *req, struct slic
 		&body, "etcd_server_has_leader", "gauge", "Whether a leader is known.", status.leader != 0);
 	add_metric(&body, "etcd_server_is_leader", "gauge", "Whether this member leads.",
 		status.role == NODE_LEADER);
+	add_metric(&body, "etcd_server_members", "gauge", "Members of the cluster, as this one knows them.",
+		node_member_count(server->node));
+	add_metric(&body, "etcd_server_learners", "gauge", "Members that have no vote yet: they catch up.",
+		status.learners);
+	add_metric(&body, "etcd_server_is_learner", "gauge", "Whether this member has no vote yet.",
+		!node_member_votes(server->node, server->member_id));
+	add_metric(&body, "etcd_server_membership_is_joint", "gauge",
+		"Whether the cluster is between two memberships.", status.joint);
 	add_metric(&body, "etcd_server_proposals_pending", "gauge", "Requests that wait for the log.",
 		status.pending_count);
 	add_metric(&body, "etcd_server_pending_bytes", "gauge", "Their bytes.", status.pending_bytes);
@@ -470,9 +355,12 @@ void status_log_level(struct server *server, struct http_request *req, struct sl
 /* There are no users and roles yet: what can be said truthfully is that nothing is enforced. */
 void status_auth(struct server *server, struct http_request *req, struct slice rest)
 {
+	struct http_header headers[] = {HTTP_HEADER("Content-Type", "application/json"),
+		HTTP_HEADER("X-Etcd-Cluster-Id", server->cluster_id_text)};
+
 	(void)rest;
 	if (slice_is(req->method, "GET") && slice_ends_with(req->path, slice_str("/enable")))
-		reply_with_cluster(server, req, slice_str("{\"enabled\":false}\n"));
+		http_reply(req, 200, headers, ARRAY_LEN(headers), slice_str("{\"enabled\":false}\n"));
 	else
 		reply_message(server, req, 501, "users and roles are not supported yet by this server");
 }

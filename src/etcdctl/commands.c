@@ -32,6 +32,13 @@ static const struct ctl_command member_commands[] = {
 		ctl_member_remove, NULL},
 	{"update", "update an existing member in the etcd cluster", "<memberID> <peerURLs>", NULL, NULL,
 		ctl_member_update, NULL},
+	{"replace", "put a new member in the place of an existing one, in one step",
+		"<memberID> <name> <peerURL>",
+		"The new member gets the log first. When it is caught up it gets the old one's vote, and "
+		"the\n"
+		"   old one is removed, in one step. Until then the old one stays a member. Start the new\n"
+		"   member with what this prints; it may have the peer URL of the old one.",
+		NULL, ctl_member_replace, NULL},
 	{0},
 };
 

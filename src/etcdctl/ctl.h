@@ -100,6 +100,7 @@ int ctl_member_list(struct ctl *ctl, int argc, char **argv);
 int ctl_member_add(struct ctl *ctl, int argc, char **argv);
 int ctl_member_remove(struct ctl *ctl, int argc, char **argv);
 int ctl_member_update(struct ctl *ctl, int argc, char **argv);
+int ctl_member_replace(struct ctl *ctl, int argc, char **argv);
 int ctl_user_list(struct ctl *ctl, int argc, char **argv);
 int ctl_user_add(struct ctl *ctl, int argc, char **argv);
 int ctl_user_passwd(struct ctl *ctl, int argc, char **argv);

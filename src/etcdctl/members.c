@@ -6,6 +6,8 @@
 #include "io/url.h"
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 /* A member without a leader takes its time before it says so; the original waits without a limit. */
@@ -192,12 +194,44 @@ static bool add_peer_urls(struct buf *out, const char *list)
 	return true;
 }
 
-static void print_added(const struct etcd_response *members, const char *id, const char *name)
+static const char *without_zeros(const char *id)
+{
+	while (id[0] == '0' && id[1])
+		id++;
+	return id;
+}
+
+static bool id_equal(const char *a, const char *b)
+{
+	return strcasecmp(without_zeros(a), without_zeros(b)) == 0;
+}
+
+static bool has_same_urls(
+	const struct etcd_response *members, const struct etcd_member *member, const char *id)
+{
+	for (size_t i = 0; i < members->member_count; i++) {
+		const struct etcd_member *other = &members->members[i];
+		bool same = other->peer_url_count == member->peer_url_count;
+
+		if (strcmp(other->id, id) != 0)
+			continue;
+		for (size_t j = 0; same && j < member->peer_url_count; j++)
+			same = strcmp(other->peer_urls[j], member->peer_urls[j]) == 0;
+		return same;
+	}
+	return false;
+}
+
+/* `replaced`: who has to be left out when it has the new member's URLs; NULL: nobody. */
+static void print_added(
+	const struct etcd_response *members, const char *id, const char *name, const char *replaced)
 {
 	_cleanup_buf_ struct buf cluster = BUF_INIT(0), quoted = BUF_INIT(0);
 
 	for (size_t i = 0; i < members->member_count; i++) {
 		const struct etcd_member *member = &members->members[i];
+		if (replaced && id_equal(member->id, replaced) && has_same_urls(members, member, id))
+			continue;
 		for (size_t j = 0; j < member->peer_url_count; j++)
 			buf_printf(&cluster, "%s%s=%s", cluster.len ? "," : "",
 				strcmp(member->id, id) ? member->name : name, member->peer_urls[j]);
@@ -235,7 +269,44 @@ int ctl_member_add(struct ctl *ctl, int argc, char **argv)
 	members = ctl_wait(ctl, etcd_members(ctl->client, NULL, NULL));
 	if (members->outcome != ETCD_OK)
 		return ctl_print_bare_failure(members);
-	print_added(members, id, argv[0]);
+	print_added(members, id, argv[0], NULL);
+	return CTL_OK;
+}
+
+/* Beyond the original: its servers answer 404 to the path. */
+int ctl_member_replace(struct ctl *ctl, int argc, char **argv)
+{
+	_cleanup_response_ struct etcd_response *added = NULL, *members = NULL;
+	_cleanup_buf_ struct buf path = BUF_INIT(0), body = BUF_INIT(0);
+	_cleanup_free_ char *id = NULL;
+	int status;
+
+	if (argc != 3)
+		return ctl_complain(
+			"Provide the ID of the member to replace, a name and a single member peerURL");
+	status = ctl_connect(ctl, true);
+	if (status)
+		return status;
+	if (!add_peer_urls(&body, argv[2]))
+		return CTL_BAD_ARGS;
+	buf_add_str(&path, "/flotilla/members/");
+	url_escape(&path, slice_str(argv[0]), URL_PART_SEGMENT);
+	buf_add_str(&path, "/replace");
+	added = call_members(ctl, "POST", buf_text(&path), buf_text(&body));
+	if (added->outcome == ETCD_REFUSED && added->status == 404 &&
+		!strstr(added->body, "No such member")) {
+		fputs("this server does not know how to replace a member: use \"member add\", and \"member "
+		      "remove\" when the new one has started\n",
+			stderr);
+		return CTL_BAD_ARGS;
+	}
+	if (added->outcome != ETCD_OK)
+		return ctl_print_bare_failure(added);
+	id = take_id(added);
+	members = ctl_wait(ctl, etcd_members(ctl->client, NULL, NULL));
+	if (members->outcome != ETCD_OK)
+		return ctl_print_bare_failure(members);
+	print_added(members, id, argv[1], argv[0]);
 	return CTL_OK;
 }
 

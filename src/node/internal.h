@@ -231,6 +231,19 @@ enum node_phase {
 	NODE_PHASE_RUNNING,
 };
 
+/* Handing over because of a slow disk (handover.c). */
+#define NODE_SLOW_WRITES 3u		 /* in a row */
+#define NODE_HANDOVER_PAUSE_ELECTIONS 10 /* a leader keeps what it was given so long at least */
+struct slowness {
+	int64_t submitted_ns; /* of the log write under way */
+	uint64_t last_index;  /* of the entries in it */
+	bool outrun;	      /* others had all of it on their disks long before this member */
+	unsigned writes;      /* that were outrun, in a row */
+	int64_t after_ns;     /* no handover before */
+	uint64_t term;	      /* led in; after_ns belongs to it */
+	uint64_t handovers;
+};
+
 struct node {
 	struct env *env;
 	enum node_phase phase;
@@ -258,6 +271,7 @@ struct node {
 	bool spare_full; /* spare_done, but there was no space */
 	int64_t spare_after_ns;
 	uint64_t write_id_added, write_id_submitted;
+	struct slowness slowness;
 	bool log_cleaned;
 	struct log_reader log_reader;
 	struct checkpoints checkpoints;
@@ -351,6 +365,11 @@ void node_expire_reads(struct node *node, int64_t now_ns);
 int64_t node_reads_deadline(const struct node *node);
 void node_stop_reads(struct node *node, bool tell);
 bool node_forget_read(struct node *node, void *request);
+/* handover.c */
+void node_slowness_submitted(struct node *node);
+void node_slowness_written(struct node *node);
+void node_handover_turn(struct node *node, int64_t now_ns);
+int64_t node_handover_due_ns(const struct node *node);
 /* clock.c */
 void node_clock_start(struct node *node, int64_t now_ns);
 int64_t node_clock_at(const struct node *node, int64_t now_ns);

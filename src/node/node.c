@@ -128,6 +128,7 @@ static void log_was_written(struct node *node)
 		begin_running(node);
 	else
 		raft_persisted(node->raft, node->write_id_submitted);
+	node_slowness_written(node);
 }
 
 static void take_disk_events(struct node *node)
@@ -199,6 +200,7 @@ static void lead(struct node *node, int64_t now_ns)
 		return;
 	node_clock_lead(node, now_ns);
 	node_promote_turn(node, now_ns);
+	node_handover_turn(node, now_ns);
 	if (version_is_due(node))
 		node_propose_internal(
 			node, NODE_VERSION, NODE_ENTRY_VERSION_SET, slice_str(node->server_version));
@@ -275,6 +277,7 @@ static void write_log(struct node *node)
 	if (!node->log_busy && wal_batch_bytes(node->wal)) {
 		wal_flush(node->wal, &node->log_plan);
 		node->write_id_submitted = node->write_id_added;
+		node_slowness_submitted(node);
 		submit_log(node);
 	}
 	if (!node->spare_busy && !node->checkpoints.job && node_mono(node) >= node->spare_after_ns &&
@@ -368,6 +371,7 @@ int64_t node_deadline_ns(const struct node *node)
 	if (!node->published && node->status.leader && !node->internal_under_way[NODE_PUBLISH])
 		due_ns = MIN(due_ns, node->publish_after_ns);
 	due_ns = MIN(due_ns, node_reads_deadline(node));
+	due_ns = MIN(due_ns, node_handover_due_ns(node));
 	return MIN(due_ns, leader_due_ns(node, now_ns));
 }
 
@@ -432,6 +436,7 @@ void node_get_status(const struct node *node, struct node_status *ret_status)
 		.voters = conf->voters.count,
 		.learners = conf->learners.count,
 		.joint = conf->outgoing.count > 0,
+		.handovers = node->slowness.handovers,
 		.removed = node->removed,
 	};
 }

@@ -146,6 +146,10 @@ void node_forget(struct node *node, void *request);
  * such voter), -EBUSY (another transfer runs), -EALREADY (it is this member), -ESHUTDOWN. */
 int node_transfer_leader(struct node *node, uint64_t to) _must_check_;
 
+/* Hands leadership to the voter that is furthest: under way when it answers 0, and given up after an election
+ * timeout; the status tells. -EHOSTUNREACH: this member does not lead; -ENOENT: nobody could take over. A
+ * leader whose disk is slow while others are quicker does so by itself. */
+int node_hand_over(struct node *node) _must_check_;
 /* A member of the same cluster says that this one was removed (its transport refused a connection). */
 void node_told_removed(struct node *node);
 
@@ -205,6 +209,7 @@ struct node_status {
 	int64_t leader_since_wall_ns; /* when this member learned of the present leader; 0: none */
 	uint64_t voters, learners;    /* members that vote, and that do not vote yet */
 	bool joint;		      /* between two memberships */
+	uint64_t handovers;	      /* begun by itself since the start, its disk being slow */
 	/* This member is one no longer: its owner ends it, and does not start it again; but it lets it run
 	 * for some election timeouts more, so that it can tell those who do not know yet that its removal is
 	 * committed. If they are cut off from it, and few, they would wait for its vote for ever. */

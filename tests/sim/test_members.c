@@ -345,6 +345,120 @@ static void cluster_grows_to_five_and_shrinks_to_one_under_load(void **state)
 	world_free(world);
 }
 
+/* Writes through member `at`, one each 20 ms. */
+static void write_for(struct world *world, uint64_t at, int64_t ms)
+{
+	static struct world_answer answers[4096];
+	size_t count = 0;
+
+	for (int64_t done = 0; done < ms; done += 20) {
+		assert_true(count < ARRAY_LEN(answers));
+		world_write(world, at, "/1/k", &answers[count++]);
+		world_run(world, 20);
+	}
+	for (size_t i = 0; i < count; i++)
+		if (!answers[i].came)
+			node_forget(world->members[at].node, &answers[i]);
+}
+
+static void leader_whose_disk_hangs_hands_over(void **state)
+{
+	struct world *world = cluster_of(3);
+	uint64_t leader = world_leader(world);
+
+	(void)state;
+	write_for(world, leader, 11000); /* it led long enough */
+	world->members[leader].disk_ns = 30 * NS_PER_S;
+	write_for(world, leader, 1500);
+	assert_int_equal(world_status(world, leader).handovers, 1);
+	assert_true(world_leader(world) && world_leader(world) != leader);
+	assert_true(writes_go_on(world, world_leader(world)));
+	world_free(world);
+}
+
+static void leader_whose_disk_is_slow_hands_over_once(void **state)
+{
+	struct world *world = cluster_of(3);
+	uint64_t leader = world_leader(world);
+
+	(void)state;
+	write_for(world, leader, 11000);
+	world->members[leader].disk_ns = 600 * NS_PER_MS;
+	write_for(world, leader, 1100);
+	assert_int_equal(world_leader(world), leader); /* once or twice is nothing */
+	write_for(world, leader, 1500);
+	assert_int_equal(world_status(world, leader).handovers, 1);
+	assert_int_not_equal(world_leader(world), leader);
+	write_for(world, leader, 3000);
+	for (uint64_t id = 1; id <= 3; id++)
+		assert_int_equal(world_status(world, id).handovers, id == leader);
+	world_free(world);
+}
+
+static void leader_keeps_it_when_nobody_is_quicker_or_it_is_needed(void **state)
+{
+	struct world *world = cluster_of(3);
+	uint64_t leader = world_leader(world), term = world_status(world, leader).term;
+
+	(void)state;
+	write_for(world, leader, 11000);
+	for (uint64_t id = 1; id <= 3; id++)
+		world->members[id].disk_ns = 800 * NS_PER_MS;
+	write_for(world, leader, 5000);
+	assert_int_equal(world_status(world, leader).handovers, 0);
+	assert_int_equal(world_status(world, leader).term, term);
+	/* One follower is gone: the other could not elect without this disk. */
+	for (uint64_t id = 1; id <= 3; id++)
+		world->members[id].disk_ns = id == leader ? 800 * NS_PER_MS : NS_PER_MS;
+	world_stop(&world->members[follower_of(world)]);
+	write_for(world, leader, 5000);
+	assert_int_equal(world_status(world, leader).handovers, 0);
+	assert_int_equal(world_leader(world), leader);
+	world_free(world);
+}
+
+static void leader_that_ends_hands_over(void **state)
+{
+	struct world *world = cluster_of(3);
+	uint64_t leader = world_leader(world);
+
+	(void)state;
+	assert_int_equal(node_hand_over(world->members[follower_of(world)].node), -EHOSTUNREACH);
+	assert_int_equal(node_hand_over(world->members[leader].node), 0);
+	assert_int_equal(node_hand_over(world->members[leader].node), 0); /* already */
+	world_run(world, 20);
+	assert_true(world_leader(world) && world_leader(world) != leader);
+	world_free(world);
+	world = cluster_of(1);
+	assert_int_equal(node_hand_over(world->members[1].node), -ENOENT);
+	world_free(world);
+}
+
+static void too_many_changes_are_refused(void **state)
+{
+	struct world *world = cluster_of(3);
+	uint64_t at = follower_of(world);
+	struct node_member_change change = removing(99);
+	static struct world_answer answers[NODE_PENDING_COUNT_MAX + 1];
+	size_t count = 0;
+	int r;
+
+	(void)state;
+	for (uint64_t id = 1; id <= 3; id++)
+		world->members[id].lonely = true;
+	do
+		r = node_propose_member(world->members[at].node, &change, &answers[count]);
+	while (r == 0 && ++count <= NODE_PENDING_COUNT_MAX);
+	assert_int_equal(r, -EBUSY);
+	assert_int_equal(count, NODE_PENDING_COUNT_MAX);
+	world_run(world, 9000); /* each is answered, though nobody leads */
+	for (size_t i = 0; i < count; i++)
+		assert_true(answers[i].came && answers[i].error);
+	assert_int_equal(world_status(world, at).pending_count, 0);
+	assert_int_equal(world_status(world, at).pending_bytes, 0);
+	world_free(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -359,6 +473,11 @@ int main(void)
 		cmocka_unit_test(leader_is_replaced_and_the_next_one_finishes),
 		cmocka_unit_test(successor_may_be_taken_back),
 		cmocka_unit_test(cluster_grows_to_five_and_shrinks_to_one_under_load),
+		cmocka_unit_test(leader_whose_disk_hangs_hands_over),
+		cmocka_unit_test(leader_whose_disk_is_slow_hands_over_once),
+		cmocka_unit_test(leader_keeps_it_when_nobody_is_quicker_or_it_is_needed),
+		cmocka_unit_test(leader_that_ends_hands_over),
+		cmocka_unit_test(too_many_changes_are_refused),
 	};
 
 	return cmocka_run_group_tests_name("members", tests, NULL, NULL);

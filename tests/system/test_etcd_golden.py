@@ -23,13 +23,11 @@ EXCLUDED_GROUPS = {
     "auth": "users and roles are a later issue",
     "cors": "--cors is a later issue",
     "cors-any": "--cors is a later issue",
-    "member-add": "changing the members is a later issue",
-    "member-charset": "changing the members is a later issue",
-    "member-remove": "changing the members is a later issue",
-    "members": "mostly changes of members, which are a later issue; reading them is tested in test_etcd_curl.py",
 }
 # Single requests that are left out: (group, case, seq) -> why.
+LEARNER = "a member that has not started has no vote here, so that the cluster goes on writing (test_members.py)"
 EXCLUDED = {
+    **{("member-add", "add to a one member cluster loses quorum", seq): LEARNER for seq in (7, 8, 9, 10)},
     **{("methods", "not allowed", seq): "users and roles are a later issue" for seq in (48, 49, 53, 54)},
     # Of our own HTTP parser, before any handler:
     ("http", "chunked and expect", 3): "a bad chunk is answered 400 as any malformed request, not by a key error",
@@ -221,6 +219,16 @@ class Server:
             exchange = self.begin(method, path, form, {"Content-Type": "application/x-www-form-urlencoded"})
             assert exchange.status in (200, 201), (method, path, exchange.status)
 
+    def own_id(self, text, records):
+        """The recorded server's id, in either case of its letters, becomes this one's; so does its peer port."""
+        text = text.replace("http://127.0.0.1:2380", self.member.peer)
+        for record in records:
+            theirs = re.search(r'"id":"([0-9a-f]+)","name":"infra0"', record.get("body") or "")
+            if theirs:
+                own = self.member.id()
+                return text.replace(theirs.group(1), own).replace(theirs.group(1).upper(), own.upper())
+        return text
+
     def own_ports(self, text):
         return text.replace(":%d" % self.port, ":2379").replace(":%d" % self.peer_port, ":2380")
 
@@ -230,6 +238,7 @@ def ttls(text):
 
 
 def mask(text):
+    text = re.sub(r'"id":"[0-9a-f]{1,16}"', '"id":"I"', text)
     text = re.sub(r'"expiration":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"', '"expiration":"T"', text)
     text = re.sub(r',"ttl":-?\d+', ',"ttl":"N"', text)
     return text
@@ -245,6 +254,11 @@ def ordered(text):
     return json.dumps({**answer, "node": sort(answer["node"])})
 
 
+def members(text):
+    """A list of members whatever their ids, by which it is ordered."""
+    return sorted(json.dumps({**member, "id": ""}) for member in json.loads(text)["members"])
+
+
 def compare_body(record, body):
     expected = record.get("body") or ""
     if body == expected:
@@ -256,7 +270,8 @@ def compare_body(record, body):
             "body is %s\n  expected %s" % (brief(body), brief(expected))
         return
     assert mask(body) == mask(expected) or ("sorted=true" not in record["path"] and '"nodes"' in body and
-                                            ordered(mask(body)) == ordered(mask(expected))), \
+                                            ordered(mask(body)) == ordered(mask(expected))) or \
+        ('"members"' in body and members(body) == members(expected)), \
         "body is %s\n  expected %s" % (brief(body), brief(expected))
     for ours, theirs in zip(ttls(body), ttls(expected)):
         assert abs(ours - theirs) <= 3, "ttl is %d, expected about %d" % (ours, theirs)
@@ -309,7 +324,11 @@ class Replay:
         before = self.index_before(record)
         if before is not None and before <= self.last_index:
             wait_for(lambda: self.server.index() >= before, 8, "the store to reach index %d" % before)
-        exchange = self.server.begin(record["method"], whole(record["path"]), whole(record.get("form")), record.get("reqHeaders"))
+        path, form = whole(record["path"]), whole(record.get("form"))
+        if path.startswith("/v2/members"):
+            path = self.server.own_id(path, self.records)
+            form = form and self.server.own_id(form, self.records)
+        exchange = self.server.begin(record["method"], path, form, record.get("reqHeaders"))
         self.open[record["seq"]] = exchange
 
     def finish(self, record):

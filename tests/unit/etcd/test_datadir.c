@@ -57,7 +57,9 @@ static void a_new_directory_is_fresh_and_remembers_who_lives_there(void **state)
 	assert_int_equal(datadir_open(dir, &datadir, &why), 0);
 	assert_true(datadir.fresh);
 	refused(dir, -EWOULDBLOCK, "in use by another process");
-	assert_int_equal(datadir_set_identity(dir, "infra0", 0xabc, 0xdef, false, &why), 0);
+	datadir.member_id = 0xabc;
+	datadir.cluster_id = 0xdef;
+	assert_int_equal(datadir_set_identity(dir, "infra0", &datadir, &why), 0);
 	datadir_done(&datadir);
 	assert_int_equal(datadir_open(dir, &datadir, &why), 0);
 	assert_true(!datadir.fresh && datadir.member_id == 0xabc && datadir.cluster_id == 0xdef);
@@ -87,9 +89,44 @@ static void an_identity_without_its_log_does_not_start(void **state)
 	struct datadir datadir;
 
 	assert_int_equal(datadir_open(*state, &datadir, &why), 0);
-	assert_int_equal(datadir_set_identity(*state, "n", 1, 2, true, &why), 0);
+	datadir.member_id = 1;
+	datadir.cluster_id = 2;
+	datadir.has_log = true;
+	assert_int_equal(datadir_set_identity(*state, "n", &datadir, &why), 0);
 	datadir_done(&datadir);
 	refused(*state, -EBADMSG, "says that there is a log");
+}
+
+static void seeds_of_one_that_joins_and_its_removal_are_kept(void **state)
+{
+	_cleanup_buf_ struct buf why = BUF_INIT(0);
+	struct datadir datadir;
+
+	assert_int_equal(datadir_open(*state, &datadir, &why), 0);
+	datadir.member_id = 1;
+	datadir.cluster_id = 2;
+	datadir.seeds[0] = (struct datadir_seed){
+		.id = 0xa, .urls = {mem_strdup("http://10.0.0.1:1"), mem_strdup("http://10.0.0.1:2")}};
+	datadir.seeds[1] = (struct datadir_seed){.id = 0xb, .urls = {mem_strdup("http://10.0.0.2:1")}};
+	datadir.seeds_len = 2;
+	assert_int_equal(datadir_set_identity(*state, "n", &datadir, &why), 0);
+	datadir_done(&datadir);
+	assert_int_equal(datadir_open(*state, &datadir, &why), 0);
+	assert_int_equal(datadir.seeds_len, 2);
+	assert_int_equal(datadir.seeds[1].id, 0xb);
+	assert_string_equal(datadir.seeds[0].urls[1], "http://10.0.0.1:2");
+	assert_null(datadir.seeds[0].urls[2]);
+	assert_false(datadir.removed);
+	datadir_forget_seeds(&datadir);
+	datadir.removed = true;
+	assert_int_equal(datadir_set_identity(*state, "n", &datadir, &why), 0);
+	datadir_done(&datadir);
+	assert_int_equal(datadir_open(*state, &datadir, &why), 0);
+	assert_true(datadir.removed && !datadir.seeds_len);
+	datadir_done(&datadir);
+	put(*state, "flotilla/identity",
+		"version 1\nmember 1\ncluster 2\nname n\nlog no\npeer zz http://x\n");
+	refused(*state, -EBADMSG, "damaged or of a later version");
 }
 
 static void a_file_in_the_place_of_the_directory_is_refused(void **state)
@@ -110,6 +147,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(damage_is_told_apart_from_a_new_member, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(
 			an_identity_without_its_log_does_not_start, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(
+			seeds_of_one_that_joins_and_its_removal_are_kept, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(
 			a_file_in_the_place_of_the_directory_is_refused, make_dir, remove_dir),
 	};

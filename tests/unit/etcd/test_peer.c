@@ -22,6 +22,8 @@ struct member {
 	bool out_of_order;
 	int states; /* connected minus lost */
 	unsigned changes;
+	uint64_t removed_id; /* whom it knows to be removed */
+	int told_removed;    /* how often it was told so of itself */
 };
 
 static uv_loop_t loop;
@@ -58,6 +60,20 @@ static void on_state(uint64_t id, bool connected, void *user)
 	member->changes++;
 }
 
+static bool was_removed(uint64_t id, void *user)
+{
+	const struct member *member = user;
+
+	return member->removed_id && id == member->removed_id;
+}
+
+static void on_removed(void *user)
+{
+	struct member *member = user;
+
+	member->told_removed++;
+}
+
 static void on_request(struct http_request *req, void *user)
 {
 	(void)user;
@@ -73,6 +89,8 @@ static void start(struct member *member, uint64_t id, uint64_t cluster_id, uint1
 		.election_ms = 200,
 		.on_message = on_message,
 		.on_state = on_state,
+		.was_removed = was_removed,
+		.on_removed = on_removed,
 		.on_request = on_request,
 		.user = member};
 	_cleanup_buf_ struct buf why = BUF_INIT(0);
@@ -394,11 +412,64 @@ static void only_plain_http_is_listened_on(void **state)
 	stop(&a);
 }
 
+static void one_that_was_removed_is_cut_off_and_told(void **state)
+{
+	struct member a, b, *only_a[] = {&a};
+
+	(void)state;
+	start(&a, 1, 77, 0);
+	start(&b, 2, 77, 0);
+	introduce(&a, &b);
+	wait_for(a.states, 1);
+	wait_for(b.states, 1);
+	assert_int_equal(b.told_removed, 0);
+	a.removed_id = 2;
+	know(&a, only_a, 1);
+	wait_for(b.told_removed, 1);
+	assert_false(peers_send(b.peers, 1, SLICE_LITERAL("still here"), false));
+	assert_int_equal(a.messages, 0);
+	stop(&a);
+	stop(&b);
+}
+
+static void reply_gone(struct http_request *req, void *user)
+{
+	struct http_header headers[] = {
+		HTTP_HEADER("X-Flotilla-Removed", "2"), HTTP_HEADER("X-Etcd-Cluster-ID", "4e")};
+
+	(void)user;
+	http_reply(req, 410, headers, 2, SLICE_LITERAL("gone"));
+}
+
+static void only_the_own_cluster_can_say_that_it_was_removed(void **state)
+{
+	struct http_server_options options = {.on_request = reply_gone};
+	struct http_server *server = http_server_new(&loop, &options);
+	_cleanup_buf_ struct buf why = BUF_INIT(0);
+	char url[64];
+	const char *urls[] = {url, NULL};
+	struct peer_address address = {1, urls};
+	struct member b;
+	uint16_t port = 0;
+
+	(void)state;
+	assert_int_equal(http_server_listen_tcp(server, "127.0.0.1", 0, &port, &why), 0);
+	snprintf(url, sizeof(url), "http://127.0.0.1:%u", port);
+	start(&b, 2, 77, 0); /* 4d */
+	peers_set(b.peers, &address, 1);
+	run_for(300);
+	assert_int_equal(b.told_removed, 0);
+	stop(&b);
+	http_server_close(server, NULL, NULL);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		CASE(messages_arrive_whole_and_from_whom_they_came),
+		CASE(one_that_was_removed_is_cut_off_and_told),
+		CASE(only_the_own_cluster_can_say_that_it_was_removed),
 		CASE(messages_of_one_kind_keep_their_order),
 		CASE(bulk_that_does_not_fit_is_dropped_and_small_messages_still_go),
 		CASE(a_peer_that_comes_back_is_connected_again),
