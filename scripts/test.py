@@ -68,7 +68,8 @@ def unit_programs():
 
 
 # Black-box tests that judge times run the release build, all others the one with sanitizers.
-TIMED = {"test_cluster_faults", "test_cluster_nemesis", "test_fleet_cluster", "test_dev", "test_dev_failover", "test_demo"}
+TIMED = {"test_cluster_faults", "test_cluster_nemesis", "test_fleet_cluster", "test_members", "test_dev",
+         "test_dev_failover", "test_demo"}
 
 
 def system_programs():
