@@ -93,7 +93,6 @@ def status():
     assert "etcd_server_has_leader 1\n" in curl(url + "/metrics")[2]
 
 
-
 @cases.case("a listing of 20 MB arrives whole while it is being written to")
 def large_listing():
     url = cluster(1).endpoints()
