@@ -345,11 +345,15 @@ static int make_files(const struct restore_flags *flags, const struct identity_c
 		return -EEXIST;
 	}
 	r = run_plans(datadir.log_path, restore);
-	if (r < 0)
+	if (r < 0) {
 		buf_printf(reterr, "cannot write to %s: %s; remove the directory before you try again",
 			datadir.log_path, strerror(-r));
-	else
-		r = datadir_set_identity(flags->data_dir, flags->name, self->id, cluster->id, true, reterr);
+	} else {
+		datadir.member_id = self->id;
+		datadir.cluster_id = cluster->id;
+		datadir.has_log = true;
+		r = datadir_set_identity(flags->data_dir, flags->name, &datadir, reterr);
+	}
 	datadir_done(&datadir);
 	return r;
 }
