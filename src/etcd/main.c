@@ -111,7 +111,7 @@ static void mark_log(struct program *program)
 
 /* ---- the end ---- */
 
-enum { HAND_OVER_MS = 500, REMOVED_MS = 300 };
+enum { HAND_OVER_MS = 500 };
 
 /* What was acknowledged is on disk; there is nothing to write at the end. The original ends by the signal
  * itself. */
@@ -133,7 +133,8 @@ static void on_ending(uv_timer_t *timer)
 }
 
 /* A member that was removed ends by itself, and its directory says so. Not at once: the answer to whoever
- * asked for it, and what tells the others that it is committed, are still on their way. */
+ * asked for it, and what tells the others that it is committed, are still on their
+ * way, and who does not know yet may ask for its vote. */
 static void end_when_removed(struct program *program, const struct node_status *status)
 {
 	if (!status->removed || program->removed)
@@ -141,7 +142,7 @@ static void end_when_removed(struct program *program, const struct node_status *
 	program->removed = program->datadir.removed = true;
 	write_identity(program, false);
 	if (!uv_is_active((uv_handle_t *)&program->ending))
-		(void)uv_timer_start(&program->ending, on_ending, REMOVED_MS, 0);
+		(void)uv_timer_start(&program->ending, on_ending, 2 * program->config.election_ms, 0);
 }
 
 static void end_when_handed_over(struct program *program, const struct node_status *status)
