@@ -292,7 +292,9 @@ static int keep_machine_count(const char *dir, unsigned int machines)
 static int run_cluster(
 	const char *dir, uint64_t machines, bool docker, const char *docker_mirror, const char *agent_ttl)
 {
+	_cleanup_free_ char *usual = default_dir();
 	struct dev_config config = {.dir = dir,
+		.dir_given = strcmp(dir, usual) != 0,
 		.machines = (unsigned int)machines,
 		.agent_ttl = agent_ttl,
 		.docker = docker,

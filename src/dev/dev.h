@@ -19,6 +19,7 @@ enum {
 
 struct dev_config {
 	const char *dir;	   /* absolute; the cluster's directory on the host */
+	bool dir_given;		   /* so that commands to the cluster have to say it, too */
 	const char *bin_dir;	   /* absolute; holds the `flotilla` executable that runs */
 	unsigned int machines;	   /* 1 … DEV_MACHINES_MAX */
 	const char *agent_ttl;	   /* for fleetd, Go duration */

@@ -404,9 +404,11 @@ static int signals_open(struct hub *hub)
 static void announce(const struct hub *hub)
 {
 	const struct dev_config *config = hub->config;
+	_cleanup_free_ char *dir = config->dir_given ? mem_printf(" --dir %s", config->dir) : mem_strdup("");
+	unsigned int other = MIN(config->machines, 2u);
 	char name[32], address[32];
 
-	printf("%u machines on a private network:\n", config->machines);
+	printf("%u machine%s on a private network:\n", config->machines, config->machines == 1 ? "" : "s");
 	for (unsigned int i = 1; i <= config->machines; i++) {
 		machine_name(i, name);
 		machine_address(i, address);
@@ -414,13 +416,13 @@ static void announce(const struct hub *hub)
 	}
 	printf("\nThe store is on ports 2379 and 4001 of each, fleetd on its /var/run/fleet.sock. Talk to "
 	       "the cluster:\n"
-	       "  flotilla dev exec 1 etcdctl ls --recursive\n"
-	       "  flotilla dev exec 1 fleetctl list-machines\n"
-	       "  flotilla dev exec 2 bash\n"
-	       "  flotilla dev kill 2      the power of machine 2 goes\n"
-	       "  flotilla dev start 2     and comes back\n"
+	       "  flotilla dev%s exec 1 etcdctl ls --recursive\n"
+	       "  flotilla dev%s exec 1 fleetctl list-machines\n"
+	       "  flotilla dev%s exec %u bash\n"
+	       "  flotilla dev%s kill %u      the power of machine %u goes\n"
+	       "  flotilla dev%s start %u     and comes back\n"
 	       "Logs of the programs are in %s/N/log. ^C ends everything.\n",
-		config->dir);
+		dir, dir, dir, other, dir, other, other, dir, other, config->dir);
 	(void)fflush(stdout);
 }
 

@@ -81,6 +81,11 @@ def hub_killed():
 @cases.case("after stop the directory is free for the next cluster at once")
 def stopped():
     dev = Dev(machines=1)
+    with open(dev.log) as log:
+        said = log.read()
+    # What it says works as it stands there, for this cluster.
+    assert "1 machine on a private network" in said, said
+    assert "flotilla dev --dir %s/d exec 1 bash\n" % dev.dir in said and "machine 2" not in said, said
     assert dev.run("stop") == (0, "")
     with open(os.path.join(dev.dir, "d", "lock")) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -33,10 +33,10 @@ def descendants(pid):
 class Keeper:
     running = []
 
-    def __init__(self, *arguments, directory=None):
+    def __init__(self, *arguments, directory=None, around=()):
         self.dir = directory or temp_dir()
         self.socket = os.path.join(self.dir, "s")
-        self.process = start([program("flotilla"), "keeper", "--socket", self.socket, "--dir",
+        self.process = start(list(around) + [program("flotilla"), "keeper", "--socket", self.socket, "--dir",
                               os.path.join(self.dir, "state"), "--stay"] + list(arguments))
         Keeper.running.append(self)
         self.connect()
@@ -516,6 +516,32 @@ def _():
     assert "Dependency failed for web.service." in keeper.log("web.service")
     keeper.stop("web.service")
     assert keeper.state("web.service")["startError"] == ""
+    keeper.end()
+
+
+DOCKER_SOCKET = """import os, socket, sys, time
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.02)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("/run/docker.sock")
+listener.listen()
+time.sleep(1000)
+"""
+
+
+@cases.case("docker.service counts as active where the host's Docker socket answers, and only there")
+def _():
+    go = os.path.join(temp_dir(), "go")
+    # A world of its own, where /run holds nothing but what the test puts there.
+    world = ["unshare", "--mount", "--propagation", "private"] + ([] if os.geteuid() == 0 else ["--map-root-user"])
+    keeper = Keeper(around=world + ["sh", "-c", "mount -t tmpfs tmpfs /run && { python3 -c '%s' %s & } && exec \"$@\"" %
+                                    (DOCKER_SOCKET.replace("'", '"'), go), "sh"])
+    answer = keeper.start("app.service", "[Unit]\nRequires=docker.service\nAfter=docker.service\n"
+                          "[Service]\nExecStart=/bin/sleep 1000\n")
+    assert answer["result"] < 0 and answer["message"] == "Unit docker.service not found.", answer
+    touch(go)
+    # It is looked for again, as a unit that comes later would be found.
+    keeper.wait("app.service", "running")
     keeper.end()
 
 
