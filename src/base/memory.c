@@ -1,9 +1,11 @@
 /* Every allocation goes through must(), which ends the process when the host has no memory left. */
 #include "base/memory.h"
 #include <errno.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 struct arena_block {
@@ -14,10 +16,50 @@ struct arena_block {
 
 enum { ARENA_BLOCK_BYTES = 4096 - sizeof(struct arena_block) };
 
+/* ---- large heaps ---- */
+
+#define SMALL_HEAP_BYTES (16u << 20)
+#define HEAP_STEP_BYTES (8u << 20)
+#define HEAP_KEEP_BYTES (32u << 20)  /* free at the heap's end before it is given back */
+#define LARGE_BLOCK_BYTES (1u << 20) /* from here on a mapping of its own */
+#define LARGE_PAGE_BYTES ((uintptr_t)2 << 20)
+/* Mappings lie far above the heap: a pointer that is less than this above the heap's known end is in its new
+ * part. */
+#define HEAP_REACH_BYTES ((uintptr_t)1 << 40)
+
+static uintptr_t heap_end = UINTPTR_MAX; /* as last seen; UINTPTR_MAX: not watched */
+static uintptr_t heap_large;		 /* from here on it has large pages */
+
+void mem_expect_much(void)
+{
+	heap_end = (uintptr_t)sbrk(0);
+	heap_large = (heap_end + SMALL_HEAP_BYTES) & ~(LARGE_PAGE_BYTES - 1);
+	/* Any of these also ends malloc's own moving of the limit. */
+	(void)mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES);
+	(void)mallopt(M_TRIM_THRESHOLD, HEAP_KEEP_BYTES);
+}
+
+/* The heap has a new part. Threads that come here at the same time do the same. */
+static void heap_grew(void)
+{
+	uintptr_t from = MAX(heap_large, heap_end), to;
+
+	heap_end = (uintptr_t)sbrk(0);
+	if (heap_end < heap_large)
+		return;
+	(void)mallopt(M_TOP_PAD, HEAP_STEP_BYTES);
+	from &= ~(LARGE_PAGE_BYTES - 1);
+	to = heap_end;
+	if (from < to)
+		(void)madvise((void *)from, to - from, MADV_HUGEPAGE); /* -EINVAL: a system without them */
+}
+
 static void *must(void *ptr)
 {
 	static const char message[] = "out of memory, stopping\n";
 
+	if (unlikely((uintptr_t)ptr - heap_end < HEAP_REACH_BYTES))
+		heap_grew();
 	if (unlikely(!ptr)) {
 		(void)!write(STDERR_FILENO, message, sizeof(message) - 1);
 		abort();

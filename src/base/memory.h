@@ -34,6 +34,12 @@ static inline void mem_freep(void *ptr_to_ptr)
 void closep(int *fd);
 #define _cleanup_close_ _cleanup_(closep)
 
+/* For a program that may come to hold much for long: once its heap is above some megabytes it grows in larger
+ * steps, and in pages of 2 MB where the system has them. A heap of a gigabyte then costs a few hundred page
+ * faults instead of a quarter of a million, and a look at a random place of it fewer walks through page
+ * tables. Small heaps are left as they are. Call once, from the main thread, at the start. */
+void mem_expect_much(void);
+
 /* An arena: everything that lives as long as one request or one turn, freed at once. One owner, one thread.
  */
 struct arena {

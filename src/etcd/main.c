@@ -22,9 +22,10 @@
 #include <unistd.h>
 
 enum {
-	DELIVER_PER_TURN = 4096, /* calls of watchers */
-	COLLECT_PER_TURN = 64,	 /* pages of large deletes to free */
-	OWN_FILES = 128, /* descriptors for the log, checkpoints, members and what else is no client */
+	/* Calls of watchers. What they are told leaves before the next slice, while it is in the cache. */
+	DELIVER_PER_TURN = 256,
+	COLLECT_PER_TURN = 64, /* pages of large deletes to free */
+	OWN_FILES = 128,       /* descriptors for the log, checkpoints, members and what else is no client */
 	CLIENTS_MAX = 65536,
 	LARGE_BLOCK_BYTES = 128 * 1024,
 };
@@ -465,6 +466,7 @@ int etcd_main(int argc, char **argv)
 	static struct program program; /* lives until the process ends: nothing is torn down piece by piece */
 	int r;
 
+	mem_expect_much();
 	program.server.argc = argc;
 	program.server.argv = mem_dup(argv, (size_t)(argc + 1) * sizeof(*argv));
 	r = config_read(&program.config, argc, argv, &warnings);

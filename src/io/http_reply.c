@@ -3,7 +3,6 @@
 #include "io/http_server_internal.h"
 #include "base/time.h"
 #include <errno.h>
-#include <stdio.h>
 #include <time.h>
 
 enum body_kind { BODY_LENGTH, BODY_CHUNKED, BODY_UNTIL_CLOSE, BODY_NONE };
@@ -169,8 +168,26 @@ void http_reply_begin(
 		conn_mark_dirty(conn);
 }
 
+/* A chunk's first line. */
+static void add_chunk_size(struct buf *out, size_t size)
+{
+	static const char hex[] = "0123456789abcdef";
+	char digits[2 * sizeof(size)];
+	size_t at = sizeof(digits);
+
+	do {
+		digits[--at] = hex[size & 15];
+		size >>= 4;
+	} while (size);
+	buf_add(out, digits + at, sizeof(digits) - at);
+	buf_add_slice(out, SLICE_LITERAL("\r\n"));
+}
+
 int http_reply_piece(struct http_request *pub, struct slice piece)
 {
+	/* Around a chunk, and behind the last one. */
+	enum { CHUNK_FRAME_BYTES = 2 * sizeof(size_t) + 4 + 5 };
+
 	struct request *req = REQUEST(pub);
 	struct conn *conn = req->conn;
 	size_t queued, max;
@@ -195,12 +212,9 @@ int http_reply_piece(struct http_request *pub, struct slice piece)
 	}
 	if (queued + piece.len > max / 4)
 		conn->want_drain = true;
-	if (conn->chunked) {
-		char size[24];
-		int len = snprintf(size, sizeof(size), "%zx\r\n", piece.len);
-
-		buf_add(&conn->out, size, (size_t)len);
-	}
+	(void)buf_reserve(&conn->out, CHUNK_FRAME_BYTES + piece.len);
+	if (conn->chunked)
+		add_chunk_size(&conn->out, piece.len);
 	buf_add_slice(&conn->out, piece);
 	if (conn->chunked)
 		buf_add_slice(&conn->out, SLICE_LITERAL("\r\n"));

@@ -18,7 +18,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "system"))
 import etcd_server
 import harness
-from bench_etcd import LOAD, Servers, load
+from servers import Cluster, fill, output_of, tool
 
 
 def metrics(member):
@@ -33,20 +33,19 @@ def metrics(member):
 class Bench:
     def __init__(self, options):
         self.options = options
-        self.servers = Servers(etcd_server.ours(), 3, options.dir)
-        self.servers.first_write_ms()
-        self.port = self.servers.leader_port()
+        self.servers = Cluster(etcd_server.ours(), 3, options.dir)
+        self.port = self.servers.port()
         self.leader = self.servers.members[self.servers.ports.index(self.port)]
         self.away = [member for member in self.servers.members if member is not self.leader][0]
         self.seed = 0
 
     def fill(self):
-        load(self.port, "--fill", "--connections", 64, "--keys", self.options.keys, "--seconds", 0)
+        fill(self.port, self.options.keys)
 
     def window(self):
         self.seed += 1
-        return load(self.port, "--connections", self.options.connections, "--keys", self.options.keys, "--seconds", 1,
-                    "--warm-up", 0, "--seed", self.seed)
+        return output_of([tool("load"), "--port", self.port, "--connections", self.options.connections, "--keys",
+                          self.options.keys, "--seconds", 1, "--warm-up", 0, "--seed", self.seed])
 
     def windows(self, wanted, count):
         """Windows in all of which `wanted(metrics before, metrics after)` held."""
@@ -95,7 +94,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=10, help="windows of a kind that are wanted")
     parser.add_argument("--dir", default=tempfile.gettempdir())
     options = parser.parse_args()
-    if not os.path.exists(LOAD):
+    if not os.path.exists(tool("load")):
         sys.exit("bench_stalls: FLOTILLA_BUILD must name a release build with bench_load")
     bench = Bench(options)
     try:
@@ -112,7 +111,7 @@ def main():
         print(line("a checkpoint is written", writing, base), flush=True)
         print(line("a checkpoint is transferred", bench.transfer(), base), flush=True)
     finally:
-        bench.servers.stop()
+        bench.servers.close()
 
 
 main()

@@ -1,11 +1,15 @@
-/* load: drives an etcd v2 server over N keep-alive connections, one request at a time on each, and prints one
- * JSON line: requests per second and a latency histogram's percentiles. One thread on epoll; the same program
- * for every server, so that what it costs is the same for all. It shares no code with the project.
+/* load: drives an etcd v2 server (or one that speaks Redis's protocol) over N keep-alive connections, one
+ * request at a time on each, and prints one JSON line: requests per second and a latency histogram's
+ * percentiles. One thread on epoll; the same program for every server, so that what it costs is the same for
+ * all. Requests are made once and only their key and value are filled in, so that on a machine of two
+ * processors it leaves the servers theirs. It shares no code with the project.
  *
  *   load --port P [--host A] [--connections N] [--seconds S] [--warm-up S] [--puts PERCENT] [--keys K]
- *        [--value-bytes B] [--seed X] [--fill]
+ *        [--value-bytes B] [--seed X] [--requests R] [--fill] [--quorum] [--resp]
  *
  * --puts 100 writes only, 0 reads only. --fill writes each of the K keys once, before anything is measured.
+ * --requests ends it after so many answers, at the latest after --seconds. --quorum asks for linearizable
+ * reads. --resp speaks SET and GET of Redis.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -24,6 +28,8 @@
 enum {
 	ANSWER_MAX = 256 << 10,
 	REQUEST_MAX = 96 << 10,
+	KEY_DIGITS = 6,
+	VALUE_DIGITS = 16,
 	VALUE_MAX = 64 << 10,
 	EVENTS_MAX = 256,
 	SUB_BUCKETS = 64, /* per power of two: at most 1.6 % off */
@@ -34,14 +40,22 @@ struct options {
 	const char *host;
 	int port, connections, puts_percent, keys, value_bytes;
 	double seconds, warm_up_s;
-	uint64_t seed;
-	bool fill;
+	uint64_t seed, requests;
+	bool fill, quorum, resp;
+};
+
+/* A request whose key and value are filled in. */
+struct template
+{
+	char *text;
+	size_t len, key_at, value_at; /* value_at 0: none */
 };
 
 struct connection {
 	int fd;
-	char *request; /* REQUEST_MAX bytes */
-	size_t request_len, sent;
+	struct template put, get; /* its own */
+	const struct template *request;
+	size_t sent;
 	char *answer; /* ANSWER_MAX bytes */
 	size_t answer_len;
 	uint64_t begun_ns;
@@ -141,25 +155,51 @@ static void open_connection(struct load *load, struct connection *connection)
 	watch(load, connection, EPOLL_CTL_ADD, EPOLLIN);
 }
 
+static void make_template(
+	struct template *template, const struct options *options, bool put, const char *value)
+{
+	char *text = malloc(REQUEST_MAX), *mark;
+	int len;
+
+	if (!text)
+		die("malloc");
+	if (options->resp && put)
+		len = snprintf(text, REQUEST_MAX, "*3\r\n$3\r\nSET\r\n$13\r\nbench/k######\r\n$%d\r\n%s\r\n",
+			options->value_bytes, value);
+	else if (options->resp)
+		len = snprintf(text, REQUEST_MAX, "*2\r\n$3\r\nGET\r\n$13\r\nbench/k######\r\n");
+	else if (put)
+		len = snprintf(text, REQUEST_MAX,
+			"PUT /v2/keys/bench/k###### HTTP/1.1\r\nHost: %s:%d\r\nContent-Type: "
+			"application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\nvalue=%s",
+			options->host, options->port, 6 + options->value_bytes, value);
+	else
+		len = snprintf(text, REQUEST_MAX,
+			"GET /v2/keys/bench/k######%s HTTP/1.1\r\nHost: %s:%d\r\n\r\n",
+			options->quorum ? "?quorum=true" : "", options->host, options->port);
+	template->text = text;
+	template->len = (size_t)len;
+	mark = strstr(text, "######");
+	template->key_at = (size_t)(mark - text);
+	template->value_at = put ? (size_t)(strstr(mark, value) - text) : 0;
+}
+
 static void make_request(struct load *load, struct connection *connection)
 {
+	static const char hex[] = "0123456789abcdef";
 	const struct options *options = &load->options;
 	bool put = load->filling || next_random(load) % 100 < (uint64_t)options->puts_percent;
 	int key = load->filling ? load->next_fill++ : (int)(next_random(load) % (uint64_t)options->keys);
-	int len;
+	struct template *template = put ? &connection->put : &connection->get;
+	uint64_t start = next_random(load);
 
-	if (put)
-		/* A different start of the value each time, so that no two neighbours are equal. */
-		len = snprintf(connection->request, REQUEST_MAX,
-			"PUT /v2/keys/bench/k%06d HTTP/1.1\r\nHost: %s:%d\r\nContent-Type: "
-			"application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\nvalue=%016llx%s",
-			key, options->host, options->port, 6 + options->value_bytes,
-			(unsigned long long)next_random(load), load->value + 16);
-	else
-		len = snprintf(connection->request, REQUEST_MAX,
-			"GET /v2/keys/bench/k%06d HTTP/1.1\r\nHost: %s:%d\r\n\r\n", key, options->host,
-			options->port);
-	connection->request_len = (size_t)len;
+	for (int i = KEY_DIGITS; i-- > 0; key /= 10)
+		template->text[template->key_at + (size_t)i] = (char)('0' + key % 10);
+	/* A different start of the value each time, so that no two neighbours are equal. */
+	if (template->value_at)
+		for (size_t i = 0; i < VALUE_DIGITS; i++, start >>= 4)
+			template->text[template->value_at + i] = hex[start & 15];
+	connection->request = template;
 	connection->sent = 0;
 	connection->answer_len = 0;
 	connection->begun_ns = now_ns();
@@ -175,9 +215,9 @@ static void close_and_reopen(struct load *load, struct connection *connection)
 /* Sends what is left; false when the connection had to be replaced. */
 static bool send_request(struct load *load, struct connection *connection)
 {
-	while (connection->sent < connection->request_len) {
-		ssize_t sent = send(connection->fd, connection->request + connection->sent,
-			connection->request_len - connection->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (connection->sent < connection->request->len) {
+		ssize_t sent = send(connection->fd, connection->request->text + connection->sent,
+			connection->request->len - connection->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (sent < 0 && errno == EAGAIN) {
 			watch(load, connection, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
 			return true;
@@ -203,26 +243,55 @@ static void go_on(struct load *load, struct connection *connection)
 	while (!send_request(load, connection));
 }
 
-/* Length of the whole answer, 0 while it is not complete; its status in ret_status. */
-static size_t answer_length(struct connection *connection, int *ret_status)
+/* What a header line says of the body: its length, or SIZE_MAX for chunks; else `known`. */
+static size_t body_length(const char *line, const char *end, size_t known)
 {
-	char *answer = connection->answer, *end, *length;
+	static const char length[] = "content-length:", coding[] = "transfer-encoding: chunked";
 
-	answer[connection->answer_len] = 0;
-	end = strstr(answer, "\r\n\r\n");
-	if (!end)
-		return 0;
+	if ((*line | 0x20) == 'c' && (size_t)(end - line) > sizeof(length) &&
+		strncasecmp(line, length, sizeof(length) - 1) == 0)
+		return strtoul(line + sizeof(length) - 1, NULL, 10);
+	if ((*line | 0x20) == 't' && (size_t)(end - line) >= sizeof(coding) - 1 &&
+		strncasecmp(line, coding, sizeof(coding) - 1) == 0)
+		return SIZE_MAX;
+	return known;
+}
+
+/* Length of the whole answer, 0 while it is not complete; its status in ret_status. */
+static size_t http_answer_length(const struct connection *connection, int *ret_status)
+{
+	const char *answer = connection->answer, *line = answer, *end;
+	size_t left = connection->answer_len, body = 0;
+
+	for (;; line = end + 1) {
+		end = memchr(line, '\n', left);
+		if (!end)
+			return 0;
+		left -= (size_t)(end + 1 - line);
+		if (end - line <= 1)
+			break;
+		body = line == answer ? 0 : body_length(line, end, body);
+	}
 	*ret_status = connection->answer_len > 12 ? atoi(answer + 9) : 0;
-	*end = 0;
-	length = strcasestr(answer, "\r\nContent-Length:");
-	bool chunked = strcasestr(answer, "\r\nTransfer-Encoding: chunked") != NULL;
-	*end = '\r';
-	if (chunked) {
-		end = strstr(end + 2, "\r\n0\r\n\r\n");
+	if (body == SIZE_MAX) {
+		end = memmem(end - 1, left + 2, "\r\n0\r\n\r\n", 7);
 		return end ? (size_t)(end + 7 - answer) : 0;
 	}
-	size_t total = (size_t)(end + 4 - answer) + (length ? strtoul(length + 17, NULL, 10) : 0);
-	return connection->answer_len >= total ? total : 0;
+	return left >= body ? (size_t)(end + 1 - answer) + body : 0;
+}
+
+static size_t resp_answer_length(const struct connection *connection, int *ret_status)
+{
+	const char *answer = connection->answer, *end = memchr(answer, '\n', connection->answer_len);
+	size_t len;
+
+	if (!end)
+		return 0;
+	len = (size_t)(end + 1 - answer);
+	*ret_status = *answer == '-' ? 500 : 200;
+	if (*answer == '$' && answer[1] != '-')
+		len += strtoul(answer + 1, NULL, 10) + 2;
+	return connection->answer_len >= len ? len : 0;
 }
 
 static void count(struct load *load, const struct connection *connection, int status)
@@ -254,7 +323,9 @@ static void receive(struct load *load, struct connection *connection)
 		return;
 	}
 	connection->answer_len += (size_t)got;
-	if (!answer_length(connection, &status)) {
+	connection->answer[connection->answer_len] = 0;
+	if (!(load->options.resp ? resp_answer_length(connection, &status)
+				 : http_answer_length(connection, &status))) {
 		if (connection->answer_len == ANSWER_MAX - 1) {
 			errno = EMSGSIZE;
 			die("answer");
@@ -265,11 +336,20 @@ static void receive(struct load *load, struct connection *connection)
 	go_on(load, connection);
 }
 
+static bool goes_on(const struct load *load, uint64_t end_ns)
+{
+	if (load->filling)
+		return load->fills_under_way > 0;
+	if (load->options.requests && load->answers >= load->options.requests)
+		return false;
+	return now_ns() < end_ns;
+}
+
 static void run_until(struct load *load, uint64_t end_ns)
 {
 	struct epoll_event events[EVENTS_MAX];
 
-	while (load->filling ? load->fills_under_way > 0 : now_ns() < end_ns) {
+	while (goes_on(load, end_ns)) {
 		int ready = epoll_wait(load->epoll, events, EVENTS_MAX, 10);
 		if (ready < 0 && errno != EINTR)
 			die("epoll_wait");
@@ -294,7 +374,8 @@ static void open_all(struct load *load)
 	load->connections = calloc((size_t)load->options.connections, sizeof(*load->connections));
 	for (int i = 0; i < load->options.connections; i++) {
 		struct connection *connection = &load->connections[i];
-		connection->request = malloc(REQUEST_MAX);
+		make_template(&connection->put, &load->options, true, load->value);
+		make_template(&connection->get, &load->options, false, load->value);
 		connection->answer = malloc(ANSWER_MAX);
 		open_connection(load, connection);
 	}
@@ -343,7 +424,10 @@ static struct options parse(int argc, char **argv)
 		{"keys", required_argument, NULL, 'k'},
 		{"value-bytes", required_argument, NULL, 'b'},
 		{"seed", required_argument, NULL, 'x'},
+		{"requests", required_argument, NULL, 'n'},
 		{"fill", no_argument, NULL, 'f'},
+		{"quorum", no_argument, NULL, 'q'},
+		{"resp", no_argument, NULL, 'r'},
 		{0},
 	};
 	struct options options = {.host = "127.0.0.1",
@@ -385,8 +469,17 @@ static struct options parse(int argc, char **argv)
 		case 'x':
 			options.seed = strtoull(optarg, NULL, 10);
 			break;
+		case 'n':
+			options.requests = strtoull(optarg, NULL, 10);
+			break;
 		case 'f':
 			options.fill = true;
+			break;
+		case 'q':
+			options.quorum = true;
+			break;
+		case 'r':
+			options.resp = true;
 			break;
 		default:
 			exit(2);

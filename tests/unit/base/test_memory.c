@@ -122,6 +122,30 @@ static void ownership_moves_in_one_word(void **state)
 	closep(&copy_fd);
 }
 
+/* Whether the system has large pages or not: blocks hold what was put into them while the heap grows, shrinks
+ * and grows again. */
+static void a_large_heap_holds_what_it_was_given(void **state)
+{
+	enum { BLOCKS = 60000, BLOCK_BYTES = 1000 };
+	char **blocks = mem_new_array(char *, BLOCKS);
+
+	(void)state;
+	mem_expect_much();
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < BLOCKS; i++) {
+			blocks[i] = mem_alloc(BLOCK_BYTES);
+			memset(blocks[i], i + round, BLOCK_BYTES);
+		}
+		for (int i = 0; i < BLOCKS; i++) {
+			assert_int_equal((unsigned char)blocks[i][0], (unsigned char)(i + round));
+			assert_int_equal(
+				(unsigned char)blocks[i][BLOCK_BYTES - 1], (unsigned char)(i + round));
+			blocks[i] = mem_free(blocks[i]);
+		}
+	}
+	free(blocks);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -130,6 +154,7 @@ int main(void)
 		cmocka_unit_test(slices_compare_bytewise),
 		cmocka_unit_test(an_arena_gives_zeroed_aligned_memory),
 		cmocka_unit_test(ownership_moves_in_one_word),
+		cmocka_unit_test(a_large_heap_holds_what_it_was_given),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -461,6 +461,7 @@ static void a_reset_connection_cancels_its_stream(void **state)
 {
 	struct linger hard = {.l_onoff = 1};
 	struct world world;
+	char *piece;
 
 	(void)state;
 	world_open(&world, (struct http_server_options){0});
@@ -468,6 +469,10 @@ static void a_reset_connection_cancels_its_stream(void **state)
 	assert_non_null(raw_wait(&world.raw, "chunked\r\n\r\n"));
 	assert_int_equal(http_reply_piece(world.held, SLICE_LITERAL("event")), 0);
 	assert_non_null(raw_wait(&world.raw, "5\r\nevent\r\n"));
+	piece = calloc(1, 300);
+	assert_int_equal(http_reply_piece(world.held, slice_make(piece, 300)), 0);
+	free(piece);
+	assert_non_null(raw_wait(&world.raw, "\r\n12c\r\n"));
 	/* What was given back reads as empty. */
 	assert_null(http_request_header(world.held, "Host"));
 	assert_true(slice_is(world.held->method, "GET") && !world.held->path.len);
