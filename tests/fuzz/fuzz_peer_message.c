@@ -1,22 +1,46 @@
-/* What a member does with bytes from a peer. The input is a run of messages: one byte of sender and kind, two
- * of length, then the bytes, taken as they are, or as the raft message inside a sound envelope. */
+/* What a member does with bytes from its peers, in every role. The input is a run of steps, a byte of kind
+ * and what belongs to it: raw frames; payloads in a sound envelope; raft messages and checkpoint messages put
+ * together from small numbers around the member's own term, indices and contexts, since what is far off goes
+ * no further than the first check; time; requests of clients; a disk that answers late; a restart from what
+ * the disk holds. */
 #include "base/memory.h"
 #include "base/rng.h"
 #include "base/time.h"
+#include "base/wire.h"
 #include "node/internal.h"
 #include <errno.h>
 #include <stdlib.h>
+
+enum { FILES_MAX = 24, CONTEXTS = 8, ENTRIES_MAX = 4, REQUESTS_MAX = 200 };
+
+struct file {
+	char name[WAL_NAME_MAX];
+	struct buf bytes;
+};
 
 struct fake {
 	struct env env;
 	int64_t now_ns;
 	const struct wal_plan *plans[2];
+	bool disk_waits;
+	struct file files[FILES_MAX];
+	size_t files_len;
 	struct node *node;
+	uint64_t contexts[CONTEXTS]; /* of the messages sent last */
+	size_t contexts_len;
+	char checkpoint_head[37]; /* of the checkpoint message sent last */
+	bool has_checkpoint_head;
+	unsigned int requests, replies;
 };
+
+static struct fake *fake_of(struct env *env)
+{
+	return (struct fake *)env;
+}
 
 static int64_t fake_clock(struct env *env)
 {
-	return ((struct fake *)env)->now_ns;
+	return fake_of(env)->now_ns;
 }
 
 static void fake_random(struct env *env, void *ret_bytes, size_t len)
@@ -25,47 +49,143 @@ static void fake_random(struct env *env, void *ret_bytes, size_t len)
 	memset(ret_bytes, 7, len);
 }
 
+/* ---- The disk: files in memory ---- */
+
+static struct file *find(struct fake *fake, const char *name)
+{
+	for (size_t i = 0; i < fake->files_len; i++)
+		if (strcmp(fake->files[i].name, name) == 0)
+			return &fake->files[i];
+	return NULL;
+}
+
+static void drop_file(struct fake *fake, struct file *file)
+{
+	if (!file)
+		return;
+	buf_done(&file->bytes);
+	*file = fake->files[--fake->files_len];
+}
+
 static int fake_list(struct env *env, void (*fn)(void *, const char *, uint64_t), void *arg)
 {
-	(void)env, (void)fn, (void)arg;
+	struct fake *fake = fake_of(env);
+
+	for (size_t i = 0; i < fake->files_len; i++)
+		fn(arg, fake->files[i].name, fake->files[i].bytes.len);
 	return 0;
 }
 
 static int fake_read_range(struct env *env, const char *name, uint64_t offset, size_t len, struct buf *out)
 {
-	(void)env, (void)name, (void)offset, (void)len, (void)out;
-	return -ENOENT;
+	const struct file *file = find(fake_of(env), name);
+
+	if (!file)
+		return -ENOENT;
+	if (offset < file->bytes.len)
+		buf_add(out, file->bytes.data + offset, MIN(len, file->bytes.len - (size_t)offset));
+	return 0;
 }
 
-static void fake_leaving(struct env *env, struct store *store)
+static int fake_read(struct env *env, const char *name, size_t max_bytes, char **ret_data, size_t *ret_len)
 {
-	(void)env, (void)store;
+	const struct file *file = find(fake_of(env), name);
+
+	if (!file)
+		return -ENOENT;
+	if (file->bytes.len > max_bytes)
+		return -EFBIG;
+	*ret_data = mem_dup(file->bytes.data, file->bytes.len);
+	*ret_len = file->bytes.len;
+	return 0;
+}
+
+static int run_step(struct fake *fake, const struct wal_plan *plan, const struct wal_step *step)
+{
+	struct file *file = find(fake, step->name);
+
+	switch (step->kind) {
+	case WAL_STEP_CREATE:
+		drop_file(fake, file);
+		if (fake->files_len == FILES_MAX)
+			return -ENOSPC;
+		file = &fake->files[fake->files_len++];
+		*file = (struct file){.bytes = BUF_INIT(0)};
+		memcpy(file->name, step->name, sizeof(file->name));
+		buf_add_fill(&file->bytes, 0, step->size_bytes);
+		return 0;
+	case WAL_STEP_RENAME:
+		if (!file)
+			return -ENOENT;
+		drop_file(fake, find(fake, step->to_name));
+		memcpy(find(fake, step->name)->name, step->to_name, sizeof(file->name));
+		return 0;
+	case WAL_STEP_WRITE:
+		if (!file)
+			return -ENOENT;
+		if (step->offset + step->bytes_len > file->bytes.len)
+			buf_add_fill(&file->bytes, 0, step->offset + step->bytes_len - file->bytes.len);
+		memcpy(file->bytes.data + step->offset, plan->bytes.data + step->bytes_at, step->bytes_len);
+		return 0;
+	case WAL_STEP_REMOVE:
+		drop_file(fake, file);
+		return 0;
+	case WAL_STEP_READ:
+		return fake_read_range(&fake->env, step->name, step->offset, step->size_bytes, step->into);
+	default:
+		return 0;
+	}
+}
+
+static int run_plan(struct fake *fake, const struct wal_plan *plan)
+{
+	for (size_t i = 0; i < plan->steps_len; i++) {
+		int r = run_step(fake, plan, &plan->steps[i]);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
 }
 
 static void fake_submit(struct env *env, const struct wal_plan *plan)
 {
-	((struct fake *)env)->plans[plan->background] = plan;
+	if (fake_of(env)->plans[plan->background])
+		abort();
+	fake_of(env)->plans[plan->background] = plan;
 }
+
+/* ---- What leaves ---- */
 
 /* What a member itself sends must be what it understands. */
 static void fake_send(struct env *env, uint64_t to, struct slice bytes, bool bulk)
 {
+	struct fake *fake = fake_of(env);
 	struct node_envelope envelope;
 	struct raft_message message;
 
-	(void)env, (void)bulk;
+	(void)bulk;
 	if (node_envelope_decode(bytes, &envelope) < 0 || envelope.to != to)
 		abort();
-	if (envelope.kind == NODE_ENVELOPE_CHECKPOINT)
+	if (envelope.kind == NODE_ENVELOPE_CHECKPOINT) {
+		memcpy(fake->checkpoint_head, envelope.payload.data, sizeof(fake->checkpoint_head));
+		fake->has_checkpoint_head = true;
 		return;
+	}
 	if (raft_message_decode(envelope.payload, &message) < 0)
 		abort();
+	fake->contexts[fake->contexts_len++ % CONTEXTS] = message.context;
 	raft_message_done(&message);
 }
 
 static void fake_reply(struct env *env, void *request, const struct node_reply *reply)
 {
-	(void)env, (void)request, (void)reply;
+	struct fake *fake = fake_of(env);
+
+	if (request != fake || reply->error >= NODE_ERROR_MAX || !reply->error == !!reply->error)
+		abort();
+	if (++fake->replies > fake->requests)
+		abort();
 }
 
 static void fake_changed(struct env *env)
@@ -73,9 +193,16 @@ static void fake_changed(struct env *env)
 	(void)env;
 }
 
+static void fake_leaving(struct env *env, struct store *store)
+{
+	(void)env, (void)store;
+}
+
 static void fake_note(struct env *env, int level, const char *text)
 {
-	(void)env, (void)level, (void)text;
+	(void)env, (void)level;
+	if (!*text)
+		abort();
 }
 
 static const struct env_ops fake_ops = {
@@ -83,6 +210,7 @@ static const struct env_ops fake_ops = {
 	.wall_ns = fake_clock,
 	.random = fake_random,
 	.disk_list = fake_list,
+	.disk_read = fake_read,
 	.disk_read_range = fake_read_range,
 	.disk_submit = fake_submit,
 	.send = fake_send,
@@ -96,15 +224,18 @@ static void turn(struct fake *fake)
 {
 	for (unsigned rounds = 0; rounds < 4; rounds++) {
 		node_turn(fake->node);
-		for (unsigned i = 0; i < 2; i++) {
+		(void)node_deadline_ns(fake->node);
+		for (unsigned i = 0; i < 2 && !fake->disk_waits; i++) {
 			const struct wal_plan *plan = fake->plans[i];
 
 			fake->plans[i] = NULL;
 			if (plan)
-				node_disk_done(fake->node, plan, 0);
+				node_disk_done(fake->node, plan, run_plan(fake, plan));
 		}
 	}
 }
+
+/* ---- Steps ---- */
 
 static void check_round_trip(struct slice bytes)
 {
@@ -123,36 +254,146 @@ static void check_round_trip(struct slice bytes)
 	raft_message_done(&again);
 }
 
-static void receive(struct fake *fake, uint8_t how, struct slice bytes)
+static void receive(
+	struct fake *fake, uint64_t from, enum node_envelope_kind kind, bool clock, struct slice payload)
 {
-	uint64_t from = 2 + (how & 1);
-	struct node_envelope envelope = {.kind = NODE_ENVELOPE_RAFT,
-		.cluster_id = 1,
-		.from = from,
-		.to = 1,
-		.clock_ns = (how & 2) ? fake->now_ns : 0};
+	struct node_envelope envelope = {
+		.kind = kind, .cluster_id = 1, .from = from, .to = 1, .clock_ns = clock ? fake->now_ns : 0};
 	_cleanup_buf_ struct buf out = BUF_INIT(0);
 
-	if (how & 4) {
-		node_receive(fake->node, from, bytes);
-	} else {
-		check_round_trip(bytes);
-		node_envelope_encode(&envelope, &out);
-		buf_add_slice(&out, bytes);
-		node_receive(fake->node, from, buf_slice(&out));
-	}
-	if (how & 8)
-		fake->now_ns += (int64_t)(how >> 4) * 100 * NS_PER_MS;
-	turn(fake);
+	node_envelope_encode(&envelope, &out);
+	buf_add_slice(&out, payload);
+	(void)node_receive(fake->node, from, buf_slice(&out));
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static struct slice take_bytes(struct wire_reader *input, size_t max)
+{
+	size_t len = MIN((size_t)wire_read_u16(input), max);
+	struct slice bytes;
+
+	len = MIN(len, wire_left(input));
+	bytes = slice_make(input->at, len);
+	input->at += len;
+	return bytes;
+}
+
+/* A number a little above or below; a byte of 0 is the number itself. */
+static uint64_t around(struct wire_reader *input, uint64_t number)
+{
+	int8_t by = (int8_t)wire_read_u8(input);
+
+	return by < 0 && number < (uint64_t)-by ? 0 : number + (uint64_t)(int64_t)by;
+}
+
+/* An entry as a leader would make it: a command, an empty one, or bytes that are none. */
+static struct raft_entry make_entry(struct wire_reader *input, uint64_t index, uint64_t term)
+{
+	struct raft_entry entry = {.index = index, .term = around(input, term)};
+	uint8_t how = wire_read_u8(input);
+	struct store_command command = {
+		.op = STORE_OP_SET, .path = slice_str("/1/a"), .value = slice_str("v"), .time_ns = 1000};
+	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
+
+	entry.type = how % RAFT_ENTRY_TYPE_MAX;
+	if (how & 128)
+		buf_add_slice(&bytes, take_bytes(input, 300));
+	else if (entry.type == RAFT_ENTRY_DATA)
+		store_command_encode(&command, &bytes);
+	if (bytes.len)
+		entry.data = raft_blob_new(bytes.data, bytes.len);
+	return entry;
+}
+
+static void step_raft_message(struct fake *fake, struct wire_reader *input)
+{
+	struct raft_entry entries[ENTRIES_MAX];
+	struct raft_message message = {.to = 1, .entries = entries};
+	struct raft_status status;
+	uint8_t flags;
+	_cleanup_buf_ struct buf out = BUF_INIT(0);
+
+	raft_status_get(fake->node->raft, &status);
+	message.type = wire_read_u8(input) % RAFT_MSG_TYPE_MAX;
+	flags = wire_read_u8(input);
+	message.from = 2 + (flags & 1);
+	message.reject = flags & 2;
+	message.transfer = flags & 4;
+	message.term = around(input, status.term);
+	message.index = around(input, flags & 16 ? status.commit : status.last_index);
+	message.log_term = around(input, status.last_term);
+	message.commit = around(input, flags & 32 ? status.last_index : status.commit);
+	message.hint_index = around(input, status.last_index);
+	message.hint_term = around(input, status.term);
+	message.context = around(input, fake->contexts[wire_read_u8(input) % CONTEXTS]);
+	if (message.type == RAFT_MSG_APPEND || message.type == RAFT_MSG_PROPOSE) {
+		bool proposal = message.type == RAFT_MSG_PROPOSE;
+
+		message.entry_count = wire_read_u8(input) % (ENTRIES_MAX + 1);
+		for (size_t i = 0; i < message.entry_count; i++)
+			entries[i] = make_entry(
+				input, proposal ? 0 : message.index + 1 + i, proposal ? 0 : message.term);
+	}
+	raft_message_encode(&message, &out);
+	for (size_t i = 0; i < message.entry_count; i++)
+		raft_blob_unref(entries[i].data);
+	check_round_trip(buf_slice(&out));
+	receive(fake, message.from, NODE_ENVELOPE_RAFT, flags & 8, buf_slice(&out));
+}
+
+/* About the checkpoint that the member spoke of last, if it did. */
+static void step_checkpoint_message(struct fake *fake, struct wire_reader *input)
+{
+	struct wire_reader head =
+		wire_reader_make(slice_make(fake->checkpoint_head, sizeof(fake->checkpoint_head)));
+	uint8_t type = wire_read_u8(input);
+	uint64_t from = 2 + (wire_read_u8(input) & 1);
+	struct raft_status status;
+	_cleanup_buf_ struct buf out = BUF_INIT(0);
+
+	raft_status_get(fake->node->raft, &status);
+	(void)wire_read_u8(&head);
+	(void)wire_read_u64(&head);
+	wire_add_u8(&out, type % 8);
+	wire_add_u64(&out, around(input, status.term));
+	wire_add_u64(
+		&out, around(input, fake->has_checkpoint_head ? wire_read_u64(&head) : status.last_index));
+	wire_add_u64(&out, around(input, fake->has_checkpoint_head ? wire_read_u64(&head) : status.term));
+	wire_add_u32(&out, (uint32_t)around(input, fake->has_checkpoint_head ? wire_read_u32(&head) : 0));
+	wire_add_u64(&out, around(input, wire_read_u16(input)));
+	buf_add_slice(&out, take_bytes(input, 2000));
+	receive(fake, from, NODE_ENVELOPE_CHECKPOINT, false, buf_slice(&out));
+}
+
+static void step_request(struct fake *fake, struct wire_reader *input)
+{
+	struct store_command command = {.op = STORE_OP_SET,
+		.path = slice_str("/1/b"),
+		.value = slice_str("w"),
+		.time_ns = fake->now_ns};
+	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
+	uint8_t how = wire_read_u8(input);
+	int r;
+
+	if (fake->requests >= REQUESTS_MAX)
+		return;
+	fake->requests++;
+	if (how & 1) {
+		command.has_expiry = how & 2;
+		command.expires_ns = fake->now_ns + 500 * NS_PER_MS;
+		store_command_encode(&command, &bytes);
+		r = node_propose(fake->node, buf_slice(&bytes), fake);
+	} else {
+		r = node_read_index(fake->node, fake);
+	}
+	if (r < 0)
+		fake->requests--;
+}
+
+static bool open_node(struct fake *fake)
 {
 	static const char *const urls[] = {"http://10.0.0.1:2380", NULL};
 	static const struct node_member members[] = {{.id = 1, .name = "", .peer_urls = urls},
 		{.id = 2, .name = "", .peer_urls = urls}, {.id = 3, .name = "", .peer_urls = urls}};
-	struct fake fake = {.env.ops = &fake_ops, .now_ns = INT64_C(1700000000) * NS_PER_S};
 	struct node_config config = {
 		.cluster_id = 1,
 		.member_id = 1,
@@ -163,20 +404,94 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.server_version = "2.3.0",
 		.heartbeat_ms = 100,
 		.election_ms = 1000,
-		.segment_bytes = 65536,
+		.segment_bytes = 4096,
+		.checkpoint_entries = 12,
+		.checkpoint_piece_bytes = 64,
+		.log_cache_bytes = 512,
 	};
-	char *error;
+	char *error = NULL;
 
-	if (node_open(&config, &fake.env, &fake.node, &error) < 0)
+	fake->env.ops = &fake_ops;
+	if (node_open(&config, &fake->env, &fake->node, &error) == 0)
+		return true;
+	if (!error)
+		abort();
+	free(error);
+	fake->node = NULL;
+	return false;
+}
+
+/* The process ends at any moment: what plans had not done is lost. What is on the disk must be taken again,
+ * unless the member had stopped itself. */
+static bool step_restart(struct fake *fake)
+{
+	bool failed = node_failure(fake->node) != NULL;
+
+	fake->node = node_free(fake->node);
+	fake->plans[0] = fake->plans[1] = NULL;
+	fake->disk_waits = false;
+	fake->requests = fake->replies = 0;
+	fake->now_ns += NS_PER_S;
+	if (open_node(fake))
+		return true;
+	if (!failed)
+		abort();
+	return false;
+}
+
+static bool step(struct fake *fake, struct wire_reader *input)
+{
+	uint8_t kind = wire_read_u8(input), how;
+
+	switch (kind % 8) {
+	case 0:
+		how = wire_read_u8(input);
+		(void)node_receive(fake->node, 2 + (how & 1), take_bytes(input, 65535));
+		break;
+	case 1: {
+		struct slice bytes;
+
+		how = wire_read_u8(input);
+		bytes = take_bytes(input, 65535);
+		check_round_trip(bytes);
+		receive(fake, 2 + (how & 1), how & 2 ? NODE_ENVELOPE_CHECKPOINT : NODE_ENVELOPE_RAFT, how & 4,
+			bytes);
+		break;
+	}
+	case 2:
+		step_checkpoint_message(fake, input);
+		break;
+	case 3:
+		fake->now_ns += (int64_t)wire_read_u8(input) * 10 * NS_PER_MS;
+		break;
+	case 4:
+		step_request(fake, input);
+		break;
+	case 5:
+		how = wire_read_u8(input);
+		fake->disk_waits = how & 1;
+		if (how == 255)
+			return step_restart(fake);
+		break;
+	default:
+		step_raft_message(fake, input);
+	}
+	return true;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct wire_reader input = wire_reader_make(slice_make((const char *)data, size));
+	struct fake fake = {.now_ns = INT64_C(1700000000) * NS_PER_S};
+
+	if (!open_node(&fake))
 		abort();
 	turn(&fake);
-	while (size >= 3) {
-		size_t len = MIN((size_t)data[1] << 8 | data[2], size - 3);
-
-		receive(&fake, data[0], slice_make(data + 3, len));
-		data += 3 + len;
-		size -= 3 + len;
-	}
+	while (wire_left(&input) && step(&fake, &input))
+		turn(&fake);
 	fake.node = node_free(fake.node);
+	while (fake.files_len)
+		drop_file(&fake, &fake.files[0]);
 	return 0;
 }
