@@ -183,7 +183,9 @@ static int other_namespaces(pid_t pid)
 
 static int exec_in(pid_t pid, char **argv)
 {
+	_cleanup_free_ char *root = mem_printf("/proc/%d/root", (int)pid);
 	_cleanup_close_ int pid_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	_cleanup_close_ int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	int flags = other_namespaces(pid), status;
 	char cwd[PATH_MAX];
 	pid_t child;
@@ -195,6 +197,12 @@ static int exec_in(pid_t pid, char **argv)
 			"flotilla dev: cannot enter the machine: %s (it must be run by the user who started "
 			"the cluster)\n",
 			strerror(errno));
+		return 1;
+	}
+	/* Entering a mount namespace goes to its root, which is not the machine's when the cluster runs in a
+	 * chroot. */
+	if ((flags & CLONE_NEWNS) && root_fd >= 0 && (fchdir(root_fd) < 0 || chroot(".") < 0)) {
+		fprintf(stderr, "flotilla dev: cannot enter the machine's root: %s\n", strerror(errno));
 		return 1;
 	}
 	if (chdir(cwd) < 0)
