@@ -233,6 +233,7 @@ static void ask(struct keys_op *op)
 	req->on_cancel = NULL;
 	reply_node_error(server, req,
 		r == -EMSGSIZE	  ? NODE_ERROR_TOO_LARGE
+		: r == -ENOSPC	  ? NODE_ERROR_NO_SPACE
 		: r == -ESHUTDOWN ? NODE_ERROR_STOPPED
 				  : NODE_ERROR_TOO_MANY);
 }

@@ -50,6 +50,10 @@ void status_health(struct server *server, struct http_request *req, struct slice
 
 	(void)rest;
 	node_get_status(server->node, &status);
+	if (status.space != NODE_SPACE_OK) {
+		http_reply_error(req, 503, "{\"health\": \"false\", \"reason\": \"ALARM NOSPACE\"}");
+		return;
+	}
 	*question = (struct question){server, req, health_answered};
 	if (status.leader) {
 		question_begin(question);
@@ -254,6 +258,8 @@ void status_metrics(struct server *server, struct http_request *req, struct slic
 		"Checkpoints sent to other members since the start.", status.checkpoints_sent);
 	add_metric(&body, "etcd_log_first_index", "gauge", "Oldest log entry that can be sent to a member.",
 		status.log_first);
+	add_metric(&body, "etcd_server_space_alarm", "gauge",
+		"1: the disk is full and growth is refused; 2: nothing more is taken.", status.space);
 	add_metric(&body, "etcd_log_cached_bytes", "gauge", "Bytes of log entries in memory.",
 		status.log_cached_bytes);
 	add_metric(&body, "etcd_log_reads_total", "counter",

@@ -402,7 +402,7 @@ static void cut(struct node *node)
 {
 	struct checkpoints *own = &node->checkpoints;
 	uint64_t grown = own->writer_log_bytes - own->current_log_bytes;
-	uint64_t tail = MIN(own->log_min_bytes, grown) / 4, index = own->writer_index;
+	uint64_t tail = node->space_low ? 0 : MIN(own->log_min_bytes, grown) / 4, index = own->writer_index;
 
 	for (size_t i = 0; i < own->marks_len; i++)
 		if (own->marks[i].log_bytes + tail >= own->writer_log_bytes &&
@@ -415,6 +415,32 @@ static void cut(struct node *node)
 	own->release_index = index + 1;
 }
 
+/* With the log's reserve a checkpoint of a store that is no larger fits, and the log shrinks behind it. */
+static void no_space(struct node *node)
+{
+	struct checkpoints *own = &node->checkpoints;
+
+	node_space_out(node);
+	if (own->gave_reserve || !wal_room(node->wal))
+		return;
+	own->give_reserve = own->gave_reserve = true;
+	own->after_ns = node_mono(node);
+}
+
+static bool give_reserve(struct node *node)
+{
+	struct checkpoints *own = &node->checkpoints;
+
+	if (!own->give_reserve)
+		return false;
+	own->give_reserve = false;
+	if (!wal_give_reserve(node->wal, &own->plan))
+		return false;
+	own->job = NODE_JOB_GIVE;
+	node->env->ops->disk_submit(node->env, &own->plan);
+	return true;
+}
+
 static void written(struct node *node, bool switched, int error)
 {
 	struct checkpoints *own = &node->checkpoints;
@@ -424,6 +450,8 @@ static void written(struct node *node, bool switched, int error)
 		(void)node_generations_add(switched ? &own->unsure : &own->stale, own->writer_generation);
 		own->after_ns = node_mono(node) + NODE_CHECKPOINT_RETRY_NS;
 		node_exports_failed(node, error);
+		if (error == -ENOSPC || error == -EDQUOT)
+			no_space(node);
 		node_note(node, LOG_LEVEL_WARNING,
 			"a checkpoint could not be written (%s): the log goes on growing; it is tried again, "
 			"make room or check the disk",
@@ -480,7 +508,7 @@ void node_checkpoint_background(struct node *node)
 		return;
 	/* Followers wait for what transfers do; the rest has time. */
 	if (!node_log_background(node) && !node_transfer_background(node) && !node_exports_background(node) &&
-		!release_next(node) && !remove_next(node))
+		!release_next(node) && !remove_next(node) && !give_reserve(node))
 		(void)write_next(node);
 }
 
@@ -492,6 +520,8 @@ void node_checkpoint_done(struct node *node)
 
 	own->done = false;
 	own->job = NODE_JOB_NONE;
+	if (job == NODE_JOB_GIVE)
+		return; /* whether or not it is there yet, the log does not count on it */
 	if (job == NODE_JOB_RELEASE && error < 0)
 		/* What the log believes is no longer there would be, with a gap behind it after the next one.
 		 */

@@ -44,7 +44,7 @@ int node_entry_decode(struct slice bytes, struct node_entry *ret_entry)
 void node_envelope_encode(const struct node_envelope *envelope, struct buf *out)
 {
 	wire_add_u8(out, NODE_ENVELOPE_VERSION);
-	wire_add_u8(out, (uint8_t)envelope->kind);
+	wire_add_u8(out, (uint8_t)(envelope->kind | (envelope->no_space ? NODE_ENVELOPE_NO_SPACE : 0)));
 	wire_add_u64(out, envelope->cluster_id);
 	wire_add_u64(out, envelope->from);
 	wire_add_u64(out, envelope->to);
@@ -59,10 +59,13 @@ int node_envelope_decode(struct slice bytes, struct node_envelope *ret_envelope)
 {
 	struct wire_reader reader = wire_reader_make(bytes);
 	struct node_envelope envelope;
+	uint8_t kind;
 
 	if (wire_read_u8(&reader) != NODE_ENVELOPE_VERSION)
 		return -EBADMSG;
-	envelope.kind = (enum node_envelope_kind)wire_read_u8(&reader);
+	kind = wire_read_u8(&reader);
+	envelope.no_space = kind & NODE_ENVELOPE_NO_SPACE;
+	envelope.kind = (enum node_envelope_kind)(kind & ~NODE_ENVELOPE_NO_SPACE);
 	if (envelope.kind != NODE_ENVELOPE_RAFT && envelope.kind != NODE_ENVELOPE_CHECKPOINT)
 		return -EBADMSG;
 	envelope.cluster_id = wire_read_u64(&reader);

@@ -15,7 +15,8 @@
 #define NODE_REQUEST_TIMEOUT_NS (5 * NS_PER_S) /* plus two election timeouts, as in etcd */
 #define NODE_EXPIRY_INTERVAL_NS (25 * NS_PER_MS)
 #define NODE_PUBLISH_RETRY_NS (500 * NS_PER_MS)
-#define NODE_SPARE_RETRY_NS (10 * NS_PER_S) /* after there was no space for a segment made ahead of time */
+#define NODE_SPARE_RETRY_NS (3 * NS_PER_S)     /* after there was no space for a segment made ahead of time */
+#define NODE_ROOM_LEAST_BYTES UINT64_C(262144) /* of the log, for votes */
 #define NODE_TICKS_PER_HEARTBEAT 10u
 #define NODE_BATCHES_PER_TURN 16u
 #define NODE_BUCKETS 4096u
@@ -45,9 +46,11 @@ int node_entry_decode(struct slice bytes, struct node_entry *ret_entry) _must_ch
 /* ---- Peer messages: an envelope around a raft message or one of a checkpoint's transfer ---- */
 #define NODE_ENVELOPE_VERSION 1u
 #define NODE_ENVELOPE_BYTES 66u
+#define NODE_ENVELOPE_NO_SPACE 0x80u /* beside the kind */
 enum node_envelope_kind { NODE_ENVELOPE_RAFT = 1, NODE_ENVELOPE_CHECKPOINT = 2 };
 struct node_envelope {
 	enum node_envelope_kind kind;
+	bool no_space; /* the sender's alarm */
 	uint64_t cluster_id, from, to;
 	int64_t clock_ns; /* the leader's cluster clock; 0 from others */
 	/* State hash of the sender at a fixed index, and the newest that it knows a majority to agree on.
@@ -92,6 +95,7 @@ struct member {
 	struct node_member view;
 	char **peer_urls, **client_urls, *name; /* owned */
 	bool connected;
+	bool no_space;						       /* as it told last */
 	uint64_t hash_index[NODE_HASHES_KEPT], hash[NODE_HASHES_KEPT]; /* what it told of its state */
 	struct node_follower follower;
 	uint64_t timed_index, timed_term; /* of the append that is being timed; 0: none */
@@ -120,6 +124,7 @@ enum node_job { /* what the checkpoints' background plan does */
 	NODE_JOB_REMOVE,
 	NODE_JOB_RELEASE, /* of the log's segments */
 	NODE_JOB_LOG,	  /* reading it */
+	NODE_JOB_GIVE,	  /* the log's reserve, to make room for a checkpoint */
 	NODE_JOB_EXPORT,  /* reading a checkpoint for somebody outside */
 };
 
@@ -166,9 +171,10 @@ struct checkpoints {
 	struct checkpoint_writer *writer;
 	uint64_t writer_index, writer_generation, writer_log_bytes;
 	bool writer_switches; /* its last plan is the next one */
-	bool asked;	      /* one is needed though none is due */
-	bool unreadable;      /* the current one cannot be read: one of the same index is better than it */
-	int64_t after_ns;     /* not before */
+	bool give_reserve, gave_reserve;
+	bool asked;	  /* one is needed though none is due */
+	bool unreadable;  /* the current one cannot be read: one of the same index is better than it */
+	int64_t after_ns; /* not before */
 
 	/* Bytes of entries applied, and how many there were at the index of the current checkpoint. */
 	uint64_t log_bytes, current_log_bytes;
@@ -266,6 +272,9 @@ struct node {
 
 	/* disk */
 	struct wal *wal;
+	uint64_t segment_bytes;
+	bool space_low; /* the alarm */
+	int64_t hand_over_after_ns;
 	struct wal_plan log_plan, spare_plan;
 	bool log_busy, spare_busy, log_done, spare_done;
 	bool spare_full; /* spare_done, but there was no space */
@@ -357,6 +366,14 @@ void node_expire_requests(struct node *node, int64_t now_ns);
 void node_stop_requests(struct node *node);
 void node_requests_free(struct node *node);
 enum node_error node_unknown_fate(const struct node *node, uint64_t leader_changes_then);
+/* Refuses what waits and grows the store. */
+void node_refuse_growth(struct node *node);
+/* space.c */
+enum node_space node_space(const struct node *node);
+bool node_grows(const struct store_command *command);
+bool node_refuses(const struct node *node, const struct store_command *command);
+void node_space_out(struct node *node); /* a plan had no space */
+void node_space_turn(struct node *node, int64_t now_ns);
 /* read.c */
 void node_flush_reads(struct node *node);
 void node_reads_answered(struct node *node, const struct raft_read *reads, size_t count);

@@ -14,6 +14,7 @@ static const char *const error_texts[NODE_ERROR_MAX] = {
 	[NODE_ERROR_CONNECTION_LOST] = "etcdserver: request timed out, possibly due to connection lost",
 	[NODE_ERROR_TOO_MANY] = "etcdserver: too many requests",
 	[NODE_ERROR_TOO_LARGE] = "etcdserver: request is too large",
+	[NODE_ERROR_NO_SPACE] = "etcdserver: mvcc: database space exceeded",
 	[NODE_ERROR_STOPPED] = "etcdserver: server stopped",
 	[NODE_ERROR_MEMBER_EXISTS] = "etcdserver: ID exists",
 	[NODE_ERROR_PEER_URL_EXISTS] = "etcdserver: peerURL exists",
@@ -111,15 +112,12 @@ static void begin_running(struct node *node)
 		raft_campaign(node->raft); /* nobody to wait for */
 }
 
-/* Writes go on in the segment in use; when the space runs out for good it is they who fail. */
+/* Writes go on in what is there. */
 static void spare_has_no_space(struct node *node)
 {
 	node->spare_full = false;
 	wal_spare_failed(node->wal);
-	node->spare_after_ns = node_mono(node) + NODE_SPARE_RETRY_NS;
-	node_note(node, LOG_LEVEL_WARNING,
-		"the disk of the log is nearly full: no space for its next segment; make room before writes "
-		"fail and this member stops");
+	node_space_out(node);
 }
 
 static void log_was_written(struct node *node)
@@ -144,6 +142,8 @@ static void take_disk_events(struct node *node)
 		node_checkpoint_done(node);
 	if (node->log_done) {
 		node->log_done = node->log_busy = false;
+		if (!node->failure)
+			wal_flushed(node->wal);
 		if (node->phase == NODE_PHASE_CLEANING)
 			node->log_cleaned = true;
 		else
@@ -199,6 +199,8 @@ static void lead(struct node *node, int64_t now_ns)
 	if (node->status.role != RAFT_LEADER)
 		return;
 	node_clock_lead(node, now_ns);
+	if (node_space(node) == NODE_SPACE_NONE)
+		return;
 	node_promote_turn(node, now_ns);
 	node_handover_turn(node, now_ns);
 	if (version_is_due(node))
@@ -280,8 +282,10 @@ static void write_log(struct node *node)
 		node_slowness_submitted(node);
 		submit_log(node);
 	}
+	/* What little space there is belongs to a checkpoint first, behind which the log can be cut. */
 	if (!node->spare_busy && !node->checkpoints.job && node_mono(node) >= node->spare_after_ns &&
-		wal_spare_plan(node->wal, &node->spare_plan)) {
+		!(node->space_low && node->checkpoints.writer) &&
+		wal_spare_plan(node->wal, node->space_low, &node->spare_plan)) {
 		node->spare_busy = true;
 		node->env->ops->disk_submit(node->env, &node->spare_plan);
 	}
@@ -297,6 +301,7 @@ static void run(struct node *node, int64_t now_ns)
 	take_status(node);
 	publish(node, now_ns);
 	lead(node, now_ns);
+	node_space_turn(node, now_ns);
 	node_transfer_turn(node, now_ns);
 	node_flush_proposals(node);
 	node_flush_reads(node);
@@ -429,6 +434,7 @@ void node_get_status(const struct node *node, struct node_status *ret_status)
 		.checkpoints_received = node->checkpoints.received,
 		.checkpoints_sent = node->checkpoints.sent,
 		.log_first = status.first_index,
+		.space = node_space(node),
 		.log_cached_bytes = status.cached_bytes,
 		.log_reads = node->log_reader.reads,
 		.log_disk_bytes = wal_disk_bytes(node->wal),

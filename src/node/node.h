@@ -68,6 +68,7 @@ enum node_error {
 	NODE_ERROR_TOO_MANY,	    /* "etcdserver: too many requests": refused, not proposed */
 	NODE_ERROR_TOO_LARGE,	    /* "etcdserver: request is too large": refused */
 	NODE_ERROR_STOPPED,	    /* "etcdserver: server stopped" */
+	NODE_ERROR_NO_SPACE,	    /* "etcdserver: mvcc: database space exceeded": refused, not proposed */
 	/* Of changes of the membership: refused, nothing was changed. */
 	NODE_ERROR_MEMBER_EXISTS,    /* the id is or was a member's */
 	NODE_ERROR_PEER_URL_EXISTS,  /* one of the peer URLs is another member's */
@@ -113,7 +114,8 @@ void node_peer_state(struct node *node, uint64_t id, bool connected);
 
 /* Proposes a store command (encoded by store/command.h). Answered by env->reply(request) with NODE_OK when
  * this member has applied it. 0, or -EBUSY (too many under way), -EMSGSIZE, -EBADMSG (no store command),
- * -ESHUTDOWN: then `request` is not answered. */
+ * -ENOSPC (the disk is full, here or at the leader, and it grows the store), -ESHUTDOWN: then `request` is
+ * not answered. */
 int node_propose(struct node *node, struct slice command, void *request) _must_check_;
 /* Changes the membership. Any member may be asked. NODE_OK once this member has applied the change; changes
  * that come together are done one after the other. A member that is added has no vote until it is caught up;
@@ -194,6 +196,11 @@ int64_t node_clock_ns(const struct node *node);
 const char *node_failure(const struct node *node); /* NULL while it runs */
 
 enum node_role { NODE_FOLLOWER, NODE_CANDIDATE, NODE_LEADER, NODE_ROLE_MAX };
+enum node_space {
+	NODE_SPACE_OK,
+	NODE_SPACE_LOW,	 /* the alarm: what grows the store is refused */
+	NODE_SPACE_NONE, /* nothing is written any more but votes */
+};
 struct node_status {
 	enum node_role role;
 	uint64_t id, cluster_id, leader; /* leader 0: none known */
@@ -202,6 +209,7 @@ struct node_status {
 	uint64_t checkpoint_index; /* of the newest one on the disk; 0: none */
 	uint64_t checkpoints_written, checkpoints_received, checkpoints_sent; /* since the start */
 	bool checkpoint_writing;
+	enum node_space space;	      /* of this member's disk */
 	uint64_t log_cached_bytes;    /* of entries in memory */
 	uint64_t log_reads;	      /* runs of entries read back since the start */
 	uint64_t log_first;	      /* the oldest entry that raft can still give to a follower */

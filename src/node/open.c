@@ -379,6 +379,7 @@ int node_open(const struct node_config *config, struct env *env, struct node **r
 		config->checkpoint_step_bytes ? config->checkpoint_step_bytes : CHECKPOINT_STEP_BYTES;
 	node->checkpoints.piece_bytes =
 		config->checkpoint_piece_bytes ? config->checkpoint_piece_bytes : CHECKPOINT_PIECE_BYTES;
+	node->segment_bytes = config->segment_bytes ? config->segment_bytes : WAL_SEGMENT_DEFAULT_BYTES;
 	node->store = store_new();
 	r = load(node, config, ret_error);
 	if (r < 0)

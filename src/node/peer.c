@@ -148,6 +148,7 @@ static void begin_message(struct node *node, uint64_t to, enum node_envelope_kin
 {
 	struct node_envelope envelope = {
 		.kind = kind,
+		.no_space = node->space_low,
 		.cluster_id = node->cluster_id,
 		.from = node->id,
 		.to = to,
@@ -207,12 +208,19 @@ int node_receive(struct node *node, uint64_t from, struct slice bytes)
 		return -EBADMSG;
 	if (node_was_removed(node, from))
 		return 0;
+	member = node_member_find(node, from);
+	if (member)
+		member->no_space = envelope.no_space;
 	if (envelope.kind == NODE_ENVELOPE_CHECKPOINT) {
 		node_transfer_receive(node, &envelope);
 		return 0;
 	}
 	if (raft_message_decode(envelope.payload, &message) < 0)
 		return -EBADMSG;
+	if (message.entry_count && node_space(node) == NODE_SPACE_NONE) {
+		raft_message_done(&message); /* as if it were lost */
+		return 0;
+	}
 	if (message.from == from && message.to == node->id) {
 		raft_step(node->raft, &message);
 		raft_status_get(node->raft, &status);

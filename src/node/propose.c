@@ -115,6 +115,8 @@ int node_propose(struct node *node, struct slice command, void *request)
 		return -EMSGSIZE;
 	if (store_command_decode(command, &decoded) < 0)
 		return -EBADMSG;
+	if (node_refuses(node, &decoded))
+		return -ENOSPC;
 	if (is_full(node, command.len))
 		return -EBUSY;
 	(void)add(node, NODE_REQUEST, NODE_ENTRY_COMMAND, command, NULL, request);
@@ -150,6 +152,23 @@ int node_propose_member(struct node *node, const struct node_member_change *chan
 		return -EBUSY;
 	node_propose_conf(node, NODE_REQUEST, change, request);
 	return 0;
+}
+
+void node_refuse_growth(struct node *node)
+{
+	struct node_reply reply = {.error = NODE_ERROR_NO_SPACE};
+
+	list_for_each_safe (it, &node->queue) {
+		struct pending *pending = list_item(it, struct pending, queue_link);
+		struct store_command command;
+		struct node_entry entry;
+
+		if (pending->internal == NODE_REQUEST &&
+			node_entry_decode(raft_blob_slice(pending->blob), &entry) == 0 &&
+			entry.kind == NODE_ENTRY_COMMAND &&
+			store_command_decode(entry.payload, &command) == 0 && node_grows(&command))
+			answer(node, pending, &reply);
+	}
 }
 
 void node_propose_internal(

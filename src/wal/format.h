@@ -74,4 +74,5 @@ uint64_t wal_frame_bytes(uint64_t payload_len); /* with header and padding */
 void wal_segment_name(char out[WAL_NAME_MAX], uint64_t number);
 bool wal_segment_number(const char *name, uint64_t *ret_number);
 #define WAL_SPARE_NAME "spare.wal"
+#define WAL_RESERVE_NAME "reserve.wal"
 #define WAL_PARTIAL_NAME "spare.partial"

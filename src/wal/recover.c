@@ -299,7 +299,10 @@ static void found_file(void *arg, const char *name, uint64_t size_bytes)
 		(void)wal_segment_push(wal, number, size_bytes);
 	else if (strcmp(name, WAL_SPARE_NAME) == 0 && size_bytes == wal->config.segment_bytes)
 		wal->spare_bytes = size_bytes;
-	else if (strcmp(name, WAL_SPARE_NAME) == 0 || strcmp(name, WAL_PARTIAL_NAME) == 0)
+	else if (strcmp(name, WAL_RESERVE_NAME) == 0 && size_bytes == wal->config.segment_bytes)
+		wal->reserve_bytes = size_bytes;
+	else if (strcmp(name, WAL_SPARE_NAME) == 0 || strcmp(name, WAL_RESERVE_NAME) == 0 ||
+		 strcmp(name, WAL_PARTIAL_NAME) == 0)
 		doom(wal, name);
 }
 

@@ -44,12 +44,15 @@ struct wal {
 	struct wal_frame_entries batch_entries;
 	uint64_t flushed_last_index;
 
-	uint64_t spare_bytes; /* size of the spare segment; 0: none */
-	bool spare_under_way; /* is being made, or a segment is being recycled as it */
+	uint64_t spare_bytes;	/* size of the spare segment; 0: none */
+	uint64_t reserve_bytes; /* of the one behind it, for when there is no space for another; 0: none */
+	bool making_reserve;	/* the spare plan under way is for the reserve */
+	bool spare_under_way;	/* is being made, or a segment is being recycled as it */
 	bool recycling;
 	/* The newest plan takes the spare: until it is carried out, which the next flush shows, its name is
 	 * in use. */
 	bool spare_leaving;
+	bool reserve_leaving; /* the same of the reserve */
 	bool sealing; /* the newest plan closes the segment before the last one: it is in use as long */
 
 	char (*doomed)[WAL_NAME_MAX]; /* files that the start plan removes */

@@ -93,7 +93,7 @@ uint64_t wal_last_index(const struct wal *wal)
 
 uint64_t wal_disk_bytes(const struct wal *wal)
 {
-	uint64_t bytes = wal->spare_bytes;
+	uint64_t bytes = wal->spare_bytes + wal->reserve_bytes;
 
 	for (size_t i = 0; i < wal->segments_len; i++)
 		bytes += wal->segments[i].size_bytes;
@@ -195,6 +195,12 @@ static void plan_add_segment(struct wal *wal, struct wal_plan *plan, uint64_t fr
 		wal->spare_leaving = true;
 		plan_add_rename(plan, WAL_SPARE_NAME, name);
 		plan_add(plan, WAL_STEP_SYNC_DIR, NULL);
+	} else if (wal->reserve_bytes >= need) {
+		size = wal->reserve_bytes;
+		wal->reserve_bytes = 0;
+		wal->reserve_leaving = true;
+		plan_add_rename(plan, WAL_RESERVE_NAME, name);
+		plan_add(plan, WAL_STEP_SYNC_DIR, NULL);
 	} else {
 		plan_add(plan, WAL_STEP_CREATE, name)->size_bytes = size;
 	}
@@ -253,7 +259,7 @@ void wal_flush(struct wal *wal, struct wal_plan *plan)
 	assert(wal_batch_bytes(wal) > 0 && wal_batch_bytes(wal) <= WAL_BATCH_MAX_BYTES);
 	assert(!wal->doomed_len);
 	plan_reset(plan, false);
-	wal->spare_leaving = false;
+	wal->spare_leaving = wal->reserve_leaving = false;
 	payload_len = plan_take_batch(wal, plan, first);
 	frame_bytes = wal_frame_bytes(payload_len);
 	wal->sealing = opens && !wal->sealed;
@@ -289,20 +295,32 @@ void wal_start_plan(struct wal *wal, struct wal_plan *plan)
 	plan_add(plan, WAL_STEP_SYNC_DIR, NULL);
 }
 
-bool wal_spare_plan(struct wal *wal, struct wal_plan *plan)
+void wal_flushed(struct wal *wal)
+{
+	wal->spare_leaving = wal->reserve_leaving = wal->sealing = false;
+}
+
+bool wal_is_stocked(const struct wal *wal)
+{
+	return wal->spare_bytes && wal->reserve_bytes;
+}
+
+bool wal_spare_plan(struct wal *wal, bool always, struct wal_plan *plan)
 {
 	const struct wal_segment *segment;
+	bool spare = !wal->spare_bytes && !wal->spare_leaving;
+	bool reserve = wal->spare_bytes && !wal->reserve_bytes && !wal->reserve_leaving;
 
-	if (wal->spare_bytes || wal->spare_under_way || wal->spare_leaving || wal->sealed ||
-		!wal->segments_len)
+	if ((!spare && !reserve) || wal->spare_under_way || !wal->segments_len)
 		return false;
 	segment = &wal->segments[wal->segments_len - 1];
-	if (wal->offset < segment->size_bytes / 4)
+	if (!always && (wal->sealed || (spare && wal->offset < segment->size_bytes / 4)))
 		return false;
 	wal->spare_under_way = true;
+	wal->making_reserve = reserve;
 	plan_reset(plan, true);
 	plan_add(plan, WAL_STEP_CREATE, WAL_PARTIAL_NAME)->size_bytes = wal->config.segment_bytes;
-	plan_add_rename(plan, WAL_PARTIAL_NAME, WAL_SPARE_NAME);
+	plan_add_rename(plan, WAL_PARTIAL_NAME, reserve ? WAL_RESERVE_NAME : WAL_SPARE_NAME);
 	plan_add(plan, WAL_STEP_SYNC_DIR, NULL);
 	return true;
 }
@@ -311,13 +329,39 @@ void wal_spare_done(struct wal *wal)
 {
 	assert(wal->spare_under_way);
 	wal->spare_under_way = false;
-	wal->spare_bytes = wal->config.segment_bytes;
+	if (wal->making_reserve)
+		wal->reserve_bytes = wal->config.segment_bytes;
+	else
+		wal->spare_bytes = wal->config.segment_bytes;
+	wal->making_reserve = false;
 }
 
 void wal_spare_failed(struct wal *wal)
 {
 	assert(wal->spare_under_way);
-	wal->spare_under_way = false;
+	wal->spare_under_way = wal->making_reserve = false;
+}
+
+bool wal_give_reserve(struct wal *wal, struct wal_plan *plan)
+{
+	if (!wal->reserve_bytes)
+		return false;
+	wal->reserve_bytes = 0;
+	plan_reset(plan, true);
+	plan_add(plan, WAL_STEP_REMOVE, WAL_RESERVE_NAME);
+	plan_add(plan, WAL_STEP_SYNC_DIR, NULL);
+	return true;
+}
+
+uint64_t wal_room(const struct wal *wal)
+{
+	uint64_t room = wal->spare_bytes + wal->reserve_bytes, size;
+
+	if (wal->sealed || !wal->segments_len)
+		return room;
+	size = wal->segments[wal->segments_len - 1].size_bytes;
+	return room +
+	       (size > wal->offset + WAL_SEAL_FRAME_BYTES ? size - wal->offset - WAL_SEAL_FRAME_BYTES : 0);
 }
 
 bool wal_release(struct wal *wal, uint64_t index, struct wal_plan *plan)

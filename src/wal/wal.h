@@ -96,12 +96,24 @@ size_t wal_batch_bytes(const struct wal *wal); /* 0: nothing to write */
  * `plan` is overwritten (its memory is used again); it must stay as it is until carried out. */
 void wal_flush(struct wal *wal, struct wal_plan *plan);
 
-/* True, with a background plan, when the next segment should be taken now; wal_spare_done() when it has been
+/* The newest plan of wal_flush() was carried out: what it took the names of is free again. The next flush
+ * says so too. */
+void wal_flushed(struct wal *wal);
+
+/* Two segments are kept ready: the next one, and a reserve behind it, so that there is room to write for a
+ * while when the space has run out.
+ * True, with a background plan, when one should be taken now (`always`: without waiting until it is needed
+ * soon); wal_spare_done() when it has been
  * carried out, wal_spare_failed() when there is no space for it: the only plan whose failure need not end the
  * use of the log, since nothing was promised on it. It may be asked for again then. */
-bool wal_spare_plan(struct wal *wal, struct wal_plan *plan);
+bool wal_spare_plan(struct wal *wal, bool always, struct wal_plan *plan);
 void wal_spare_done(struct wal *wal);
 void wal_spare_failed(struct wal *wal);
+bool wal_is_stocked(const struct wal *wal); /* both are there */
+/* True, with a background plan that gives the reserve's space back, for something else that frees more. */
+bool wal_give_reserve(struct wal *wal, struct wal_plan *plan);
+/* Bytes of frames that can be written without taking space, up to the end of segments. */
+uint64_t wal_room(const struct wal *wal);
 
 /* Entries below `index` are no longer needed. True, with a background plan that gives back or recycles whole
  * segments, oldest first, if there are such; wal_release_done() when it has been carried out. At most one of

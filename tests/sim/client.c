@@ -158,7 +158,7 @@ static void start_op(struct world *world, struct op *op)
 
 	world_trace(world, 1000 + op->lin.kind, op->lin.value);
 	if (r < 0) {
-		if (r != -EBUSY && r != -ESHUTDOWN)
+		if (r != -EBUSY && r != -ESHUTDOWN && r != -ENOSPC)
 			world_finding(world, "a request was refused: %d", r);
 		op->lin.kind = LIN_GET; /* never happened */
 		world->summary->ops_refused++;

@@ -307,7 +307,7 @@ static unsigned read_all_back(const struct wal *wal, struct disk *disk, const st
 
 static void run_spare(struct wal *wal, struct disk *disk, struct wal_plan *plan)
 {
-	if (wal_spare_plan(wal, plan)) {
+	if (wal_spare_plan(wal, false, plan)) {
 		assert_true(plan->background);
 		assert_int_equal(disk_run(disk, plan), 0);
 		wal_spare_done(wal);
@@ -346,13 +346,13 @@ static void no_spare_is_made_while_a_write_under_way_takes_the_one_there_is(void
 		wal_flush(wal, &plan);
 		assert_true(i < 10000);
 	}
-	assert_false(wal_spare_plan(wal, &spare));
+	assert_false(wal_spare_plan(wal, false, &spare));
 	assert_int_equal(disk_run(&disk, &plan), 0);
 	plan.steps_len = spare.steps_len = 0;
 	add_hard_state(wal, &model, 1, 1, 0);
 	wal_flush(wal, &plan);
 	assert_int_equal(disk_run(&disk, &plan), 0);
-	for (unsigned i = 0; !wal_spare_plan(wal, &spare); i++) {
+	for (unsigned i = 0; !wal_spare_plan(wal, false, &spare); i++) {
 		assert_true(i < 10000);
 		add_entry(wal, &model, model.last + 1, 1);
 		add_hard_state(wal, &model, 1, 1, 0);
@@ -463,7 +463,7 @@ static int run_history(struct disk *disk, struct model *promised, struct model *
 		r = disk_run(disk, &plan);
 		if (r == 0)
 			*promised = *tried;
-		if (r == 0 && wal_spare_plan(wal, &plan)) {
+		if (r == 0 && wal_spare_plan(wal, false, &plan)) {
 			r = disk_run(disk, &plan);
 			if (r == 0)
 				wal_spare_done(wal);
@@ -577,6 +577,11 @@ static void last_write_torn_at_every_byte_is_cut_off(void **state)
 	}
 }
 
+static bool is_spare(const struct file *file)
+{
+	return strcmp(file->name, WAL_SPARE_NAME) == 0 || strcmp(file->name, WAL_RESERVE_NAME) == 0;
+}
+
 /* Damage anywhere but in the last frame must be reported, and must change nothing. */
 static void damage_before_the_last_write_is_reported_with_file_and_offset(void **state)
 {
@@ -592,13 +597,13 @@ static void damage_before_the_last_write_is_reported_with_file_and_offset(void *
 	assert_int_equal(disk_run(&disk, &last), 0);
 	wal_free(wal);
 	for (size_t i = 0; i < disk.files_len; i++)
-		if (strcmp(disk.files[i].name, WAL_SPARE_NAME) != 0 && strcmp(disk.files[i].name, newest) > 0)
+		if (!is_spare(&disk.files[i]) && strcmp(disk.files[i].name, newest) > 0)
 			memcpy(newest, disk.files[i].name, sizeof(newest));
 	for (size_t i = 0; i < disk.files_len; i++) {
 		struct file *file = &disk.files[i];
 		bool is_last = strcmp(file->name, newest) == 0;
 
-		if (strcmp(file->name, WAL_SPARE_NAME) == 0)
+		if (is_spare(file))
 			continue;
 		for (size_t at = 0; at < file->size; at += 3) {
 			int r;
@@ -881,12 +886,76 @@ static void what_is_read_back_is_checked(void **state)
 	disk_done(&disk);
 }
 
+/* No space: the next segments come from the spare and then the reserve, without anything being made; both are
+ * found again at a start. */
+static void reserve_lasts_when_nothing_can_be_made(void **state)
+{
+	struct disk disk = {0};
+	struct model model, back;
+	struct wal_recovered found;
+	struct wal_plan plan = {0};
+	struct wal *wal;
+	uint64_t index = 1, room;
+	char *error;
+
+	(void)state;
+	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
+	wal_start_plan(wal, &plan);
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	for (; !wal_is_stocked(wal); index++) {
+		add_entry(wal, &model, index, 1);
+		add_hard_state(wal, &model, 1, 0, index);
+		wal_flush(wal, &plan);
+		assert_int_equal(disk_run(&disk, &plan), 0);
+		run_spare(wal, &disk, &plan);
+	}
+	wal_free(wal);
+	assert_int_equal(open_log(&disk, &back, &wal, &found, &error), 0);
+	wal_start_plan(wal, &plan);
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	assert_true(wal_is_stocked(wal));
+	room = wal_room(wal);
+	assert_true(room > 2 * config.segment_bytes);
+	while (wal_room(wal) > 400) {
+		assert_true(wal_room(wal) <= room);
+		room = wal_room(wal);
+		add_entry(wal, &model, index, 1);
+		add_hard_state(wal, &model, 1, 0, index++);
+		wal_flush(wal, &plan);
+		for (size_t i = 0; i < plan.steps_len; i++)
+			assert_true(plan.steps[i].kind != WAL_STEP_CREATE);
+		assert_int_equal(disk_run(&disk, &plan), 0);
+		wal_flushed(wal);
+	}
+	assert_false(wal_give_reserve(wal, &plan));
+	assert_true(wal_spare_plan(wal, true, &plan)); /* there is space again */
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	wal_spare_done(wal);
+	assert_true(wal_spare_plan(wal, true, &plan));
+	wal_spare_failed(wal);
+	assert_true(wal_spare_plan(wal, true, &plan));
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	wal_spare_done(wal);
+	assert_true(wal_is_stocked(wal));
+	assert_true(wal_give_reserve(wal, &plan) && plan.background);
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	assert_null(disk_find(&disk, WAL_RESERVE_NAME));
+	wal_free(wal);
+	assert_int_equal(open_log(&disk, &back, &wal, &found, &error), 0);
+	assert_int_equal(found.last_index, index - 1);
+	assert_false(wal_is_stocked(wal));
+	wal_free(wal);
+	buf_done(&plan.bytes);
+	disk_done(&disk);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_was_written_is_read_back),
 		cmocka_unit_test(what_is_read_back_is_checked),
 		cmocka_unit_test(no_spare_is_made_while_a_write_under_way_takes_the_one_there_is),
+		cmocka_unit_test(reserve_lasts_when_nothing_can_be_made),
 		cmocka_unit_test(batch_larger_than_a_segment_gets_a_large_one),
 		cmocka_unit_test(after_the_nth_write_or_sync_fails_nothing_promised_is_lost),
 		cmocka_unit_test(last_write_torn_at_every_byte_is_cut_off),
