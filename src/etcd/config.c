@@ -27,7 +27,7 @@ struct values {
 		*advertise_client_urls, *initial_cluster, *initial_cluster_state, *initial_cluster_token,
 		*refused;
 	uint64_t heartbeat_ms, election_ms, snapshot_count;
-	bool debug, version, help, refused_bool;
+	bool rebuild, debug, version, help, refused_bool;
 };
 
 struct option {
@@ -101,6 +101,8 @@ static void options_used(struct options *options, struct values *values)
 		"milliseconds without a leader before an election (default 1000)");
 	(void)option_add(options, "snapshot-count", FLAG_UINT, &values->snapshot_count, USED,
 		"write a checkpoint after so many changes (default: when the log has grown by 64 MiB)");
+	(void)option_add(options, "rebuild", FLAG_BOOL, &values->rebuild, USED,
+		"if this member's data is damaged, get it anew from the others; the damaged files are kept");
 	(void)option_add(options, "debug", FLAG_BOOL, &values->debug, USED, "log more");
 	(void)option_add(options, "version", FLAG_BOOL, &values->version, USED, "print the version and exit");
 	(void)option_add(options, "help,h", FLAG_BOOL, &values->help, USED, "print this and exit");
@@ -393,6 +395,7 @@ int config_read(struct config *config, int argc, char **argv, struct buf *warnin
 	config->election_ms = values.election_ms;
 	config->snapshot_count = values.snapshot_count;
 	config->debug = values.debug;
+	config->rebuild = values.rebuild;
 	config->state_existing = strcmp(values.initial_cluster_state, "existing") == 0;
 	config->cluster_given =
 		option_set(options, "initial-cluster") || option_set(options, "initial-cluster-token");

@@ -127,7 +127,7 @@ static int read_identity(const char *file, struct datadir *datadir, struct buf *
 
 /* A log without an identity would be written over by a new member's start, and an identity without its log
  * would vote as if it had promised nothing. */
-static int check_whole(const struct datadir *datadir, const char *file, struct buf *reterr)
+static int check_whole(struct datadir *datadir, bool rebuild, const char *file, struct buf *reterr)
 {
 	DIR *dir = opendir(datadir->log_path);
 	struct dirent *entry;
@@ -138,6 +138,9 @@ static int check_whole(const struct datadir *datadir, const char *file, struct b
 	if (dir)
 		(void)closedir(dir);
 	if (any ? !datadir->fresh : datadir->fresh || !datadir->has_log)
+		return 0;
+	datadir->log_missing = !any;
+	if (rebuild && datadir->log_missing)
 		return 0;
 	buf_printf(reterr,
 		"data directory is damaged: %s %s, but %s %s: restore it from a backup, or remove the whole "
@@ -174,7 +177,7 @@ static int lock_it(const char *own, const char *path, struct datadir *datadir, s
 	return r;
 }
 
-int datadir_open(const char *path, struct datadir *ret_datadir, struct buf *reterr)
+static int open_it(const char *path, bool rebuild, struct datadir *ret_datadir, struct buf *reterr)
 {
 	_cleanup_free_ char *own = join(path, "flotilla"), *log = join(path, "flotilla/log"),
 			    *identity = join(path, "flotilla/identity");
@@ -205,13 +208,23 @@ int datadir_open(const char *path, struct datadir *ret_datadir, struct buf *rete
 	datadir.log_path = take_ptr(log);
 	r = read_identity(identity, &datadir, reterr);
 	if (r == 0)
-		r = check_whole(&datadir, identity, reterr);
+		r = check_whole(&datadir, rebuild, identity, reterr);
 	if (r < 0) {
 		datadir_done(&datadir);
 		return r;
 	}
 	*ret_datadir = datadir;
 	return 0;
+}
+
+int datadir_open(const char *path, struct datadir *ret_datadir, struct buf *reterr)
+{
+	return open_it(path, false, ret_datadir, reterr);
+}
+
+int datadir_open_to_rebuild(const char *path, struct datadir *ret_datadir, struct buf *reterr)
+{
+	return open_it(path, true, ret_datadir, reterr);
 }
 
 /* A data directory that was just made must still be there after a power failure: the names on the way to it

@@ -19,9 +19,10 @@ struct datadir_seed {
 struct datadir {
 	char *log_path; /* owned */
 	int lock_fd;
-	bool fresh;   /* no identity yet: a new member */
-	bool has_log; /* the log had been made when the identity was last written: it must be there */
-	bool removed; /* this member was removed from its cluster: it must not start again */
+	bool fresh;	  /* no identity yet: a new member */
+	bool has_log;	  /* the log had been made when the identity was last written: it must be there */
+	bool log_missing; /* of datadir_open_to_rebuild(): there should be a log, and there is none */
+	bool removed;	  /* this member was removed from its cluster: it must not start again */
 	uint64_t member_id, cluster_id; /* when not fresh */
 	struct datadir_seed seeds[DATADIR_SEEDS_MAX];
 	size_t seeds_len; /* > 0: it joins a running cluster, and got nothing yet */
@@ -30,6 +31,8 @@ struct datadir {
 /* Makes the directory as needed and takes its lock. -errno with a message in reterr that says what is wrong
  * and what to do; then nothing of another's was changed. */
 int datadir_open(const char *path, struct datadir *ret_datadir, struct buf *reterr) _must_check_;
+/* The same, but a log that was taken away is no error. */
+int datadir_open_to_rebuild(const char *path, struct datadir *ret_datadir, struct buf *reterr) _must_check_;
 /* Writes down who lives here, durably. */
 int datadir_set_identity(
 	const char *path, const char *name, const struct datadir *datadir, struct buf *reterr) _must_check_;

@@ -5,6 +5,7 @@
 #include "etcd/datadir.h"
 #include "etcd/join.h"
 #include "etcd/peer.h"
+#include "etcd/rebuild.h"
 #include "etcd/server.h"
 #include "etcd/server_env.h"
 #include "base/log.h"
@@ -387,7 +388,8 @@ static void start_loop(struct program *program)
 	}
 }
 
-static int program_start(struct program *program, struct buf *reterr)
+/* The node, as the data directory names it, and its world. */
+static int start_member(struct program *program, struct buf *reterr)
 {
 	static struct peer_address seeds[DATADIR_SEEDS_MAX]; /* as long as the program */
 	struct server *server = &program->server;
@@ -402,20 +404,8 @@ static int program_start(struct program *program, struct buf *reterr)
 		.user = program};
 	int r;
 
-	r = datadir_open(program->config.data_dir, &program->datadir, reterr);
-	if (r == 0)
-		r = check_identity(program, reterr);
-	if (r < 0)
-		return r;
-	server->loop = &program->loop;
-	server->config = &program->config;
 	server->member_id = program->datadir.member_id;
 	server->cluster_id = program->datadir.cluster_id;
-	server->start_wall_ns = time_wall_ns();
-	list_init(&server->readings);
-	list_init(&server->held);
-	list_init(&server->watchings);
-	server->wake = wake;
 	(void)snprintf(server->cluster_id_text, sizeof(server->cluster_id_text), "%llx",
 		(unsigned long long)server->cluster_id);
 	for (size_t i = 0; i < program->datadir.seeds_len; i++)
@@ -426,8 +416,50 @@ static int program_start(struct program *program, struct buf *reterr)
 	options.cluster_id = server->cluster_id;
 	options.member_id = server->member_id;
 	r = server_env_new(&options, &server->env, reterr);
+	return r == 0 ? open_node(program, reterr) : r;
+}
+
+/* Its data is damaged, and --rebuild says what to do then. */
+static int rebuild(struct program *program, struct buf *reterr)
+{
+	int r;
+
+	log_warning("%s", buf_text(reterr));
+	buf_clear(reterr);
+	program->server.env = server_env_free(program->server.env);
+	(void)uv_run(&program->loop, UV_RUN_NOWAIT);
+	r = rebuild_member(&program->config, &program->datadir, reterr);
+	return r == 0 ? start_member(program, reterr) : r;
+}
+
+static int program_start(struct program *program, struct buf *reterr)
+{
+	const struct config *config = &program->config;
+	struct server *server = &program->server;
+	int r = config->rebuild ? datadir_open_to_rebuild(config->data_dir, &program->datadir, reterr)
+				: datadir_open(config->data_dir, &program->datadir, reterr);
+
 	if (r == 0)
-		r = open_node(program, reterr);
+		r = check_identity(program, reterr);
+	if (r < 0)
+		return r;
+	server->loop = &program->loop;
+	server->config = config;
+	server->start_wall_ns = time_wall_ns();
+	list_init(&server->readings);
+	list_init(&server->held);
+	list_init(&server->watchings);
+	server->wake = wake;
+	if (program->datadir.log_missing) {
+		buf_printf(reterr, "data directory %s: the log was taken away", config->data_dir);
+		r = -EBADMSG;
+	} else {
+		r = start_member(program, reterr);
+	}
+	if (r == -EBADMSG && config->rebuild)
+		r = rebuild(program, reterr);
+	else if (r == 0 && config->rebuild)
+		log_notice("--rebuild: nothing is damaged, so nothing is rebuilt");
 	if (r == 0)
 		r = listen_clients(program, reterr);
 	return r;

@@ -186,10 +186,7 @@ static int refuse(int error, char **error_text)
 
 	if (error != -EBADMSG)
 		return error;
-	*error_text =
-		mem_printf("%s. Nothing was changed; remove this member from the cluster and add it again "
-			   "with an empty data directory, or restore a backup",
-			what);
+	*error_text = mem_printf("%s. Nothing was changed; " NODE_REBUILD_HINT, what);
 	free(what);
 	return error;
 }

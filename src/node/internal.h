@@ -11,6 +11,11 @@
 #include "store/store.h"
 #include "wal/wal.h"
 
+/* What to do about damaged data. */
+#define NODE_REBUILD_HINT                                                                                    \
+	"start this member once with --rebuild and its usual flags to get its data from the other members, " \
+	"or "                                                                                                \
+	"restore a snapshot"
 #define NODE_PROPOSE_BYTES_MAX (1u << 20) /* entries proposed in one piece; one of any size always fits */
 #define NODE_REQUEST_TIMEOUT_NS (5 * NS_PER_S) /* plus two election timeouts, as in etcd */
 #define NODE_EXPIRY_INTERVAL_NS (25 * NS_PER_MS)

@@ -211,22 +211,16 @@ static int do_not_meet(const struct loading *loading, const struct wal_recovered
 	if (!loading->checkpoint_index)
 		*ret_error = mem_printf(
 			"the log begins at index %" PRIu64 " and there is no checkpoint (" CHECKPOINT_NAME
-			") of what came before: its oldest files are missing. Remove this member from "
-			"the cluster and add it "
-			"again with an empty data directory, or restore a backup",
+			") of what came before: its oldest files are missing. To go on, " NODE_REBUILD_HINT,
 			found->first_index);
 	else if (found->fresh)
-		*ret_error =
-			mem_printf("there is a checkpoint of index %" PRIu64
-				   ", but no log: it was taken away. Remove this member from the cluster and "
-				   "add it again with an empty data directory, or restore a backup",
-				loading->checkpoint_index);
+		*ret_error = mem_printf("there is a checkpoint of index %" PRIu64
+					", but no log: it was taken away. To go on, " NODE_REBUILD_HINT,
+			loading->checkpoint_index);
 	else
-		*ret_error = mem_printf(
-			"log and checkpoint do not meet: the log begins at index %" PRIu64
-			", the checkpoint ends at %" PRIu64
-			". One of them was damaged or taken away; remove this member from the "
-			"cluster and add it again with an empty data directory, or restore a backup",
+		*ret_error = mem_printf("log and checkpoint do not meet: the log begins at index %" PRIu64
+					", the checkpoint ends at %" PRIu64
+					". One of them was damaged or taken away; " NODE_REBUILD_HINT,
 			found->first_index, loading->checkpoint_index);
 	return -EBADMSG;
 }
@@ -247,10 +241,8 @@ static int join(struct loading *loading, const struct wal_recovered *found,
 		       (loading->term_there && loading->term_there != loading->checkpoint_term);
 	if (*ret_restart) {
 		if (hard_state->commit > index) {
-			*ret_error = mem_printf(
-				"log and checkpoint contradict each other at index %" PRIu64
-				": one of them is damaged; remove this member from the cluster "
-				"and add it again with an empty data directory, or restore a backup",
+			*ret_error = mem_printf("log and checkpoint contradict each other at index %" PRIu64
+						": one of them is damaged; " NODE_REBUILD_HINT,
 				index);
 			return -EBADMSG;
 		}
@@ -330,8 +322,7 @@ static int load(struct node *node, const struct node_config *config, char **ret_
 	if (r < 0) {
 		*ret_error = mem_printf("the log's hard state and its entries, from %" PRIu64 " to %" PRIu64
 					", contradict each other: its oldest files are missing or it is "
-					"damaged. Nothing was changed; remove this member from the cluster "
-					"and add it again with an empty data directory, or restore a backup",
+					"damaged. Nothing was changed; " NODE_REBUILD_HINT,
 			found.first_index, found.last_index);
 		return r;
 	}

@@ -28,7 +28,7 @@ struct scan {
 
 static int _printf_(3, 4) fail(struct scan *scan, int error, const char *format, ...)
 {
-	char text[256];
+	char text[512];
 	va_list args;
 
 	va_start(args, format);
@@ -41,9 +41,9 @@ static int _printf_(3, 4) fail(struct scan *scan, int error, const char *format,
 static int damaged(struct scan *scan, uint64_t offset, const char *what)
 {
 	return fail(scan, -EBADMSG,
-		"log segment %s, offset %" PRIu64
-		": %s. The log is damaged and was left as it is; remove this member from "
-		"the cluster and add it again with an empty data directory, or restore a backup",
+		"log segment %s, offset %" PRIu64 ": %s. The log is damaged and was left as it is; "
+		"start it once with --rebuild and its usual flags to get its data from the other members, or "
+		"restore a snapshot",
 		scan->name, offset, what);
 }
 

@@ -115,7 +115,7 @@ def _():
     member.start()
     assert member.process.wait(60) != 0
     text = member.log_tail()
-    assert os.path.basename(path) in text and "damaged" in text and "empty data directory" in text, text
+    assert os.path.basename(path) in text and "damaged" in text and "--rebuild" in text, text
     assert before == {name: os.path.getmtime(name) for name in glob.glob(log_directory(member) + "/*")}
     with open(path, "r+b") as file:  # mended, it starts
         file.seek(os.path.getsize(path) // 2)
