@@ -20,7 +20,7 @@
 #define NODE_REQUEST_TIMEOUT_NS (5 * NS_PER_S) /* plus two election timeouts, as in etcd */
 #define NODE_EXPIRY_INTERVAL_NS (25 * NS_PER_MS)
 #define NODE_PUBLISH_RETRY_NS (500 * NS_PER_MS)
-#define NODE_SPARE_RETRY_NS (3 * NS_PER_S)     /* after there was no space for a segment made ahead of time */
+#define NODE_SPARE_RETRY_NS NS_PER_S	       /* after there was no space for a segment made ahead of time */
 #define NODE_ROOM_LEAST_BYTES UINT64_C(262144) /* of the log, for votes */
 #define NODE_TICKS_PER_HEARTBEAT 10u
 #define NODE_BATCHES_PER_TURN 16u
