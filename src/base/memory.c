@@ -19,10 +19,10 @@ enum { ARENA_BLOCK_BYTES = 4096 - sizeof(struct arena_block) };
 /* ---- large heaps ---- */
 
 #define SMALL_HEAP_BYTES (16u << 20)
-#define HEAP_STEP_BYTES (8u << 20)
-#define HEAP_KEEP_BYTES (32u << 20)  /* free at the heap's end before it is given back */
-#define LARGE_BLOCK_BYTES (1u << 20) /* from here on a mapping of its own */
 #define LARGE_PAGE_BYTES ((uintptr_t)2 << 20)
+/* Of a large heap: how it grows, and how much may be free at its end. */
+#define HEAP_STEP_BYTES (8 << 20)
+#define HEAP_KEEP_BYTES (16 << 20)
 /* Mappings lie far above the heap: a pointer that is less than this above the heap's known end is in its new
  * part. */
 #define HEAP_REACH_BYTES ((uintptr_t)1 << 40)
@@ -34,24 +34,20 @@ void mem_expect_much(void)
 {
 	heap_end = (uintptr_t)sbrk(0);
 	heap_large = (heap_end + SMALL_HEAP_BYTES) & ~(LARGE_PAGE_BYTES - 1);
-	/* Any of these also ends malloc's own moving of the limit. */
-	(void)mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES);
-	(void)mallopt(M_TRIM_THRESHOLD, HEAP_KEEP_BYTES);
 }
 
 /* The heap has a new part. Threads that come here at the same time do the same. */
 static void heap_grew(void)
 {
-	uintptr_t from = MAX(heap_large, heap_end), to;
+	uintptr_t from = MAX(heap_large, heap_end) & ~(LARGE_PAGE_BYTES - 1);
 
 	heap_end = (uintptr_t)sbrk(0);
 	if (heap_end < heap_large)
 		return;
 	(void)mallopt(M_TOP_PAD, HEAP_STEP_BYTES);
-	from &= ~(LARGE_PAGE_BYTES - 1);
-	to = heap_end;
-	if (from < to)
-		(void)madvise((void *)from, to - from, MADV_HUGEPAGE); /* -EINVAL: a system without them */
+	(void)mallopt(M_TRIM_THRESHOLD, HEAP_KEEP_BYTES);
+	if (from < heap_end)
+		(void)madvise((void *)from, heap_end - from, MADV_HUGEPAGE); /* fails where there are none */
 }
 
 static void *must(void *ptr)
