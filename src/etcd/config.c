@@ -86,7 +86,9 @@ static void options_used(struct options *options, struct values *values)
 			"name=URL,... of the members that the cluster begins with (default this member "
 			"alone)",
 			offsetof(struct values, initial_cluster)},
-		{"initial-cluster-state", "new or existing (default " STATE ")",
+		{"initial-cluster-state",
+			"new, or existing: this member was added to the running cluster that "
+			"initial-cluster names, and joins it (default " STATE ")",
 			offsetof(struct values, initial_cluster_state)},
 		{"initial-cluster-token", "tells clusters with the same URLs apart (default " TOKEN ")",
 			offsetof(struct values, initial_cluster_token)},

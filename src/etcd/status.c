@@ -238,6 +238,8 @@ void status_metrics(struct server *server, struct http_request *req, struct slic
 		!node_member_votes(server->node, server->member_id));
 	add_metric(&body, "etcd_server_membership_is_joint", "gauge",
 		"Whether the cluster is between two memberships.", status.joint);
+	add_metric(&body, "etcd_server_slow_disk_handovers_total", "counter",
+		"Times that this member gave leadership away because its disk was slow.", status.handovers);
 	add_metric(&body, "etcd_server_proposals_pending", "gauge", "Requests that wait for the log.",
 		status.pending_count);
 	add_metric(&body, "etcd_server_pending_bytes", "gauge", "Their bytes.", status.pending_bytes);

@@ -67,6 +67,7 @@ struct raft_held {
 };
 struct raft_write_under_way {
 	uint64_t id, last; /* entries up to `last` are durable when it is */
+	uint64_t bytes;	   /* of them */
 };
 
 struct raft {
@@ -101,6 +102,7 @@ struct raft {
 	struct raft_read_waits reads;	    /* leader: waiting for a round; follower: for the leader */
 
 	struct raft_write_under_way *writes;
+	uint64_t write_bytes; /* of all of them together */
 	size_t write_count, write_cap;
 	struct raft_held *held;
 	size_t held_count, held_cap;

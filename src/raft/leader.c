@@ -371,13 +371,15 @@ void raft_handle_heartbeat_res(struct raft *raft, struct raft_peer *peer, const 
 int raft_leader_propose(
 	struct raft *raft, const struct raft_entry *entries, size_t count, uint64_t *ret_index)
 {
-	uint64_t bytes = 0;
+	uint64_t bytes = 0, max = raft->options.uncommitted_bytes_max;
 
 	for (size_t i = 0; i < count; i++)
 		bytes += raft_entry_bytes(&entries[i]);
 	/* One proposal always fits, however large, when nothing else is under way. */
-	if (raft->transfer_to || (raft->uncommitted_bytes && raft->uncommitted_bytes + bytes >
-								     raft->options.uncommitted_bytes_max))
+	if (raft->transfer_to || (raft->uncommitted_bytes && raft->uncommitted_bytes + bytes > max))
+		return -EBUSY;
+	/* The others may commit without this member's disk, but what waits for it stays in memory. */
+	if (raft->write_bytes && raft->write_bytes + bytes > max)
 		return -EBUSY;
 	*ret_index = raft->log.last + 1;
 	for (size_t i = 0; i < count; i++)

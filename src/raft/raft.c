@@ -307,6 +307,7 @@ void raft_persisted(struct raft *raft, uint64_t id)
 		return;
 	while (done < raft->write_count && raft->writes[done].id <= id) {
 		raft->persisted = MAX(raft->persisted, raft->writes[done].last);
+		raft->write_bytes -= raft->writes[done].bytes;
 		done++;
 	}
 	raft->write_count -= done;
@@ -490,6 +491,7 @@ static void fill_write(struct raft *raft, struct raft_write *write)
 {
 	const struct raft_log *log = &raft->log;
 	size_t count = log->last + 1 - raft->unstable;
+	uint64_t bytes = 0;
 
 	write->hard_state = (struct raft_hard_state){raft->term, raft->vote, raft->commit};
 	if (!raft->hard_state_dirty && !count)
@@ -499,15 +501,18 @@ static void fill_write(struct raft *raft, struct raft_write *write)
 		raft->batch_write = mem_reallocarray(
 			raft->batch_write, raft->batch_write_cap, sizeof(*raft->batch_write));
 	}
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		raft->batch_write[i] = raft_entry_ref(raft_log_at(log, raft->unstable + i));
+		bytes += raft_entry_bytes(&raft->batch_write[i]);
+	}
+	raft->write_bytes += bytes;
 	raft->batch_write_count = count;
 	write->id = raft->write_next++;
 	write->hard_state_changed = raft->hard_state_dirty;
 	write->entries = raft->batch_write;
 	write->entry_count = count;
 	raft_reserve(raft->writes, raft->write_count, raft->write_cap);
-	raft->writes[raft->write_count++] = (struct raft_write_under_way){write->id, log->last};
+	raft->writes[raft->write_count++] = (struct raft_write_under_way){write->id, log->last, bytes};
 	raft->unstable = log->last + 1;
 	raft->hard_state_dirty = false;
 	raft->commit_written = raft->commit;

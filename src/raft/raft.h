@@ -164,7 +164,8 @@ struct raft_options {
 	uint64_t message_bytes_max;	/* entry data of one append; one entry always fits [1 MiB] */
 	uint64_t window_bytes_max;	/* unacknowledged entry data per follower [8 MiB] */
 	uint32_t window_messages_max;	/* unacknowledged appends per follower [256] */
-	uint64_t uncommitted_bytes_max; /* beyond it proposals are refused [64 MiB] */
+	uint64_t uncommitted_bytes_max; /* beyond it, uncommitted or not yet on the leader's own disk,
+					   proposals are refused [64 MiB] */
 	uint64_t apply_bytes_max; /* entry data of one batch's committed entries; one always fits [8 MiB] */
 	uint64_t cache_bytes_max; /* with log ops: memory of the entries kept; what is not durable always is
 				     [64 MiB] */
