@@ -3,6 +3,7 @@
 one worker and a static body, and bare loops of system calls, all in the same run, by the same load generator.
 
   bench.py [--rows WORD,...] [--rounds 5] [--seconds 1] [--dir DIR] [--no-results] [--cpus 0,1]
+  bench.py --markdown RESULTS.json     the table of an earlier run, as docs/performance.md has it
 
 Two servers that are compared run at the same time and are loaded in turns, A B B A A B ...; the figure is the median of
 the ratios of the rounds, so that what else goes on on the machine meets both. --rows names groups of rows (all when it
@@ -66,6 +67,13 @@ def table(rows):
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in [header] + rows]
 
 
+def markdown(path):
+    with open(path) as file:
+        rows = json.load(file)["rows"]
+    return ["| what | bar | measured | verdict |", "|---|---|---|---|"] + [
+        "| " + " | ".join(cell.replace("<=", "≤").replace(">=", "≥") for cell in row) + " |" for row in rows]
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.format(groups=", ".join(GROUPS)),
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -76,11 +84,14 @@ def arguments():
     parser.add_argument("--failovers", type=int, default=20)
     parser.add_argument("--dir", default=tempfile.gettempdir())
     parser.add_argument("--cpus", type=lambda text: {int(word) for word in text.split(",")})
+    parser.add_argument("--markdown")
     parser.add_argument("--no-results", action="store_true", help="print only, write no file")
     options = parser.parse_args()
     unknown = [word for word in options.rows if word not in GROUPS]
     if unknown:
         parser.error("no such rows: %s (there are: %s)" % (", ".join(unknown), ", ".join(GROUPS)))
+    if options.markdown:
+        return options
     options.ours, options.real = etcd_server.ours(), etcd_server.REAL
     if not options.ours or not options.real or not os.path.exists(servers.tool("load")):
         parser.error("FLOTILLA_BUILD must name a release build with bench_load, and Debian's etcd must be installed")
@@ -91,6 +102,9 @@ def arguments():
 
 def main():
     options = arguments()
+    if options.markdown:
+        print("\n".join(markdown(options.markdown)))
+        return
     about, report = machine(options), Report()
     begun = time.monotonic()
     for name in options.rows:

@@ -39,6 +39,12 @@ class Report:
         self.add(what, "%.2f x (%d : %d /s)" % (figure, median(mine), median(theirs)),
                  ">= %g x %s" % (at_least, other_name) if at_least else "", at_least and figure >= at_least)
 
+    def processor_time(self, what, ours, other):
+        """Over all rounds: the kernel counts it in steps of 10 ms."""
+        mine, theirs = [sum(run["cpu_us"] * run["answers"] for run in runs) / sum(run["answers"] for run in runs)
+                        for runs in (ours, other)]
+        self.add(what, "%.2f x (%.1f : %.1f us)" % (mine / theirs, mine, theirs))
+
     def latencies(self, what, ours, other, other_name, at_most=None):
         mine, theirs = [run["p99_us"] for run in ours], [run["p99_us"] for run in other]
         figure = ratio(mine, theirs)
@@ -46,9 +52,17 @@ class Report:
                  "<= %g x %s" % (at_most, other_name) if at_most else "", at_most and figure <= at_most)
 
 
-def sample(options, port, connections, puts, *more, keys=KEYS):
-    return lambda: load(port, "--puts", puts, "--connections", connections, "--keys", keys, "--seconds", options.seconds,
-                        "--warm-up", options.seconds / 4, *more)
+def sample(options, port, connections, puts, *more, keys=KEYS, cluster=None):
+    """What takes one figure; of a cluster also the processor time of all its members per request."""
+    def take():
+        before = cluster.ticks() if cluster else 0
+        result = load(port, "--puts", puts, "--connections", connections, "--keys", keys, "--seconds", options.seconds,
+                      "--warm-up", options.seconds / 4, *more)
+        if cluster:
+            result["cpu_us"] = (cluster.ticks() - before) * 1e6 / os.sysconf("SC_CLK_TCK") / result["answers"]
+        return result
+
+    return take
 
 
 def group_etcd(options, report):
@@ -58,13 +72,14 @@ def group_etcd(options, report):
             fill(cluster.ports[0], KEYS)
         for puts, word in ((100, "PUT"), (0, "GET")):
             for connections in (1, 64, 256):
-                figures = in_turns(options.rounds, sample(options, ours.ports[0], connections, puts),
-                                   sample(options, real.ports[0], connections, puts))
+                figures = in_turns(options.rounds, sample(options, ours.ports[0], connections, puts, cluster=ours),
+                                   sample(options, real.ports[0], connections, puts, cluster=real))
                 title = "%s, 1 member, %d connection%s" % (word, connections, "" if connections == 1 else "s")
                 barred = word == "PUT" and connections == 64
                 report.keep(title, figures)
                 report.rates(title, *figures, "etcd", 5 if barred else None)
                 report.latencies(title + ", p99", *figures, "etcd", 0.5 if barred else None)
+                report.processor_time(title + ", CPU per request", *figures)
 
 
 def group_redis(options, report):
@@ -116,10 +131,11 @@ def group_three(options, report):
             fill(port, KEYS)
         for puts, word, more in ((100, "PUT", ()), (0, "quorum GET", ("--quorum",))):
             for connections in (64, 256, 1):
-                figures = in_turns(options.rounds, sample(options, ports[0], connections, puts, *more),
-                                   sample(options, ports[1], connections, puts, *more))
+                figures = in_turns(options.rounds, sample(options, ports[0], connections, puts, *more, cluster=ours),
+                                   sample(options, ports[1], connections, puts, *more, cluster=real))
                 title = "%s, 3 members, %d connection%s" % (word, connections, "" if connections == 1 else "s")
                 report.rates(title, *report.keep(title, figures), "etcd", 5 if connections == 64 else None)
+                report.processor_time(title + ", CPU per request", *figures)
 
 
 def group_memory(options, report):
