@@ -26,7 +26,7 @@ const char *const fault_names[FAULT_MAX] = {
 	[FAULT_BRIDGE] = "partition with a bridge",
 	[FAULT_FLAPPING] = "partition flapping",
 	[FAULT_STRAND] = "new leader cut off or crashed",
-	[FAULT_CRASH_AFTER_VOTE] = "crash just after a vote",
+	[FAULT_CRASH_AFTER_VOTE] = "crash just after a vote, given or asked for",
 	[FAULT_RESET] = "connection reset",
 	[FAULT_NET_SLOW] = "network slow for a while",
 	[FAULT_DROP] = "message dropped",
@@ -356,12 +356,15 @@ void fault_vote_given(struct member *member)
 {
 	struct world *world = member->world;
 	struct event *event;
+	/* Before it could be on the disk, or before it could arrive. */
+	int64_t within_ns =
+		rng_below(&world->rng, 2) ? world->profile.sync_ns / 4 : world->profile.net_delay_ns;
 
 	if (world->calm || !rng_chance(&world->rng, world->profile.crash_after_vote))
 		return;
 	world->summary->faults[FAULT_CRASH_AFTER_VOTE]++;
-	event = world_at(world, world->now_ns + world_rand(world, world->profile.net_delay_ns), EVENT_CRASH,
-		member->number, (unsigned)rng_below(&world->rng, 2));
+	event = world_at(world, world->now_ns + 1 + world_rand(world, within_ns), EVENT_CRASH, member->number,
+		rng_below(&world->rng, 4) != 0);
 	event->life = member->life;
 }
 

@@ -48,7 +48,7 @@ static void votes_for(struct member *member, uint64_t term, uint64_t candidate)
 bool promise_sent(struct member *member, struct slice bytes)
 {
 	struct raft_message message;
-	bool gives;
+	bool gives, asks;
 
 	if (!is_of_election(bytes))
 		return false;
@@ -58,11 +58,11 @@ bool promise_sent(struct member *member, struct slice bytes)
 		return false;
 	}
 	gives = message.type == RAFT_MSG_VOTE_RES && !message.reject;
-	/* Who asks for votes has given its own. */
-	if (gives || message.type == RAFT_MSG_VOTE)
+	asks = message.type == RAFT_MSG_VOTE; /* who asks for votes has given its own */
+	if (gives || asks)
 		votes_for(member, message.term, gives ? message.to : member->id);
 	raft_message_done(&message);
-	return gives;
+	return gives || asks;
 }
 
 void promise_leads(struct member *member, uint64_t term)

@@ -328,7 +328,7 @@ void watcher_poll(struct world *world, struct chain *chain);
 void watcher_init(struct world *world);
 void watcher_check(struct world *world); /* what was acknowledged was told */
 /* promise.c */
-bool promise_sent(struct member *member, struct slice bytes); /* true: a vote is given */
+bool promise_sent(struct member *member, struct slice bytes); /* true: a vote is given or asked for */
 bool promise_of_transfer(struct slice bytes);		      /* a message of a checkpoint's transfer */
 void promise_leads(struct member *member, uint64_t term);
 /* rot.c */
