@@ -342,7 +342,7 @@ void fault_new_leader(struct member *member)
 	const struct profile *profile = &world->profile;
 	struct event *event;
 	/* Before its first entry is everywhere, or when it has committed a few. */
-	int64_t within_ns = rng_below(&world->rng, 2) ? 4 * profile->net_delay_ns + 2 * profile->sync_ns
+	int64_t within_ns = rng_below(&world->rng, 2) ? 8 * profile->net_delay_ns + 4 * profile->sync_ns
 						      : 500 * NS_PER_MS;
 
 	if (world->calm || !rng_chance(&world->rng, profile->strand))
