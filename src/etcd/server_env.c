@@ -189,7 +189,8 @@ static void add_texts(struct buf *out, const char *const *texts)
 }
 
 /* For a member that joins: what it has to know of the cluster, ids as hexadecimal text (JSON's numbers end
- * below 64 bits in many parsers). */
+ * below 64 bits in many parsers). Who has a vote counts as started, published or not: it may have promised
+ * something. */
 static void add_members_to_join(struct buf *out, const struct server_env *env)
 {
 	buf_printf(out, "{\"cluster\":\"%llx\",\"members\":[", (unsigned long long)env->options.cluster_id);
@@ -197,7 +198,8 @@ static void add_members_to_join(struct buf *out, const struct server_env *env)
 		const struct node_member *member = node_member_at(env->node, i);
 
 		buf_printf(out, "%s{\"id\":\"%llx\",\"started\":%s,\"peerURLs\":", i ? "," : "",
-			(unsigned long long)member->id, *member->name ? "true" : "false");
+			(unsigned long long)member->id,
+			*member->name || node_member_votes(env->node, member->id) ? "true" : "false");
 		add_texts(out, member->peer_urls);
 		buf_add_char(out, '}');
 	}

@@ -304,6 +304,16 @@ static void rejected(struct raft *raft, struct raft_peer *peer, const struct raf
 {
 	uint64_t hint = message->hint_index;
 
+	/* A learner that has less than it confirmed began anew with an empty disk, before it was known to
+	 * have started. It had no vote, so nothing was decided by what it had. */
+	if (message->index == peer->match && peer->match && hint < peer->match &&
+		!raft_conf_is_voter(&raft->conf, peer->id)) {
+		peer->match = 0;
+		raft_probe(peer);
+		peer->next = MIN(message->index, hint + 1);
+		raft->send_due = true;
+		return;
+	}
 	if (message->index <= peer->match || message->index >= peer->next)
 		return; /* late, or nonsense */
 	if (peer->state == RAFT_REPLICATE) {

@@ -341,6 +341,16 @@ static inline void node_crash(struct cluster *cluster, struct node *node, size_t
 	node->raft = raft_free(node->raft);
 }
 
+/* It crashes, and its disk is empty from then on. */
+static inline void node_wipe(struct cluster *cluster, struct node *node)
+{
+	node_crash(cluster, node, 0);
+	while (node->disk_count)
+		raft_blob_unref(node->disk[--node->disk_count].data);
+	node->hard_state = (struct raft_hard_state){0};
+	node->applied = 0;
+}
+
 /* Hands a packet over; one to a member that is down is lost. */
 static inline void net_deliver(struct cluster *cluster, struct packet packet)
 {
