@@ -11,7 +11,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { IDENTITY_MAX_BYTES = 1 << 20 };
+enum {
+	IDENTITY_MAX_BYTES = 1 << 20,
+	DATADIR_VERSION = 1, /* of the directory as a whole: what stands where, and what the identity means */
+};
 
 static char *join(const char *path, const char *name)
 {
@@ -81,11 +84,25 @@ static bool read_seed(struct datadir *datadir, struct slice text)
 	return true;
 }
 
+static bool read_version(struct slice text, uint64_t *ret_number)
+{
+	uint64_t number = 0;
+
+	for (size_t i = 0; i < text.len; i++) {
+		if (text.data[i] < '0' || text.data[i] > '9' || number > UINT32_MAX)
+			return false;
+		number = number * 10 + (uint64_t)(text.data[i] - '0');
+	}
+	*ret_number = number;
+	return text.len > 0;
+}
+
 static int read_identity(const char *file, struct datadir *datadir, struct buf *reterr)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(IDENTITY_MAX_BYTES);
 	struct slice rest, line, word, value;
 	bool version = false, member = false, cluster = false, seeds = true;
+	uint64_t number = 0;
 	int r = file_read(file, IDENTITY_MAX_BYTES, &text);
 
 	if (r == -ENOENT) {
@@ -101,7 +118,7 @@ static int read_identity(const char *file, struct datadir *datadir, struct buf *
 		(void)text_cut(rest, '\n', &line, &rest);
 		(void)text_cut(line, ' ', &word, &value);
 		if (slice_is(word, "version"))
-			version = slice_is(value, "1");
+			version = read_version(value, &number);
 		else if (slice_is(word, "member"))
 			member = text_hex_to_u64(value, &datadir->member_id) == 0;
 		else if (slice_is(word, "log"))
@@ -113,12 +130,19 @@ static int read_identity(const char *file, struct datadir *datadir, struct buf *
 		else if (slice_is(word, "cluster"))
 			cluster = text_hex_to_u64(value, &datadir->cluster_id) == 0;
 	}
-	if (!version || !member || !cluster || !seeds) {
+	if (version && number > DATADIR_VERSION) {
 		buf_printf(reterr,
-			"%s is damaged or of a later version (expected the lines \"version 1\", \"member "
-			"ID\", \"cluster "
-			"ID\"): restore it from a backup, or remove the whole data directory and let the "
-			"member start afresh",
+			"%s: the data directory has format %llu, this program knows up to %d: it was used by "
+			"a "
+			"newer version, use that one",
+			file, (unsigned long long)number, DATADIR_VERSION);
+		return -EPROTONOSUPPORT;
+	}
+	if (!version || !number || !member || !cluster || !seeds) {
+		buf_printf(reterr,
+			"%s is damaged (expected the lines \"version 1\", \"member ID\", \"cluster ID\"): "
+			"restore it from a backup, or have this member replaced (etcdctl member replace) and "
+			"start it with an empty data directory",
 			file);
 		return -EBADMSG;
 	}
@@ -142,12 +166,14 @@ static int check_whole(struct datadir *datadir, bool rebuild, const char *file, 
 	datadir->log_missing = !any;
 	if (rebuild && datadir->log_missing)
 		return 0;
-	buf_printf(reterr,
-		"data directory is damaged: %s %s, but %s %s: restore it from a backup, or remove the whole "
-		"data "
-		"directory and let the member start afresh",
-		datadir->log_path, any ? "has a log" : "is empty", file,
-		any ? "is missing" : "says that there is a log");
+	buf_printf(reterr, "data directory is damaged: %s %s, but %s %s: %s", datadir->log_path,
+		any ? "has a log" : "is empty", file, any ? "is missing" : "says that there is a log",
+		any ? "restore it from a backup, or have this member replaced (etcdctl member replace) and "
+		      "start it "
+		      "with an empty data directory"
+		    : "start it once with --rebuild and its usual flags to get its data from the other "
+		      "members, or "
+		      "restore a backup");
 	return -EBADMSG;
 }
 
@@ -246,7 +272,7 @@ int datadir_set_identity(
 	_cleanup_buf_ struct buf text = BUF_INIT(IDENTITY_MAX_BYTES);
 	int r;
 
-	buf_printf(&text, "version 1\nmember %llx\ncluster %llx\nname %.255s\nlog %s\n",
+	buf_printf(&text, "version %d\nmember %llx\ncluster %llx\nname %.255s\nlog %s\n", DATADIR_VERSION,
 		(unsigned long long)datadir->member_id, (unsigned long long)datadir->cluster_id, name,
 		datadir->has_log ? "yes" : "no");
 	if (datadir->removed)

@@ -2,7 +2,7 @@
  * this member raises an alarm: from then on it refuses what grows the store, asks for a checkpoint behind
  * which the log can be cut, hands leadership to a member that has space, and lives on what is left, which is
  * enough for deletes and changes of the membership. When even that comes to an end it takes nothing more, as
- * if messages were lost, but goes on to answer reads and to vote. It looks again every few seconds, and goes
+ * if messages were lost, but goes on to answer reads and to vote. It looks again every second, and goes
  * on by itself. */
 #include "node/internal.h"
 #include <errno.h>

@@ -79,8 +79,12 @@ static void damage_is_told_apart_from_a_new_member(void **state)
 {
 	put(*state, "flotilla/log/1.log", "x");
 	refused(*state, -EBADMSG, "is missing");
+	put(*state, "flotilla/identity", "version 2\nsomething else\n");
+	refused(*state, -EPROTONOSUPPORT, "format 2, this program knows up to 1");
+	put(*state, "flotilla/identity", "version 1x\nmember 1\ncluster 2\n");
+	refused(*state, -EBADMSG, "is damaged");
 	put(*state, "flotilla/identity", "version 1\nmember zz\n");
-	refused(*state, -EBADMSG, "damaged or of a later version");
+	refused(*state, -EBADMSG, "is damaged");
 }
 
 static void an_identity_without_its_log_does_not_start(void **state)
@@ -126,7 +130,7 @@ static void seeds_of_one_that_joins_and_its_removal_are_kept(void **state)
 	datadir_done(&datadir);
 	put(*state, "flotilla/identity",
 		"version 1\nmember 1\ncluster 2\nname n\nlog no\npeer zz http://x\n");
-	refused(*state, -EBADMSG, "damaged or of a later version");
+	refused(*state, -EBADMSG, "is damaged");
 }
 
 static void a_file_in_the_place_of_the_directory_is_refused(void **state)
