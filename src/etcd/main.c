@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum {
@@ -300,6 +301,22 @@ static int check_identity(struct program *program, struct buf *reterr)
 	return -EINVAL;
 }
 
+/* On a small disk the log must not take so much of it that no checkpoint fits beside it, behind which it
+ * could be cut. From 1 GiB on it makes no difference. */
+static void fit_log_to_disk(const char *path, struct node_config *config)
+{
+	enum { SEGMENTS_PER_DISK = 64, LOGS_PER_DISK = 16 };
+	struct statvfs disk;
+	uint64_t bytes;
+
+	if (statvfs(path, &disk) < 0)
+		return; /* the defaults do */
+	bytes = (uint64_t)disk.f_blocks * disk.f_frsize;
+	config->segment_bytes =
+		MIN(MAX(bytes / SEGMENTS_PER_DISK, UINT64_C(1) << 20), UINT64_C(16) << 20) & ~UINT64_C(4095);
+	config->checkpoint_log_bytes = MIN(MAX(bytes / LOGS_PER_DISK, UINT64_C(4) << 20), UINT64_C(64) << 20);
+}
+
 static int open_node(struct program *program, struct buf *reterr)
 {
 	struct node_member members[IDENTITY_MEMBERS_MAX];
@@ -320,6 +337,7 @@ static int open_node(struct program *program, struct buf *reterr)
 		.election_ms = (uint32_t)config->election_ms};
 	int r;
 
+	fit_log_to_disk(config->data_dir, &node_config);
 	for (size_t i = 0; i < config->cluster.count; i++)
 		members[i] = (struct node_member){.id = config->cluster.members[i].id,
 			.name = config->cluster.members[i].name,

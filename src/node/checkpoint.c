@@ -418,7 +418,8 @@ static void no_space(struct node *node)
 	struct checkpoints *own = &node->checkpoints;
 
 	node_space_out(node);
-	if (own->gave_reserve || !wal_room(node->wal))
+	/* Deletes must still have room. */
+	if (own->gave_reserve || wal_room(node->wal) < node->segment_bytes + node->segment_bytes / 2)
 		return;
 	own->give_reserve = own->gave_reserve = true;
 	own->after_ns = node_mono(node);

@@ -10,7 +10,7 @@
 
 static uint64_t least_room(const struct node *node)
 {
-	return MIN(NODE_ROOM_LEAST_BYTES, node->segment_bytes / 8);
+	return MIN(NODE_ROOM_LEAST_BYTES, node->segment_bytes / 32);
 }
 
 enum node_space node_space(const struct node *node)
