@@ -121,6 +121,8 @@ static int read_identity(const char *file, struct datadir *datadir, struct buf *
 			version = read_version(value, &number);
 		else if (slice_is(word, "member"))
 			member = text_hex_to_u64(value, &datadir->member_id) == 0;
+		else if (slice_is(word, "name") && !datadir->name)
+			datadir->name = mem_strndup(value.data, value.len);
 		else if (slice_is(word, "log"))
 			datadir->has_log = slice_is(value, "yes");
 		else if (slice_is(word, "removed"))
@@ -302,6 +304,7 @@ void datadir_done(struct datadir *datadir)
 {
 	datadir_forget_seeds(datadir);
 	free(datadir->log_path);
+	free(datadir->name);
 	if (datadir->lock_fd >= 0)
 		(void)close(datadir->lock_fd);
 	*datadir = (struct datadir){.lock_fd = -1};

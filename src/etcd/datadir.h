@@ -18,6 +18,7 @@ struct datadir_seed {
 
 struct datadir {
 	char *log_path; /* owned */
+	char *name;	/* owned; of the member at its last start; NULL when fresh */
 	int lock_fd;
 	bool fresh;	  /* no identity yet: a new member */
 	bool has_log;	  /* the log had been made when the identity was last written: it must be there */

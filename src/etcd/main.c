@@ -266,6 +266,14 @@ static bool is_as_configured(const struct config *config, const struct datadir *
 	       datadir->member_id == identity_find(&config->cluster, config->name)->id;
 }
 
+/* A copy of another member's directory, or the wrong one: the initial cluster has its name beside this one's.
+ * Two members that both said they were it would break every promise. */
+static bool is_of_another(const struct config *config, const struct datadir *datadir)
+{
+	return config->cluster_given && !config->cluster_error && datadir->name &&
+	       strcmp(datadir->name, config->name) != 0 && identity_find(&config->cluster, datadir->name);
+}
+
 /* A directory in use decides: then the initial cluster's flags count no more, as in the original. They are
  * needed once more only when its first start ended before there was a log. */
 static int check_identity(struct program *program, struct buf *reterr)
@@ -283,6 +291,15 @@ static int check_identity(struct program *program, struct buf *reterr)
 			"add) and start it with --initial-cluster-state existing",
 			config->data_dir, (unsigned long long)datadir->member_id);
 		return -EPERM;
+	}
+	if (is_of_another(config, datadir)) {
+		buf_printf(reterr,
+			"data directory %s belongs to member %llx (%s) of cluster %llx, and this is %s, "
+			"which "
+			"--initial-cluster names beside it: check --data-dir and --name",
+			config->data_dir, (unsigned long long)datadir->member_id, datadir->name,
+			(unsigned long long)datadir->cluster_id, config->name);
+		return -EINVAL;
 	}
 	if (datadir->has_log || datadir->seeds_len || is_as_configured(config, datadir)) {
 		if (config->cluster_given && !is_as_configured(config, datadir))

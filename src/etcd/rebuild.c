@@ -231,6 +231,7 @@ int rebuild_member(const struct config *config, struct datadir *datadir, struct 
 			(unsigned long long)datadir->member_id, (unsigned long long)next->member_id);
 		datadir_forget_seeds(datadir);
 		next->log_path = datadir->log_path;
+		next->name = datadir->name;
 		next->lock_fd = datadir->lock_fd;
 		*datadir = *next;
 	} else {
