@@ -31,7 +31,8 @@ static bool is_of_election(struct slice bytes)
 
 bool promise_of_transfer(struct slice bytes)
 {
-	return bytes.len > 1 && bytes.data[1] == 2; /* enum node_envelope_kind */
+	/* enum node_envelope_kind; the highest bit tells that the sender has no space */
+	return bytes.len > 1 && (bytes.data[1] & 0x7f) == 2;
 }
 
 static void votes_for(struct member *member, uint64_t term, uint64_t candidate)
