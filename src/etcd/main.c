@@ -276,36 +276,13 @@ static bool is_of_another(const struct config *config, const struct datadir *dat
 
 /* A directory in use decides: then the initial cluster's flags count no more, as in the original. They are
  * needed once more only when its first start ended before there was a log. */
-/* The flags may be as old as the cluster, but they know this member: a directory that is the one of another
- * of those they name was copied or mixed up. Two processes that are the same member would break what it has
- * promised. */
-static const struct identity_member *whose_it_is(const struct config *config, const struct datadir *datadir)
-{
-	for (size_t i = 0; config->cluster_given && i < config->cluster.count; i++) {
-		const struct identity_member *member = &config->cluster.members[i];
-
-		if (member->id == datadir->member_id && strcmp(member->name, config->name) != 0)
-			return member;
-	}
-	return NULL;
-}
-
 static int check_identity(struct program *program, struct buf *reterr)
 {
 	const struct config *config = &program->config;
 	const struct datadir *datadir = &program->datadir;
-	const struct identity_member *other = whose_it_is(config, datadir);
 
 	if (datadir->fresh)
 		return make_identity(program, reterr);
-	if (other) {
-		buf_printf(reterr,
-			"data directory %s belongs to member %llx, which is %s in --initial-cluster, but "
-			"this is %s: give the right "
-			"--data-dir, and never start a copy of another member's",
-			config->data_dir, (unsigned long long)datadir->member_id, other->name, config->name);
-		return -EINVAL;
-	}
 	if (datadir->removed) {
 		buf_printf(reterr,
 			"data directory %s belongs to member %llx, which was removed from its cluster for "

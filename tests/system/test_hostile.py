@@ -394,7 +394,7 @@ def hostile_peers():
     cluster.kill()
 
 
-@cases.case("a data directory or log of another member is refused by name, and one in use cannot be used twice")
+@cases.case("a data directory of another member or cluster is refused by name, and one in use cannot be used twice")
 def foreign_directories():
     cluster = etcd_server.Cluster(harness.program("etcd"), 3)
     assert cluster.members[0].request("PUT", "/v2/keys/a", "value=1")[0] == 201
@@ -408,6 +408,12 @@ def foreign_directories():
     shutil.copytree(os.path.join(first.directory, first.name), own)
     out = subprocess.run(second.argv, capture_output=True, timeout=20)
     assert out.returncode == 1 and b"belongs to member" in out.stderr and b"--data-dir" in out.stderr, out
+    stranger = started(harness.program("etcd"))
+    stranger.kill()
+    shutil.rmtree(own)
+    shutil.copytree(os.path.join(stranger.directory, stranger.name), own)
+    out = subprocess.run(second.argv, capture_output=True, timeout=20)
+    assert out.returncode == 1 and b"of cluster" in out.stderr, out
     # Only its log comes from elsewhere: the files themselves say whose they are.
     shutil.rmtree(own)
     shutil.copytree(own + ".kept", own)
