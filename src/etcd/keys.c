@@ -119,6 +119,7 @@ static void reading_step(struct reading *reading)
 		http_reply_end(req);
 	} else if (http_reply_queued_bytes(req) > READ_QUEUE_BYTES) {
 		list_remove(&reading->link);
+		http_reply_await_drain(req);
 	}
 }
 

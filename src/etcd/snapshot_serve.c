@@ -76,9 +76,11 @@ static void saving_step(void *arg)
 		if (http_reply_piece(req, bytes) < 0)
 			return; /* gone: on_cancel comes */
 	}
-	if (r == -EAGAIN)
+	if (r == 0)
+		http_reply_await_drain(req);
+	else if (r == -EAGAIN)
 		saving->question.server->wake(saving->question.server);
-	else if (r < 0)
+	else
 		saving_failed(saving);
 }
 

@@ -210,8 +210,6 @@ int http_reply_piece(struct http_request *pub, struct slice piece)
 		}
 		return -ENOBUFS;
 	}
-	if (queued + piece.len > max / 4)
-		conn->want_drain = true;
 	(void)buf_reserve(&conn->out, CHUNK_FRAME_BYTES + piece.len);
 	if (conn->chunked)
 		add_chunk_size(&conn->out, piece.len);
@@ -235,6 +233,18 @@ void http_reply_end(struct http_request *pub)
 		buf_add_slice(&conn->out, SLICE_LITERAL("0\r\n\r\n"));
 	conn->want_drain = false;
 	conn_request_done(conn);
+}
+
+void http_reply_await_drain(struct http_request *pub)
+{
+	struct conn *conn = REQUEST(pub)->conn;
+
+	if (!conn)
+		return;
+	assert(conn->state == CONN_STREAM);
+	conn->want_drain = true;
+	if (!conn_queued_bytes(conn))
+		conn_mark_dirty(conn);
 }
 
 size_t http_reply_queued_bytes(const struct http_request *pub)

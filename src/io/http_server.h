@@ -106,8 +106,8 @@ struct http_request {
 	/* A client that has closed its sending side is by default still answered. Set this for long waits
 	 * (watches): then it counts as gone. */
 	bool cancel_on_eof;
-	/* Called when a stream's queue has become empty again after http_reply_piece() found it over a
-	 * quarter full. */
+	/* Called when a stream's queue has become empty again, after http_reply_await_drain() or a refused
+	 * piece. */
 	void (*on_drain)(struct http_request *req);
 };
 
@@ -150,6 +150,9 @@ void http_reply_begin(
 int http_reply_piece(struct http_request *req, struct slice piece);
 void http_reply_end(struct http_request *req);
 size_t http_reply_queued_bytes(const struct http_request *req);
+/* The handler has more to send but lets what is queued go first: on_drain is called once when it has gone, in
+ * a later turn if it has already. */
+void http_reply_await_drain(struct http_request *req);
 /* Ends the connection without (the rest of) an answer. on_cancel is not called. */
 void http_request_abort(struct http_request *req);
 

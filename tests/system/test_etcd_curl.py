@@ -222,7 +222,7 @@ def data_directories():
     fresh.kill()
     shutil.rmtree(os.path.join(member.directory, member.name, "flotilla", "log"))
     error = refused(*member.argv[1:])
-    assert "is damaged" in error and "restore it from a backup" in error, error
+    assert "is damaged" in error and "--rebuild" in error and "restore a backup" in error, error
     with open(directory + "/file", "w"):
         pass
     assert "is not a directory" in refused("--data-dir", directory + "/file", *urls)

@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+enum { PACED_PIECES = 20, PACED_BYTES = 300 * 1000 };
+static const char paced_piece[PACED_BYTES];
+
 enum { BIG_BYTES = 5 * 1000 * 1000, HUGE_BYTES = 4 * BIG_BYTES /* more than sockets take */ };
 
 struct world {
@@ -40,6 +43,15 @@ static void on_drain(struct http_request *req)
 	struct world *world = req->user;
 
 	world->drained++;
+	if (!slice_is(req->path, "/paced"))
+		return;
+	if (world->drained > PACED_PIECES) {
+		http_reply_end(req);
+		return;
+	}
+	assert_int_equal(
+		http_reply_piece(req, slice_make(paced_piece, world->drained == 1 ? 1 : PACED_BYTES)), 0);
+	http_reply_await_drain(req);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -113,6 +125,9 @@ static void on_request(struct http_request *req, void *user)
 		serve_stream(world, req);
 		if (open)
 			http_request_shrink(req);
+	} else if (slice_is(req->path, "/paced")) {
+		http_reply_begin(req, 200, NULL, 0);
+		http_reply_await_drain(req); /* nothing is queued: it comes all the same */
 	} else if (slice_is(req->path, "/big") || slice_is(req->path, "/huge")) {
 		size_t len = slice_is(req->path, "/big") ? BIG_BYTES : HUGE_BYTES;
 		char *body = malloc(len);
@@ -538,6 +553,20 @@ static void a_kept_slow_reader_is_told_when_there_is_room_again(void **state)
 		raw_receive(&world.raw);
 	}
 	assert_int_equal(world.drained, 1);
+	assert_int_equal(world.cancelled, 0);
+	world_close(&world);
+}
+
+static void an_answer_that_paces_itself_arrives_whole(void **state)
+{
+	struct world world;
+
+	(void)state;
+	world_open(&world, (struct http_server_options){0});
+	raw_send(&world.raw, "GET /paced HTTP/1.1\r\nHost: h\r\n\r\n");
+	assert_non_null(raw_wait(&world.raw, "\r\n0\r\n\r\n"));
+	assert_in_range(world.raw.in.len, (PACED_PIECES - 1) * PACED_BYTES, PACED_PIECES * PACED_BYTES);
+	assert_int_equal(world.drained, PACED_PIECES + 1);
 	assert_int_equal(world.cancelled, 0);
 	world_close(&world);
 }
@@ -1049,6 +1078,7 @@ int main(void)
 		cmocka_unit_test(a_shrunk_request_ends_and_the_next_one_is_read),
 		cmocka_unit_test(a_slow_reader_is_cut_off_at_the_queue_ceiling),
 		cmocka_unit_test(a_kept_slow_reader_is_told_when_there_is_room_again),
+		cmocka_unit_test(an_answer_that_paces_itself_arrives_whole),
 		cmocka_unit_test(silent_clients_are_timed_out),
 		cmocka_unit_test(a_slow_head_is_timed_out_although_bytes_keep_coming),
 		cmocka_unit_test(a_client_that_does_not_read_its_answer_is_timed_out),
