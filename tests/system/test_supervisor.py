@@ -650,7 +650,9 @@ def _():
 
 @for_each_mode("the output is logged with the process that wrote it, and can be followed")
 def _(keeper):
-    keeper.start("talk.service", "[Service]\nExecStart=/bin/sh -c 'echo one; echo two >&2; printf three; sleep 1000'\n")
+    # The last line has no end, and comes when it is told to stop: surely behind the begin of the follow.
+    keeper.start("talk.service", "[Service]\nExecStart=/bin/sh -c 'trap \"printf three; exit\" TERM; echo one; echo two >&2; "
+                 "sleep 1000 & wait'\n")
     unit = keeper.wait("talk.service", "running")
     wait_for(lambda: "one" in keeper.log("talk.service") and "two" in keeper.log("talk.service"), what="the lines")
     log = keeper.log("talk.service")
