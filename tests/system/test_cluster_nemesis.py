@@ -238,28 +238,30 @@ def full_disk():
         return "%06d" % number * 50000
 
     def write_until_refused(world, victims):
-        """Large values until a member ends or refuses; what was acknowledged."""
+        """Large values until a member ends or refuses; what was acknowledged, and the refusal."""
         acknowledged = {}
+        for member in world.members:  # an alarm of the round before ends within moments
+            wait_for(lambda m=member: m.request("GET", "/health")[0] == 200, 30, member.name + " without an alarm")
         for number in range(240):
             for victim in victims if number >= 5 else []:  # the first ones come before anything is short
                 fill(world, victim, 1000000)
             if any(world.members[victim].process.poll() is not None for victim in victims):
-                return acknowledged
+                return acknowledged, None
             for member in world.members:
                 try:
-                    status, _ = member.request("PUT", "/v2/keys/large/%d" % number, "value=" + large_value(number), timeout=3)
+                    status, body = member.request("PUT", "/v2/keys/large/%d" % number, "value=" + large_value(number), timeout=3)
                 except (OSError, ValueError):
                     continue
                 if status >= 400:
-                    return acknowledged
+                    return acknowledged, (number, member.name, body)
                 acknowledged[number] = large_value(number)
                 break
         raise AssertionError("72 MB went into a disk that is full")
 
     def faults(world, clients, number, rng):
         victims = [world.leader()] if number % 2 == 0 else [0, 1, 2]
-        acknowledged = write_until_refused(world, victims)
-        assert acknowledged
+        acknowledged, refusal = write_until_refused(world, victims)
+        assert acknowledged, refusal
         if len(victims) == 1:
             clients.wait_for_write(what="a write by the other two")
         for victim in victims:
