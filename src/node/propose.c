@@ -267,6 +267,8 @@ void node_flush_proposals(struct node *node)
 	size_t count;
 	int r;
 
+	if (wal_runs_short(node->wal) && !node->space_low)
+		node->propose_blocked = true; /* until a segment is made, or there is no space for one */
 	while (!node->propose_blocked && (count = collect(node, blobs, pieces)) > 0) {
 		raft_status_get(node->raft, &status);
 		r = raft_propose(node->raft, blobs, count, &id);

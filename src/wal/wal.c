@@ -305,6 +305,12 @@ bool wal_is_stocked(const struct wal *wal)
 	return wal->spare_bytes && wal->reserve_bytes;
 }
 
+bool wal_runs_short(const struct wal *wal)
+{
+	return wal->segments_len && !wal->sealed && !wal->spare_bytes && !wal->reserve_bytes &&
+	       wal->offset > wal->segments[wal->segments_len - 1].size_bytes / 2;
+}
+
 bool wal_spare_plan(struct wal *wal, bool always, struct wal_plan *plan)
 {
 	const struct wal_segment *segment;

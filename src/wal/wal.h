@@ -110,6 +110,10 @@ bool wal_spare_plan(struct wal *wal, bool always, struct wal_plan *plan);
 void wal_spare_done(struct wal *wal);
 void wal_spare_failed(struct wal *wal);
 bool wal_is_stocked(const struct wal *wal); /* both are there */
+/* Neither of them is there, and the segment in use is half full: until the next one is made, or it turns out
+ * that there is no space for it, the owner lets nothing new in, since it would have to take space in passing.
+ */
+bool wal_runs_short(const struct wal *wal);
 /* True, with a background plan that gives the reserve's space back, for something else that frees more. */
 bool wal_give_reserve(struct wal *wal, struct wal_plan *plan);
 /* Bytes of frames that can be written without taking space, up to the end of segments. */

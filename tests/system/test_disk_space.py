@@ -74,7 +74,7 @@ def _():
     assert "no space left on the disk" in member.log_tail(), member.log_tail()
     for number in range(0, taken, 2):
         status, _, text = call("%s/v2/keys/fill/%d" % (member.endpoint, number), "DELETE")
-        assert status == 200, (number, status, text)
+        assert status == 200, (number, status, text, alarm(member), os.listdir(data + "/flotilla/log"), member.log_tail())
     assert call(member.endpoint + "/v2/keys/fill/1?quorum=true")[0] == 200
     member.kill()
     member.process.wait()

@@ -323,6 +323,46 @@ static bool takes_the_spare(const struct wal_plan *plan)
 }
 
 /* Else the new one would be renamed onto the one that the write is about to take. */
+/* A log whose next segment is not made in time says so while it can still be written to without taking space.
+ */
+static void a_log_without_a_next_segment_runs_short_at_half_of_its_own(void **state)
+{
+	struct disk disk = {0};
+	struct model model;
+	struct wal_recovered found;
+	struct wal_plan plan = {0}, spare = {0};
+	struct wal *wal;
+	char *error;
+	uint64_t whole;
+
+	(void)state;
+	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
+	wal_start_plan(wal, &plan);
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	assert_false(wal_runs_short(wal));
+	add_hard_state(wal, &model, 1, 1, 0);
+	wal_flush(wal, &plan);
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	whole = wal_room(wal);
+	while (!wal_runs_short(wal)) {
+		add_entry(wal, &model, model.last + 1, 1);
+		add_hard_state(wal, &model, 1, 1, 0);
+		wal_flush(wal, &plan);
+		assert_int_equal(disk_run(&disk, &plan), 0);
+		wal_flushed(wal);
+		assert_true(wal_room(wal) > whole / 4);
+	}
+	assert_true(wal_spare_plan(wal, true, &spare));
+	assert_true(wal_runs_short(wal)); /* it is still to be made */
+	assert_int_equal(disk_run(&disk, &spare), 0);
+	wal_spare_done(wal);
+	assert_false(wal_runs_short(wal));
+	wal_free(wal);
+	buf_done(&plan.bytes);
+	buf_done(&spare.bytes);
+	disk_done(&disk);
+}
+
 static void no_spare_is_made_while_a_write_under_way_takes_the_one_there_is(void **state)
 {
 	struct disk disk = {0};
@@ -954,6 +994,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_was_written_is_read_back),
 		cmocka_unit_test(what_is_read_back_is_checked),
+		cmocka_unit_test(a_log_without_a_next_segment_runs_short_at_half_of_its_own),
 		cmocka_unit_test(no_spare_is_made_while_a_write_under_way_takes_the_one_there_is),
 		cmocka_unit_test(reserve_lasts_when_nothing_can_be_made),
 		cmocka_unit_test(batch_larger_than_a_segment_gets_a_large_one),
