@@ -122,7 +122,8 @@ def _():
 
 @cases.case("a client that reads nothing holds nothing up, and too many of them are told so")
 def _():
-    cluster = Cluster(ours(), 1, ["--snapshot-count", "50"])
+    # The release: what a sanitizer keeps of freed memory is no matter of ours.
+    cluster = Cluster(os.path.join(os.environ.get("FLOTILLA_RELEASE", harness.BUILD), "etcd"), 1, ["--snapshot-count", "50"])
     member = cluster.members[0]
     for number in range(80):
         put(member, "big%d" % number, "v" * 200000)
@@ -141,7 +142,7 @@ def _():
         put(member, "small", str(number))
     with open("/proc/%d/status" % member.process.pid) as file:
         resident = int([line for line in file if line.startswith("VmRSS")][0].split()[1])
-    assert resident < 200000, "%d kB resident" % resident
+    assert resident < 100000, "%d kB resident" % resident
     for connection in slow:
         connection.close()
 
