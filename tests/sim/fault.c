@@ -69,6 +69,9 @@ static const bool scheduled[FAULT_MAX] = {
 	[FAULT_HAND_OVER] = true,
 };
 
+enum { STATE_ENTRIES = 1500, STATE_ENTRY_BYTES = 100 }; /* of the history, which is most of it */
+#define TRANSFER_NS (8 * NS_PER_S)
+
 static uint32_t chance(struct rng *rng, uint32_t most)
 {
 	return rng_below(rng, 2) ? (uint32_t)rng_below(rng, most + 1) : 0;
@@ -112,6 +115,11 @@ static void draw_sizes(struct profile *profile, struct rng *rng)
 	profile->log_cache_bytes = rng_below(rng, 4) ? UINT64_C(1) << rng_below(rng, 13) : 0;
 	profile->value_bytes = (size_t)1 << (2 + rng_below(rng, 10));
 	profile->expiry = rng_below(rng, 2);
+	/* The largest state must be with a follower well before the end, or a sound run has made no progress.
+	 */
+	profile->checkpoint_piece_bytes = MAX(profile->checkpoint_piece_bytes,
+		(size_t)((int64_t)(STATE_ENTRIES * (profile->value_bytes + STATE_ENTRY_BYTES)) *
+			 (2 * profile->net_delay_ns + 2 * profile->sync_ns) / TRANSFER_NS));
 }
 
 static void draw_faults(struct profile *profile, struct rng *rng)
