@@ -285,7 +285,7 @@ static void write_log(struct node *node)
 	/* What little space there is belongs to a checkpoint first, behind which the log can be cut. */
 	if (!node->spare_busy && !node->checkpoints.job && node_mono(node) >= node->spare_after_ns &&
 		!(node->space_low && node->checkpoints.writer) &&
-		wal_spare_plan(node->wal, node->space_low || wal_runs_short(node->wal), &node->spare_plan)) {
+		wal_spare_plan(node->wal, node->space_low, &node->spare_plan)) {
 		node->spare_busy = true;
 		node->env->ops->disk_submit(node->env, &node->spare_plan);
 	}
