@@ -190,10 +190,12 @@ static void one_fault(struct profile *profile)
 	memset(profile->fault_weight, 0, sizeof(profile->fault_weight));
 }
 
-/* A false member that is started anew is right again: leave it alone, and let the log grow. */
+/* A false member that is started anew is right again: leave it alone, and let the log grow. A checkpoint, made also
+ * when the log cannot be read back, would hand its state on as a true one. */
 static void contradict(struct profile *profile)
 {
-	profile->checkpoint_log_bytes = 0; /* a false state would be handed on as a true one */
+	profile->checkpoint_log_bytes = 0;
+	profile->background_error = 0;
 	profile->members = MAX(profile->members, 3u);
 	profile->think_ns = 10 * NS_PER_MS;
 	profile->run_ns = 15 * NS_PER_S;
