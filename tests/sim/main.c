@@ -1,12 +1,12 @@
 /* sim [--seed S] [--seeds N] [--minutes M] [--jobs J] [--regress FILE] [--every-step] [--contradict]
- * [--results FILE]
- *     [--verbose] [--trace]
+ *     [--results FILE] [--version NAME] [--verbose] [--trace]
  *
  * Runs N seeds from S on (or as many as go into M minutes), J at a time, and prints a summary. Exit status 1
  * when there was a finding. With --every-step each seed is a run without faults, done again with a crash at
  * the first step of the first member's disk, the second, the third and so on, then of the next member. With
  * --contradict one member's state is falsified in each run, and it is a finding when that member does not
- * notice, or another one stops. --results also writes the summary to a file. */
+ * notice, or another one stops. --results also adds the summary to a file, under the name of what ran
+ * (--version). */
 #include "sim.h"
 #include "base/memory.h"
 #include "base/time.h"
@@ -21,14 +21,14 @@
 struct options {
 	uint64_t seed, seeds, jobs;
 	double minutes;
-	const char *regress, *results;
+	const char *regress, *results, *version;
 	bool verbose, trace, contradict, every_step, stop;
 };
 
 static int usage(void)
 {
 	fputs("usage: sim [--seed S] [--seeds N] [--minutes M] [--jobs J] [--regress FILE] [--every-step]\n"
-	      "           [--contradict] [--results FILE] [--stop] [--verbose] [--trace]\n",
+	      "           [--contradict] [--results FILE] [--version NAME] [--stop] [--verbose] [--trace]\n",
 		stderr);
 	return 2;
 }
@@ -69,6 +69,8 @@ static int parse(int argc, char **argv, struct options *options)
 			options->regress = value;
 		else if (strcmp(argv[i - 1], "--results") == 0)
 			options->results = value;
+		else if (strcmp(argv[i - 1], "--version") == 0)
+			options->version = value;
 		else
 			return -1;
 	}
@@ -229,18 +231,19 @@ static void print_summary(FILE *out, const struct summary *summary, int64_t ran_
 	}
 }
 
-static int write_results(const struct options *options, const struct summary *summary, int64_t ran_ns)
+/* One run after another adds a section. */
+static int add_results(const struct options *options, const struct summary *summary, int64_t ran_ns)
 {
-	FILE *file = fopen(options->results, "we");
+	FILE *file = fopen(options->results, "ae");
 
 	if (!file) {
 		perror(options->results);
 		return -1;
 	}
-	fprintf(file,
-		"# The last long run of the simulator\n\nWhat is simulated and checked: `docs/simulator.md`. "
-		"Seeds from %" PRIu64 " on, %" PRIu64 " at a time.\n\n```\n",
-		options->seed, options->jobs);
+	fprintf(file, "\n## %s%sseeds from %" PRIu64 " on%s%s\n\n```\n",
+		options->version ? options->version : "", options->version ? ", " : "", options->seed,
+		options->every_step ? ", a crash at every step" : "",
+		options->contradict ? ", a falsified member" : "");
 	print_summary(file, summary, ran_ns);
 	fputs("```\n", file);
 	return fclose(file) == 0 ? 0 : -1;
@@ -262,7 +265,7 @@ int main(int argc, char **argv)
 	else
 		run_seeds(&options, 0, &summary);
 	print_summary(stdout, &summary, time_mono_ns() - began_ns);
-	if (options.results && write_results(&options, &summary, time_mono_ns() - began_ns) < 0)
+	if (options.results && add_results(&options, &summary, time_mono_ns() - began_ns) < 0)
 		return 2;
 	return r < 0 ? 2 : summary.findings || summary.undecided ? 1 : 0;
 }
