@@ -72,10 +72,17 @@ TIMED = {"test_cluster_faults", "test_cluster_nemesis", "test_fleet_cluster", "t
          "test_dev_failover", "test_demo"}
 
 
-def system_programs():
+# Black-box tests that compare what is said, not when, and that share nothing with each other; the longest first.
+SIDE_BY_SIDE = ["test_etcdctl_golden", "test_etcdctl_real", "test_etcd_refusals", "test_etcd_golden", "test_fleetctl_golden",
+                "test_confd_golden", "test_etcd_curl", "test_etcd_differential", "test_fleet_api", "test_fleetctl_ssh",
+                "test_rooms"]
+
+
+def system_programs(side_by_side):
     found = []
-    for path in sorted(glob.glob(os.path.join(ROOT, "tests", "system", "test_*.py"))):
-        name = os.path.basename(path)[:-3]
+    names = [os.path.basename(path)[:-3] for path in sorted(glob.glob(os.path.join(ROOT, "tests", "system", "test_*.py")))]
+    for name in SIDE_BY_SIDE if side_by_side else [name for name in names if name not in SIDE_BY_SIDE]:
+        path = os.path.join(ROOT, "tests", "system", name + ".py")
         found.append(Program("system/" + name[5:], [sys.executable, path], 900,
                              {"FLOTILLA_BUILD": RELEASE if name in TIMED else ASAN, "FLOTILLA_RELEASE": RELEASE}))
     return found
@@ -181,8 +188,9 @@ def main():
     if options.quick:
         plans.append(([p for p in [sim_program(10)] if options.k in p.name], 1))
     else:
+        plans.append(([p for p in system_programs(True) if options.k in p.name], JOBS))
         # One after the other: they measure times, or share the machine's namespaces and its two cores.
-        plans.append(([p for p in system_programs() if options.k in p.name], 1))
+        plans.append(([p for p in system_programs(False) if options.k in p.name], 1))
         plans.append(([p for p in [sim_program(1800 if options.long else 120)] if options.k in p.name], 1))
         plans.append(([p for p in fuzz_programs(600 if options.long else 10) if options.k in p.name], JOBS))
     for programs, jobs in plans:
