@@ -164,6 +164,9 @@ static int end_of_frames(struct scan *scan, uint64_t offset, uint64_t torn_bytes
 		return damaged(scan, offset, "the frame here does not check, and whole ones follow it");
 	if (!last && !scan->seal_seen)
 		return damaged(scan, offset, "the segment ends before its seal, and another follows it");
+	/* The writer keeps room for the seal behind every frame. */
+	if (!scan->seal_seen && scan->bytes.len - offset < WAL_SEAL_FRAME_BYTES)
+		return damaged(scan, offset, "the file ends here, it was longer when it was written");
 	scan->found.torn_bytes = torn_bytes;
 	return 0;
 }

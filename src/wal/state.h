@@ -40,7 +40,8 @@ struct wal {
 	struct wal_hard_state flushed_hard_state; /* of everything flushed */
 
 	struct buf batch;	    /* room for a frame header, then records */
-	uint64_t batch_first_index; /* lowest entry index in the batch; 0: none */
+	uint64_t batch_first_index; /* of the first entry in the batch, which later ones may replace from
+				       below; 0: none */
 	struct wal_frame_entries batch_entries;
 	uint64_t flushed_last_index;
 

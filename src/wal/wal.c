@@ -67,7 +67,7 @@ void wal_add_entry(struct wal *wal, const struct wal_entry *entry)
 	wire_add_u8(&wal->batch, entry->kind);
 	wire_add_bytes(&wal->batch, entry->data);
 	wal->last_index = entry->index;
-	if (!wal->batch_first_index || entry->index < wal->batch_first_index)
+	if (!wal->batch_first_index)
 		wal->batch_first_index = entry->index;
 	if (!wal->batch_entries.lowest || entry->index < wal->batch_entries.lowest)
 		wal->batch_entries.lowest = entry->index;

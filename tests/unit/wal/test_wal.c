@@ -305,6 +305,12 @@ static unsigned read_all_back(const struct wal *wal, struct disk *disk, const st
 	return found;
 }
 
+static void flush_batch(struct disk *disk, struct wal *wal, struct wal_plan *plan)
+{
+	wal_flush(wal, plan);
+	assert_int_equal(disk_run(disk, plan), 0);
+}
+
 static void run_spare(struct wal *wal, struct disk *disk, struct wal_plan *plan)
 {
 	if (wal_spare_plan(wal, false, plan)) {
@@ -670,6 +676,53 @@ static void damage_before_the_last_write_is_reported_with_file_and_offset(void *
 	disk_done(&disk);
 }
 
+/* A file that was cut off in its last frame, or so closely behind it that the next one finds no room, is
+ * reported; with more room it is a log like any other, since nothing tells that it was longer. */
+static void segment_cut_off_is_reported_or_can_be_added_to(void **state)
+{
+	struct disk disk = {0};
+	struct model model, before;
+	struct wal_plan plan = {0};
+	struct wal_step last;
+	size_t end, begin;
+
+	(void)state;
+	wal_free(make_log(&disk, &model, &before, &plan, 30));
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	last = plan.steps[plan.steps_len - 2];
+	assert_int_equal(last.kind, WAL_STEP_WRITE);
+	begin = (size_t)last.offset;
+	end = begin + last.bytes_len + WAL_SEAL_FRAME_BYTES;
+	for (size_t size = begin; size < end + WAL_SEAL_FRAME_BYTES; size++) {
+		struct disk cut;
+		struct wal *wal;
+		struct wal_recovered found;
+		struct model back, again;
+		char *error;
+		int r;
+
+		disk_copy(&cut, &disk);
+		disk_find(&cut, last.name)->size = size;
+		r = open_log(&cut, &back, &wal, &found, &error);
+		assert_int_equal(r, size < end ? -EBADMSG : 0);
+		if (r == 0) {
+			back.first = model.first;
+			assert_true(model_equal(&back, &model));
+			add_entry(wal, &back, back.last + 1, back.hard_state.term);
+			flush_batch(&cut, wal, &plan);
+			wal_free(wal);
+			assert_int_equal(open_log(&cut, &again, &wal, &found, &error), 0);
+			again.first = back.first;
+			assert_true(model_equal(&back, &again));
+			wal_free(wal);
+		}
+		free(error);
+		disk_done(&cut);
+	}
+	buf_done(&plan.bytes);
+	disk_done(&disk);
+}
+
 static void missing_segment_is_reported(void **state)
 {
 	struct disk disk = {0};
@@ -775,12 +828,6 @@ static void log_cut_behind_a_checkpoint_recycles_segments(void **state)
 	disk_done(&disk);
 }
 
-static void flush_batch(struct disk *disk, struct wal *wal, struct wal_plan *plan)
-{
-	wal_flush(wal, plan);
-	assert_int_equal(disk_run(disk, plan), 0);
-}
-
 /* A new leader's entries take the place of some that lie on both sides of a segment's beginning; later the
  * log is cut there. It is sound as long as what was committed behind the cut is there. */
 static void cut_log_whose_end_was_replaced_below_the_cut_must_reach_it_again(void **state)
@@ -826,6 +873,47 @@ static void cut_log_whose_end_was_replaced_below_the_cut_must_reach_it_again(voi
 	assert_int_equal(open_log(&disk, &back, &wal, &found, &error), -EBADMSG);
 	assert_non_null(strstr(error, "ends before the index at which it was cut"));
 	free(error);
+	buf_done(&plan.bytes);
+	disk_done(&disk);
+}
+
+/* While a write is under way the entries of two leaders gather in one batch, the later one's from further
+ * down, and the batch happens to begin a segment. When those before it are released it must stand alone. */
+static void segment_begun_by_entries_of_two_leaders_stands_alone(void **state)
+{
+	struct disk disk = {0};
+	struct model model, back;
+	struct wal_recovered found;
+	struct wal_plan plan = {0};
+	struct wal *wal;
+	uint64_t end;
+	char *error;
+
+	(void)state;
+	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
+	model.first = 1;
+	wal_start_plan(wal, &plan);
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	do {
+		add_entry(wal, &model, model.last + 1, 1);
+		add_hard_state(wal, &model, 1, 0, 1);
+		flush_batch(&disk, wal, &plan);
+	} while (wal_room(wal) > 200);
+	end = model.last;
+	add_entry(wal, &model, end + 1, 1);
+	for (uint64_t i = end - 5; i <= end + 3; i++)
+		add_entry(wal, &model, i, 2);
+	add_hard_state(wal, &model, 2, 0, end + 3);
+	flush_batch(&disk, wal, &plan);
+	wal_flushed(wal);
+	assert_int_equal(disk.files_len, 2);
+	assert_true(wal_release(wal, end + 1, &plan));
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	wal_free(wal);
+	assert_int_equal(open_log(&disk, &back, &wal, &found, &error), 0);
+	assert_int_equal(found.first_index, end + 1);
+	assert_true(model_equal(&model, &back));
+	wal_free(wal);
 	buf_done(&plan.bytes);
 	disk_done(&disk);
 }
@@ -1001,10 +1089,12 @@ int main(void)
 		cmocka_unit_test(after_the_nth_write_or_sync_fails_nothing_promised_is_lost),
 		cmocka_unit_test(last_write_torn_at_every_byte_is_cut_off),
 		cmocka_unit_test(damage_before_the_last_write_is_reported_with_file_and_offset),
+		cmocka_unit_test(segment_cut_off_is_reported_or_can_be_added_to),
 		cmocka_unit_test(missing_segment_is_reported),
 		cmocka_unit_test(log_of_another_cluster_member_or_format_is_refused),
 		cmocka_unit_test(log_cut_behind_a_checkpoint_recycles_segments),
 		cmocka_unit_test(cut_log_whose_end_was_replaced_below_the_cut_must_reach_it_again),
+		cmocka_unit_test(segment_begun_by_entries_of_two_leaders_stands_alone),
 		cmocka_unit_test(restart_takes_the_place_of_all_entries),
 	};
 
