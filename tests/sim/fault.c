@@ -190,8 +190,8 @@ static void one_fault(struct profile *profile)
 	memset(profile->fault_weight, 0, sizeof(profile->fault_weight));
 }
 
-/* A false member that is started anew is right again: leave it alone, and let the log grow. A checkpoint, made also
- * when the log cannot be read back, would hand its state on as a true one. */
+/* A false member that is started anew is right again: leave it alone, and let the log grow. A checkpoint,
+ * made also when the log cannot be read back, would hand its state on as a true one. */
 static void contradict(struct profile *profile)
 {
 	profile->checkpoint_log_bytes = 0;

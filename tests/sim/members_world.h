@@ -42,6 +42,7 @@ struct world_member {
 	struct node *node; /* NULL: down */
 	struct world_plan plans[2];
 	int64_t disk_ns; /* how long a plan takes */
+	int64_t wall_ns; /* how far its wall clock is ahead */
 	char url[32];
 	const char *urls[2];
 	bool lonely; /* nothing comes through */
@@ -67,7 +68,7 @@ static inline int64_t world_mono(struct env *env)
 
 static inline int64_t world_wall(struct env *env)
 {
-	return world_of(env)->world->now_ns + INT64_C(1700000000) * NS_PER_S;
+	return world_of(env)->world->now_ns + world_of(env)->wall_ns + INT64_C(1700000000) * NS_PER_S;
 }
 
 static inline void world_random(struct env *env, void *ret_bytes, size_t len)

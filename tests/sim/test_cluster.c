@@ -94,11 +94,62 @@ static void follower_that_needs_damaged_entries_gets_a_checkpoint_that_covers_th
 	world_free(world);
 }
 
+/* Starts member 1 anew with its wall clock that far ahead; whether it leads next, and none before it. */
+static bool restart_to_lead(struct world *world, int64_t wall_ns)
+{
+	world_stop(&world->members[1]);
+	world->members[1].wall_ns = wall_ns;
+	world_start(world, 1, 2);
+	for (unsigned waited = 0; waited < 10000 && !world_leader(world); waited++)
+		world_run(world, 1);
+	return world_leader(world) == 1;
+}
+
+static int64_t clocks_apart_ns(struct world *world)
+{
+	int64_t apart_ns = node_clock_ns(world->members[2].node) - node_clock_ns(world->members[1].node);
+
+	return MAX(apart_ns, -apart_ns);
+}
+
+/* What was known of its clock is of no worth when a leader was started anew, also when nobody led in between.
+ */
+static void leader_that_comes_back_with_an_earlier_clock_is_followed_at_once(void **state)
+{
+	const int64_t ahead_ns = 600 * NS_PER_S;
+	bool done = false;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 50 && !done; seed++) {
+		struct world *world = world_new();
+
+		rng_seed(&world->rng, seed);
+		world_start(world, 1, 2);
+		world_start(world, 2, 2);
+		world_run(world, 5000);
+		if (restart_to_lead(world, ahead_ns)) {
+			world_run(world, 1000);
+			assert_true(clocks_apart_ns(world) < NS_PER_S);
+			assert_true(
+				node_clock_ns(world->members[2].node) - world_wall(&world->members[2].env) >
+				ahead_ns - NS_PER_S);
+			done = restart_to_lead(world, 0);
+		}
+		if (done) {
+			world_run(world, 1000);
+			assert_true(clocks_apart_ns(world) < NS_PER_S);
+		}
+		world_free(world);
+	}
+	assert_true(done);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(leader_whose_checkpoint_rotted_makes_another_for_the_follower_it_needs),
 		cmocka_unit_test(follower_that_needs_damaged_entries_gets_a_checkpoint_that_covers_them),
+		cmocka_unit_test(leader_that_comes_back_with_an_earlier_clock_is_followed_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
