@@ -1,7 +1,9 @@
 /* Checkpoints from disk and from peers. The first byte chooses what the rest is: CHECKPOINT as it is; the
- * body of a manifest whose checksums fit, with data behind it, that a receiver gets in pieces; node records;
- * event records over a sound tree, where what loads must work as a store and come out again as the same
- * records; or damage done to a sound checkpoint, which must never load as anything but itself. */
+ * body of a manifest whose checksums fit, with data behind it, that a receiver gets in pieces; records of
+ * nodes and events whose counts and hash fit, where what loads must work as a store and come out again as the
+ * same records; event records over a sound tree; damage done to a sound checkpoint, which must never load as
+ * anything but itself; or the story of a member (checkpoint_story.c). */
+#include "checkpoint_story.h"
 #include "base/hash.h"
 #include "base/memory.h"
 #include "base/wire.h"
@@ -10,14 +12,6 @@
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CLUSTER 7u
-
-static void require(bool holds)
-{
-	if (!holds)
-		abort();
-}
 
 struct disk {
 	struct buf manifest, data; /* CHECKPOINT, and the one data file */
@@ -57,7 +51,7 @@ static void apply(struct store *store, const struct store_command *command)
 	store_result_done(&result);
 }
 
-static struct store *sound_store(void)
+struct store *sound_store(void)
 {
 	struct store *store = store_new();
 	struct store_command command = {
@@ -83,7 +77,7 @@ static void on_event(struct store_watch *watch, struct store_event *event)
 }
 
 /* What loaded is used: read, watched from every index, changed, expired. */
-static void use(struct store *store)
+void use(struct store *store)
 {
 	_cleanup_buf_ struct buf out = BUF_INIT(0);
 	struct store_command command = {
@@ -113,7 +107,7 @@ static void use(struct store *store)
 }
 
 /* Records come out of a store as they went in. */
-static void comes_out_again(struct store *store)
+void comes_out_again(struct store *store)
 {
 	struct store_saver *saver = store_saver_open(store);
 	_cleanup_buf_ struct buf out = BUF_INIT(0), again = BUF_INIT(0);
@@ -167,15 +161,49 @@ static void fuzz_events(struct slice input)
 	(void)store_free(store);
 }
 
-static void fuzz_nodes(struct slice input)
+/* NULL: the records are refused. Else what they make, finished when the image is theirs. */
+static struct store *load_records(
+	const struct store_image *image, struct slice nodes, struct slice events, bool *ret_finished)
 {
-	struct store_image image = {.nodes = UINT64_MAX};
-	struct store_loader *loader = store_loader_new(&image);
+	struct store_loader *loader = store_loader_new(image);
 	struct store *store = NULL;
+	bool good =
+		store_loader_add_nodes(loader, nodes) == 0 && store_loader_add_events(loader, events) == 0;
 
-	if (store_loader_add_nodes(loader, input) == 0)
-		require(store_loader_finish(loader, &store) == -EBADMSG);
-	(void)store_loader_free(loader);
+	*ret_finished = good && store_loader_finish(loader, &store) == 0;
+	if (*ret_finished) {
+		(void)store_loader_free(loader);
+		return store;
+	}
+	store = store_loader_end(loader);
+	return good ? store : store_free(store);
+}
+
+/* The input's records, with the counts and the hash that they come to. */
+static void fuzz_records(struct slice input)
+{
+	struct wire_reader reader = wire_reader_make(input);
+	struct store_image image = {.index = wire_read_u8(&reader), .nodes = UINT64_MAX};
+	size_t len = MIN((size_t)wire_read_u16(&reader), wire_left(&reader));
+	struct slice nodes = slice_make(reader.at, len);
+	struct slice events = slice_make(reader.at + len, wire_left(&reader) - len);
+	bool finished = false;
+
+	image.first_kept = image.index > 4 ? image.index - 3 : MIN(image.index, UINT64_C(1));
+	image.clock_ns = image.index;
+	for (int round = 0; round < 3 && !finished; round++) {
+		struct store *store = load_records(&image, nodes, events, &finished);
+
+		if (!store)
+			return;
+		if (finished) {
+			comes_out_again(store);
+			use(store);
+		}
+		image.nodes = store_nodes(store);
+		image.hash = store_hash(store);
+		(void)store_free(store);
+	}
 }
 
 static void load(struct disk *disk)
@@ -294,7 +322,7 @@ static void fuzz_damage(struct slice input)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static void (*const kinds[])(struct slice input) = {
-		fuzz_file, fuzz_receiver, fuzz_nodes, fuzz_events, fuzz_damage};
+		fuzz_file, fuzz_receiver, fuzz_records, fuzz_events, fuzz_damage, fuzz_story};
 
 	if (size)
 		kinds[data[0] % ARRAY_LEN(kinds)](slice_make(data + 1, size - 1));

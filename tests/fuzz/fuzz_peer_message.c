@@ -2,7 +2,8 @@
  * and what belongs to it: raw frames; payloads in a sound envelope; raft messages and checkpoint messages put
  * together from small numbers around the member's own term, indices and contexts, since what is far off goes
  * no further than the first check; time; requests of clients; a disk that answers late; a restart from what
- * the disk holds. */
+ * the disk holds, or from what is left of it. */
+#include "log_disk.h"
 #include "base/memory.h"
 #include "base/rng.h"
 #include "base/time.h"
@@ -11,20 +12,14 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { FILES_MAX = 24, CONTEXTS = 8, ENTRIES_MAX = 4, REQUESTS_MAX = 200 };
-
-struct file {
-	char name[WAL_NAME_MAX];
-	struct buf bytes;
-};
+enum { CONTEXTS = 8, ENTRIES_MAX = 4, REQUESTS_MAX = 200 };
 
 struct fake {
 	struct env env;
 	int64_t now_ns;
 	const struct wal_plan *plans[2];
 	bool disk_waits;
-	struct file files[FILES_MAX];
-	size_t files_len;
+	struct fuzz_disk disk;
 	struct node *node;
 	uint64_t contexts[CONTEXTS]; /* of the messages sent last */
 	size_t contexts_len;
@@ -51,101 +46,19 @@ static void fake_random(struct env *env, void *ret_bytes, size_t len)
 
 /* ---- The disk: files in memory ---- */
 
-static struct file *find(struct fake *fake, const char *name)
-{
-	for (size_t i = 0; i < fake->files_len; i++)
-		if (strcmp(fake->files[i].name, name) == 0)
-			return &fake->files[i];
-	return NULL;
-}
-
-static void drop_file(struct fake *fake, struct file *file)
-{
-	if (!file)
-		return;
-	buf_done(&file->bytes);
-	*file = fake->files[--fake->files_len];
-}
-
 static int fake_list(struct env *env, void (*fn)(void *, const char *, uint64_t), void *arg)
 {
-	struct fake *fake = fake_of(env);
-
-	for (size_t i = 0; i < fake->files_len; i++)
-		fn(arg, fake->files[i].name, fake->files[i].bytes.len);
-	return 0;
+	return fuzz_disk_list(&fake_of(env)->disk, fn, arg);
 }
 
 static int fake_read_range(struct env *env, const char *name, uint64_t offset, size_t len, struct buf *out)
 {
-	const struct file *file = find(fake_of(env), name);
-
-	if (!file)
-		return -ENOENT;
-	if (offset < file->bytes.len)
-		buf_add(out, file->bytes.data + offset, MIN(len, file->bytes.len - (size_t)offset));
-	return 0;
+	return fuzz_disk_read_range(&fake_of(env)->disk, name, offset, len, out);
 }
 
 static int fake_read(struct env *env, const char *name, size_t max_bytes, char **ret_data, size_t *ret_len)
 {
-	const struct file *file = find(fake_of(env), name);
-
-	if (!file)
-		return -ENOENT;
-	if (file->bytes.len > max_bytes)
-		return -EFBIG;
-	*ret_data = mem_dup(file->bytes.data, file->bytes.len);
-	*ret_len = file->bytes.len;
-	return 0;
-}
-
-static int run_step(struct fake *fake, const struct wal_plan *plan, const struct wal_step *step)
-{
-	struct file *file = find(fake, step->name);
-
-	switch (step->kind) {
-	case WAL_STEP_CREATE:
-		drop_file(fake, file);
-		if (fake->files_len == FILES_MAX)
-			return -ENOSPC;
-		file = &fake->files[fake->files_len++];
-		*file = (struct file){.bytes = BUF_INIT(0)};
-		memcpy(file->name, step->name, sizeof(file->name));
-		buf_add_fill(&file->bytes, 0, step->size_bytes);
-		return 0;
-	case WAL_STEP_RENAME:
-		if (!file)
-			return -ENOENT;
-		drop_file(fake, find(fake, step->to_name));
-		memcpy(find(fake, step->name)->name, step->to_name, sizeof(file->name));
-		return 0;
-	case WAL_STEP_WRITE:
-		if (!file)
-			return -ENOENT;
-		if (step->offset + step->bytes_len > file->bytes.len)
-			buf_add_fill(&file->bytes, 0, step->offset + step->bytes_len - file->bytes.len);
-		memcpy(file->bytes.data + step->offset, plan->bytes.data + step->bytes_at, step->bytes_len);
-		return 0;
-	case WAL_STEP_REMOVE:
-		drop_file(fake, file);
-		return 0;
-	case WAL_STEP_READ:
-		return fake_read_range(&fake->env, step->name, step->offset, step->size_bytes, step->into);
-	default:
-		return 0;
-	}
-}
-
-static int run_plan(struct fake *fake, const struct wal_plan *plan)
-{
-	for (size_t i = 0; i < plan->steps_len; i++) {
-		int r = run_step(fake, plan, &plan->steps[i]);
-
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	return fuzz_disk_read(&fake_of(env)->disk, name, max_bytes, ret_data, ret_len);
 }
 
 static void fake_submit(struct env *env, const struct wal_plan *plan)
@@ -230,7 +143,7 @@ static void turn(struct fake *fake)
 
 			fake->plans[i] = NULL;
 			if (plan)
-				node_disk_done(fake->node, plan, run_plan(fake, plan));
+				node_disk_done(fake->node, plan, log_disk_run(&fake->disk, plan));
 		}
 	}
 }
@@ -421,22 +334,58 @@ static bool open_node(struct fake *fake)
 	return false;
 }
 
+static void stop_node(struct fake *fake)
+{
+	fake->node = node_free(fake->node);
+	fake->plans[0] = fake->plans[1] = NULL;
+	fake->disk_waits = false;
+	fake->requests = fake->replies = 0;
+	fake->now_ns += NS_PER_S;
+}
+
 /* The process ends at any moment: what plans had not done is lost. What is on the disk must be taken again,
  * unless the member had stopped itself. */
 static bool step_restart(struct fake *fake)
 {
 	bool failed = node_failure(fake->node) != NULL;
 
-	fake->node = node_free(fake->node);
-	fake->plans[0] = fake->plans[1] = NULL;
-	fake->disk_waits = false;
-	fake->requests = fake->replies = 0;
-	fake->now_ns += NS_PER_S;
+	stop_node(fake);
 	if (open_node(fake))
 		return true;
 	if (!failed)
 		abort();
 	return false;
+}
+
+/* Meanwhile files were damaged, cut off or lost. What is refused must be taken again when that is undone;
+ * what is taken must be gone on with, whatever the member forgot. */
+static bool step_damage(struct fake *fake, struct wire_reader *input)
+{
+	bool failed = node_failure(fake->node) != NULL;
+	struct fuzz_disk saved = {0};
+	uint8_t count = wire_read_u8(input) % 4;
+
+	stop_node(fake);
+	fuzz_disk_copy(&saved, &fake->disk);
+	for (unsigned i = 0; i <= count && fake->disk.files_len; i++) {
+		struct fuzz_file *file = &fake->disk.files[wire_read_u8(input) % fake->disk.files_len];
+		size_t at = wire_read_u16(input);
+		uint8_t by = wire_read_u8(input);
+
+		if (by == 0)
+			fuzz_disk_drop(&fake->disk, file);
+		else if (by == 255)
+			buf_truncate(&file->bytes, MIN(at, file->bytes.len));
+		else if (file->bytes.len)
+			file->bytes.data[at % file->bytes.len] ^= (char)by;
+	}
+	if (!open_node(fake)) {
+		fuzz_disk_copy(&fake->disk, &saved);
+		if (!open_node(fake) && !failed)
+			abort();
+	}
+	fuzz_disk_done(&saved);
+	return fake->node;
 }
 
 static bool step(struct fake *fake, struct wire_reader *input)
@@ -472,6 +421,8 @@ static bool step(struct fake *fake, struct wire_reader *input)
 		fake->disk_waits = how & 1;
 		if (how == 255)
 			return step_restart(fake);
+		if (how == 254)
+			return step_damage(fake, input);
 		break;
 	default:
 		step_raft_message(fake, input);
@@ -491,7 +442,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (wire_left(&input) && step(&fake, &input))
 		turn(&fake);
 	fake.node = node_free(fake.node);
-	while (fake.files_len)
-		drop_file(&fake, &fake.files[0]);
+	fuzz_disk_done(&fake.disk);
 	return 0;
 }
