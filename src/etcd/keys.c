@@ -11,7 +11,8 @@
 enum {
 	READ_SLICE_BYTES = 256 * 1024,
 	READ_QUEUE_BYTES = 512 * 1024, /* unsent bytes at which a large answer waits for its client */
-	READS_PER_TURN = 2,	       /* slices: others wait for the end of the turn */
+	ENDINGS_PER_TURN = 256,
+	READS_PER_TURN = 2, /* slices: others wait for the end of the turn */
 	SCRATCH_KEEP_BYTES = 16 * 1024,
 };
 
@@ -286,7 +287,8 @@ int64_t keys_release_due_ns(const struct server *server)
 
 struct watching {
 	struct store_watch watch;
-	struct list link; /* server.watchings */
+	struct list link; /* server.watchings, or server.endings: its store is gone */
+	bool ending;
 	struct server *server;
 	struct http_request *req;
 };
@@ -301,7 +303,8 @@ static void watch_cancelled(struct http_request *req)
 {
 	struct watching *watching = req->user;
 
-	store_watch_stop(node_store(watching->server->node), &watching->watch);
+	if (!watching->ending)
+		store_watch_stop(node_store(watching->server->node), &watching->watch);
 	watching_free(watching);
 }
 
@@ -332,15 +335,26 @@ void keys_store_leaving(struct server *server, struct store *store)
 {
 	while (store_deliver(store, 1000))
 		;
-	while (!list_empty(&server->watchings)) {
-		struct watching *watching = list_first(&server->watchings, struct watching, link);
-		struct http_request *req = watching->req;
+	list_for_each (it, &server->watchings) {
+		struct watching *watching = list_item(it, struct watching, link);
 
 		store_watch_stop(store, &watching->watch);
+		watching->ending = true;
+	}
+	list_splice_back(&server->endings, &server->watchings);
+}
+
+bool keys_end_watches(struct server *server)
+{
+	for (unsigned i = 0; i < ENDINGS_PER_TURN && !list_empty(&server->endings); i++) {
+		struct watching *watching = list_first(&server->endings, struct watching, link);
+		struct http_request *req = watching->req;
+
 		req->on_cancel = NULL;
 		watching_free(watching);
 		http_reply_end(req);
 	}
+	return !list_empty(&server->endings);
 }
 
 static void keys_watch(struct server *server, struct http_request *req, const struct keys_request *request)
@@ -355,6 +369,7 @@ static void keys_watch(struct server *server, struct http_request *req, const st
 
 	watching->server = server;
 	watching->req = req;
+	watching->ending = false;
 	list_init(&watching->link);
 	r = store_watch_start(store, &watching->watch, request->command.path, request->recursive,
 		request->stream, request->wait_index, watch_event, &event, &result);

@@ -190,6 +190,7 @@ static void program_turn(struct program *program)
 	end_when_handed_over(program, &status);
 	store = node_store(program->server.node); /* a turn may have replaced it */
 	more = store_deliver(store, DELIVER_PER_TURN);
+	more = keys_end_watches(&program->server) || more;
 	more = keys_continue(&program->server) || more;
 	more = store_collect(store, COLLECT_PER_TURN) || more;
 	if (more || program->events)
@@ -484,6 +485,7 @@ static int program_start(struct program *program, struct buf *reterr)
 	list_init(&server->readings);
 	list_init(&server->held);
 	list_init(&server->watchings);
+	list_init(&server->endings);
 	server->wake = wake;
 	if (program->datadir.log_missing) {
 		buf_printf(reterr, "data directory %s: the log was taken away", config->data_dir);

@@ -18,6 +18,7 @@ struct server {
 	int64_t start_wall_ns;
 	struct list readings;  /* large answers that can go on: struct reading.link */
 	struct list watchings; /* struct watching.link */
+	struct list endings;   /* struct watching.link: answers that end soon, their store is gone */
 	struct list held;      /* writes that came before the cluster's own events: struct keys_op.link */
 	struct server_env *env;
 	void (*wake)(struct server
@@ -40,6 +41,9 @@ int64_t keys_release_due_ns(
 	const struct server *server); /* when the next gives up waiting, in time_mono_ns() */
 /* The node's state is about to be replaced: watches end, their clients come again. */
 void keys_store_leaving(struct server *server, struct store *store);
+/* Ends some of the answers of watches whose store is gone, each a write to a socket; true: call again soon.
+ */
+bool keys_end_watches(struct server *server);
 bool keys_continue(struct server *server); /* goes on with large answers; true: call again soon */
 
 /* A question to the node on behalf of a request: what node_propose() and node_read_index() are given. It

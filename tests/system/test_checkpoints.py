@@ -4,6 +4,7 @@ is refused, and a member that was away for long gets one while writes go on."""
 import glob
 import os
 import signal
+import socket
 import threading
 import urllib.request
 
@@ -180,13 +181,17 @@ def _():
     cluster.kill()
 
 
-@cases.case("a watch on a member that takes a checkpoint over ends, and a new one goes on")
+@cases.case("watches on a member that takes a checkpoint over end, and a new one goes on")
 def _():
     cluster = Cluster(ours(), 3, ["--snapshot-count", "50"])
     leader, away = follower(cluster)
     put(leader, "watched", "0")
     value_of(away, "watched", "?quorum=true")  # it has it too: the watch must not be answered by this write
     answers = []
+    # More than are ended in one turn; some of their clients leave meanwhile.
+    others = [socket.create_connection(("127.0.0.1", int(away.endpoint.rsplit(":", 1)[1])), 60) for _ in range(600)]
+    for other in others:
+        other.sendall(b"GET /v2/keys/others?wait=true HTTP/1.1\r\nHost: test\r\n\r\n")
 
     def watch():
         with urllib.request.urlopen(away.endpoint + "/v2/keys/watched?wait=true", timeout=60) as answer:
@@ -194,14 +199,24 @@ def _():
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    wait_for(lambda: metrics(away)["etcd_store_watchers"] == 1, 10, "the watch")
+    wait_for(lambda: metrics(away)["etcd_store_watchers"] == 1 + len(others), 10, "the watches")
     away.process.send_signal(signal.SIGSTOP)
+    for other in others[::7]:
+        other.close()
     fill(leader, 0, 400)
     wait_for(lambda: metrics(leader)["etcd_log_first_index"] > 100, 10, "the log to be cut")
     away.process.send_signal(signal.SIGCONT)
     wait_for(lambda: metrics(away)["etcd_checkpoints_received_total"] >= 1, 30, "the transfer")
     watcher.join(60)
     assert answers == [""], answers
+    for number, other in enumerate(others):
+        if number % 7:
+            text = b""
+            while not text.endswith(b"\r\n0\r\n\r\n"):
+                piece = other.recv(4096)
+                assert piece, text
+                text += piece
+            other.close()
     assert metrics(away)["etcd_store_watchers"] == 0
     index = away.index()
     watcher = threading.Thread(target=watch, daemon=True)
