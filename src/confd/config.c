@@ -121,8 +121,8 @@ static struct flag *row_find(struct flag *rows, const char *name)
 
 static int fail_type(const struct toml *value, const char *wanted, struct buf *reterr)
 {
-	buf_printf(reterr, "line %u (last key \"%.*s\"): expected a %s but found a %s", value->line,
-		(int)value->key.len, value->key.data, wanted, toml_type_name(value->type));
+	buf_printf(reterr, "line %u (last key \"%.*s\"): expected %s but found %s", value->line,
+		(int)value->key.len, value->key.data, wanted, toml_type_phrase(value->type));
 	return -EINVAL;
 }
 
@@ -130,13 +130,13 @@ static int take_list(
 	struct confd_config *config, struct flag *row, const struct toml *value, struct buf *reterr)
 {
 	if (value->type != TOML_ARRAY)
-		return fail_type(value, "array", reterr);
+		return fail_type(value, "an array", reterr);
 	(void)row;
 	config->nodes = arena_alloc(&config->arena, MAX(value->count, (size_t)1) * sizeof(*config->nodes));
 	config->node_count = 0;
 	for (const struct toml *item = value->first; item; item = item->next) {
 		if (item->type != TOML_STRING)
-			return fail_type(value, "array of strings", reterr);
+			return fail_type(value, "an array of strings", reterr);
 		config->nodes[config->node_count++] = item->text.data;
 	}
 	return 0;
@@ -150,17 +150,17 @@ static int take_value(
 		return take_list(config, row, value, reterr);
 	case FLAG_STRING:
 		if (value->type != TOML_STRING)
-			return fail_type(value, "string", reterr);
+			return fail_type(value, "a string", reterr);
 		*(const char **)row->value = value->text.data;
 		return 0;
 	case FLAG_INT:
 		if (value->type != TOML_INTEGER)
-			return fail_type(value, "integer", reterr);
+			return fail_type(value, "an integer", reterr);
 		*(int64_t *)row->value = value->integer;
 		return 0;
 	default:
 		if (value->type != TOML_BOOL)
-			return fail_type(value, "boolean", reterr);
+			return fail_type(value, "a boolean", reterr);
 		*(bool *)row->value = value->boolean;
 		return 0;
 	}

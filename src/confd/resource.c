@@ -60,12 +60,12 @@ static void warn_unknown(const char *path, const struct toml *value, const char 
 static int take_keys(const struct toml *value, struct buf *error)
 {
 	if (value->type != TOML_ARRAY)
-		return fail_line(error, value->line, "keys", "expected an array of strings but found a %s",
-			toml_type_name(value->type));
+		return fail_line(error, value->line, "keys", "expected an array of strings but found %s",
+			toml_type_phrase(value->type));
 	for (const struct toml *item = value->first; item; item = item->next)
 		if (item->type != TOML_STRING)
-			return fail_line(error, item->line, "keys", "expected a string but found a %s",
-				toml_type_name(item->type));
+			return fail_line(error, item->line, "keys", "expected a string but found %s",
+				toml_type_phrase(item->type));
 	return 0;
 }
 
@@ -99,8 +99,8 @@ static int take_table(struct raw *raw, const struct toml *table, const char *pat
 		if (!value)
 			continue;
 		if (value->type != wanted)
-			return fail_line(error, value->line, rows[i].name, "expected a %s but found a %s%s",
-				toml_type_name(wanted), toml_type_name(value->type),
+			return fail_line(error, value->line, rows[i].name, "expected %s but found %s%s",
+				toml_type_phrase(wanted), toml_type_phrase(value->type),
 				strcmp(rows[i].name, "mode") == 0 ? " (write it as \"0644\")" : "");
 		if (rows[i].text)
 			*rows[i].text = value->text;

@@ -175,19 +175,19 @@ static struct toml *find(const struct toml *table, struct slice key)
 	return NULL;
 }
 
-const char *toml_type_name(enum toml_type type)
+const char *toml_type_phrase(enum toml_type type)
 {
-	static const char *const names[TOML_TYPE_MAX] = {
-		[TOML_STRING] = "string",
-		[TOML_INTEGER] = "integer",
-		[TOML_FLOAT] = "float",
-		[TOML_BOOL] = "boolean",
-		[TOML_TIME] = "date",
-		[TOML_ARRAY] = "array",
-		[TOML_TABLE] = "table",
+	static const char *const phrases[TOML_TYPE_MAX] = {
+		[TOML_STRING] = "a string",
+		[TOML_INTEGER] = "an integer",
+		[TOML_FLOAT] = "a float",
+		[TOML_BOOL] = "a boolean",
+		[TOML_TIME] = "a date",
+		[TOML_ARRAY] = "an array",
+		[TOML_TABLE] = "a table",
 	};
 
-	return names[type];
+	return phrases[type];
 }
 
 /* ---- strings ---- */

@@ -40,4 +40,4 @@ int toml_parse(
 /* The value of that name, or NULL; fold: an entry that differs only in case is found too when none is exact.
  */
 struct toml *toml_get(const struct toml *table, const char *name, bool fold);
-const char *toml_type_name(enum toml_type type);
+const char *toml_type_phrase(enum toml_type type); /* "a string", "an array" */

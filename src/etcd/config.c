@@ -315,8 +315,11 @@ static int config_check(struct config *config, const struct values *values, bool
 			values->initial_cluster_state);
 		return -EINVAL;
 	}
-	if (values->heartbeat_ms < 1 || values->election_ms > 50000 ||
-		values->election_ms < 5 * values->heartbeat_ms) {
+	if (values->heartbeat_ms < 1) {
+		buf_add_str(reterr, "--heartbeat-interval[0ms] must be at least 1ms");
+		return -EINVAL;
+	}
+	if (values->election_ms > 50000 || values->election_ms / 5 < values->heartbeat_ms) {
 		buf_printf(reterr,
 			"--election-timeout[%llums] should be at least as 5 times as "
 			"--heartbeat-interval[%llums], and "

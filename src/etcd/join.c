@@ -9,7 +9,6 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uv.h>
 
 enum { TIMEOUT_MS = 3000, ANSWER_BYTES_MAX = 4 << 20 };
 
@@ -234,29 +233,10 @@ static int ask_in_turn(
 	return -EHOSTUNREACH;
 }
 
-static void close_handle(uv_handle_t *handle, void *arg)
-{
-	(void)arg;
-	if (!uv_is_closing(handle))
-		uv_close(handle, NULL);
-}
-
 int join_ask(const struct config *config, struct datadir *datadir, struct buf *reterr)
 {
-	struct http_client *client;
-	uv_loop_t loop;
-	int r = uv_loop_init(&loop);
+	_cleanup_(http_client_alone_donep) struct http_client *client = NULL;
+	int r = http_client_alone(&client, reterr);
 
-	if (r < 0) {
-		buf_printf(reterr, "cannot make an event loop: %s", uv_strerror(r));
-		return r;
-	}
-	client = http_client_new(&loop, NULL);
-	r = ask_in_turn(config, client, datadir, reterr);
-	http_client_close(client, NULL, NULL);
-	(void)uv_run(&loop, UV_RUN_DEFAULT);
-	uv_walk(&loop, close_handle, NULL);
-	(void)uv_run(&loop, UV_RUN_DEFAULT);
-	(void)uv_loop_close(&loop);
-	return r;
+	return r < 0 ? r : ask_in_turn(config, client, datadir, reterr);
 }

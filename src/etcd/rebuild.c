@@ -14,7 +14,6 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <time.h>
-#include <uv.h>
 
 enum { TIMEOUT_MS = 10000, ANSWER_BYTES_MAX = 4 << 20 };
 
@@ -146,21 +145,14 @@ static bool ask_all(struct asking *asking)
 static int be_replaced(const struct config *config, const struct datadir *datadir, struct buf *reterr)
 {
 	_cleanup_buf_ struct buf why = BUF_INIT(0);
+	_cleanup_(http_client_alone_donep) struct http_client *client = NULL;
 	struct asking asking = {.config = config, .datadir = datadir, .why = &why};
-	uv_loop_t loop;
-	bool done;
-	int r = uv_loop_init(&loop);
+	int r = http_client_alone(&client, reterr);
 
-	if (r < 0) {
-		buf_printf(reterr, "cannot make an event loop: %s", uv_strerror(r));
+	if (r < 0)
 		return r;
-	}
-	asking.client = http_client_new(&loop, NULL);
-	done = ask_all(&asking);
-	http_client_close(asking.client, NULL, NULL);
-	(void)uv_run(&loop, UV_RUN_DEFAULT);
-	(void)uv_loop_close(&loop);
-	if (done)
+	asking.client = client;
+	if (ask_all(&asking))
 		return 0;
 	if (!asking.asked)
 		buf_add_str(reterr, "--rebuild: --initial-cluster names no other member to rebuild this one "

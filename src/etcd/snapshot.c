@@ -165,15 +165,11 @@ static int fetch(struct http_client *client, const char *endpoint, int fd, struc
 static int download_to(const char *endpoints, int fd, struct buf *reterr)
 {
 	struct slice rest = slice_str(endpoints), item;
-	struct http_client *client;
-	uv_loop_t loop;
-	int r = uv_loop_init(&loop);
+	_cleanup_(http_client_alone_donep) struct http_client *client = NULL;
+	int r = http_client_alone(&client, reterr);
 
-	if (r < 0) {
-		buf_printf(reterr, "cannot make an event loop: %s", uv_strerror(r));
+	if (r < 0)
 		return r;
-	}
-	client = http_client_new(&loop, NULL);
 	r = -EINVAL;
 	while (rest.len && r < 0) {
 		_cleanup_free_ char *url = NULL;
@@ -189,9 +185,6 @@ static int download_to(const char *endpoints, int fd, struct buf *reterr)
 		r = ftruncate(fd, 0) < 0 || lseek(fd, 0, SEEK_SET) < 0 ? -errno
 								       : fetch(client, url, fd, reterr);
 	}
-	http_client_close(client, NULL, NULL);
-	(void)uv_run(&loop, UV_RUN_DEFAULT);
-	(void)uv_loop_close(&loop);
 	return r;
 }
 
@@ -442,8 +435,8 @@ int snapshot_main(const char *endpoints, int argc, char **argv)
 		return show_status(argv[2]);
 	if (strcmp(command, "restore") == 0)
 		return restore(argc - 1, argv + 1);
-	return usage(
-		strcmp(command, "help") == 0 || strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0
-			? 0
-			: 1);
+	return usage(strcmp(command, "help") == 0 || strcmp(command, "h") == 0 ||
+				     strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0
+			     ? 0
+			     : 1);
 }

@@ -60,6 +60,13 @@ static int no_topic(const char *name)
 	return CTL_OK;
 }
 
+int (*etcdctl_snapshot)(const char *endpoints, int argc, char **argv);
+
+static bool is_snapshot(const char *word)
+{
+	return !strcmp(word, "snapshot") && etcdctl_snapshot;
+}
+
 /* `help [command]` in the program or in a group. */
 static int run_help(const struct ctl_command *group, const struct flag *global_flags, int argc, char **argv)
 {
@@ -67,6 +74,8 @@ static int run_help(const struct ctl_command *group, const struct flag *global_f
 
 	if (argc < 2)
 		return group ? show_group_help(group, false) : show_app_help(global_flags, false);
+	if (!group && is_snapshot(argv[1]))
+		return etcdctl_snapshot("", 2, (char *[]){argv[1], argv[0], NULL});
 	command = find(group ? group->sub : ctl_commands, argv[1]);
 	return command ? show_command_help(group, command, false) : no_topic(argv[1]);
 }
@@ -154,8 +163,6 @@ static int run_group(struct ctl *ctl, const struct ctl_command *group, int argc,
 	return command ? run_command(ctl, group, command, count, argv + 1) : no_topic(argv[1]);
 }
 
-int (*etcdctl_snapshot)(const char *endpoints, int argc, char **argv);
-
 static int dispatch(
 	struct ctl *ctl, const struct ctl_globals *globals, const struct flag *flags, int argc, char **argv)
 {
@@ -171,7 +178,7 @@ static int dispatch(
 		return show_app_help(flags, false);
 	if (!strcmp(argv[0], "help") || !strcmp(argv[0], "h"))
 		return run_help(NULL, flags, argc, argv);
-	if (!strcmp(argv[0], "snapshot") && etcdctl_snapshot)
+	if (is_snapshot(argv[0]))
 		return etcdctl_snapshot(ctl_endpoints(globals), argc, argv);
 	command = find(ctl_commands, argv[0]);
 	if (!command)

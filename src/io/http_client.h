@@ -90,3 +90,9 @@ struct http_result {
 int http_client_fetch(
 	struct http_client *client, const struct http_call_options *options, struct http_result *ret_result);
 void http_result_done(struct http_result *result);
+
+/* A client with a loop of its own, for a few calls of http_client_fetch() in a program that has no loop
+ * (yet). -errno, with a text in reterr, when no loop can be made. */
+int http_client_alone(struct http_client **ret_client, struct buf *reterr) _must_check_;
+struct http_client *http_client_alone_done(struct http_client *client); /* NULL is fine; answers NULL */
+DEFINE_CLEANUP(struct http_client *, http_client_alone_done)

@@ -99,3 +99,42 @@ void http_result_done(struct http_result *result)
 	free(result->text);
 	*result = (struct http_result){0};
 }
+
+int http_client_alone(struct http_client **ret_client, struct buf *reterr)
+{
+	uv_loop_t *loop = mem_new(uv_loop_t);
+	int r = uv_loop_init(loop);
+
+	if (r < 0) {
+		buf_printf(reterr, "cannot make an event loop: %s", uv_strerror(r));
+		free(loop);
+		return r;
+	}
+	*ret_client = http_client_new(loop, NULL);
+	return 0;
+}
+
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+	(void)arg;
+	if (!uv_is_closing(handle))
+		uv_close(handle, NULL);
+}
+
+struct http_client *http_client_alone_done(struct http_client *client)
+{
+	uv_loop_t *loop;
+	int r;
+
+	if (!client)
+		return NULL;
+	loop = client->loop;
+	http_client_close(client, NULL, NULL);
+	(void)uv_run(loop, UV_RUN_DEFAULT);
+	uv_walk(loop, close_handle, NULL);
+	(void)uv_run(loop, UV_RUN_DEFAULT);
+	r = uv_loop_close(loop);
+	assert(r == 0);
+	free(loop);
+	return NULL;
+}

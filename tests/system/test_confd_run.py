@@ -341,7 +341,7 @@ def legacy_file():
 @cases.case("mistakes in the configuration file are fatal and name its line")
 def bad_file():
     world = World()
-    for text, message in (("nodes = \"x\"\n", "line 1 (last key \"nodes\"): expected a array but found a string"),
+    for text, message in (("nodes = \"x\"\n", "line 1 (last key \"nodes\"): expected an array but found a string"),
                           ("a = 1\nb =\n", "line 2 (last key \"b\"): expected a value but found the end of the line")):
         world.write("confd.toml", text)
         status, log = once(world)

@@ -29,6 +29,7 @@ def flags():
             (2, 'invalid value "abc" for flag -heartbeat-interval', ["--heartbeat-interval=abc"]),
             (1, "'word' is not a valid flag", ["--debug", "word"]),
             (1, "--election-timeout[100ms]", ["--election-timeout", "100"]),
+            (1, "--heartbeat-interval[0ms] must be", ["--heartbeat-interval", "0"]),
             (1, "--listen-client-urls: URL scheme must be http or https: foo", ["--listen-client-urls", "foo",
                                                                                "--advertise-client-urls", "http://h:1"]),
             (1, "--listen-peer-urls: ", ["--listen-peer-urls", "http://127.0.0.1:99999"]),

@@ -51,7 +51,7 @@ EXCLUDED_OURS = {
                     "get without quorum")},
 }
 # What our help shows beside the original's.
-ADDED = re.compile(r"^   replace\t.*\n", re.M)
+ADDED = re.compile(r"^   (replace|snapshot)\t.*\n", re.M)
 # The original runs stty for the prompt, whose complaints are its own.
 STTY = re.compile(r"^stty: .*\n", re.M)
 MEMBER_ID = re.compile(r"\b[0-9a-f]{14,16}\b")

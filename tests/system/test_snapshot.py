@@ -92,6 +92,14 @@ def _():
     cluster.kill()
 
 
+@cases.case("help tells of it")
+def _():
+    assert "\n   snapshot\t" in etcdctl("help")[0]
+    for words in (["help", "snapshot"], ["snapshot", "help"], ["snapshot", "--help"]):
+        assert "snapshot restore FILE" in etcdctl(*words)[0], words
+    assert "snapshot restore FILE" in etcdctl("snapshot", "frob", expect=1)[1]
+
+
 @cases.case("a damaged, cut or foreign file is refused, and so is a directory in use")
 def _():
     cluster = Cluster(ours(), 1)

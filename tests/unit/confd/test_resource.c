@@ -139,14 +139,14 @@ static void mistakes_name_the_file_and_the_line(void **state)
 			"toml: line 4 (last key \"template.mode\"): strconv.ParseUint: parsing \"rw\": "
 			"invalid syntax"},
 		{"[template]\nsrc = \"a\"\ndest = \"b\"\nmode = 644",
-			"toml: line 4 (last key \"template.mode\"): expected a string but found a integer "
+			"toml: line 4 (last key \"template.mode\"): expected a string but found an integer "
 			"(write it as \"0644\")"},
 		{"[template]\nsrc = 5",
-			"toml: line 2 (last key \"template.src\"): expected a string but found a integer"},
+			"toml: line 2 (last key \"template.src\"): expected a string but found an integer"},
 		{"[template]\nkeys = \"/a\"", "toml: line 2 (last key \"template.keys\"): expected an array "
 					      "of strings but found a string"},
 		{"[template]\nkeys = [\"/a\",\n1]",
-			"toml: line 3 (last key \"template.keys\"): expected a string but found a integer"},
+			"toml: line 3 (last key \"template.keys\"): expected a string but found an integer"},
 		{"[template]\ndest = \"b\"", "empty src template"},
 		{"", "empty src template"},
 		{"[template]\nsrc = \"a\"", "empty dest: the resource does not say which file to write"},

@@ -71,6 +71,7 @@ static void what_cannot_work_ends_with_a_status(void **state)
 		{{"--listen-peer-urls", "http://127.0.0.1"}, 1},
 		{{"--listen-peer-urls", "https://127.0.0.1:1"}, 1},
 		{{"--initial-cluster-state", "old"}, 1},
+		{{"--heartbeat-interval=0"}, 1},
 		{{"--election-timeout=400"}, 1},
 		{{"--election-timeout=60000"}, 1},
 		{{"--discovery", "http://x"}, 1},
