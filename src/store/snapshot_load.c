@@ -112,7 +112,7 @@ static int add_node(struct store_loader *loader, struct wire_reader *reader)
 		entry = tree_new_dir(name, created, modified, expires, expires_ns);
 	else
 		entry = tree_new_file(name, value, created, modified, expires, expires_ns);
-	tree_append(&loader->store->tree, level->dir, entry);
+	dir_append(level->dir, entry);
 	loader->nodes++;
 	level->last = entry;
 	path_hash = tree_path_hash(level->path_hash, name);

@@ -48,7 +48,18 @@ static inline struct dir *entry_dir(struct entry *entry)
 	assert(entry_is_dir(entry));
 	return (struct dir *)(void *)entry;
 }
-struct slice entry_name(const struct entry *entry);
+/* Where in `data` the name begins. */
+static inline size_t file_name_at(const struct file *file)
+{
+	return entry_has_expiry(&file->head) ? sizeof(int64_t) : 0;
+}
+static inline struct slice entry_name(const struct entry *entry)
+{
+	const struct file *file = (const struct file *)(const void *)entry;
+	const struct dir *dir = (const struct dir *)(const void *)entry;
+
+	return slice_make(entry_is_dir(entry) ? dir->name : file->data + file_name_at(file), entry->name_len);
+}
 struct slice entry_value(const struct entry *entry); /* "" for a directory */
 int64_t entry_expires_ns(const struct entry *entry); /* 0 when it does not */
 
@@ -95,7 +106,7 @@ void tree_set_dir_expiry(struct tree *tree, struct slice path, bool has_expiry, 
 /* For loading a tree in order (store/snapshot.h), where no one else holds it yet. Appends a child whose name
  * is above all others of the directory (takes over the reference), without counting it; the hash of a path
  * one segment longer; counts a child, complete with all below it, in its directory. */
-void tree_append(struct tree *tree, struct dir *dir, struct entry *entry);
+void dir_append(struct dir *dir, struct entry *entry);
 uint64_t tree_path_hash(uint64_t parent, struct slice name);
 void tree_count_child(struct dir *dir, uint64_t path_hash, struct entry *child);
 uint64_t tree_hash(const struct tree *tree);
