@@ -4,7 +4,10 @@
  * connections that have waited for their next request, or inside a head or body, are closed for newcomers,
  * oldest first; those whose request is being answered stay. */
 #include "io/http_server_internal.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 enum {
 	HELD_LITTLE_BYTES = 16 * 1024, /* per connection: not worth counting */
@@ -21,6 +24,9 @@ static const char *const limit_texts[HTTP_LIMIT_MAX] = {
 		"clients send or read too slowly and hold too much memory: the slowest are cut off",
 	[HTTP_LIMIT_CONNECTIONS] =
 		"all places for connections are taken: idle ones are closed for new ones, else new ones wait",
+	[HTTP_LIMIT_FILES] = "no more files can be opened (RLIMIT_NOFILE of the process, or fs.file-max of "
+			     "the machine): new connections are closed at once; raise the "
+			     "limit, or close what holds them",
 };
 
 size_t limits_connections(void)
@@ -148,4 +154,14 @@ void limits_make_room(struct http_server *server)
 	server->stats.evicted_total += evicted;
 	if (!evicted)
 		server->evict_again_ms = now_ms + EVICT_PAUSE_MS;
+}
+
+void limits_check_files(struct http_server *server)
+{
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		(void)close(fd);
+	else if (errno == EMFILE || errno == ENFILE)
+		limits_tell(server, HTTP_LIMIT_FILES);
 }

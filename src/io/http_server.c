@@ -65,6 +65,7 @@ static void on_sweep(uv_timer_t *timer)
 		if (list_item(it, struct listener, link)->waiting)
 			limits_make_room(server);
 	}
+	limits_check_files(server);
 	if (list_empty(&server->conns) && !server->closing)
 		(void)uv_timer_stop(&server->sweep);
 }
@@ -162,8 +163,10 @@ static void on_connection(uv_stream_t *stream, int status)
 	struct listener *listener = container_of(stream, struct listener, uv.stream);
 	struct http_server *server = listener->server;
 
-	if (status < 0)
+	if (status < 0) {
+		limits_check_files(server);
 		return; /* libuv tries again; the client waits or is gone */
+	}
 	if (server->stats.connections >= server->options.max_connections) {
 		listener->waiting = true; /* server_conn_gone() takes it */
 		limits_make_room(server);

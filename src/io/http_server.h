@@ -27,6 +27,7 @@ struct http_request;
 enum http_limit {
 	HTTP_LIMIT_MEMORY,	/* max_held_bytes: the slowest clients are cut off */
 	HTTP_LIMIT_CONNECTIONS, /* max_connections: idle ones are closed for new ones */
+	HTTP_LIMIT_FILES,	/* of open files, the process's or the machine's: newcomers are turned away */
 	HTTP_LIMIT_MAX
 };
 

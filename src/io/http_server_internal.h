@@ -151,6 +151,9 @@ void limits_forget(struct conn *conn); /* it is going */
 void limits_make_room(struct http_server *server);
 size_t limits_connections(void); /* the default of max_connections */
 void limits_tell(struct http_server *server, enum http_limit limit);
+/* Tells when no file can be opened: libuv takes and closes the connections that it cannot keep then, and says
+ * nothing. */
+void limits_check_files(struct http_server *server);
 /* The request of the connection was answered. */
 void conn_request_done(struct conn *conn);
 void conn_take_over(struct conn *conn, struct slice head, uv_stream_t **ret_stream, struct buf *ret_unread);

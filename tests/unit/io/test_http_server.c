@@ -7,8 +7,11 @@
 #include <cmocka.h>
 #include "io/http_server.h"
 #include "raw_client.h"
+#include <netinet/in.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { PACED_PIECES = 20, PACED_BYTES = 300 * 1000 };
 static const char paced_piece[PACED_BYTES];
@@ -746,7 +749,7 @@ struct limit_told {
 static void on_limit(enum http_limit limit, const char *text, void *user)
 {
 	(void)user;
-	assert_non_null(strstr(text, "memory"));
+	assert_non_null(strstr(text, limit == HTTP_LIMIT_MEMORY ? "memory" : "RLIMIT_NOFILE"));
 	limit_told.limit = limit;
 	limit_told.times++;
 }
@@ -787,6 +790,41 @@ static void bodies_that_are_too_much_together_cost_the_slowest_its_place(void **
 	free(body);
 	raw_close(&second);
 	raw_close(&third);
+	world_close(&world);
+}
+
+/* The limit goes down to what is open: a newcomer finds its connection closed, the one that is there is
+ * served, and it is told once. */
+static void running_out_of_files_is_told(void **state)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int newcomer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), probe;
+	struct rlimit before, none;
+	struct world world;
+
+	(void)state;
+	limit_told = (struct limit_told){0};
+	world_open(&world, (struct http_server_options){.on_limit = on_limit, .head_timeout_ms = 200});
+	raw_send(&world.raw, "GET /echo HTTP/1.1\r\nHost: h\r\n\r\n");
+	assert_non_null(raw_wait(&world.raw, "HTTP/1.1 200 OK"));
+	assert_int_equal(limit_told.times, 0);
+	probe = dup(newcomer);
+	(void)close(probe);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = (struct rlimit){.rlim_cur = (rlim_t)probe, .rlim_max = before.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	address.sin_port = htons(world.port);
+	assert_int_equal(connect(newcomer, (struct sockaddr *)&address, sizeof(address)), 0);
+	for (int i = 0; i < 100 && !limit_told.times; i++)
+		raw_idle(&world.raw, 50);
+	assert_int_equal(recv(newcomer, (char[1]){0}, 1, 0), 0);
+	raw_idle(&world.raw, 500);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(limit_told.times, 1);
+	assert_int_equal(limit_told.limit, HTTP_LIMIT_FILES);
+	raw_send(&world.raw, "GET /echo HTTP/1.1\r\nHost: h\r\n\r\n");
+	assert_non_null(raw_wait(&world.raw, "HTTP/1.1 200 OK"));
+	(void)close(newcomer);
 	world_close(&world);
 }
 
@@ -1088,6 +1126,7 @@ int main(void)
 		cmocka_unit_test(idle_clients_make_room_for_new_ones),
 		cmocka_unit_test(a_client_that_is_being_served_keeps_its_place),
 		cmocka_unit_test(bodies_that_are_too_much_together_cost_the_slowest_its_place),
+		cmocka_unit_test(running_out_of_files_is_told),
 		cmocka_unit_test(answers_that_are_too_much_together_cost_the_slowest_reader_its_place),
 		cmocka_unit_test(an_aborted_request_closes_without_an_answer),
 		cmocka_unit_test(draining_finishes_what_was_begun),
