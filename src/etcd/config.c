@@ -27,7 +27,7 @@ struct values {
 		*advertise_client_urls, *initial_cluster, *initial_cluster_state, *initial_cluster_token,
 		*refused;
 	uint64_t heartbeat_ms, election_ms, snapshot_count;
-	bool rebuild, debug, version, help, refused_bool;
+	bool rebuild, strict_changes, debug, version, help, refused_bool;
 };
 
 struct option {
@@ -105,6 +105,8 @@ static void options_used(struct options *options, struct values *values)
 		"write a checkpoint after so many changes (default: when the log has grown by 64 MiB)");
 	(void)option_add(options, "rebuild", FLAG_BOOL, &values->rebuild, USED,
 		"if this member's data is damaged, get it anew from the others; the damaged files are kept");
+	(void)option_add(options, "strict-reconfig-check", FLAG_BOOL, &values->strict_changes, USED,
+		"do not remove a member when too few of those left have ever started to be a quorum");
 	(void)option_add(options, "debug", FLAG_BOOL, &values->debug, USED, "log more");
 	(void)option_add(options, "version", FLAG_BOOL, &values->version, USED, "print the version and exit");
 	(void)option_add(options, "help,h", FLAG_BOOL, &values->help, USED, "print this and exit");
@@ -117,8 +119,7 @@ static void options_other(struct options *options, struct values *values)
 		"proxy-read-timeout", "discovery-fallback", "cluster-active-size", "cluster-remove-delay",
 		"cluster-sync-interval", "config", "max-result-buffer", "max-retry-attempts",
 		"peer-heartbeat-interval", "peer-election-timeout", "retry-interval"};
-	static const char *const ignored_bools[] = {
-		"enable-pprof", "strict-reconfig-check", "force", "snapshot", "v", "vv"};
+	static const char *const ignored_bools[] = {"enable-pprof", "force", "snapshot", "v", "vv"};
 	static const struct {
 		const char *name, *instead;
 	} refused[] = {
@@ -401,6 +402,7 @@ int config_read(struct config *config, int argc, char **argv, struct buf *warnin
 	config->snapshot_count = values.snapshot_count;
 	config->debug = values.debug;
 	config->rebuild = values.rebuild;
+	config->strict_changes = values.strict_changes;
 	config->state_existing = strcmp(values.initial_cluster_state, "existing") == 0;
 	config->cluster_given =
 		option_set(options, "initial-cluster") || option_set(options, "initial-cluster-token");

@@ -17,7 +17,8 @@ struct config {
 	bool cluster_given;  /* the initial cluster or its token was given, not defaulted */
 	bool state_existing; /* --initial-cluster-state=existing */
 	bool debug;
-	bool rebuild; /* --rebuild */
+	bool rebuild;	     /* --rebuild */
+	bool strict_changes; /* --strict-reconfig-check */
 	uint64_t heartbeat_ms, election_ms;
 	uint64_t snapshot_count; /* 0: not given */
 	char *own_data_dir, *own_cluster_text;

@@ -221,6 +221,25 @@ static bool read_id(struct server *server, struct http_request *req, struct slic
 	return false;
 }
 
+/* Whether those that stay, of those that vote, could go on: as the original, who has started is taken to run.
+ * (What it asks before a member is added cannot come up here: one that never starts has no vote.) */
+static bool may_be_removed(const struct server *server, uint64_t id)
+{
+	size_t voters = 0, started = 0;
+
+	if (!server->config->strict_changes || !node_member_votes(server->node, id))
+		return true;
+	for (size_t i = 0; i < node_member_count(server->node); i++) {
+		const struct node_member *member = node_member_at(server->node, i);
+
+		if (member->id == id || !node_member_votes(server->node, member->id))
+			continue;
+		voters++;
+		started += *member->name != '\0';
+	}
+	return started >= voters / 2 + 1;
+}
+
 static void members_add(struct server *server, struct http_request *req, struct slice replaces_text)
 {
 	struct node_member_change change = {.op = NODE_MEMBER_ADD};
@@ -253,6 +272,10 @@ static void members_update_or_remove(struct server *server, struct http_request 
 		return;
 	if (!change.id)
 		reply_message(server, req, 404, arena_printf(&req->arena, "No such member: %s", shown));
+	else if (!update && !may_be_removed(server, change.id))
+		reply_message(server, req, 500,
+			"etcdserver: re-configuration failed due to not enough started members "
+			"(--strict-reconfig-check)");
 	else
 		propose(server, req, change, update ? &urls : NULL, shown);
 }

@@ -9,6 +9,7 @@ import threading
 import time
 
 import etcd_server
+import harness
 from harness import Cases, free_port, program, wait_for
 
 cases = Cases()
@@ -244,6 +245,40 @@ def handover():
     print("# it ended after %.3f s, the next write was answered after %.3f s" % (ended, written))
     assert ended < 1 and written < 1.5, (ended, written)
     cluster.kill()
+
+
+@cases.case("--strict-reconfig-check keeps the members that a quorum of started ones needs")
+def strict():
+    names = ["infra0", "infra1", "infra2"]
+    ports = [(free_port(), free_port()) for _ in names]
+    initial = ",".join("%s=http://127.0.0.1:%d" % (name, peer) for name, (_, peer) in zip(names, ports))
+    directory = harness.temp_dir()
+    members = [etcd_server.Member(ETCD, name, client, peer, initial, directory, ["--strict-reconfig-check"])
+               for name, (client, peer) in list(zip(names, ports))[:2]]
+    for member in members:
+        member.start()
+    for member in members:
+        wait_for(member.ready, 30, "%s to serve" % member.name)
+    url = members[0].endpoint + "/v2/members"
+
+    def named():
+        return {m["name"]: m["id"] for m in json.loads(etcd_server.call(url)[2])["members"]}
+
+    ids = wait_for(lambda: set(named()) == {"infra0", "infra1", ""} and named(), 20, "two names")
+    status, _, text = etcd_server.call(url + "/" + ids["infra1"], "DELETE")
+    assert status == 500 and "not enough started members" in json.loads(text)["message"], (status, text)
+    status, _, text = etcd_server.call(url, "POST", '{"peerURLs":["http://127.0.0.1:1"]}',
+                                          headers={"Content-Type": "application/json"})
+    assert status == 201, (status, text)  # it has no vote before it has caught up
+    for gone in (json.loads(text)["id"], ids[""]):
+        status, _, text = etcd_server.call(url + "/" + gone, "DELETE")
+        assert status == 204, (status, text)
+    status, _, text = etcd_server.call(url + "/" + ids["infra1"], "DELETE")
+    assert status == 204, (status, text)
+    status, _, text = etcd_server.call(url + "/" + ids["infra0"], "DELETE")
+    assert status == 500 and "not enough started members" in json.loads(text)["message"], (status, text)
+    for member in members:
+        member.kill()
 
 
 @cases.case("who may not join is told why")
