@@ -116,6 +116,17 @@ void event_node_show(struct event_node *node, struct entry *entry, int64_t now_n
 	event_node_set_expiry(node, entry_has_expiry(entry), entry_expires_ns(entry), now_ns);
 }
 
+uint64_t event_bytes(const struct store_event *event)
+{
+	uint64_t bytes = sizeof(*event) + event->path_len;
+
+	if (event->node.file)
+		bytes += entry_value(event->node.file).len;
+	if (event->prev.file)
+		bytes += entry_value(event->prev.file).len;
+	return bytes;
+}
+
 struct slice event_user_path(struct slice path)
 {
 	struct slice prefix = SLICE_LITERAL(STORE_USER_PREFIX);

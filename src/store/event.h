@@ -26,6 +26,9 @@ struct store_event {
 struct store_event *event_new(
 	enum store_action action, struct slice path, uint64_t modified, uint64_t created);
 void event_node_set_expiry(struct event_node *node, bool has_expiry, int64_t expires_ns, int64_t now_ns);
+/* What it may hold in memory: with its values, whether or not others hold them too. Never changes once it is
+ * complete. */
+uint64_t event_bytes(const struct store_event *event);
 /* Shows `entry` as the node it is now; takes a reference on a file. */
 void event_node_show(struct event_node *node, struct entry *entry, int64_t now_ns);
 

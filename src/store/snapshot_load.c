@@ -231,6 +231,7 @@ static int add_event(struct store_loader *loader, struct wire_reader *reader)
 	if (r == 0)
 		r = read_side(loader, reader, path, true, &event->prev);
 	if (r == 0) {
+		loader->store->history_bytes += event_bytes(event);
 		loader->store->history[loader->next_event % STORE_HISTORY_MAX] = take_ptr(event);
 		loader->next_event++;
 	}

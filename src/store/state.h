@@ -6,7 +6,11 @@
 #include "store/store.h"
 #include "store/tree.h"
 
+/* What watches that come late can be told: so many events, as the original's, as long as they have not more
+ * bytes than this together (event_bytes()). A function of the events alone, so that all members forget the
+ * same. */
 enum { STORE_HISTORY_MAX = 1000 };
+#define STORE_HISTORY_BYTES_MAX (UINT64_C(64) << 20)
 
 /* A large directory that was taken out, until the expiry records of what was below it are gone. */
 struct forgetting {
@@ -21,6 +25,7 @@ struct store {
 	struct hub hub;
 	struct store_event *history[STORE_HISTORY_MAX]; /* by index modulo the size */
 	uint64_t index, first_kept;			/* first_kept 0: no event yet */
+	uint64_t history_bytes;				/* of the events that are kept */
 	int64_t clock_ns;
 	struct store_stats stats;
 	size_t handles; /* snapshots and readers that are open */

@@ -131,21 +131,34 @@ struct entry *store_find(struct store *store, struct slice path, struct store_re
 	return entry;
 }
 
+static void history_drop_oldest(struct store *store)
+{
+	struct store_event **slot = &store->history[store->first_kept++ % STORE_HISTORY_MAX];
+
+	store->history_bytes -= event_bytes(*slot);
+	*slot = store_event_unref(*slot);
+}
+
+static void history_add(struct store *store, struct store_event *event)
+{
+	if (!store->first_kept)
+		store->first_kept = store->index;
+	if (store->index - store->first_kept == STORE_HISTORY_MAX)
+		history_drop_oldest(store);
+	store->history[store->index % STORE_HISTORY_MAX] = store_event_ref(event);
+	store->history_bytes += event_bytes(event);
+	while (store->history_bytes > STORE_HISTORY_BYTES_MAX && store->first_kept < store->index)
+		history_drop_oldest(store);
+}
+
 /* The next index, with the event that takes it, in the history. The result gets the event; watchers hear of
  * it now, so the event must be complete and, for a directory that goes, `gone` still be whole. */
 static void store_record(
 	struct store *store, struct store_event *event, struct dir *gone, struct store_result *ret_result)
 {
-	struct store_event **slot = &store->history[event->node.modified % STORE_HISTORY_MAX];
-
 	store->index++;
 	assert(event->node.modified == store->index);
-	(void)store_event_unref(*slot);
-	*slot = store_event_ref(event);
-	if (!store->first_kept)
-		store->first_kept = store->index;
-	else if (store->index - store->first_kept >= STORE_HISTORY_MAX)
-		store->first_kept = store->index - STORE_HISTORY_MAX + 1;
+	history_add(store, event);
 	if (!event->refresh)
 		hub_notify(&store->hub, event, gone);
 	ret_result->index = store->index;

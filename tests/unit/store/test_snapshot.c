@@ -275,6 +275,34 @@ static void records_cut_or_changed_do_not_load(void **state)
 	assert_null(records_load(&records));
 }
 
+/* A member that loaded the state forgets the same events from then on as one that made it, though they hold
+ * values in common otherwise. */
+static void what_was_loaded_forgets_the_same_events(void **state)
+{
+	_cleanup_(store_freep) struct store *store = store_new(), *loaded = NULL;
+	_cleanup_free_ char *value = mem_calloc(1, (8 << 20) + 1);
+	_cleanup_(records_done) struct records records = {0}, again = {0};
+
+	(void)state;
+	memset(value, 'v', 8 << 20);
+	for (int i = 0; i < 6; i++)
+		apply_ok(store, command_make(STORE_OP_SET, i % 3 ? "/1/a" : "/1/b", value));
+	records_take(&records, store);
+	assert_true(records.image.first_kept > 1);
+	loaded = records_load(&records);
+	assert_non_null(loaded);
+	for (int i = 0; i < 3; i++) {
+		apply_ok(store, command_make(STORE_OP_SET, "/1/c", value));
+		apply_ok(loaded, command_make(STORE_OP_SET, "/1/c", value));
+		records_done(&records);
+		records_done(&again);
+		records_take(&records, store);
+		records_take(&again, loaded);
+		assert_int_equal(records.image.first_kept, again.image.first_kept);
+		assert_true(slice_equal(buf_slice(&records.events), buf_slice(&again.events)));
+	}
+}
+
 static void events_that_share_what_is_not_there_are_refused(void **state)
 {
 	static const struct {
@@ -334,6 +362,7 @@ int main(void)
 		cmocka_unit_test(nodes_that_make_no_tree_are_refused),
 		cmocka_unit_test(file_has_no_children),
 		cmocka_unit_test(records_cut_or_changed_do_not_load),
+		cmocka_unit_test(what_was_loaded_forgets_the_same_events),
 		cmocka_unit_test(events_that_share_what_is_not_there_are_refused),
 	};
 

@@ -148,7 +148,7 @@ static int since(struct store *store, uint64_t index, uint64_t *ret_index, char 
 	struct store_event *event = NULL;
 	struct store_result result;
 	int r = store_watch_start(
-		store, &probe.watch, slice_str("/1/k"), false, false, index, probe_fn, &event, &result);
+		store, &probe.watch, slice_str("/1"), true, false, index, probe_fn, &event, &result);
 
 	store_watch_stop(store, &probe.watch);
 	*ret_index = event ? store_event_index(event) : 0;
@@ -174,6 +174,46 @@ static void the_history_keeps_exactly_a_thousand_events(void **state)
 	assert_int_equal(since(store, 2, &index, &none), 1);
 	assert_int_equal(since(store, 1001, &index, &none), 1);
 	assert_int_equal(since(store, 1002, &index, &none), 0);
+}
+
+/* Values of 4 MiB: what is kept holds 64 MiB at most, an old and a new value each, and never nothing. */
+static void the_history_is_bounded_in_bytes_too(void **state)
+{
+	_cleanup_(store_freep) struct store *store = store_new();
+	_cleanup_free_ char *none = NULL, *first = NULL, *cause = NULL, *huge = NULL;
+	char *value = mem_calloc(1, (4 << 20) + 1), path[32];
+	uint64_t index;
+
+	(void)state;
+	memset(value, 'v', 4 << 20);
+	for (int i = 0; i < 100; i++)
+		apply_ok(store, command_make(STORE_OP_SET, "/1/small", "v"));
+	for (int i = 0; i < 15; i++) {
+		(void)snprintf(path, sizeof(path), "/1/k%d", i);
+		apply_ok(store, command_make(STORE_OP_SET, path, value));
+	}
+	assert_int_equal(since(store, 1, &index, &none), 1);
+	assert_int_equal(index, 1);
+	for (int i = 0; i < 15; i++) {
+		(void)snprintf(path, sizeof(path), "/1/k%d", i);
+		apply_ok(store, command_make(STORE_OP_SET, path, value));
+	}
+	assert_int_equal(since(store, 123, &index, &first), -1);
+	assert_string_equal(first, "the requested history has been cleared [124/123]");
+	assert_int_equal(since(store, 124, &index, &none), 1);
+	for (int i = 0; i < 1000; i++)
+		apply_ok(store, command_make(STORE_OP_SET, "/1/small", "v"));
+	assert_int_equal(since(store, 130, &index, &cause), -1);
+	assert_string_equal(cause, "the requested history has been cleared [131/130]");
+	free(value);
+	value = mem_calloc(1, (40 << 20) + 1);
+	memset(value, 'v', 40 << 20);
+	apply_ok(store, command_make(STORE_OP_SET, "/1/huge", value));
+	apply_ok(store, command_make(STORE_OP_SET, "/1/huge", value));
+	assert_int_equal(since(store, 1131, &index, &huge), -1);
+	assert_string_equal(huge, "the requested history has been cleared [1132/1131]");
+	assert_int_equal(since(store, 1132, &index, &none), 1);
+	free(value);
 }
 
 static void a_past_delete_of_a_directory_matches_by_raw_prefix(void **state)
@@ -225,6 +265,7 @@ int main(void)
 		cmocka_unit_test(a_watch_that_begins_before_delivery_sees_only_later_events),
 		cmocka_unit_test(refresh_wakes_nobody_and_history_skips_it),
 		cmocka_unit_test(the_history_keeps_exactly_a_thousand_events),
+		cmocka_unit_test(the_history_is_bounded_in_bytes_too),
 		cmocka_unit_test(a_past_delete_of_a_directory_matches_by_raw_prefix),
 		cmocka_unit_test(ten_thousand_watchers_of_one_key_are_told_in_slices),
 	};
