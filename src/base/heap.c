@@ -1,6 +1,13 @@
 #include "base/heap.h"
 #include "base/memory.h"
 
+enum { BLOCK_ITEMS = 512 };
+
+static inline struct heap_item **place_of(const struct heap *heap, size_t at)
+{
+	return &heap->blocks[at / BLOCK_ITEMS][at % BLOCK_ITEMS];
+}
+
 void heap_init(struct heap *heap, bool (*before)(const struct heap_item *a, const struct heap_item *b))
 {
 	*heap = (struct heap){.before = before};
@@ -9,19 +16,26 @@ void heap_init(struct heap *heap, bool (*before)(const struct heap_item *a, cons
 void heap_done(struct heap *heap)
 {
 	for (size_t i = 0; i < heap->count; i++)
-		heap->items[i]->position = 0;
-	free(heap->items);
+		(*place_of(heap, i))->position = 0;
+	for (size_t i = 0; i < heap->blocks_len; i++)
+		free(heap->blocks[i]);
+	free(heap->blocks);
 	*heap = (struct heap){.before = heap->before};
 }
 
 struct heap_item *heap_top(const struct heap *heap)
 {
-	return heap->count ? heap->items[0] : NULL;
+	return heap->count ? *place_of(heap, 0) : NULL;
+}
+
+struct heap_item *heap_last(const struct heap *heap)
+{
+	return heap->count ? *place_of(heap, heap->count - 1) : NULL;
 }
 
 static void heap_place(struct heap *heap, size_t at, struct heap_item *item)
 {
-	heap->items[at] = item;
+	*place_of(heap, at) = item;
 	item->position = at + 1;
 }
 
@@ -30,9 +44,9 @@ static size_t heap_sift_up(struct heap *heap, size_t at, struct heap_item *item)
 	while (at > 0) {
 		size_t parent = (at - 1) / 2;
 
-		if (!heap->before(item, heap->items[parent]))
+		if (!heap->before(item, *place_of(heap, parent)))
 			break;
-		heap_place(heap, at, heap->items[parent]);
+		heap_place(heap, at, *place_of(heap, parent));
 		at = parent;
 	}
 	heap_place(heap, at, item);
@@ -46,23 +60,31 @@ static void heap_sift_down(struct heap *heap, size_t at, struct heap_item *item)
 
 		if (child >= heap->count)
 			break;
-		if (child + 1 < heap->count && heap->before(heap->items[child + 1], heap->items[child]))
+		if (child + 1 < heap->count &&
+			heap->before(*place_of(heap, child + 1), *place_of(heap, child)))
 			child++;
-		if (!heap->before(heap->items[child], item))
+		if (!heap->before(*place_of(heap, child), item))
 			break;
-		heap_place(heap, at, heap->items[child]);
+		heap_place(heap, at, *place_of(heap, child));
 		at = child;
 	}
 	heap_place(heap, at, item);
 }
 
+static void heap_add_block(struct heap *heap)
+{
+	if (heap->blocks_len == heap->blocks_cap) {
+		heap->blocks_cap = heap->blocks_cap ? heap->blocks_cap * 2 : 4;
+		heap->blocks = mem_reallocarray(heap->blocks, heap->blocks_cap, sizeof(*heap->blocks));
+	}
+	heap->blocks[heap->blocks_len++] = mem_new_array(struct heap_item *, BLOCK_ITEMS);
+}
+
 void heap_insert(struct heap *heap, struct heap_item *item)
 {
 	assert(!item->position);
-	if (heap->count == heap->cap) {
-		heap->cap = heap->cap ? heap->cap * 2 : 16;
-		heap->items = mem_reallocarray(heap->items, heap->cap, sizeof(*heap->items));
-	}
+	if (heap->count == heap->blocks_len * BLOCK_ITEMS)
+		heap_add_block(heap);
 	heap->count++;
 	(void)heap_sift_up(heap, heap->count - 1, item);
 }
@@ -74,9 +96,9 @@ void heap_remove(struct heap *heap, struct heap_item *item)
 
 	if (!item->position)
 		return;
-	assert(heap->items[at] == item);
+	assert(*place_of(heap, at) == item);
 	item->position = 0;
-	last = heap->items[--heap->count];
+	last = *place_of(heap, --heap->count);
 	if (last == item)
 		return;
 	if (heap_sift_up(heap, at, last) == at)

@@ -1,5 +1,8 @@
-/* A heap of small records that a map finds by path. Only what expires costs a record. */
+/* A heap of small records that maps find by path. Only what expires costs a record. A map that grows is
+ * copied at once, which would take the better part of a second with a million records: there are many maps,
+ * each of which grows in a moment of its own. */
 #include "store/expiry.h"
+#include "base/hash.h"
 #include "base/memory.h"
 
 struct expiry_item {
@@ -24,34 +27,51 @@ static bool item_before(const struct heap_item *a, const struct heap_item *b)
 	return slice_compare(item_path(one), item_path(other)) < 0;
 }
 
+static struct map *shard_of(const struct expiry *expiry, struct slice path)
+{
+	/* Another seed than the maps' own, which use the low bits of theirs. */
+	return &expiry->by_path[hash_bytes(path.data, path.len, 1) % EXPIRY_SHARDS];
+}
+
 void expiry_init(struct expiry *expiry)
 {
+	*expiry = (struct expiry){0};
 	heap_init(&expiry->heap, item_before);
-	map_init(&expiry->by_path, 0);
 }
 
 void expiry_done(struct expiry *expiry)
 {
-	size_t position = 0;
-	void *item;
-
 	heap_done(&expiry->heap);
-	while (map_next(&expiry->by_path, &position, NULL, &item))
-		free(item);
-	map_done(&expiry->by_path);
+	for (size_t i = 0; expiry->by_path && i < EXPIRY_SHARDS; i++) {
+		size_t position = 0;
+		void *item;
+
+		while (map_next(&expiry->by_path[i], &position, NULL, &item))
+			free(item);
+		map_done(&expiry->by_path[i]);
+	}
+	expiry->by_path = mem_free(expiry->by_path);
 }
 
 void expiry_set(struct expiry *expiry, struct slice path, int64_t expires_ns)
 {
-	struct expiry_item *item = map_get(&expiry->by_path, path);
+	struct expiry_item *item;
+	struct map *map;
 
+	if (!expiry->by_path) {
+		expiry->by_path = mem_new_array(struct map, EXPIRY_SHARDS);
+		for (size_t i = 0; i < EXPIRY_SHARDS; i++)
+			map_init(&expiry->by_path[i], 0);
+	}
+	map = shard_of(expiry, path);
+	item = map_get(map, path);
 	if (item) {
 		heap_remove(&expiry->heap, &item->in_heap);
 	} else {
 		item = mem_calloc(1, sizeof(*item) + path.len);
 		item->path_len = path.len;
 		memcpy(item->path, path.data, path.len);
-		(void)map_put(&expiry->by_path, path, item);
+		(void)map_put(map, path, item);
 	}
 	item->expires_ns = expires_ns;
 	heap_insert(&expiry->heap, &item->in_heap);
@@ -59,7 +79,7 @@ void expiry_set(struct expiry *expiry, struct slice path, int64_t expires_ns)
 
 void expiry_remove(struct expiry *expiry, struct slice path)
 {
-	struct expiry_item *item = map_remove(&expiry->by_path, path);
+	struct expiry_item *item = expiry->by_path ? map_remove(shard_of(expiry, path), path) : NULL;
 
 	if (!item)
 		return;
@@ -71,7 +91,7 @@ bool expiry_drop(struct expiry *expiry, size_t count)
 {
 	while (expiry->heap.count && count-- > 0) {
 		/* The last one leaves the others where they are. */
-		struct heap_item *last = expiry->heap.items[expiry->heap.count - 1];
+		struct heap_item *last = heap_last(&expiry->heap);
 
 		expiry_remove(expiry, item_path(container_of(last, struct expiry_item, in_heap)));
 	}

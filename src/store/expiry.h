@@ -5,9 +5,11 @@
 #include "base/map.h"
 #include "base/slice.h"
 
+enum { EXPIRY_SHARDS = 1024 };
+
 struct expiry {
 	struct heap heap;
-	struct map by_path;
+	struct map *by_path; /* EXPIRY_SHARDS of them, by hash; NULL: nothing ever expired here */
 };
 
 void expiry_init(struct expiry *expiry);

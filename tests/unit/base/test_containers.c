@@ -118,7 +118,7 @@ static bool before(const struct heap_item *a, const struct heap_item *b)
 
 static void a_heap_always_shows_the_least(void **state)
 {
-	enum { ITEMS = 200 };
+	enum { ITEMS = 1500 }; /* more than one block of them */
 	static struct item items[ITEMS];
 	struct heap heap;
 	struct rng rng;
