@@ -14,11 +14,16 @@ struct arena_block {
 	char data[] __attribute__((aligned(16)));
 };
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* linux/mman.h; the C library has no name for it yet */
+#endif
+
 enum { ARENA_BLOCK_BYTES = 4096 - sizeof(struct arena_block) };
 
 /* ---- large heaps ---- */
 
 #define SMALL_HEAP_BYTES (16u << 20)
+#define PAGE_BYTES ((uintptr_t)4 << 10)
 #define LARGE_PAGE_BYTES ((uintptr_t)2 << 20)
 /* Of a large heap: how it grows, and how much may be free at its end. */
 #define HEAP_STEP_BYTES (8 << 20)
@@ -44,10 +49,16 @@ static void heap_grew(void)
 	heap_end = (uintptr_t)sbrk(0);
 	if (heap_end < heap_large)
 		return;
-	(void)mallopt(M_TOP_PAD, HEAP_STEP_BYTES);
+	/* malloc() asks for what it lacks, in pages, and for so much more: the next step ends with a large
+	 * page. */
+	(void)mallopt(M_TOP_PAD, (int)(HEAP_STEP_BYTES + (-heap_end & (LARGE_PAGE_BYTES - 1)) - PAGE_BYTES));
 	(void)mallopt(M_TRIM_THRESHOLD, HEAP_KEEP_BYTES);
-	if (from < heap_end)
-		(void)madvise((void *)from, heap_end - from, MADV_HUGEPAGE); /* fails where there are none */
+	if (from >= heap_end)
+		return;
+	/* Both fail where there are no large pages, the second one also before Linux 6.1. */
+	(void)madvise((void *)from, heap_end - from, MADV_HUGEPAGE);
+	/* Its first words were written before it was advised, so that its first page is a small one. */
+	(void)madvise((void *)from, LARGE_PAGE_BYTES, MADV_COLLAPSE);
 }
 
 static void *must(void *ptr)
