@@ -179,6 +179,15 @@ static int check_whole(struct datadir *datadir, bool rebuild, const char *file, 
 	return -EBADMSG;
 }
 
+static void cannot_write(const char *path, int error, struct buf *reterr)
+{
+	buf_printf(reterr,
+		"cannot write to data directory %s: %s: correct its owner or permissions, or start with "
+		"another "
+		"--data-dir",
+		path, strerror(-error));
+}
+
 static int lock_it(const char *own, const char *path, struct datadir *datadir, struct buf *reterr)
 {
 	int r = file_lock_dir(own, "LOCK", &datadir->lock_fd);
@@ -196,11 +205,7 @@ static int lock_it(const char *own, const char *path, struct datadir *datadir, s
 			"--data-dir",
 			path, (int)text.len, text.data);
 	} else if (r < 0) {
-		buf_printf(reterr,
-			"cannot write to data directory %s: %s: correct its owner or permissions, or start "
-			"with another "
-			"--data-dir",
-			path, strerror(-r));
+		cannot_write(path, r, reterr);
 	}
 	return r;
 }
@@ -223,11 +228,7 @@ static int open_it(const char *path, bool rebuild, struct datadir *ret_datadir, 
 		return r;
 	r = file_mkdir_all(log, 0700);
 	if (r < 0) {
-		buf_printf(reterr,
-			"cannot write to data directory %s: %s: correct its owner or permissions, or start "
-			"with another "
-			"--data-dir",
-			path, strerror(-r));
+		cannot_write(path, r, reterr);
 		return r;
 	}
 	r = lock_it(own, path, &datadir, reterr);

@@ -244,11 +244,26 @@ static void print_added(
 	printf("ETCD_INITIAL_CLUSTER=%s\nETCD_INITIAL_CLUSTER_STATE=\"existing\"\n", buf_text(&quoted));
 }
 
+/* The answer to a change that adds a member, and what is to be started with it. */
+static int show_added(struct ctl *ctl, struct etcd_response *added, const char *name, const char *replaced)
+{
+	_cleanup_response_ struct etcd_response *members = NULL;
+	_cleanup_free_ char *id = NULL;
+
+	if (added->outcome != ETCD_OK)
+		return ctl_print_bare_failure(added);
+	id = take_id(added);
+	members = ctl_wait(ctl, etcd_members(ctl->client, NULL, NULL));
+	if (members->outcome != ETCD_OK)
+		return ctl_print_bare_failure(members);
+	print_added(members, id, name, replaced);
+	return CTL_OK;
+}
+
 int ctl_member_add(struct ctl *ctl, int argc, char **argv)
 {
-	_cleanup_response_ struct etcd_response *added = NULL, *members = NULL;
+	_cleanup_response_ struct etcd_response *added = NULL;
 	_cleanup_buf_ struct buf body = BUF_INIT(0);
-	_cleanup_free_ char *id = NULL;
 	int status;
 
 	if (argc != 2)
@@ -263,22 +278,14 @@ int ctl_member_add(struct ctl *ctl, int argc, char **argv)
 		fprintf(stderr, "unexpected status code %d\n", added->status);
 		return CTL_BAD_ARGS;
 	}
-	if (added->outcome != ETCD_OK)
-		return ctl_print_bare_failure(added);
-	id = take_id(added);
-	members = ctl_wait(ctl, etcd_members(ctl->client, NULL, NULL));
-	if (members->outcome != ETCD_OK)
-		return ctl_print_bare_failure(members);
-	print_added(members, id, argv[0], NULL);
-	return CTL_OK;
+	return show_added(ctl, added, argv[0], NULL);
 }
 
 /* Beyond the original: its servers answer 404 to the path. */
 int ctl_member_replace(struct ctl *ctl, int argc, char **argv)
 {
-	_cleanup_response_ struct etcd_response *added = NULL, *members = NULL;
+	_cleanup_response_ struct etcd_response *added = NULL;
 	_cleanup_buf_ struct buf path = BUF_INIT(0), body = BUF_INIT(0);
-	_cleanup_free_ char *id = NULL;
 	int status;
 
 	if (argc != 3)
@@ -300,14 +307,7 @@ int ctl_member_replace(struct ctl *ctl, int argc, char **argv)
 			stderr);
 		return CTL_BAD_ARGS;
 	}
-	if (added->outcome != ETCD_OK)
-		return ctl_print_bare_failure(added);
-	id = take_id(added);
-	members = ctl_wait(ctl, etcd_members(ctl->client, NULL, NULL));
-	if (members->outcome != ETCD_OK)
-		return ctl_print_bare_failure(members);
-	print_added(members, id, argv[1], argv[0]);
-	return CTL_OK;
+	return show_added(ctl, added, argv[1], argv[0]);
 }
 
 static bool member_exists(const struct etcd_response *members, const char *id)
