@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/wire.h"
 #include "node/internal.h"
+#include "store/command.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -185,6 +186,37 @@ static void apply_data(struct node *node, const struct raft_entry *raft_entry)
 		node_complete(node, &entry, raft_entry, NODE_OK, has_result ? &result : NULL);
 	if (has_result)
 		store_result_done(&result);
+}
+
+bool node_entry_is_sound(const struct raft_entry *raft_entry, uint64_t origin)
+{
+	bool is_conf = raft_entry->type == RAFT_ENTRY_CONF;
+	struct slice bytes = raft_blob_slice(raft_entry->data);
+	struct raft_conf_change conf;
+	struct store_command command;
+	struct node_member_change change;
+	struct node_entry entry;
+	char **urls;
+
+	if (is_conf && raft_conf_change_decode(bytes, &conf) < 0)
+		return false;
+	if (node_entry_decode(is_conf ? conf.context : bytes, &entry) < 0 || entry.origin != origin ||
+		(is_conf && entry.kind != NODE_ENTRY_MEMBER))
+		return false;
+	switch (entry.kind) {
+	case NODE_ENTRY_COMMAND:
+		return store_command_decode(entry.payload, &command) == 0;
+	case NODE_ENTRY_ATTRIBUTES:
+	case NODE_ENTRY_VERSION_SET:
+		return true;
+	case NODE_ENTRY_MEMBER:
+		if (node_change_decode(entry.payload, &change, &urls) < 0)
+			return false;
+		node_urls_free(urls);
+		return (change.op == NODE_MEMBER_UPDATE) != is_conf;
+	default:
+		return false;
+	}
 }
 
 void node_apply_batch(struct node *node, const struct raft_batch *batch)

@@ -26,7 +26,7 @@ int node_change_decode(struct slice bytes, struct node_member_change *ret_change
 	uint8_t op = wire_read_u8(&reader);
 	char **urls;
 
-	if (op >= NODE_MEMBER_OP_MAX)
+	if (!op || op >= NODE_MEMBER_OP_MAX)
 		return -EBADMSG;
 	*ret_change = (struct node_member_change){.op = (enum node_member_op)op};
 	ret_change->id = wire_read_u64(&reader);

@@ -23,6 +23,9 @@
 #define NODE_SPARE_RETRY_NS NS_PER_S	       /* after there was no space for a segment made ahead of time */
 #define NODE_ROOM_LEAST_BYTES UINT64_C(262144) /* of the log, for votes */
 #define NODE_TICKS_PER_HEARTBEAT 10u
+#define NODE_COMPLAINT_PAUSE_NS (60 * NS_PER_S)
+#define NODE_UNWRITTEN_BYTES_MAX \
+	(32u << 20) /* a follower whose disk hangs takes no more: four windows of a leader */
 #define NODE_BATCHES_PER_TURN 16u
 #define NODE_BUCKETS 4096u
 #define NODE_HASH_INTERVAL 64u /* raft indices between state hashes that members compare */
@@ -47,6 +50,8 @@ struct node_entry {
 };
 struct raft_blob *node_entry_encode(const struct node_entry *entry);
 int node_entry_decode(struct slice bytes, struct node_entry *ret_entry) _must_check_;
+/* Is it an entry that members of this version can apply, and that member `origin` may ask for? */
+bool node_entry_is_sound(const struct raft_entry *entry, uint64_t origin);
 
 /* ---- Peer messages: an envelope around a raft message or one of a checkpoint's transfer ---- */
 #define NODE_ENVELOPE_VERSION 1u
@@ -302,6 +307,7 @@ struct node {
 	char *cluster_version;
 	uint64_t hash_index[NODE_HASHES_KEPT], hash[NODE_HASHES_KEPT];
 	uint64_t hash_newest;
+	int64_t complain_after_ns; /* of what members forward */
 	/* What a majority agrees on, as far as this member heard. */
 	uint64_t agreed_index[NODE_HASHES_KEPT], agreed_hash[NODE_HASHES_KEPT], agreed_newest;
 

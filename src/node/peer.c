@@ -139,9 +139,11 @@ bool node_get_follower(const struct node *node, uint64_t id, struct node_followe
 	return true;
 }
 
+/* The empty appends too: one that overtook those with entries would be refused, and all of them be sent
+ * again. */
 static bool is_bulk(const struct raft_message *message)
 {
-	return message->entry_count > 0;
+	return message->type == RAFT_MSG_APPEND || message->entry_count > 0;
 }
 
 static void begin_message(struct node *node, uint64_t to, enum node_envelope_kind kind, int64_t clock_ns)
@@ -192,6 +194,37 @@ void node_send_messages(struct node *node, const struct raft_message *messages, 
 	}
 }
 
+/* Can every member apply what another one forwards? What is in the log once must be applied by all. */
+static bool may_be_proposed(struct node *node, const struct raft_message *message)
+{
+	for (size_t i = 0; i < message->entry_count; i++) {
+		if (node_entry_is_sound(&message->entries[i], message->from))
+			continue;
+		if (node_mono(node) >= node->complain_after_ns) {
+			node->complain_after_ns = node_mono(node) + NODE_COMPLAINT_PAUSE_NS;
+			node_note(node, LOG_LEVEL_WARNING,
+				"member %" PRIx64
+				" asks for a log entry that this version does not know: dropped; "
+				"do all members run the same version?",
+				message->from);
+		}
+		return false;
+	}
+	return true;
+}
+
+/* As if it were lost: there is no room for its entries, or they are of no use. */
+static bool is_dropped(struct node *node, const struct raft_message *message)
+{
+	if (!message->entry_count)
+		return false;
+	if (node_space(node) == NODE_SPACE_NONE)
+		return true;
+	if (message->type == RAFT_MSG_APPEND)
+		return wal_batch_bytes(node->wal) > NODE_UNWRITTEN_BYTES_MAX;
+	return !may_be_proposed(node, message);
+}
+
 int node_receive(struct node *node, uint64_t from, struct slice bytes)
 {
 	struct node_envelope envelope;
@@ -217,11 +250,7 @@ int node_receive(struct node *node, uint64_t from, struct slice bytes)
 	}
 	if (raft_message_decode(envelope.payload, &message) < 0)
 		return -EBADMSG;
-	if (message.entry_count && node_space(node) == NODE_SPACE_NONE) {
-		raft_message_done(&message); /* as if it were lost */
-		return 0;
-	}
-	if (message.from == from && message.to == node->id) {
+	if (message.from == from && message.to == node->id && !is_dropped(node, &message)) {
 		raft_step(node->raft, &message);
 		raft_status_get(node->raft, &status);
 		if (envelope.clock_ns && status.leader == from && message.term == status.term)

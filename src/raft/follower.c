@@ -65,6 +65,9 @@ static bool makes_sense(const struct raft *raft, const struct raft_message *mess
 	if (message->type >= RAFT_MSG_TYPE_MAX || !message->term || !message->from ||
 		message->to != raft->options.id || message->from == raft->options.id)
 		return false;
+	/* No term may be one that none can follow. */
+	if (message->term > UINT64_MAX / 2)
+		return false;
 	if (message->type != RAFT_MSG_APPEND)
 		return true;
 	if (message->index > UINT64_MAX / 2 || message->entry_count > RAFT_MESSAGE_ENTRIES_MAX ||

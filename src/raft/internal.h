@@ -25,6 +25,7 @@ struct raft_peer {
 	uint64_t match, next, sent_commit;
 	enum raft_progress_state state;
 	bool active;	 /* heard of since the last check of the quorum */
+	bool was_active; /* heard of between that check and the one before it */
 	bool probe_sent; /* RAFT_PROBE: wait for an answer */
 	bool nudge;	 /* a heartbeat showed that an append may be lost: find out with an empty one */
 	uint32_t snapshot_wait_ticks; /* RAFT_SNAPSHOT after a refusal: ticks until it is asked for again */
@@ -102,7 +103,8 @@ struct raft {
 	struct raft_read_waits reads;	    /* leader: waiting for a round; follower: for the leader */
 
 	struct raft_write_under_way *writes;
-	uint64_t write_bytes; /* of all of them together */
+	uint64_t write_bytes;	 /* of all of them together */
+	uint64_t unstable_bytes; /* leader: what it appended since the last batch */
 	size_t write_count, write_cap;
 	struct raft_held *held;
 	size_t held_count, held_cap;

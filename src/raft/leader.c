@@ -103,7 +103,7 @@ void raft_lead(struct raft *raft)
 		peer->match = 0;
 		raft_probe(peer);
 		peer->next = raft->log.last + 1;
-		peer->active = false;
+		peer->active = peer->was_active = false;
 		peer->acked_round = 0;
 		peer->sent_commit = 0;
 	}
@@ -118,6 +118,7 @@ void raft_leader_append(struct raft *raft, enum raft_entry_type type, struct raf
 	assert(raft->role == RAFT_LEADER);
 	raft_log_append(&raft->log, &entry);
 	raft->uncommitted_bytes += raft_entry_bytes(&entry);
+	raft->unstable_bytes += raft_entry_bytes(&entry);
 	raft->send_due = true;
 }
 
@@ -289,8 +290,10 @@ void raft_leader_tick(struct raft *raft, uint32_t ticks)
 			raft_become_follower(raft, raft->term, 0);
 			return;
 		}
-		for (size_t i = 0; i < raft->peer_count; i++)
+		for (size_t i = 0; i < raft->peer_count; i++) {
+			raft->peers[i].was_active = raft->peers[i].active;
 			raft->peers[i].active = false;
+		}
 	}
 	if (raft->heartbeat_elapsed >= raft->options.heartbeat_ticks) {
 		raft->heartbeat_elapsed = 0;
@@ -368,9 +371,7 @@ void raft_handle_heartbeat_res(struct raft *raft, struct raft_peer *peer, const 
 	peer->probe_sent = false;
 	peer->acked_round = MAX(peer->acked_round, MIN(message->context, raft->round));
 	if (peer->match < raft->log.last) {
-		if (peer->state == RAFT_REPLICATE && paused(raft, peer))
-			pop_window(peer); /* its answers may all be lost: let one more append find out */
-		peer->nudge = true;
+		peer->nudge = true; /* what is under way, or the answer to it, may be lost */
 		raft->send_due = true;
 	}
 	raft_reads_confirm(raft);
@@ -382,6 +383,7 @@ int raft_leader_propose(
 	struct raft *raft, const struct raft_entry *entries, size_t count, uint64_t *ret_index)
 {
 	uint64_t bytes = 0, max = raft->options.uncommitted_bytes_max;
+	uint64_t unwritten = raft->write_bytes + raft->unstable_bytes;
 
 	for (size_t i = 0; i < count; i++)
 		bytes += raft_entry_bytes(&entries[i]);
@@ -389,7 +391,7 @@ int raft_leader_propose(
 	if (raft->transfer_to || (raft->uncommitted_bytes && raft->uncommitted_bytes + bytes > max))
 		return -EBUSY;
 	/* The others may commit without this member's disk, but what waits for it stays in memory. */
-	if (raft->write_bytes && raft->write_bytes + bytes > max)
+	if (unwritten && unwritten + bytes > max)
 		return -EBUSY;
 	*ret_index = raft->log.last + 1;
 	for (size_t i = 0; i < count; i++)
@@ -523,7 +525,7 @@ void raft_leader_removed(struct raft *raft)
 	for (uint32_t i = 0; i < voters->count; i++) {
 		const struct raft_peer *peer = raft_peer(raft, voters->ids[i]);
 
-		if (peer->active && (!best || peer->match > best->match))
+		if ((peer->active || peer->was_active) && (!best || peer->match > best->match))
 			best = peer;
 	}
 	if (best)

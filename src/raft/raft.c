@@ -506,6 +506,7 @@ static void fill_write(struct raft *raft, struct raft_write *write)
 		bytes += raft_entry_bytes(&raft->batch_write[i]);
 	}
 	raft->write_bytes += bytes;
+	raft->unstable_bytes = 0;
 	raft->batch_write_count = count;
 	write->id = raft->write_next++;
 	write->hard_state_changed = raft->hard_state_dirty;

@@ -320,7 +320,7 @@ const char *raft_progress_state_name(enum raft_progress_state state);
 struct raft_progress {
 	uint64_t id, match, next;
 	enum raft_progress_state state;
-	bool active; /* heard of in this election timeout */
+	bool active; /* heard of in the last election timeout, or the one before: checks come once in each */
 	uint64_t window_bytes;
 	uint32_t window_messages;
 };

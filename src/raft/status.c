@@ -56,7 +56,7 @@ int raft_progress_get(const struct raft *raft, uint64_t id, struct raft_progress
 			.match = self ? raft->persisted : peer->match,
 			.next = self ? raft->log.last + 1 : peer->next,
 			.state = self ? RAFT_REPLICATE : peer->state,
-			.active = self || peer->active,
+			.active = self || peer->active || peer->was_active,
 			.window_bytes = peer->window_bytes,
 			.window_messages = peer->window_count,
 		};

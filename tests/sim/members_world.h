@@ -53,7 +53,7 @@ struct world {
 	struct rng rng;
 	struct list messages;
 	int64_t now_ns;
-	uint64_t checkpoint_entries, log_cache_bytes;
+	uint64_t checkpoint_entries, log_cache_bytes, segment_bytes;
 };
 
 static inline struct world_member *world_of(struct env *env)
@@ -219,7 +219,7 @@ static inline void world_start(struct world *world, uint64_t id, size_t initial)
 		.server_version = "2.3.0",
 		.heartbeat_ms = 100,
 		.election_ms = 1000,
-		.segment_bytes = 16384,
+		.segment_bytes = world->segment_bytes ? world->segment_bytes : 16384,
 		.checkpoint_entries = world->checkpoint_entries,
 		.log_cache_bytes = world->log_cache_bytes};
 

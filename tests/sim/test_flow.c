@@ -1,0 +1,350 @@
+/* How much flows between members: over a link that is narrow, to a disk that hangs, and from a member that
+ * asks for nonsense. */
+#include "members_world.h"
+#include "node/internal.h"
+#include "raft/raft.h"
+
+#define QUEUE_BYTES (32 << 20) /* what the transport keeps for one connection */
+#define LINK_BYTES_PER_S 12500000
+#define WRITES_MAX 20000u
+
+/* The link to one member; entries have a connection of their own, whose messages stay in order. */
+static struct {
+	uint64_t to;
+	int64_t busy_until_ns;
+	uint64_t sent_bytes, dropped;
+} narrow;
+static int64_t latency_ns;
+
+static void send_in_order(struct world *world, struct world_message *copy)
+{
+	struct list *at = &world->messages;
+
+	while (at->prev != &world->messages &&
+		list_item(at->prev, struct world_message, link)->at_ns > copy->at_ns)
+		at = at->prev;
+	list_insert_before(at, &copy->link);
+}
+
+static void narrow_send(struct env *env, uint64_t to, struct slice message, bool bulk)
+{
+	struct world_member *member = world_of(env);
+	struct world *world = member->world;
+	struct world_message *copy;
+	int64_t at_ns = world->now_ns + latency_ns, len = (int64_t)message.len;
+
+	if (to == narrow.to && bulk && !member->lonely && !world->members[to].lonely) {
+		narrow.busy_until_ns = MAX(narrow.busy_until_ns, world->now_ns);
+		if ((narrow.busy_until_ns - world->now_ns) * LINK_BYTES_PER_S / NS_PER_S + len >
+			QUEUE_BYTES) {
+			narrow.dropped++;
+			return;
+		}
+		narrow.busy_until_ns += len * NS_PER_S / LINK_BYTES_PER_S;
+		at_ns += narrow.busy_until_ns - world->now_ns;
+		narrow.sent_bytes += message.len;
+	}
+	copy = mem_new(struct world_message);
+	*copy = (struct world_message){.from = member->id,
+		.to = to,
+		.at_ns = at_ns,
+		.bytes = mem_dup(message.data, message.len),
+		.len = message.len};
+	send_in_order(world, copy);
+}
+
+static struct env_ops flow_ops;
+
+static struct world *cluster_of_three(void)
+{
+	struct world *world = world_new();
+
+	memset(&narrow, 0, sizeof(narrow));
+	latency_ns = NS_PER_MS / 5;
+	world->segment_bytes = 4 << 20;
+	flow_ops = world_ops;
+	flow_ops.send = narrow_send;
+	for (uint64_t id = 1; id <= WORLD_MEMBERS_MAX; id++)
+		world->members[id].env.ops = &flow_ops;
+	for (uint64_t id = 1; id <= 3; id++)
+		world_start(world, id, 3);
+	world_run(world, 3000);
+	assert_true(world_leader(world));
+	return world;
+}
+
+/* Answers of the writes of one test. */
+static struct world_answer answers[WRITES_MAX];
+static unsigned wrote;
+
+/* An entry of so many bytes that changes nothing: the log grows, the state does not. */
+static void write_large(struct world *world, uint64_t at, size_t len)
+{
+	_cleanup_buf_ struct buf bytes = BUF_INIT(0), value = BUF_INIT(0);
+	struct node *node = world->members[at].node;
+	struct store_command command = {.op = STORE_OP_UPDATE, .path = slice_str("/1/not/there")};
+
+	assert_true(wrote < WRITES_MAX);
+	answers[wrote] = (struct world_answer){0};
+	buf_add_fill(&value, 'v', len);
+	command.value = buf_slice(&value);
+	command.time_ns = node_clock_ns(node);
+	store_command_encode(&command, &bytes);
+	assert_int_equal(node_propose(node, buf_slice(&bytes), &answers[wrote++]), 0);
+}
+
+static void write_many(struct world *world, uint64_t at, unsigned count, size_t len)
+{
+	for (unsigned i = 0; i < count; i++) {
+		write_large(world, at, len);
+		while (!answers[wrote - 1].came)
+			world_run(world, 1);
+		assert_int_equal(answers[wrote - 1].error, NODE_OK);
+	}
+}
+
+/* 2 MB/s of writes for so long, or until `done`. */
+static void write_on(struct world *world, int64_t ms, bool (*done)(struct world *world))
+{
+	uint64_t leader = world_leader(world);
+
+	for (int64_t at = 0; at < ms && !(done && done(world)); at += 5) {
+		write_large(world, leader, 10000);
+		world_run(world, 5);
+	}
+}
+
+static bool has_caught_up(struct world *world)
+{
+	return world_status(world, narrow.to).applied + 5 >= world_status(world, world_leader(world)).applied;
+}
+
+/* 20 MB, at 12.5 MB/s, with 2 MB/s more all the time. */
+static void follower_behind_a_narrow_link_is_sent_everything_once(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world);
+
+	(void)state;
+	wrote = 0;
+	narrow.to = leader == 3 ? 2 : 3;
+	world->members[narrow.to].lonely = true;
+	write_many(world, leader, 20, 1000000);
+	assert_int_equal(world_leader(world), leader);
+	world->members[narrow.to].lonely = false;
+	write_on(world, 10000, has_caught_up);
+	assert_true(has_caught_up(world));
+	assert_int_equal(narrow.dropped, 0);
+	assert_in_range(narrow.sent_bytes, 20000000, 35000000);
+	world_free(world);
+}
+
+static bool votes(struct world *world)
+{
+	return node_member_votes(world->members[world_leader(world)].node, 4);
+}
+
+static void learner_behind_a_narrow_link_is_promoted(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world);
+	struct node_member_change change = {
+		.op = NODE_MEMBER_ADD, .id = 4, .peer_urls = (const char *const *)world->members[4].urls};
+
+	(void)state;
+	wrote = 0;
+	write_many(world, leader, 20, 1000000);
+	assert_int_equal(world_change(world, leader, change, 1000), NODE_OK);
+	narrow.to = 4;
+	world_start(world, 4, 0);
+	write_on(world, 10000, votes);
+	assert_true(votes(world));
+	assert_in_range(narrow.sent_bytes, 20000000, 45000000);
+	world_free(world);
+}
+
+/* Each confirmed read is another heartbeat round, and each of its answers tells that appends are under way.
+ */
+static void reads_do_not_make_a_follower_be_sent_more(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world);
+	static struct world_answer reads[2000];
+
+	(void)state;
+	wrote = 0;
+	memset(reads, 0, sizeof(reads));
+	narrow.to = leader == 3 ? 2 : 3;
+	for (unsigned ms = 0; ms < 2000; ms++) {
+		if (ms % 2 == 0)
+			write_large(world, leader, 20000);
+		assert_int_equal(node_read_index(world->members[leader].node, &reads[ms]), 0);
+		world_run(world, 1);
+	}
+	assert_int_equal(narrow.dropped, 0);
+	assert_in_range(narrow.sent_bytes, 18000000, 26000000);
+	world_free(world);
+}
+
+/* 25 MB/s of writes and a read a millisecond, while the disk of one's log stands still. */
+static void follower_whose_disk_hangs_is_sent_its_window(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world), slow = leader == 3 ? 2 : 3;
+	struct world_member *hung = &world->members[slow];
+	static struct world_answer reads[5000];
+
+	(void)state;
+	wrote = 0;
+	memset(reads, 0, sizeof(reads));
+	hung->disk_ns = 3600 * NS_PER_S;
+	for (unsigned ms = 0; ms < 5000; ms++) {
+		if (ms % 40 == 0)
+			write_large(world, leader, 1000000);
+		assert_int_equal(node_read_index(world->members[leader].node, &reads[ms]), 0);
+		world_run(world, 1);
+	}
+	assert_in_range(wal_batch_bytes(hung->node->wal), 1, 16000000);
+	hung->disk_ns = 0;
+	hung->plans[0].done_ns = world->now_ns;
+	world_run(world, 2000);
+	assert_int_equal(world_status(world, slow).applied, world_status(world, leader).applied);
+	world_free(world);
+}
+
+/* An envelope of the transport's, around a message of raft's. */
+static void receive(struct world *world, const struct raft_message *message)
+{
+	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
+	struct node_envelope envelope = {
+		.kind = NODE_ENVELOPE_RAFT, .cluster_id = 77, .from = message->from, .to = message->to};
+
+	node_envelope_encode(&envelope, &bytes);
+	raft_message_encode(message, &bytes);
+	assert_int_equal(node_receive(world->members[message->to].node, message->from, buf_slice(&bytes)), 0);
+}
+
+static void follower_takes_no_more_than_it_can_write(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world), slow = leader == 3 ? 2 : 3;
+	struct world_member *hung = &world->members[slow];
+	struct node_status there = world_status(world, slow);
+	_cleanup_buf_ struct buf value = BUF_INIT(0);
+
+	(void)state;
+	hung->disk_ns = 3600 * NS_PER_S;
+	buf_add_fill(&value, 'v', 8000000);
+	for (unsigned i = 0; i < 20; i++) {
+		struct raft_entry entry = {.type = RAFT_ENTRY_DATA,
+			.index = there.last + 1 + i,
+			.term = there.term,
+			.data = raft_blob_new(value.data, value.len)};
+
+		receive(world, &(struct raft_message){.type = RAFT_MSG_APPEND,
+				       .from = leader,
+				       .to = slow,
+				       .term = there.term,
+				       .index = there.last + i,
+				       .log_term = there.term,
+				       .entries = &entry,
+				       .entry_count = 1});
+		raft_blob_unref(entry.data);
+		node_turn(hung->node);
+	}
+	assert_in_range(wal_batch_bytes(hung->node->wal), 24000000, 48000000);
+	world_free(world);
+}
+
+static void forward(struct world *world, struct raft_blob *data, enum raft_entry_type type, uint64_t context)
+{
+	uint64_t leader = world_leader(world);
+	struct raft_entry entry = {.type = type, .data = data};
+
+	receive(world, &(struct raft_message){.type = RAFT_MSG_PROPOSE,
+			       .from = leader == 3 ? 2 : 3,
+			       .to = leader,
+			       .term = world_status(world, leader).term,
+			       .context = context,
+			       .entries = &entry,
+			       .entry_count = 1});
+	raft_blob_unref(data);
+	world_run(world, 50);
+}
+
+static struct raft_blob *entry_of(unsigned kind, uint64_t origin, const char *payload)
+{
+	struct node_entry entry = {.kind = kind, .origin = origin, .boot = 9, .payload = slice_str(payload)};
+
+	return node_entry_encode(&entry);
+}
+
+/* What is in the log once must be applied by everybody, again after each start. */
+static void what_nobody_can_apply_does_not_get_into_the_log(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world), from = leader == 3 ? 2 : 3;
+	uint64_t last = world_status(world, leader).last, context = UINT64_MAX / 2;
+	struct raft_conf_change change = {.step_count = 1, .context = slice_str("nonsense")};
+
+	(void)state;
+	change.steps[0].op = RAFT_CONF_REMOVE;
+	change.steps[0].id = from;
+	forward(world, raft_blob_new("nonsense", 8), RAFT_ENTRY_DATA, ++context);
+	forward(world, entry_of(NODE_ENTRY_COMMAND, from, "nonsense"), RAFT_ENTRY_DATA, ++context);
+	forward(world, entry_of(NODE_ENTRY_MEMBER, from, "nonsense"), RAFT_ENTRY_DATA, ++context);
+	forward(world, entry_of(NODE_ENTRY_MEMBER + 1, from, ""), RAFT_ENTRY_DATA, ++context);
+	forward(world, raft_conf_change_encode(&change), RAFT_ENTRY_CONF, ++context);
+	/* A sound one, but another member's. */
+	forward(world, entry_of(NODE_ENTRY_VERSION_SET, leader, "2.3.0"), RAFT_ENTRY_DATA, ++context);
+	assert_int_equal(world_status(world, leader).last, last);
+	forward(world, entry_of(NODE_ENTRY_VERSION_SET, from, "2.3.0"), RAFT_ENTRY_DATA, ++context);
+	assert_int_equal(world_status(world, leader).applied, last + 1);
+	world_free(world);
+}
+
+/* Also right after a check of the quorum, when nothing was heard of anybody since. */
+static void leadership_can_be_handed_over_at_any_time(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world);
+
+	(void)state;
+	latency_ns = 50 * NS_PER_MS;
+	world_run(world, 3000);
+	for (unsigned ms = 0; ms < 3000; ms++) {
+		unsigned active = 0;
+
+		world_run(world, 1);
+		for (uint64_t id = 1; id <= 3; id++) {
+			struct raft_progress progress;
+
+			if (id != leader) {
+				assert_int_equal(
+					raft_progress_get(world->members[leader].node->raft, id, &progress),
+					0);
+				active += progress.active;
+			}
+		}
+		assert_int_equal(active, 2);
+	}
+	assert_int_equal(node_hand_over(world->members[leader].node), 0);
+	world_run(world, 2000);
+	assert_int_not_equal(world_leader(world), leader);
+	world_free(world);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(follower_behind_a_narrow_link_is_sent_everything_once),
+		cmocka_unit_test(learner_behind_a_narrow_link_is_promoted),
+		cmocka_unit_test(reads_do_not_make_a_follower_be_sent_more),
+		cmocka_unit_test(follower_whose_disk_hangs_is_sent_its_window),
+		cmocka_unit_test(follower_takes_no_more_than_it_can_write),
+		cmocka_unit_test(what_nobody_can_apply_does_not_get_into_the_log),
+		cmocka_unit_test(leadership_can_be_handed_over_at_any_time),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
