@@ -280,9 +280,17 @@ static int read_segment(struct scan *scan, size_t position)
 		return r;
 	wal->seed = segment->seed = header.seed;
 	r = read_frames(scan, segment->number, last);
+	if (r < 0)
+		return r;
+	/* Its first write never got there, but its header tells of it: the log may go on with other entries.
+	 * It is made anew, behind the seal of the one before. */
+	if (last && position && wal->offset == WAL_SEGMENT_HEADER_BYTES) {
+		scan->seal_seen = true;
+		return 1;
+	}
 	segment->last_index = wal->last_index;
 	segment->used_bytes = wal->offset;
-	return r < 0 ? r : 0;
+	return 0;
 }
 
 static void doom(struct wal *wal, const char *name)

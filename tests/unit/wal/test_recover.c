@@ -397,6 +397,59 @@ static void segment_begun_by_entries_of_two_leaders_stands_alone(void **state)
 	disk_done(&disk);
 }
 
+/* A new leader's entries were to begin a segment, and only its header got there. The log goes on otherwise.
+ */
+static void segment_begun_by_entries_that_were_lost_stands_alone(void **state)
+{
+	struct disk disk = {0};
+	struct model model, back, lost;
+	struct wal_recovered found;
+	struct wal_plan plan = {0};
+	struct wal *wal;
+	char *error;
+
+	(void)state;
+	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
+	model.first = 1;
+	wal_start_plan(wal, &plan);
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	do {
+		add_entry(wal, &model, model.last + 1, 1);
+		add_hard_state(wal, &model, 1, 0, 1);
+		flush_batch(&disk, wal, &plan);
+	} while (wal_room(wal) > 200);
+	lost = model;
+	for (uint64_t i = model.last - 5; i <= model.last + 3; i++)
+		add_entry(wal, &lost, i, 2);
+	wal_flush(wal, &plan);
+	for (size_t i = 0; i + 2 < plan.steps_len; i++)
+		assert_int_equal(disk_step(&disk, &plan, &plan.steps[i], SIZE_MAX), 0);
+	wal_free(wal);
+	assert_int_equal(open_log(&disk, &back, &wal, &found, &error), 0);
+	assert_true(model_equal(&model, &back));
+	wal_start_plan(wal, &plan);
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	add_hard_state(wal, &model, 1, 0, model.last);
+	flush_batch(&disk, wal, &plan);
+	wal_flushed(wal);
+	assert_true(wal_release(wal, model.last + 1, &plan));
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	wal_release_done(wal);
+	for (int i = 0; i < 2; i++) { /* with nothing but a hard state, then with an entry */
+		wal_free(wal);
+		assert_int_equal(open_log(&disk, &back, &wal, &found, &error), 0);
+		assert_int_equal(found.last_index, model.last);
+		assert_true(model_equal(&model, &back));
+		wal_start_plan(wal, &plan);
+		assert_int_equal(disk_run(&disk, &plan), 0);
+		add_entry(wal, &model, model.last + 1, 1);
+		flush_batch(&disk, wal, &plan);
+	}
+	wal_free(wal);
+	buf_done(&plan.bytes);
+	disk_done(&disk);
+}
+
 static void restart_takes_the_place_of_all_entries(void **state)
 {
 	struct disk disk = {0};
@@ -462,6 +515,7 @@ int main(void)
 		cmocka_unit_test(log_of_another_cluster_member_or_format_is_refused),
 		cmocka_unit_test(cut_log_whose_end_was_replaced_below_the_cut_must_reach_it_again),
 		cmocka_unit_test(segment_begun_by_entries_of_two_leaders_stands_alone),
+		cmocka_unit_test(segment_begun_by_entries_that_were_lost_stands_alone),
 		cmocka_unit_test(restart_takes_the_place_of_all_entries),
 	};
 
