@@ -169,8 +169,7 @@ static uint32_t page_admit(struct page *page, struct slice name)
 	return name_head(name, shared);
 }
 
-/* How many heads are below this one. No branch depends on what is compared, and only the first step waits
- * for memory. */
+/* How many heads are below this one. No branch depends on what is compared. */
 static size_t page_heads_below(const struct page *page, uint32_t head)
 {
 	const uint32_t *heads = page->heads;
@@ -225,10 +224,14 @@ static size_t inner_search(const struct page *page, struct slice name)
 	return found || slot == 0 ? slot : slot - 1;
 }
 
-/* Reads a page from memory all at once, where a search would wait for one line after another. */
+/* Reads a page from memory all at once, where a search would wait for one line after another. That a page may
+ * be smaller does no harm. */
 static void page_prefetch(const struct page *page)
 {
-	enum { CACHE_LINE_BYTES = 64, LEAF_BYTES = sizeof(struct page) + PAGE_MAX * (4 + sizeof(void *)) };
+	enum {
+		CACHE_LINE_BYTES = 64,
+		LEAF_BYTES = sizeof(struct page) + PAGE_MAX * (sizeof(uint32_t) + sizeof(void *)),
+	};
 
 	for (size_t i = 0; i < LEAF_BYTES; i += CACHE_LINE_BYTES)
 		__builtin_prefetch((const char *)page + i);
