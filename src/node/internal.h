@@ -235,6 +235,7 @@ struct log_reader {
 	uint64_t wanted; /* to be read next; 0: nothing */
 	bool reading;	 /* entry `index`, with its neighbours */
 	uint64_t index;
+	uint64_t final; /* when the read began, entries up to here were in the files as they stay */
 	struct wal_range range;
 	struct buf bytes;
 	uint64_t damaged_index; /* up to here entries cannot be read; 0: none */

@@ -2,7 +2,8 @@
  * Raft asks, is told to wait, and asks again when the bytes are there: what was read is kept in a few runs,
  * one for each follower that is likely to be served at a time. At start, when nothing else goes on, it is
  * read at once. Only what is committed is asked for, and only that is kept, so what is in a run never
- * changes. */
+ * changes. What is committed when a read ends does not count: another leader may have replaced meanwhile what
+ * the read found behind it. */
 #include "node/internal.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -44,7 +45,7 @@ static int give(struct log_run *run, uint64_t lo, uint64_t hi, uint64_t max_byte
 
 struct filling {
 	struct log_run *run;
-	uint64_t commit;
+	uint64_t final;
 };
 
 static int add_entry(void *arg, const struct wal_entry *record)
@@ -57,7 +58,7 @@ static int add_entry(void *arg, const struct wal_entry *record)
 		return -EBADMSG;
 	while (run->len && run->entries[run->len - 1].index >= record->index)
 		raft_blob_unref(run->entries[--run->len].data);
-	if (record->index > filling->commit ||
+	if (record->index > filling->final ||
 		(run->len && run->entries[run->len - 1].index + 1 != record->index))
 		return 0;
 	if (run->len == run->cap) {
@@ -71,12 +72,23 @@ static int add_entry(void *arg, const struct wal_entry *record)
 	return 0;
 }
 
-/* Takes what was read into the run that was not used for longest. False: `index` is not in it. */
-static bool take(struct node *node, const struct wal_range *range, struct slice bytes, uint64_t index)
+/* Entries up to here are in the files, and are never replaced: what is committed may not be on the own disk
+ * yet, and something else in its place. */
+static uint64_t final_index(const struct node *node)
+{
+	struct raft_status status;
+
+	raft_status_get(node->raft, &status);
+	return MIN(status.commit, status.persisted);
+}
+
+/* Takes what was read, as far as it was final when the read began, into the run that was not used for
+ * longest. False: `index` is not in it. */
+static bool take(
+	struct node *node, const struct wal_range *range, struct slice bytes, uint64_t index, uint64_t final)
 {
 	struct log_reader *reader = &node->log_reader;
 	struct log_run *run = &reader->runs[0];
-	struct raft_status status;
 	struct filling filling;
 	struct wal_sink sink = {.entry = add_entry, .arg = &filling};
 	int r;
@@ -87,8 +99,7 @@ static bool take(struct node *node, const struct wal_range *range, struct slice 
 	run_clear(run);
 	run->used = ++reader->uses;
 	reader->reads++;
-	raft_status_get(node->raft, &status);
-	filling = (struct filling){.run = run, .commit = status.commit};
+	filling = (struct filling){.run = run, .final = final};
 	r = wal_read_back(range, bytes, &sink);
 	if (r == 0 && run_of(reader, index) == run)
 		return true;
@@ -121,7 +132,7 @@ static int read_now(struct node *node, const struct wal_range *range, uint64_t i
 
 	if (r < 0)
 		return r;
-	return take(node, range, buf_slice(&bytes), index) ? 0 : -EBADMSG;
+	return take(node, range, buf_slice(&bytes), index, final_index(node)) ? 0 : -EBADMSG;
 }
 
 int node_log_entries(void *userdata, uint64_t lo, uint64_t hi, uint64_t max_bytes,
@@ -171,6 +182,7 @@ bool node_log_background(struct node *node)
 		.into = &reader->bytes};
 	memcpy(plan->steps[0].name, reader->range.name, sizeof(plan->steps[0].name));
 	reader->reading = true;
+	reader->final = final_index(node);
 	node->checkpoints.job = NODE_JOB_LOG;
 	node->env->ops->disk_submit(node->env, plan);
 	return true;
@@ -183,7 +195,7 @@ void node_log_done(struct node *node, int error)
 	reader->reading = false;
 	if (error < 0)
 		is_damaged(node, &reader->range, strerror(-error));
-	else if (!take(node, &reader->range, buf_slice(&reader->bytes), reader->index))
+	else if (!take(node, &reader->range, buf_slice(&reader->bytes), reader->index, reader->final))
 		is_damaged(node, &reader->range, "a checksum does not fit");
 	if (reader->bytes.cap > 8 * 1024 * 1024)
 		buf_done(&reader->bytes);

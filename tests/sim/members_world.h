@@ -45,7 +45,8 @@ struct world_member {
 	int64_t wall_ns; /* how far its wall clock is ahead */
 	char url[32];
 	const char *urls[2];
-	bool lonely; /* nothing comes through */
+	bool lonely;	 /* nothing comes through */
+	bool hold_reads; /* what is read from the log beside its writes takes long */
 };
 
 struct world {
@@ -236,7 +237,8 @@ static inline void world_run_plan(struct world_member *member, unsigned which)
 {
 	const struct wal_plan *plan = member->plans[which].plan;
 
-	if (!plan || member->plans[which].done_ns > member->world->now_ns)
+	if (!plan || member->plans[which].done_ns > member->world->now_ns ||
+		(member->hold_reads && plan->steps[0].kind == WAL_STEP_READ))
 		return;
 	for (size_t i = 0; i < plan->steps_len; i++)
 		assert_int_equal(disk_step(member->disk, plan, &plan->steps[i]), 0);

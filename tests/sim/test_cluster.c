@@ -8,14 +8,19 @@ static void find_data_file(void *arg, const char *name, uint64_t size_bytes)
 		(void)snprintf(arg, WAL_NAME_MAX, "%s", name);
 }
 
-static void write_one(struct world *world, uint64_t at)
+static void write_to(struct world *world, uint64_t at, const char *path)
 {
 	struct world_answer answer;
 
-	world_write(world, at, "/1/k", &answer);
+	world_write(world, at, path, &answer);
 	for (unsigned waited = 0; waited < 5000 && !answer.came; waited++)
 		world_run(world, 1);
 	assert_true(answer.came && !answer.error);
+}
+
+static void write_one(struct world *world, uint64_t at)
+{
+	write_to(world, at, "/1/k");
 }
 
 /* Nothing can be committed until the follower has a checkpoint, so none of a later index can be made. */
@@ -144,9 +149,106 @@ static void leader_that_comes_back_with_an_earlier_clock_is_followed_at_once(voi
 	assert_true(done);
 }
 
+static bool has(struct world *world, uint64_t id, const char *path)
+{
+	struct slice value;
+
+	return store_peek(node_store(world->members[id].node), slice_str(path), &value);
+}
+
+static uint64_t another_leader(struct world *world, uint64_t before)
+{
+	uint64_t leader = 0;
+
+	for (unsigned waited = 0; waited < 10000 && (!leader || leader == before); waited++) {
+		world_run(world, 1);
+		leader = world_leader(world);
+	}
+	assert_true(leader && leader != before);
+	return leader;
+}
+
+/* A leader of five, with two of the others down, writes three values that go nowhere, and begins to read its
+ * log, with them in it, for the third. */
+static void begin_to_read_what_is_not_committed(
+	struct world *world, uint64_t leader, const uint64_t others[4], struct world_answer lost[3])
+{
+	static const char *const paths[] = {"/1/lost-0", "/1/lost-1", "/1/lost-2"};
+
+	for (unsigned i = 0; i < 20; i++)
+		write_one(world, leader);
+	world_run(world, 200);
+	world_stop(&world->members[others[2]]);
+	world_stop(&world->members[others[3]]);
+	write_one(world, leader);
+	write_one(world, leader);
+	world_run(world, 200);
+	world->members[others[0]].lonely = world->members[others[1]].lonely = true;
+	for (unsigned i = 0; i < 3; i++) {
+		world_write(world, leader, paths[i], &lost[i]);
+		world_run(world, 2);
+	}
+	world->members[leader].hold_reads = true;
+	world_start(world, others[2], 5);
+	for (unsigned waited = 0; waited < 300 && !world->members[leader].plans[1].plan; waited++)
+		world_run(world, 1);
+	assert_non_null(world->members[leader].plans[1].plan);
+	assert_int_equal(world->members[leader].plans[1].plan->steps[0].kind, WAL_STEP_READ);
+	assert_int_equal(world_status(world, leader).role, NODE_LEADER);
+}
+
+/* The read ends when the leader has been deposed, other entries have taken the place of those that it found,
+ * and more is committed than it found. The leader leads again then. */
+static void read_of_the_log_that_outlasts_a_leader_hands_on_nothing_that_was_replaced(void **state)
+{
+	struct world *world = world_new();
+	struct world_answer lost[3];
+	uint64_t leader, next, others[4], count = 0;
+	char path[16];
+
+	(void)state;
+	world->log_cache_bytes = 1;
+	for (uint64_t id = 1; id <= 5; id++)
+		world_start(world, id, 5);
+	world_run(world, 4000);
+	leader = world_leader(world);
+	assert_true(leader);
+	for (uint64_t id = 1; id <= 5; id++)
+		if (id != leader)
+			others[count++] = id;
+	begin_to_read_what_is_not_committed(world, leader, others, lost);
+	world->members[leader].lonely = true;
+	world->members[others[0]].lonely = world->members[others[1]].lonely = false;
+	next = another_leader(world, leader);
+	for (unsigned i = 0; i < 20; i++) {
+		(void)snprintf(path, sizeof(path), "/1/new-%u", i);
+		write_to(world, next, path);
+	}
+	world_run(world, 8000); /* the clients give up: else it would propose them once more */
+	assert_true(lost[0].came && lost[0].error);
+	world->members[leader].lonely = false;
+	world_run(world, 3000);
+	assert_true(has(world, leader, "/1/new-19") && !has(world, leader, "/1/lost-0"));
+	world->members[leader].hold_reads = false;
+	world_run(world, 100);
+	for (unsigned i = 0; i < 10 && world_leader(world) != leader; i++) {
+		next = world_leader(world);
+		if (next)
+			(void)!node_transfer_leader(world->members[next].node, leader);
+		world_run(world, 1500);
+	}
+	assert_int_equal(world_leader(world), leader);
+	world_start(world, others[3], 5);
+	world_run(world, 3000);
+	assert_false(has(world, others[3], "/1/lost-0"));
+	assert_true(has(world, others[3], "/1/new-0"));
+	world_free(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(read_of_the_log_that_outlasts_a_leader_hands_on_nothing_that_was_replaced),
 		cmocka_unit_test(leader_whose_checkpoint_rotted_makes_another_for_the_follower_it_needs),
 		cmocka_unit_test(follower_that_needs_damaged_entries_gets_a_checkpoint_that_covers_them),
 		cmocka_unit_test(leader_that_comes_back_with_an_earlier_clock_is_followed_at_once),
