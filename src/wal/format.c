@@ -60,12 +60,14 @@ enum wal_header_check wal_segment_header_decode(struct slice bytes, struct wal_s
 
 	if (bytes.len < WAL_SEGMENT_HEADER_BYTES || memcmp(at, segment_magic, sizeof(segment_magic)) != 0)
 		return WAL_HEADER_INVALID;
+	if (get_u32(at + 92) != crc32c(0, at, 92))
+		return WAL_HEADER_INVALID;
 	header.version = get_u32(at + 8);
 	if (header.version > WAL_FORMAT_VERSION) {
 		*ret_header = header;
 		return WAL_HEADER_NEWER;
 	}
-	if (get_u32(at + 12) != WAL_SEGMENT_HEADER_BYTES || get_u32(at + 92) != crc32c(0, at, 92))
+	if (get_u32(at + 12) != WAL_SEGMENT_HEADER_BYTES)
 		return WAL_HEADER_INVALID;
 	header.cluster_id = get_u64(at + 16);
 	header.member_id = get_u64(at + 24);

@@ -52,7 +52,7 @@ struct wal_frame_header {
 enum wal_header_check {
 	WAL_HEADER_VALID,
 	WAL_HEADER_INVALID, /* no header, or one that does not check */
-	WAL_HEADER_NEWER,   /* version is set */
+	WAL_HEADER_NEWER,   /* it checks; version is set */
 };
 
 void wal_segment_header_encode(char out[WAL_SEGMENT_HEADER_BYTES], const struct wal_segment_header *header);

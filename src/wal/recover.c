@@ -23,6 +23,7 @@ struct scan {
 	char name[WAL_NAME_MAX]; /* the segment being read */
 	struct slice bytes;
 	bool seal_seen;
+	uint64_t newest; /* where the last whole frame begins; 0: the header is all there is */
 	struct wal_frame_entries frame;
 };
 
@@ -181,6 +182,7 @@ static int read_frames(struct scan *scan, uint64_t number, bool last)
 	int r;
 
 	scan->seal_seen = false;
+	scan->newest = 0;
 	for (;;) {
 		wal->offset = offset;
 		if (!wal_frame_header_decode(scan->bytes, offset, wal->seed, &header))
@@ -199,6 +201,7 @@ static int read_frames(struct scan *scan, uint64_t number, bool last)
 		wal_mark_frame(wal, number, scan->frame, last_index);
 		wal->chain = header.payload_crc;
 		wal->sequence++;
+		scan->newest = offset;
 		offset += whole;
 	}
 }
@@ -234,12 +237,27 @@ static int check_header(
 	return 0;
 }
 
-/* A segment whose header was never completed: only the newest can be one, and no frame may have followed. */
-static int unstarted_segment(struct scan *scan, uint64_t number, bool last)
+/* A segment whose header was never completed: only the newest can be one, and no frame may have followed.
+ * `old`: the header is sound and of an earlier life, so what lies behind may be anything that users wrote
+ * then. Else a frame anywhere tells that header and first frames are damaged, a whole sector say. */
+static int unstarted_segment(struct scan *scan, uint64_t number, bool last, bool old)
 {
-	if (!last || wal_frame_looks_begun(scan->bytes, WAL_SEGMENT_HEADER_BYTES, number))
+	uint64_t at = WAL_SEGMENT_HEADER_BYTES, end = old ? at + 1 : scan->bytes.len;
+
+	for (; last && at < end; at += 8)
+		last = !wal_frame_looks_begun(scan->bytes, at, number);
+	if (!last)
 		return damaged(scan, 0, "the segment's header does not check");
 	return 0;
+}
+
+static void keep_tail(struct scan *scan)
+{
+	struct wal *wal = scan->wal;
+
+	buf_clear(&wal->tail);
+	buf_add(&wal->tail, scan->bytes.data + scan->newest, (size_t)(wal->offset - scan->newest));
+	wal->tail_offset = scan->newest;
 }
 
 static int newer_format(struct scan *scan, const struct wal_segment_header *header)
@@ -271,8 +289,10 @@ static int read_segment(struct scan *scan, size_t position)
 	check = wal_segment_header_decode(scan->bytes, &header);
 	if (check == WAL_HEADER_NEWER)
 		return newer_format(scan, &header);
+	if (check == WAL_HEADER_VALID && header.number > segment->number)
+		return damaged(scan, 0, "the header is that of a later segment");
 	if (check == WAL_HEADER_INVALID || header.number != segment->number) {
-		r = unstarted_segment(scan, segment->number, last);
+		r = unstarted_segment(scan, segment->number, last, check == WAL_HEADER_VALID);
 		return r < 0 ? r : 1;
 	}
 	r = check_header(scan, &header, segment->number, position == 0);
@@ -290,6 +310,8 @@ static int read_segment(struct scan *scan, size_t position)
 	}
 	segment->last_index = wal->last_index;
 	segment->used_bytes = wal->offset;
+	if (position + 2 >= wal->segments_len) /* the last one may be unstarted */
+		keep_tail(scan);
 	return 0;
 }
 

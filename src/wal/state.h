@@ -56,6 +56,11 @@ struct wal {
 	bool reserve_leaving; /* the same of the reserve */
 	bool sealing; /* the newest plan closes the segment before the last one: it is in use as long */
 
+	/* The last frame that recovery found, or the header, and where in the last segment: the start plan
+	 * writes it again. */
+	struct buf tail;
+	uint64_t tail_offset;
+
 	char (*doomed)[WAL_NAME_MAX]; /* files that the start plan removes */
 	size_t doomed_len;
 };

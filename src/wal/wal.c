@@ -18,6 +18,7 @@ struct wal *wal_free(struct wal *wal)
 	free(wal->marks);
 	free(wal->doomed);
 	buf_done(&wal->batch);
+	buf_done(&wal->tail);
 	free(wal);
 	return NULL;
 }
@@ -280,6 +281,9 @@ void wal_flush(struct wal *wal, struct wal_plan *plan)
 	wal_batch_reset(wal);
 }
 
+/* After a sync that failed the cache may hold what it was to write, clean, and the disk not: another sync has
+ * nothing to do then and succeeds. So what could have been lost in this way is written again first. One frame
+ * is all: it was under way alone, and nothing is written after a failure. */
 void wal_start_plan(struct wal *wal, struct wal_plan *plan)
 {
 	char name[WAL_NAME_MAX];
@@ -290,7 +294,10 @@ void wal_start_plan(struct wal *wal, struct wal_plan *plan)
 	wal->doomed_len = 0;
 	if (wal->segments_len) {
 		wal_segment_name(name, wal->segments[wal->segments_len - 1].number);
+		buf_add_slice(&plan->bytes, buf_slice(&wal->tail));
+		plan_add_write(plan, name, wal->tail_offset, 0, wal->tail.len);
 		plan_add(plan, WAL_STEP_SYNC, name);
+		buf_done(&wal->tail);
 	}
 	plan_add(plan, WAL_STEP_SYNC_DIR, NULL);
 }

@@ -79,8 +79,8 @@ DEFINE_CLEANUP(struct wal *, wal_free)
 int wal_identity(const struct wal_disk *disk, bool *ret_exists, uint64_t *ret_cluster_id,
 	uint64_t *ret_member_id, char **ret_error) _must_check_;
 
-/* Makes durable what recovery saw (a crash of the process may have left it in the page cache only) and clears
- * away files that were under construction. */
+/* Makes durable what recovery saw (a crash of the process, or a sync that failed, may have left it in the
+ * page cache only) and clears away files that were under construction. Once for each wal_open(). */
 void wal_start_plan(struct wal *wal, struct wal_plan *ret_plan);
 
 /* Adding to the next batch. Entries continue the log or, with a lower index, replace its end; never what is

@@ -6,7 +6,6 @@
 
 #define FILES_MAX 4096
 #define CHANGES_MAX 64
-#define SECTOR 512
 
 struct write {
 	uint64_t offset;
@@ -352,6 +351,29 @@ bool disk_flip(struct disk *disk, const char *text, uint64_t offset, unsigned bi
 	return true;
 }
 
+bool disk_clear(struct disk *disk, const char *text, uint64_t offset, size_t len)
+{
+	const struct name *name = names_find(&disk->now, text);
+
+	if (!name || offset > name->file->size || len > name->file->size - offset)
+		return false;
+	memset(name->file->now + offset, 0, len);
+	if (offset < name->file->durable_size)
+		memset(name->file->durable + offset, 0, MIN(len, name->file->durable_size - (size_t)offset));
+	return true;
+}
+
+bool disk_is_settled(const struct disk *disk)
+{
+	for (size_t i = 0; i < disk->now.len; i++) {
+		const struct file *file = disk->now.items[i].file;
+
+		if (file->size != file->durable_size || memcmp(file->now, file->durable, file->size) != 0)
+			return false;
+	}
+	return !disk->changes_len;
+}
+
 /* Brings a part of an unsynced write to the platter. */
 static void settle_write(
 	struct disk *disk, struct file *file, const struct write *write, struct disk_losses *losses)
@@ -375,11 +397,27 @@ static void settle_write(
 		break;
 	default:
 		for (at = 0; at < write->len; at += len) {
-			len = MIN(SECTOR - (size_t)(write->offset + at) % SECTOR, write->len - at);
+			len = MIN(DISK_SECTOR_BYTES - (size_t)(write->offset + at) % DISK_SECTOR_BYTES,
+				write->len - at);
 			if (rng_below(disk->rng, 2))
 				memcpy(file->durable + write->offset + at, write->data + at, len);
 		}
 	}
+}
+
+void disk_step_fails(struct disk *disk, const struct wal_plan *plan, const struct wal_step *step)
+{
+	struct name *name = names_find(&disk->now, step->name);
+	struct disk_losses losses = {0};
+
+	if (step->kind != WAL_STEP_SYNC) {
+		disk_step_partly(disk, plan, step);
+		return;
+	}
+	for (size_t i = 0; name && i < name->file->writes_len; i++)
+		settle_write(disk, name->file, &name->file->writes[i], &losses);
+	if (name)
+		forget_writes(name->file);
 }
 
 struct disk_losses disk_power_off(struct disk *disk)

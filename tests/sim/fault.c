@@ -18,7 +18,9 @@ const char *const fault_names[FAULT_MAX] = {
 	[FAULT_NO_SPACE] = "no space on the disk",
 	[FAULT_ROT_LOG] = "bit rot in a log",
 	[FAULT_ROT_CHECKPOINT] = "bit rot in a checkpoint",
+	[FAULT_ROT_SECTOR] = "sector of a log or checkpoint lost",
 	[FAULT_DISK_SLOW] = "disk slow for a while",
+	[FAULT_READ_SLOW] = "read of a log or checkpoint took seconds",
 	[FAULT_PAUSE] = "process paused",
 	[FAULT_PARTITION] = "partition in halves",
 	[FAULT_ISOLATE] = "member isolated",
@@ -52,6 +54,7 @@ static const bool scheduled[FAULT_MAX] = {
 	[FAULT_NO_SPACE] = true,
 	[FAULT_ROT_LOG] = true,
 	[FAULT_ROT_CHECKPOINT] = true,
+	[FAULT_ROT_SECTOR] = true,
 	[FAULT_DISK_SLOW] = true,
 	[FAULT_PAUSE] = true,
 	[FAULT_PARTITION] = true,
@@ -135,6 +138,7 @@ static void draw_faults(struct profile *profile, struct rng *rng)
 	profile->background_error = chance(rng, 10000);
 	profile->strand = chance(rng, 600000);
 	profile->crash_after_vote = chance(rng, 200000);
+	profile->read_slow = chance(rng, 500000);
 	profile->fault_every_ns = 50 * NS_PER_MS + below(rng, 3 * NS_PER_S);
 	for (unsigned i = 0; i < FAULT_MAX; i++)
 		profile->fault_weight[i] = chance(rng, 10);
@@ -186,7 +190,7 @@ static void one_fault(struct profile *profile)
 	profile->drop = profile->duplicate = profile->reorder = profile->cut_message = 0;
 	profile->crash_at_step = profile->crash_in_switch = profile->crash_in_transfer = 0;
 	profile->disk_error = profile->background_error = profile->strand = 0;
-	profile->crash_after_vote = 0;
+	profile->crash_after_vote = profile->read_slow = 0;
 	memset(profile->fault_weight, 0, sizeof(profile->fault_weight));
 }
 
@@ -207,6 +211,7 @@ static void contradict(struct profile *profile)
 	profile->fault_weight[FAULT_POWER_ALL] = profile->fault_weight[FAULT_PAUSE] = 0;
 	profile->fault_weight[FAULT_LONG_DOWN] = profile->fault_weight[FAULT_NO_SPACE] = 0;
 	profile->fault_weight[FAULT_ROT_LOG] = profile->fault_weight[FAULT_ROT_CHECKPOINT] = 0;
+	profile->fault_weight[FAULT_ROT_SECTOR] = 0;
 	profile->fault_weight[FAULT_MEMBER_ADDED] = profile->fault_weight[FAULT_MEMBER_REMOVED] = 0;
 	profile->fault_weight[FAULT_MEMBER_REPLACED] = 0;
 	profile->fault_every_ns = 5 * NS_PER_S;
@@ -425,6 +430,8 @@ static bool carry_out(struct world *world, enum fault fault)
 		return rot_log(world);
 	case FAULT_ROT_CHECKPOINT:
 		return rot_checkpoint(world);
+	case FAULT_ROT_SECTOR:
+		return rot_sector(world);
 	case FAULT_DISK_SLOW:
 		member->disk_slow_until_ns = world->now_ns + world_rand(world, 2 * NS_PER_S);
 		break;

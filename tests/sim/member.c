@@ -107,6 +107,11 @@ static int64_t step_ns(struct member *member, const struct wal_step *step)
 		ns = 3 * world->profile.sync_ns + world_rand(world, 5 * world->profile.sync_ns);
 	if (member->disk_slow_until_ns > world->now_ns)
 		ns = ns * 20 + world_rand(world, 300 * NS_PER_MS);
+	if (step->kind == WAL_STEP_READ && !world->calm &&
+		rng_chance(&world->rng, world->profile.read_slow)) {
+		world->summary->faults[FAULT_READ_SLOW]++;
+		ns += world_rand(world, 4 * NS_PER_S);
+	}
 	return ns;
 }
 
@@ -600,7 +605,7 @@ static bool step_fault(struct member *member, const struct plan_run *run)
 		return false;
 	world_log(world, "member %u: step %zu of its plan fails: %s, %s, error %d", member->number, run->step,
 		work_names[work_of(plan)], step->name, error);
-	disk_step_partly(member->disk, plan, step);
+	disk_step_fails(member->disk, plan, step);
 	member->expects_failure |= !survives(plan, error);
 	member->runs[plan->background].plan = NULL;
 	node_disk_done(member->node, plan, error);

@@ -1,6 +1,6 @@
-/* Bits that rot. The fault budget (docs/simulator.md): on a minority of the members; in the log only while
- * the member is down, and never in the last whole frame of it: damage there looks like a write that did not
- * complete, which nothing but another copy of the log could tell. */
+/* Bits that rot, and sectors that read as zeros. The fault budget (docs/simulator.md): on a minority of the
+ * members; in the log only while the member is down, and never in the last whole frame of it: damage there
+ * looks like a write that did not complete, which nothing but another copy of the log could tell. */
 #include "sim.h"
 #include "wal/format.h"
 
@@ -102,35 +102,56 @@ static bool in_budget(struct world *world, const struct member *member)
 	return rotten < most;
 }
 
-static bool flip_one(struct world *world, struct member *member, bool (*wanted)(const char *name))
+/* A sector, if all of it may rot. */
+static bool damage(struct member *member, const struct listing *listing, uint64_t limit, bool sector)
+{
+	struct world *world = member->world;
+	uint64_t offset = (uint64_t)world_rand(world, (int64_t)limit), end;
+	bool done;
+
+	if (!sector) {
+		done = disk_flip(member->disk, listing->chosen, offset, (unsigned)rng_below(&world->rng, 8));
+	} else {
+		/* The first one more often: it holds the header. */
+		offset = rng_below(&world->rng, 4) ? offset - offset % DISK_SECTOR_BYTES : 0;
+		end = MIN(offset + DISK_SECTOR_BYTES, listing->size);
+		done = end <= limit &&
+		       disk_clear(member->disk, listing->chosen, offset, (size_t)(end - offset));
+	}
+	if (!done)
+		return false;
+	member->rotten = true;
+	world_log(world, "member %u: %s of %s rots at offset %llu", member->number,
+		sector ? "a sector" : "a bit", listing->chosen, (unsigned long long)offset);
+	world_trace(world, 900 + member->number, offset);
+	return true;
+}
+
+static bool rot_one(struct world *world, struct member *member, bool (*wanted)(const char *name), bool sector)
 {
 	struct listing listing = {.world = world, .wanted = wanted};
 	struct end_of_log end;
-	uint64_t limit, offset;
+	uint64_t limit;
 
 	if (!in_budget(world, member))
+		return false;
+	/* What was the last frame in the cache may not be on the platter. */
+	if (!member->node && wanted == is_segment && !disk_is_settled(member->disk))
 		return false;
 	(void)disk_list(member->disk, list_file, &listing);
 	if (!listing.count)
 		return false;
 	end = find_end(member->disk, listing.newest);
 	limit = may_rot(&end, listing.chosen, listing.size, member->node != NULL);
-	offset = (uint64_t)world_rand(world, (int64_t)limit);
-	if (!limit || !disk_flip(member->disk, listing.chosen, offset, (unsigned)rng_below(&world->rng, 8)))
-		return false;
-	member->rotten = true;
-	world_log(world, "member %u: a bit of %s rots at offset %llu", member->number, listing.chosen,
-		(unsigned long long)offset);
-	world_trace(world, 900 + member->number, offset);
-	return true;
+	return limit && damage(member, &listing, limit, sector);
 }
 
-bool rot_log(struct world *world)
+/* One that is down has more that may rot. */
+static struct member *member_to_rot(struct world *world)
 {
 	unsigned first = (unsigned)rng_below(&world->rng, world->member_count);
 	struct member *member = &world->members[first];
 
-	/* One that is down has more that may rot. */
 	for (unsigned i = 0; i < world->member_count; i++) {
 		struct member *other = &world->members[(first + i) % world->member_count];
 
@@ -139,12 +160,23 @@ bool rot_log(struct world *world)
 			break;
 		}
 	}
-	return flip_one(world, member, is_segment);
+	return member;
+}
+
+bool rot_log(struct world *world)
+{
+	return rot_one(world, member_to_rot(world), is_segment, false);
 }
 
 bool rot_checkpoint(struct world *world)
 {
 	struct member *member = &world->members[rng_below(&world->rng, world->member_count)];
 
-	return flip_one(world, member, is_checkpoint);
+	return rot_one(world, member, is_checkpoint, false);
+}
+
+bool rot_sector(struct world *world)
+{
+	return rot_one(
+		world, member_to_rot(world), rng_below(&world->rng, 3) ? is_segment : is_checkpoint, true);
 }

@@ -32,7 +32,9 @@ enum fault {
 	FAULT_NO_SPACE,		/* files do not grow for a while */
 	FAULT_ROT_LOG,		/* a bit flips in the log of a member that is down */
 	FAULT_ROT_CHECKPOINT,
+	FAULT_ROT_SECTOR, /* a sector of either reads as zeros */
 	FAULT_DISK_SLOW,
+	FAULT_READ_SLOW, /* counted for each that takes seconds */
 	FAULT_PAUSE,	 /* SIGSTOP for a while */
 	FAULT_PARTITION, /* two halves */
 	FAULT_ISOLATE,	 /* one member from all others */
@@ -202,7 +204,7 @@ struct profile { /* what this seed does; chances are per million */
 	uint32_t heartbeat_ms, election_ms;
 	uint32_t drop, duplicate, reorder, cut_message;
 	uint32_t crash_at_step, crash_in_switch, crash_in_transfer, disk_error, background_error, strand,
-		crash_after_vote;
+		crash_after_vote, read_slow;
 	uint32_t fault_weight[FAULT_MAX];
 	int64_t fault_every_ns;
 	size_t value_bytes;
@@ -334,6 +336,7 @@ void promise_leads(struct member *member, uint64_t term);
 /* rot.c */
 bool rot_log(struct world *world);
 bool rot_checkpoint(struct world *world);
+bool rot_sector(struct world *world);
 /* fault.c */
 void fault_profile(struct world *world);
 void fault_inject(struct world *world);

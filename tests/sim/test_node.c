@@ -194,7 +194,7 @@ static void run_plan(struct bench *bench, unsigned which)
 	}
 	for (size_t i = 0; i < plan->steps_len && r == 0; i++) {
 		if (++bench->steps_run == bench->fail_at) {
-			disk_step_partly(bench->disk, plan, &plan->steps[i]);
+			disk_step_fails(bench->disk, plan, &plan->steps[i]);
 			r = -EIO;
 		} else {
 			r = disk_step(bench->disk, plan, &plan->steps[i]);

@@ -1,14 +1,6 @@
 /* The log as it is written: batches, segments, spares, cuts, reading back. */
 #include "wal_helpers.h"
 
-static bool takes_the_spare(const struct wal_plan *plan)
-{
-	for (size_t i = 0; i < plan->steps_len; i++)
-		if (plan->steps[i].kind == WAL_STEP_RENAME && strcmp(plan->steps[i].name, "spare.wal") == 0)
-			return true;
-	return false;
-}
-
 /* Else the new one would be renamed onto the one that the write is about to take. */
 /* A log whose next segment is not made in time says so while it can still be written to without taking space.
  */

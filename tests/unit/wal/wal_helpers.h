@@ -1,5 +1,6 @@
-/* A log on a disk made of memory (writes are volatile until synced, names until the directory is synced), and
- * a model of what it should hold. */
+/* A log on a disk made of memory (writes are volatile until synced, names until the directory is synced; a
+ * sync that fails leaves what was written in the cache, clean, and no later one brings it to the platter),
+ * and a model of what it should hold. */
 #pragma once
 #include "base/buf.h"
 #include "base/memory.h"
@@ -19,6 +20,7 @@
 struct file {
 	char name[WAL_NAME_MAX];
 	char *now, *durable; /* contents as read, and as they would be after the power failed */
+	char *dirty;	     /* of each byte, whether the next sync writes it */
 	size_t size;
 };
 
@@ -41,6 +43,7 @@ static inline void disk_remove(struct disk *disk, struct file *file)
 {
 	free(file->now);
 	free(file->durable);
+	free(file->dirty);
 	*file = disk->files[--disk->files_len];
 }
 
@@ -52,8 +55,18 @@ static inline void disk_done(struct disk *disk)
 
 static inline void disk_power_off(struct disk *disk)
 {
-	for (size_t i = 0; i < disk->files_len; i++)
+	for (size_t i = 0; i < disk->files_len; i++) {
 		memcpy(disk->files[i].now, disk->files[i].durable, disk->files[i].size);
+		memset(disk->files[i].dirty, 0, disk->files[i].size);
+	}
+}
+
+static inline void sync_file(struct file *file, bool fails)
+{
+	for (size_t i = 0; i < file->size && !fails; i++)
+		if (file->dirty[i])
+			file->durable[i] = file->now[i];
+	memset(file->dirty, 0, file->size);
 }
 
 static inline int disk_list(void *arg, void (*fn)(void *, const char *, uint64_t), void *fn_arg)
@@ -101,6 +114,7 @@ static inline int disk_step(
 		file->size = step->size_bytes;
 		file->now = mem_calloc(1, file->size);
 		file->durable = mem_calloc(1, file->size);
+		file->dirty = mem_calloc(1, file->size);
 		return 0;
 	case WAL_STEP_RENAME:
 		if (fails)
@@ -116,14 +130,13 @@ static inline int disk_step(
 		assert_true(step->offset + step->bytes_len <= file->size);
 		assert_true(step->bytes_at + step->bytes_len <= plan->bytes.len);
 		memcpy(file->now + step->offset, plan->bytes.data + step->bytes_at, len);
+		memset(file->dirty + step->offset, 1, len);
 		return fails ? -EIO : 0;
 	}
 	case WAL_STEP_SYNC:
-		if (fails)
-			return -EIO;
 		assert_non_null(file);
-		memcpy(file->durable, file->now, file->size);
-		return 0;
+		sync_file(file, fails);
+		return fails ? -EIO : 0;
 	case WAL_STEP_SYNC_DIR:
 		return fails ? -EIO : 0;
 	case WAL_STEP_REMOVE:
@@ -306,4 +319,12 @@ static inline void run_spare(struct wal *wal, struct disk *disk, struct wal_plan
 		assert_int_equal(disk_run(disk, plan), 0);
 		wal_spare_done(wal);
 	}
+}
+
+static inline bool takes_the_spare(const struct wal_plan *plan)
+{
+	for (size_t i = 0; i < plan->steps_len; i++)
+		if (plan->steps[i].kind == WAL_STEP_RENAME && strcmp(plan->steps[i].name, "spare.wal") == 0)
+			return true;
+	return false;
 }
