@@ -92,6 +92,8 @@ void node_exports_turn(struct node *node)
 		}
 		if (export->source || export->error)
 			continue;
+		if (own->unreadable)
+			continue; /* until there is another */
 		if (info.id.index && info.id.index >= export->least_index) {
 			export->source = checkpoint_source_new(own->current);
 			export->info = info;
@@ -163,7 +165,7 @@ void node_export_done(struct node *node, int error)
 			reason ? reason : strerror(-error));
 		export->error = error;
 		export->told = true;
-		own->asked = true; /* a new one takes its place */
+		own->unreadable = true; /* a new one takes its place */
 	}
 	export->ready(export->arg);
 }
