@@ -258,6 +258,9 @@ struct store *checkpoint_receiver_end(struct checkpoint_receiver *receiver) _mus
 DEFINE_CLEANUP(struct checkpoint_receiver *, checkpoint_receiver_free)
 uint64_t checkpoint_receiver_wanted(const struct checkpoint_receiver *receiver); /* the next byte's offset */
 uint64_t checkpoint_receiver_total(const struct checkpoint_receiver *receiver);	 /* bytes; 0: not known yet */
+/* False: its manifest is not here yet. What ret_info borrows lasts as long as the receiver. */
+bool checkpoint_receiver_knows(
+	const struct checkpoint_receiver *receiver, struct checkpoint_info *ret_info) _must_check_;
 /* Takes a piece; what was there already is skipped, what lies beyond the wanted offset is dropped. Overwrites
  * the plan, which is to be carried out whatever the answer, when it has steps: 1  more is wanted 0  all of it
  * is here and was verified: the plan switches; then checkpoint_receiver_take() -EAGAIN  a chunk did not

@@ -164,6 +164,14 @@ uint64_t checkpoint_receiver_total(const struct checkpoint_receiver *receiver)
 	return checkpoint ? checkpoint->info.manifest_bytes + checkpoint->info.data_bytes : 0;
 }
 
+bool checkpoint_receiver_knows(const struct checkpoint_receiver *receiver, struct checkpoint_info *ret_info)
+{
+	if (!receiver->loader)
+		return false;
+	checkpoint_get_info(receiver->checkpoint, ret_info);
+	return true;
+}
+
 /* What is pending goes again from its beginning. */
 static int again(struct checkpoint_receiver *receiver)
 {

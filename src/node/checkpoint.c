@@ -121,7 +121,7 @@ int node_membership_set(struct node *node, struct slice bytes, struct raft_conf 
 	_cleanup_free_ struct node *scratch = mem_new(struct node); /* only its members are used */
 	uint8_t format = wire_read_u8(&reader);
 	struct slice version;
-	int r = format && format <= MEMBERSHIP_VERSION ? 0 : -EBADMSG;
+	int r = format > MEMBERSHIP_VERSION ? -EPROTONOSUPPORT : format ? 0 : -EBADMSG;
 
 	version = wire_read_bytes(&reader);
 	if (r == 0)
@@ -156,6 +156,23 @@ int node_membership_set(struct node *node, struct slice bytes, struct raft_conf 
 	free(node->cluster_version);
 	node->cluster_version = mem_strndup(version.data ? version.data : "", version.len);
 	return 0;
+}
+
+int node_membership_check(struct slice bytes, struct raft_conf *ret_conf, char **ret_error)
+{
+	_cleanup_free_ struct node *scratch = mem_new(struct node); /* only its members are used */
+	int r = node_membership_set(scratch, bytes, ret_conf);
+
+	if (r == -EPROTONOSUPPORT)
+		*ret_error = mem_printf("it holds the membership in format %u, this version knows up to %u: "
+					"it is of a newer version, update the program on this host",
+			(unsigned)(uint8_t)bytes.data[0], MEMBERSHIP_VERSION);
+	else if (r < 0)
+		*ret_error = mem_strdup("the membership in it makes no sense, although it checks");
+	if (r == 0)
+		node_members_free(scratch);
+	free(scratch->cluster_version);
+	return r;
 }
 
 /* ---- Start ---- */
@@ -195,6 +212,7 @@ int node_checkpoint_open(struct node *node, struct raft_conf *ret_conf, char **r
 {
 	struct checkpoints *own = &node->checkpoints;
 	struct checkpoint_disk disk = disk_of(node);
+	_cleanup_free_ char *why = NULL;
 	struct checkpoint_info info;
 	struct store *store;
 	int r = checkpoint_open(&disk, node->cluster_id, &own->current, ret_error);
@@ -206,6 +224,11 @@ int node_checkpoint_open(struct node *node, struct raft_conf *ret_conf, char **r
 		return 0;
 	checkpoint_get_info(own->current, &info);
 	own->next_generation = info.generation + 1;
+	r = node_membership_check(info.membership, ret_conf, &why);
+	if (r < 0) {
+		*ret_error = mem_printf(CHECKPOINT_NAME ": %s", why);
+		return refuse(r, ret_error);
+	}
 	r = checkpoint_load(&disk, own->current, &store, ret_error);
 	if (r < 0)
 		return refuse(r, ret_error);
@@ -213,13 +236,7 @@ int node_checkpoint_open(struct node *node, struct raft_conf *ret_conf, char **r
 	node->store = store;
 	node->applied = info.id.index;
 	node->applied_term = info.id.term;
-	r = node_membership_set(node, info.membership, ret_conf);
-	if (r < 0)
-		*ret_error =
-			mem_strdup(CHECKPOINT_NAME " holds a membership that this version cannot read: use "
-						   "the version that wrote it, or rebuild this member from "
-						   "the others");
-	return r;
+	return node_membership_set(node, info.membership, ret_conf);
 }
 
 int node_checkpoint_start(struct node *node, char **ret_error)

@@ -164,6 +164,7 @@ struct incoming {
 	struct checkpoint_id id;
 	uint64_t generation, from;
 	bool want_due, begun; /* begun: the data file may be there */
+	bool understood;      /* its membership was read */
 	bool plan_ready, plan_switches;
 	struct checkpoint_plan plan;
 	unsigned bad_chunks;
@@ -423,7 +424,10 @@ void node_checkpoint_to_plan(struct checkpoint_plan *steps, struct wal_plan *pla
 void node_checkpoint_read(struct node *node, enum node_job job, const struct checkpoint_range *range);
 bool node_generations_add(struct generations *generations, uint64_t generation);
 void node_checkpoints_free(struct node *node);
+/* -EBADMSG, or -EPROTONOSUPPORT: of a newer version. Then nothing is changed. */
 int node_membership_set(struct node *node, struct slice bytes, struct raft_conf *ret_conf) _must_check_;
+/* Whether that would be taken; *ret_error (owned) says what is wrong with the checkpoint that has it. */
+int node_membership_check(struct slice bytes, struct raft_conf *ret_conf, char **ret_error) _must_check_;
 /* log.c */
 int node_log_entries(void *userdata, uint64_t lo, uint64_t hi, uint64_t max_bytes,
 	struct raft_entry *ret_entries, size_t max);

@@ -275,6 +275,7 @@ static void offered(struct node *node, uint64_t from, const struct checkpoint_id
 		in->id = *id;
 		in->generation = own->next_generation++;
 		in->bad_chunks = 0;
+		in->understood = false;
 		in->receiver = checkpoint_receiver_new(node->cluster_id, *id, in->generation);
 		in->want_due = true;
 		node_note(node, LOG_LEVEL_NOTICE,
@@ -284,12 +285,32 @@ static void offered(struct node *node, uint64_t from, const struct checkpoint_id
 	}
 }
 
+/* Whether this version can read the membership in it, as soon as it is there: long before the switch, after
+ * which there is no way back. */
+static int understand(struct incoming *in, char **ret_error)
+{
+	struct checkpoint_info info;
+	struct raft_conf conf;
+	int r;
+
+	if (in->understood || !checkpoint_receiver_knows(in->receiver, &info))
+		return 0;
+	r = node_membership_check(info.membership, &conf, ret_error);
+	in->understood = r == 0;
+	return r;
+}
+
 static void took_piece(struct node *node, uint64_t offset, struct slice bytes)
 {
 	struct incoming *in = &node->checkpoints.incoming;
 	_cleanup_free_ char *reason = NULL;
-	int r = checkpoint_receiver_add(in->receiver, offset, bytes, &in->plan, &reason);
+	int r = checkpoint_receiver_add(in->receiver, offset, bytes, &in->plan, &reason), error;
 
+	error = r < 0 ? 0 : understand(in, &reason);
+	if (error < 0) {
+		in->plan.steps_len = 0;
+		r = error;
+	}
 	if (in->plan.steps_len)
 		in->begun = in->plan_ready = true;
 	in->plan_switches = r == 0;
@@ -335,7 +356,9 @@ static void replace_store(struct node *node, struct store *store)
 	retire(node, old);
 }
 
-/* The log begins anew behind the checkpoint, unless it goes on behind it already. */
+/* The log begins anew behind the checkpoint, unless it goes on behind it already. Segments that end before
+ * its last entry can go; one that ends with it shows at a start whether the log leads on from the checkpoint,
+ * until all that is in the batch is durable. */
 static void restart_log(struct node *node, uint64_t index, bool kept)
 {
 	struct wal_hard_state hard_state = {.boot = node->boot};
@@ -348,6 +371,7 @@ static void restart_log(struct node *node, uint64_t index, bool kept)
 	hard_state.vote = status.vote;
 	hard_state.commit = status.commit;
 	wal_add_hard_state(node->wal, &hard_state);
+	node->checkpoints.release_index = index;
 }
 
 static void installed(struct node *node, const struct checkpoint_info *info, bool kept)
@@ -385,7 +409,7 @@ static void install(struct node *node)
 	struct checkpoint_info info;
 	struct raft_status status;
 	struct raft_conf conf;
-	_cleanup_free_ struct node *scratch = NULL;
+	_cleanup_free_ char *error = NULL;
 	bool kept;
 	int r;
 
@@ -398,16 +422,8 @@ static void install(struct node *node)
 	raft_status_get(node->raft, &status);
 	if (node->failure || (!status.leader && status.commit < info.id.index))
 		return;
-	scratch = mem_new(struct node);
-	r = node_membership_set(scratch, info.membership, &conf);
-	node_members_free(scratch);
-	free(scratch->cluster_version);
-	if (r < 0) {
-		(void)node_fail(node,
-			"a received checkpoint holds a membership that this version cannot read: "
-			"update this member");
-		return;
-	}
+	r = node_membership_check(info.membership, &conf, &error);
+	assert(r == 0); /* it was seen to before the switch */
 	kept = raft_term_of(node->raft, info.id.index) == info.id.term &&
 	       wal_last_index(node->wal) >= info.id.index;
 	r = status.leader == node->id ? -ESTALE
