@@ -204,12 +204,12 @@ static inline void world_free(struct world *world)
 	free(world);
 }
 
-/* `initial` members 1 ... n found the cluster; 0: it joins. */
-static inline void world_start(struct world *world, uint64_t id, size_t initial)
+/* What node_open() answers. */
+static inline int world_open(struct world *world, uint64_t id, size_t initial, char **ret_error)
 {
 	struct world_member *member = &world->members[id];
 	struct node_member list[WORLD_MEMBERS_MAX];
-	char name[16], *error = NULL;
+	char name[16];
 	struct node_config config = {.cluster_id = 77,
 		.member_id = id,
 		.name = name,
@@ -229,7 +229,15 @@ static inline void world_start(struct world *world, uint64_t id, size_t initial)
 		list[i] = (struct node_member){.id = i + 1,
 			.name = "",
 			.peer_urls = (const char *const *)world->members[i + 1].urls};
-	if (node_open(&config, &member->env, &member->node, &error) < 0)
+	return node_open(&config, &member->env, &member->node, ret_error);
+}
+
+/* `initial` members 1 ... n found the cluster; 0: it joins. */
+static inline void world_start(struct world *world, uint64_t id, size_t initial)
+{
+	char *error = NULL;
+
+	if (world_open(world, id, initial, &error) < 0)
 		fail_msg("member %d does not open: %s", (int)id, error);
 }
 

@@ -1,5 +1,8 @@
 /* What the simulator found and what needs more than one member, step by step. */
+#include "base/hash.h"
+#include "checkpoint/format.h"
 #include "members_world.h"
+#include "node/internal.h"
 
 static void find_data_file(void *arg, const char *name, uint64_t size_bytes)
 {
@@ -245,10 +248,192 @@ static void read_of_the_log_that_outlasts_a_leader_hands_on_nothing_that_was_rep
 	world_free(world);
 }
 
+/* Three members; writes go on until the log no longer has what the one that is answered, which is cut off,
+ * needs next. */
+static uint64_t cut_off(struct world *world, uint64_t *ret_leader)
+{
+	uint64_t leader, behind, needs;
+
+	for (uint64_t id = 1; id <= 3; id++)
+		if (!world->members[id].node)
+			world_start(world, id, 3);
+	world_run(world, 3000);
+	*ret_leader = leader = world_leader(world);
+	assert_true(leader);
+	behind = leader % 3 + 1;
+	world->members[behind].lonely = true;
+	needs = world_status(world, behind).applied + 1;
+	while (world_status(world, leader).log_first <= needs + 20)
+		write_one(world, leader);
+	return behind;
+}
+
+/* None of its own is ever due, since each one that comes is newer than all of its log. */
+static void follower_that_only_receives_cuts_its_log(void **state)
+{
+	struct world *world = world_new();
+	uint64_t leader, behind = 0, most = 0;
+
+	(void)state;
+	world->checkpoint_entries = 60;
+	for (unsigned round = 0; round < 12; round++) {
+		if (!behind) {
+			behind = cut_off(world, &leader);
+		} else {
+			world->members[behind].lonely = true;
+			for (unsigned i = 0; i < 200 || world_status(world, leader).checkpoint_index + 3 <
+								world_status(world, leader).applied;
+				i++)
+				write_one(world, leader);
+		}
+		world->members[behind].lonely = false;
+		world_run(world, 3000);
+		leader = world_leader(world);
+		assert_true(leader && leader != behind);
+		assert_int_equal(world_status(world, behind).checkpoints_received, round + 1);
+		for (unsigned i = 0; i < 40; i++) /* more than a segment in two rounds */
+			write_one(world, leader);
+		world_run(world, 1000);
+		most = MAX(most, world_status(world, behind).log_disk_bytes);
+	}
+	assert_int_equal(world_status(world, behind).checkpoints_written, 0);
+	assert_in_range(most, 16384, 5 * 16384);
+	/* What is left leads on from the checkpoint. */
+	world_stop(&world->members[behind]);
+	(void)disk_power_off(world->members[behind].disk);
+	world_start(world, behind, 3);
+	world_run(world, 3000);
+	assert_int_equal(world_status(world, behind).applied, world_status(world, leader).applied);
+	world_free(world);
+}
+
+static void write_at(struct world_member *member, const char *name, uint64_t offset, struct slice bytes)
+{
+	struct wal_plan plan = {.steps = {{.kind = WAL_STEP_WRITE, .offset = offset, .bytes_len = bytes.len}},
+		.steps_len = 1};
+
+	(void)snprintf(plan.steps[0].name, WAL_NAME_MAX, "%s", name);
+	buf_add_slice(&plan.bytes, bytes);
+	assert_int_equal(disk_step(member->disk, &plan, &plan.steps[0]), 0);
+	buf_done(&plan.bytes);
+}
+
+/* The checkpoint of this member becomes one that a later version wrote, in memory and on the disk. */
+static void make_newer(struct world_member *member)
+{
+	struct checkpoint *checkpoint = member->node->checkpoints.current;
+	struct checkpoint_info *info = &checkpoint->info;
+	char *version = checkpoint->manifest + (info->membership.data - checkpoint->manifest);
+	size_t crc_at = (size_t)info->manifest_bytes - sizeof(uint32_t);
+
+	++*version;
+	info->id.check = crc32c(0, checkpoint->manifest, crc_at);
+	for (size_t i = 0; i < sizeof(uint32_t); i++)
+		checkpoint->manifest[crc_at + i] = (char)(info->id.check >> 8 * i);
+	write_at(member, CHECKPOINT_NAME, CHECKPOINT_FILE_HEADER_BYTES,
+		slice_make(checkpoint->manifest, (size_t)info->manifest_bytes));
+}
+
+/* Behind the switch there would be no way back: the member could not even be started any more. */
+static void checkpoint_of_a_newer_version_is_refused_before_it_is_switched_to(void **state)
+{
+	struct world *world = world_new();
+	uint64_t leader, behind;
+	char *error = NULL;
+
+	(void)state;
+	world->checkpoint_entries = 60;
+	behind = cut_off(world, &leader);
+	make_newer(&world->members[leader]);
+	world->members[behind].lonely = false;
+	world_run(world, 5000);
+	assert_true(world_status(world, behind).applied < world_status(world, leader).applied);
+	assert_int_equal(world_status(world, behind).checkpoint_index, 0);
+	world_stop(&world->members[behind]);
+	world_start(world, behind, 3);
+	world_run(world, 1000);
+	/* Who wrote it, started by this version. */
+	world_stop(&world->members[leader]);
+	assert_int_equal(world_open(world, leader, 3, &error), -EPROTONOSUPPORT);
+	assert_non_null(strstr(error, "format 3, this version knows up to 2"));
+	assert_non_null(strstr(error, "update the program"));
+	free(error);
+	/* One that is of this version again is taken. */
+	world_run(world, 10000);
+	leader = world_leader(world);
+	write_one(world, leader);
+	world_run(world, 3000);
+	assert_int_equal(world_status(world, behind).applied, world_status(world, leader).applied);
+	world_free(world);
+}
+
+struct export
+{
+	struct node *node;
+	struct node_export *first, *again;
+};
+
+static void on_ready(void *arg)
+{
+	struct export *export = arg;
+	struct slice bytes;
+
+	/* At once, before there can be another checkpoint. */
+	if (!export->again && node_export_next(export->first, 1, &bytes) == -EBADMSG)
+		export->again = node_export_new(export->node, on_ready, export);
+}
+
+/* All of a snapshot; 0, or what ended it. */
+static int take_all(struct world *world, struct node_export *export)
+{
+	struct slice bytes;
+	int r = -EAGAIN;
+
+	assert_non_null(export);
+	for (unsigned waited = 0; waited < 2000; waited++) {
+		r = node_export_next(export, 65536, &bytes);
+		if (r == -EAGAIN)
+			world_run(world, 1);
+		else if (r < 0 || !bytes.len)
+			break;
+	}
+	(void)node_export_free(export);
+	return r;
+}
+
+/* Nothing is committed meanwhile, so that none of a later index can be made. */
+static void rotten_checkpoint_of_an_idle_member_is_made_anew_for_an_export(void **state)
+{
+	struct world *world = world_new();
+	char name[WAL_NAME_MAX] = "";
+	struct export export = {0};
+
+	(void)state;
+	world_start(world, 1, 1);
+	world_run(world, 3000);
+	for (unsigned i = 0; i < 20; i++)
+		write_one(world, 1);
+	export.node = world->members[1].node;
+	/* So that there is one. */
+	export.first = export.again = node_export_new(export.node, on_ready, &export);
+	assert_int_equal(take_all(world, export.first), 0);
+	assert_int_equal(disk_list(world->members[1].disk, find_data_file, name), 0);
+	assert_true(disk_flip(world->members[1].disk, name, 10, 1));
+	export.again = NULL;
+	export.first = node_export_new(export.node, on_ready, &export);
+	assert_int_equal(take_all(world, export.first), -EBADMSG);
+	assert_int_equal(take_all(world, export.again), 0);
+	assert_int_equal(world_status(world, 1).checkpoints_written, 2);
+	world_free(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(read_of_the_log_that_outlasts_a_leader_hands_on_nothing_that_was_replaced),
+		cmocka_unit_test(follower_that_only_receives_cuts_its_log),
+		cmocka_unit_test(checkpoint_of_a_newer_version_is_refused_before_it_is_switched_to),
+		cmocka_unit_test(rotten_checkpoint_of_an_idle_member_is_made_anew_for_an_export),
 		cmocka_unit_test(leader_whose_checkpoint_rotted_makes_another_for_the_follower_it_needs),
 		cmocka_unit_test(follower_that_needs_damaged_entries_gets_a_checkpoint_that_covers_them),
 		cmocka_unit_test(leader_that_comes_back_with_an_earlier_clock_is_followed_at_once),
