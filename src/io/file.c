@@ -73,8 +73,7 @@ static int write_all(int fd, struct slice data)
 	return 0;
 }
 
-/* The directory part of a path: "a/b" -> "a", "b" -> ".", "/b" -> "/". */
-static char *parent_of(const char *path)
+char *file_parent(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 
@@ -112,7 +111,7 @@ static int fill_temp(int fd, struct slice data, const struct file_write_options 
 int file_write_atomic(const char *path, struct slice data, const struct file_write_options *options)
 {
 	static const struct file_write_options defaults;
-	_cleanup_free_ char *dir = parent_of(path), *temp = NULL;
+	_cleanup_free_ char *dir = file_parent(path), *temp = NULL;
 	const char *slash = strrchr(path, '/');
 	_cleanup_close_ int fd = -1;
 	int r;
@@ -134,31 +133,41 @@ int file_write_atomic(const char *path, struct slice data, const struct file_wri
 	return r;
 }
 
+/* One directory, whose name is durable when it was made here. It may be there on a file system that is
+ * read-only, or below one that may not be written to. */
+static int make_dir(const char *path, mode_t mode)
+{
+	_cleanup_free_ char *above = file_parent(path);
+	struct stat st;
+	int r;
+
+	if (mkdir(path, mode) < 0) {
+		r = -errno;
+		if (stat(path, &st) < 0)
+			return r;
+		return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+	}
+	r = file_sync_dir(above);
+	return r == -EACCES ? 0 : r; /* who may not read it can do no more */
+}
+
 int file_mkdir_all(const char *path, mode_t mode)
 {
 	_cleanup_free_ char *copy = mem_strdup(path);
-	struct stat st;
+	int r;
 
+	for (size_t len = strlen(copy); len > 1 && copy[len - 1] == '/'; len--)
+		copy[len - 1] = '\0';
 	for (char *at = copy; *at; at++) {
 		if (*at != '/' || at == copy || at[-1] == '/')
 			continue;
 		*at = '\0';
-		if (mkdir(copy, mode) < 0 && errno != EEXIST) {
-			int error = errno;
-
-			/* It may be there all the same, on a file system that is read-only. */
-			if (stat(copy, &st) < 0)
-				return -error;
-		}
+		r = make_dir(copy, mode);
+		if (r < 0)
+			return r;
 		*at = '/';
 	}
-	if (mkdir(copy, mode) == 0)
-		return 0;
-	if (errno != EEXIST)
-		return -errno;
-	if (stat(copy, &st) < 0)
-		return -errno;
-	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+	return make_dir(copy, mode);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)

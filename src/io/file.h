@@ -21,10 +21,13 @@ struct file_write_options {
  * it was. */
 int file_write_atomic(
 	const char *path, struct slice data, const struct file_write_options *options) _must_check_;
-/* Creates the directory and the missing ones above it; 0 when it is there already, -ENOTDIR when something
- * else is. */
+/* Creates the directory and the missing ones above it, durably; 0 when it is there already, -ENOTDIR when
+ * something else is. */
 int file_mkdir_all(const char *path, mode_t mode) _must_check_;
+/* The names in it are durable: what was created, renamed and removed. */
 int file_sync_dir(const char *path) _must_check_;
+/* The directory part of a path, owned: "a/b" -> "a", "b" -> ".", "/b" -> "/". */
+char *file_parent(const char *path);
 /* Removes a file or a whole directory tree without following links; 0 when there is nothing. */
 int file_remove_all(const char *path) _must_check_;
 bool file_exists(const char *path);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -130,6 +131,39 @@ static void directories_are_made_and_removed_as_trees(void **state)
 	assert_int_equal(file_remove_all(top), 0);
 }
 
+/* What was synced, in order: paths below `dir`. */
+static struct buf synced = BUF_INIT(4096);
+
+/* In the place of the C library's. */
+int fsync(int fd)
+{
+	_cleanup_free_ char *link = mem_printf("/proc/self/fd/%d", fd);
+	char path[256];
+	ssize_t len = readlink(link, path, sizeof(path));
+
+	if (len > (ssize_t)strlen(dir) && memcmp(path, dir, strlen(dir)) == 0)
+		buf_printf(&synced, "%.*s ", (int)(len - (ssize_t)strlen(dir)), path + strlen(dir));
+	return (int)syscall(SYS_fsync, fd);
+}
+
+static void names_of_new_directories_are_durable(void **state)
+{
+	_cleanup_free_ char *first = in_dir("d"), *deep = in_dir("d/e//f/"), *deeper = in_dir("d/e/f/g");
+
+	(void)state;
+	assert_int_equal(file_mkdir_all(first, 0755), 0);
+	buf_clear(&synced);
+	assert_int_equal(file_mkdir_all(deep, 0755), 0);
+	assert_string_equal(buf_text(&synced), "/d /d/e ");
+	buf_clear(&synced);
+	assert_int_equal(file_mkdir_all(deep, 0755), 0);
+	assert_string_equal(buf_text(&synced), "");
+	assert_int_equal(file_mkdir_all(deeper, 0755), 0);
+	assert_string_equal(buf_text(&synced), "/d/e/f ");
+	buf_done(&synced);
+	assert_int_equal(file_remove_all(first), 0);
+}
+
 static void a_directory_has_one_holder(void **state)
 {
 	_cleanup_close_ int fd = -1, second = -1;
@@ -213,6 +247,7 @@ int main(void)
 		cmocka_unit_test(a_file_is_replaced_at_once_with_its_mode),
 		cmocka_unit_test(a_failed_write_leaves_nothing_behind),
 		cmocka_unit_test(directories_are_made_and_removed_as_trees),
+		cmocka_unit_test(names_of_new_directories_are_durable),
 		cmocka_unit_test(a_directory_has_one_holder),
 		cmocka_unit_test(notifications_reach_the_manager),
 		cmocka_unit_test(inherited_sockets_are_counted_once),
