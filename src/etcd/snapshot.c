@@ -190,7 +190,7 @@ static int download_to(const char *endpoints, int fd, struct buf *reterr)
 
 static int save(const char *endpoints, const char *path)
 {
-	_cleanup_free_ char *part = mem_printf("%s.part", path), *error = NULL;
+	_cleanup_free_ char *part = mem_printf("%s.part", path), *dir = file_parent(path), *error = NULL;
 	_cleanup_(checkpoint_unrefp) struct checkpoint *checkpoint = NULL;
 	_cleanup_close_ int fd = open(part, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	_cleanup_buf_ struct buf why = BUF_INIT(0);
@@ -211,6 +211,14 @@ static int save(const char *endpoints, const char *path)
 	if (r == 0 && rename(part, path) < 0) {
 		r = -errno;
 		buf_printf(&why, "cannot rename %s to %s: %s", part, path, strerror(-r));
+	}
+	if (r == 0) {
+		r = file_sync_dir(dir);
+		if (r < 0)
+			buf_printf(&why,
+				"it is there, but its name is not on the disk for certain (%s: %s); save it "
+				"somewhere else",
+				dir, strerror(-r));
 	}
 	if (r < 0) {
 		(void)unlink(part);

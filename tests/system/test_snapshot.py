@@ -128,6 +128,25 @@ def _():
     cluster.kill()
 
 
+@cases.case("a snapshot whose name cannot be made durable is not called saved")
+def _():
+    release = os.environ.get("FLOTILLA_RELEASE", harness.BUILD)  # a sanitizer does not like to be preloaded
+    cluster = Cluster(ours(), 1)
+    directory = os.path.realpath(harness.temp_dir())
+    path, control = os.path.join(directory, "saved"), os.path.join(harness.temp_dir(), "control")
+    put(cluster.members[0], "key", "1")
+    argv = [os.path.join(release, "etcdctl"), "--endpoints", cluster.members[0].endpoint, "snapshot", "save", path]
+    env = dict(os.environ, LD_PRELOAD=os.path.join(release, "tests/system/faults.so"), FAULTS_DIR=directory,
+               FAULTS_CONTROL=control)
+    for synced, expected in ((0, "cannot write"), (1, "save it somewhere else"), (2, None)):
+        with open(control, "w") as file:
+            file.write("sync 5 %d\n" % synced)
+        done = subprocess.run(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert (done.returncode == 0) == (expected is None), (synced, done)
+        assert ("saved at" in done.stdout) == (expected is None) and (expected or "") in done.stderr, (synced, done)
+    cluster.kill()
+
+
 @cases.case("a client that reads nothing holds nothing up, and too many of them are told so")
 def _():
     # The release: what a sanitizer keeps of freed memory is no matter of ours.
