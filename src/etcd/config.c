@@ -310,6 +310,11 @@ static int config_check(struct config *config, const struct values *values, bool
 			"--advertise-client-urls is required when --listen-client-urls is set explicitly");
 		return -EINVAL;
 	}
+	if (strlen(values->name) > IDENTITY_NAME_BYTES_MAX) {
+		buf_printf(reterr, "--name: at most %d bytes are allowed, this one has %zu",
+			IDENTITY_NAME_BYTES_MAX, strlen(values->name));
+		return -EINVAL;
+	}
 	if (strcmp(values->initial_cluster_state, "new") != 0 &&
 		strcmp(values->initial_cluster_state, "existing") != 0) {
 		buf_printf(reterr, "--initial-cluster-state: \"%s\" is neither new nor existing",

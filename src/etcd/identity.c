@@ -44,6 +44,14 @@ int identity_check_url(const char *text, struct buf *reterr)
 	_cleanup_url_ struct url url = {0};
 	bool http = strncmp(text, "http://", 7) == 0, https = strncmp(text, "https://", 8) == 0;
 
+	if (strlen(text) > IDENTITY_URL_BYTES_MAX) {
+		buf_printf(reterr,
+			"URL is too long (%zu bytes; a scheme, a host of at most %d bytes and a port are at "
+			"most "
+			"%d): %.64s...",
+			strlen(text), IDENTITY_HOST_BYTES_MAX, IDENTITY_URL_BYTES_MAX, text);
+		return -EINVAL;
+	}
 	if (!http && !https) {
 		buf_printf(reterr, "URL scheme must be http or https: %s", text);
 		return -EINVAL;
@@ -56,6 +64,11 @@ int identity_check_url(const char *text, struct buf *reterr)
 	}
 	if (*url.path || *url.query || *url.userinfo) {
 		buf_printf(reterr, "URL must not contain a path: %s", text);
+		return -EINVAL;
+	}
+	if (strlen(url.host) > IDENTITY_HOST_BYTES_MAX) {
+		buf_printf(reterr, "URL's host has %zu bytes, at most %d are allowed: %s", strlen(url.host),
+			IDENTITY_HOST_BYTES_MAX, text);
 		return -EINVAL;
 	}
 	return 0;

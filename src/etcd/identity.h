@@ -2,7 +2,14 @@
 #pragma once
 #include "base/buf.h"
 
-enum { IDENTITY_MEMBERS_MAX = 31, IDENTITY_URLS_MAX = 16 }; /* members: as many as raft lets vote */
+enum {
+	IDENTITY_MEMBERS_MAX = 31, /* as many as raft lets vote */
+	IDENTITY_URLS_MAX = 16,
+	IDENTITY_HOST_BYTES_MAX = 255, /* as DNS has it */
+	IDENTITY_URL_BYTES_MAX =
+		IDENTITY_HOST_BYTES_MAX + 17, /* "https://[" host "]:65535", and one to spare */
+	IDENTITY_NAME_BYTES_MAX = 255,
+};
 
 /* One member of the initial cluster: its name and peer URLs, sorted. All texts are owned. */
 struct identity_member {
@@ -29,6 +36,6 @@ const struct identity_member *identity_find(
 uint64_t identity_member_id(char *const *sorted_urls, size_t count, const char *token);
 /* The same over the sorted member ids, eight bytes big endian each. */
 uint64_t identity_cluster_id(const uint64_t *sorted_ids, size_t count);
-/* A peer or client URL as etcd wants it: http or https, host:port, no path. -EINVAL with etcd's text in
- * reterr. */
+/* A peer or client URL as etcd wants it: http or https, host:port, no path; and not above the limits. -EINVAL
+ * with etcd's text in reterr. */
 int identity_check_url(const char *url, struct buf *reterr) _must_check_;

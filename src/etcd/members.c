@@ -9,6 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static_assert(IDENTITY_URLS_MAX == NODE_MEMBER_URLS_MAX && IDENTITY_URL_BYTES_MAX == NODE_URL_BYTES_MAX &&
+		      IDENTITY_NAME_BYTES_MAX == NODE_NAME_BYTES_MAX,
+	"what is taken from users must be what the cluster takes");
+
 static void add_urls(struct buf *out, const char *name, const char *const *urls)
 {
 	buf_printf(out, ",\"%s\":[", name);
@@ -136,6 +140,9 @@ static void reply_change_error(const struct change_op *op, enum node_error error
 	case NODE_ERROR_PEER_URL_EXISTS:
 	case NODE_ERROR_MEMBER_REPLACED:
 		reply_message(server, req, 409, node_error_text(error));
+		break;
+	case NODE_ERROR_TOO_LARGE:
+		reply_message(server, req, 413, node_error_text(error));
 		break;
 	case NODE_ERROR_TOO_MANY:
 	case NODE_ERROR_MEMBERS_FULL:

@@ -113,7 +113,7 @@ static void apply_attributes(struct node *node, const struct node_entry *entry)
 	char path[64], **urls;
 
 	urls = reader.failed ? NULL : node_urls_decode(&reader);
-	if (!urls || !member) {
+	if (!urls || !member || name.len > NODE_NAME_BYTES_MAX || !node_urls_fit((const char *const *)urls)) {
 		node_urls_free(urls);
 		return;
 	}

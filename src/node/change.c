@@ -41,7 +41,14 @@ int node_change_decode(struct slice bytes, struct node_member_change *ret_change
 	return 0;
 }
 
-/* What raft is to make of it; UPDATE is nothing to raft. */
+static void add_step(struct raft_conf_change *steps, enum raft_conf_op op, uint64_t id)
+{
+	steps->steps[steps->step_count].op = op;
+	steps->steps[steps->step_count++].id = id;
+}
+
+/* What raft is to make of it; UPDATE is nothing to raft. Who is replaced goes first: with as many voters as
+ * there can be, the other finds room only then. */
 void node_change_steps(const struct node_member_change *change, struct raft_conf_change *ret_steps)
 {
 	static const enum raft_conf_op ops[NODE_MEMBER_OP_MAX] = {
@@ -52,14 +59,10 @@ void node_change_steps(const struct node_member_change *change, struct raft_conf
 	};
 
 	assert(change->op != NODE_MEMBER_UPDATE);
-	*ret_steps = (struct raft_conf_change){.step_count = 1};
-	ret_steps->steps[0].op = ops[change->op];
-	ret_steps->steps[0].id = change->id;
-	if (change->op != NODE_MEMBER_PROMOTE || !change->replaces)
-		return;
-	ret_steps->steps[1].op = RAFT_CONF_REMOVE;
-	ret_steps->steps[1].id = change->replaces;
-	ret_steps->step_count = 2;
+	*ret_steps = (struct raft_conf_change){0};
+	if (change->op == NODE_MEMBER_PROMOTE && change->replaces)
+		add_step(ret_steps, RAFT_CONF_REMOVE, change->replaces);
+	add_step(ret_steps, ops[change->op], change->id);
 }
 
 /* ---- What may be done ---- */
@@ -100,6 +103,20 @@ static bool is_replaced(const struct node *node, uint64_t id)
 	return false;
 }
 
+/* Entries come from other members: what they carry is bounded here, whatever was checked there. */
+static enum node_error check_size(const struct node *node, const struct node_member_change *change)
+{
+	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
+
+	if (!change->peer_urls || !change->peer_urls[0])
+		return NODE_OK;
+	if (!node_urls_fit(change->peer_urls))
+		return NODE_ERROR_TOO_LARGE;
+	node_membership_encode(node, &bytes);
+	node_change_encode(change, &bytes);
+	return bytes.len <= NODE_MEMBERSHIP_BYTES_MAX ? NODE_OK : NODE_ERROR_MEMBERS_FULL;
+}
+
 enum node_error node_change_check(const struct node *node, const struct node_member_change *change)
 {
 	bool adds = change->op == NODE_MEMBER_ADD || change->op == NODE_MEMBER_REPLACE;
@@ -114,7 +131,7 @@ enum node_error node_change_check(const struct node *node, const struct node_mem
 		(is_replaced(node, change->replaces) ||
 			node_member_find(node, change->replaces)->view.replaces))
 		return NODE_ERROR_MEMBER_REPLACED;
-	return urls_taken(node, change) ? NODE_ERROR_PEER_URL_EXISTS : NODE_OK;
+	return urls_taken(node, change) ? NODE_ERROR_PEER_URL_EXISTS : check_size(node, change);
 }
 
 /* ---- Applying ---- */
@@ -275,17 +292,22 @@ static bool follow_round(struct node *node, struct member *member, int64_t now_n
 	return false;
 }
 
+/* Whether raft can take it as a voter: there is room, or a voter makes room in the same step. */
+static bool finds_room(const struct raft_conf *conf, const struct member *member)
+{
+	return conf->voters.count < RAFT_MEMBERS_MAX || raft_set_has(&conf->voters, member->view.replaces);
+}
+
 void node_promote_turn(struct node *node, int64_t now_ns)
 {
 	const struct raft_conf *conf = raft_conf_get(node->raft);
 
-	if (!conf->learners.count || conf->outgoing.count || node->internal_under_way[NODE_PROMOTE] ||
-		conf->voters.count == RAFT_MEMBERS_MAX)
+	if (!conf->learners.count || conf->outgoing.count || node->internal_under_way[NODE_PROMOTE])
 		return;
 	for (uint32_t i = 0; i < conf->learners.count; i++) {
 		struct member *member = node_member_find(node, conf->learners.ids[i]);
 
-		if (member && follow_round(node, member, now_ns)) {
+		if (member && finds_room(conf, member) && follow_round(node, member, now_ns)) {
 			struct node_member_change change = {.op = NODE_MEMBER_PROMOTE,
 				.id = member->view.id,
 				.replaces = member->view.replaces};

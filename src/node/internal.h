@@ -30,6 +30,13 @@
 #define NODE_BUCKETS 4096u
 #define NODE_HASH_INTERVAL 64u /* raft indices between state hashes that members compare */
 #define NODE_HASHES_KEPT 8u
+/* Of what the members and the ids of those removed take in a checkpoint: no change lets it grow beyond this.
+ * Names and client URLs, which come later, are bounded for each member. */
+#define NODE_MEMBERSHIP_BYTES_MAX (1u << 20)
+static_assert(
+	NODE_MEMBERSHIP_BYTES_MAX + NODE_MEMBERS_MAX * ((NODE_MEMBER_URLS_MAX + 1) * 2 * NODE_URL_BYTES_MAX) <
+		CHECKPOINT_MEMBERSHIP_MAX / 2,
+	"a membership must fit into a checkpoint");
 
 /* ---- Entries: u8 version (1) | u8 kind | u64 origin member | u64 boot | u64 sequence | payload ---- */
 #define NODE_ENTRY_VERSION 1u
@@ -363,6 +370,7 @@ char **node_urls_free(char **urls);
 void node_urls_encode(struct buf *out, const char *const *urls);
 char **node_urls_decode(struct wire_reader *reader); /* NULL when malformed */
 void node_urls_add_json(struct buf *out, char *const *urls);
+bool node_urls_fit(const char *const *urls); /* as many and as long as they may be */
 /* propose.c */
 void node_propose_internal(
 	struct node *node, enum node_internal internal, enum node_entry_kind kind, struct slice payload);

@@ -53,6 +53,16 @@ char **node_urls_decode(struct wire_reader *reader)
 	return reader->failed ? node_urls_free(urls) : urls;
 }
 
+bool node_urls_fit(const char *const *urls)
+{
+	size_t count = 0;
+
+	for (; urls && urls[count]; count++)
+		if (strlen(urls[count]) > NODE_URL_BYTES_MAX)
+			return false;
+	return count <= NODE_MEMBER_URLS_MAX;
+}
+
 void node_urls_add_json(struct buf *out, char *const *urls)
 {
 	buf_add_char(out, '[');

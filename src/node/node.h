@@ -21,6 +21,9 @@ struct store_result;
 
 #define NODE_VOTERS_MAX 31		   /* of the initial cluster too */
 #define NODE_MEMBERS_MAX 62		   /* with those that have no vote */
+#define NODE_MEMBER_URLS_MAX 16		   /* of each kind */
+#define NODE_URL_BYTES_MAX 272		   /* of one of a member's URLs */
+#define NODE_NAME_BYTES_MAX 255		   /* of a member's name */
 #define NODE_COMMAND_MAX (12u << 20)	   /* bytes of one proposed command */
 #define NODE_MESSAGE_MAX (16u << 20)	   /* bytes of one peer message */
 #define NODE_PENDING_BYTES_MAX (64u << 20) /* proposals under way on one member */
@@ -66,7 +69,8 @@ enum node_error {
 	NODE_ERROR_LEADER_LOST, /* "etcdserver: request timed out, possibly due to previous leader failure" */
 	NODE_ERROR_CONNECTION_LOST, /* "etcdserver: request timed out, possibly due to connection lost" */
 	NODE_ERROR_TOO_MANY,	    /* "etcdserver: too many requests": refused, not proposed */
-	NODE_ERROR_TOO_LARGE,	    /* "etcdserver: request is too large": refused */
+	NODE_ERROR_TOO_LARGE,	    /* "etcdserver: request is too large": refused; of a change of the
+					membership: a URL is too long, or there are too many */
 	NODE_ERROR_STOPPED,	    /* "etcdserver: server stopped" */
 	NODE_ERROR_NO_SPACE,	    /* "etcdserver: mvcc: database space exceeded": refused, not proposed */
 	/* Of changes of the membership: refused, nothing was changed. */

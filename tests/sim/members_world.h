@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <cmocka.h>
 
-#define WORLD_MEMBERS_MAX 8u /* their ids are 1 ... 8 */
+#define WORLD_MEMBERS_MAX 33u /* their ids are 1 ... 33: as many as can vote, and two more */
 
 struct world_message {
 	struct list link;

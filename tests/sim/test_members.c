@@ -1,5 +1,6 @@
 /* Members that come and go while the cluster runs, step by step. */
 #include "members_world.h"
+#include "node/internal.h"
 
 static struct node_member_change adding(struct world *world, uint64_t id)
 {
@@ -459,6 +460,132 @@ static void too_many_changes_are_refused(void **state)
 	world_free(world);
 }
 
+static void voters_as_many_as_there_can_be_are_replaced(void **state)
+{
+	struct world *world = world_new();
+	struct node_member_change change = adding(world, NODE_VOTERS_MAX + 1);
+	struct node_member_change further = adding(world, NODE_VOTERS_MAX + 2);
+	uint64_t leader, gone = NODE_VOTERS_MAX, applied;
+	struct node *node;
+
+	(void)state;
+	for (uint64_t id = 1; id <= NODE_VOTERS_MAX / 2 + 1; id++)
+		world_start(world, id, NODE_VOTERS_MAX); /* the others are down */
+	world_run(world, 3000);
+	leader = world_leader(world);
+	assert_int_not_equal(leader, 0);
+	node = world->members[leader].node;
+	assert_int_equal(world_status(world, leader).voters, NODE_VOTERS_MAX);
+	/* One more can be there, but has no vote; and that costs nothing. */
+	assert_int_equal(world_change(world, leader, further, 500), NODE_OK);
+	world_start(world, further.id, 0);
+	world_run(world, 1000);
+	applied = world_status(world, leader).applied;
+	assert_int_equal(world_status(world, further.id).applied, applied);
+	world_run(world, 500);
+	assert_int_equal(world_status(world, leader).applied, applied);
+	assert_false(node_member_votes(node, further.id));
+	change.op = NODE_MEMBER_REPLACE;
+	change.replaces = gone;
+	assert_int_equal(world_change(world, leader, change, 500), NODE_OK);
+	world_start(world, change.id, 0);
+	world_run(world, 1000);
+	assert_true(node_member_votes(node, change.id));
+	assert_true(node_was_removed(node, gone));
+	assert_int_equal(world_status(world, leader).voters, NODE_VOTERS_MAX);
+	assert_false(world_status(world, leader).joint);
+	assert_true(writes_go_on(world, change.id));
+	assert_equal_states(world);
+	world_free(world);
+}
+
+/* What another member puts into the log was perhaps checked by nobody. */
+static void members_are_bounded_whoever_asks(void **state)
+{
+	struct world *world = cluster_of(1);
+	struct node *node = world->members[1].node;
+	struct node_member_change change = adding(world, 2);
+	const char *urls[NODE_MEMBER_URLS_MAX + 2] = {0};
+	char texts[NODE_MEMBER_URLS_MAX + 1][16], longest[NODE_URL_BYTES_MAX + 2] = "";
+
+	(void)state;
+	memset(longest, 'u', NODE_URL_BYTES_MAX + 1);
+	for (size_t i = 0; i <= NODE_MEMBER_URLS_MAX; i++) {
+		(void)snprintf(texts[i], sizeof(texts[i]), "http://a:%zu", i + 10);
+		urls[i] = texts[i];
+	}
+	change.peer_urls = urls;
+	assert_int_equal(world_change(world, 1, change, 100), NODE_ERROR_TOO_LARGE);
+	urls[NODE_MEMBER_URLS_MAX] = NULL;
+	urls[0] = longest;
+	assert_int_equal(world_change(world, 1, change, 100), NODE_ERROR_TOO_LARGE);
+	assert_int_equal(node_member_count(node), 1);
+	longest[NODE_URL_BYTES_MAX] = '\0';
+	assert_int_equal(world_change(world, 1, change, 100), NODE_OK);
+	change.op = NODE_MEMBER_UPDATE;
+	longest[NODE_URL_BYTES_MAX] = 'u';
+	assert_int_equal(world_change(world, 1, change, 100), NODE_ERROR_TOO_LARGE);
+	assert_true(writes_go_on(world, 1));
+	world_free(world);
+}
+
+/* The ids of those removed are kept for ever: after very many there is an end, long before no checkpoint
+ * could be written. */
+static void members_that_no_checkpoint_could_hold_are_refused(void **state)
+{
+	struct world *world = cluster_of(1);
+	struct node *node = world->members[1].node;
+	size_t full = NODE_MEMBERSHIP_BYTES_MAX / sizeof(uint64_t);
+	struct node_member_change change;
+
+	(void)state;
+	assert_int_equal(world_change(world, 1, adding(world, 2), 100), NODE_OK);
+	node->removed_ids = mem_reallocarray(node->removed_ids, full, sizeof(*node->removed_ids));
+	for (node->removed_len = 0; node->removed_len < full; node->removed_len++)
+		node->removed_ids[node->removed_len] = 1000 + node->removed_len;
+	assert_int_equal(world_change(world, 1, adding(world, 3), 100), NODE_ERROR_MEMBERS_FULL);
+	change = adding(world, 3);
+	change.id = 2;
+	change.op = NODE_MEMBER_UPDATE;
+	assert_int_equal(world_change(world, 1, change, 100), NODE_ERROR_MEMBERS_FULL);
+	assert_int_equal(world_change(world, 1, removing(2), 100), NODE_OK);
+	assert_int_equal(node_member_count(node), 1);
+	node->removed_len -= 64;
+	assert_int_equal(world_change(world, 1, adding(world, 3), 100), NODE_OK);
+	world_free(world);
+}
+
+static void publish(struct world *world, size_t name_len, size_t url_len, size_t url_count)
+{
+	_cleanup_buf_ struct buf payload = BUF_INIT(0), name = BUF_INIT(0), url = BUF_INIT(0);
+
+	buf_add_fill(&name, 'n', name_len);
+	buf_add_fill(&url, 'u', url_len);
+	wire_add_varint(&payload, 1);
+	wire_add_bytes(&payload, buf_slice(&name));
+	wire_add_varint(&payload, url_count);
+	for (size_t i = 0; i < url_count; i++)
+		wire_add_bytes(&payload, buf_slice(&url));
+	node_propose_internal(
+		world->members[1].node, NODE_PUBLISH, NODE_ENTRY_ATTRIBUTES, buf_slice(&payload));
+	world_run(world, 100);
+}
+
+static void names_and_client_urls_are_bounded_whoever_publishes(void **state)
+{
+	struct world *world = cluster_of(1);
+	const struct node_member *member = node_member_by_id(world->members[1].node, 1);
+
+	(void)state;
+	publish(world, NODE_NAME_BYTES_MAX + 1, 9, 1);
+	publish(world, 5, NODE_URL_BYTES_MAX + 1, 1);
+	publish(world, 5, 9, NODE_MEMBER_URLS_MAX + 1);
+	assert_string_equal(member->name, "m1");
+	publish(world, NODE_NAME_BYTES_MAX, NODE_URL_BYTES_MAX, NODE_MEMBER_URLS_MAX);
+	assert_int_equal(strlen(member->name), NODE_NAME_BYTES_MAX);
+	world_free(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -478,6 +605,10 @@ int main(void)
 		cmocka_unit_test(leader_keeps_it_when_nobody_is_quicker_or_it_is_needed),
 		cmocka_unit_test(leader_that_ends_hands_over),
 		cmocka_unit_test(too_many_changes_are_refused),
+		cmocka_unit_test(voters_as_many_as_there_can_be_are_replaced),
+		cmocka_unit_test(members_are_bounded_whoever_asks),
+		cmocka_unit_test(members_that_no_checkpoint_could_hold_are_refused),
+		cmocka_unit_test(names_and_client_urls_are_bounded_whoever_publishes),
 	};
 
 	return cmocka_run_group_tests_name("members", tests, NULL, NULL);

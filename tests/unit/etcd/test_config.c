@@ -60,10 +60,12 @@ static void flags_beat_the_environment(void **state)
 
 static void what_cannot_work_ends_with_a_status(void **state)
 {
+	static char too_long[IDENTITY_NAME_BYTES_MAX + 2];
 	static const struct {
 		const char *args[6];
 		int status;
 	} cases[] = {
+		{{"--name", too_long}, 1},
 		{{"--nonsense"}, 2},
 		{{"--heartbeat-interval=x"}, 2},
 		{{"word"}, 1},
@@ -81,6 +83,7 @@ static void what_cannot_work_ends_with_a_status(void **state)
 	};
 
 	(void)state;
+	memset(too_long, 'n', sizeof(too_long) - 1);
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		_cleanup_buf_ struct buf warnings = BUF_INIT(0);
 		struct config config;

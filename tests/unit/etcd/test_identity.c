@@ -100,6 +100,49 @@ static void more_members_than_can_vote_are_refused(void **state)
 	identity_cluster_done(&cluster);
 }
 
+/* The format with %s filled in. */
+static void add_filled(struct buf *out, const char *format, const char *text)
+{
+	const char *at = strstr(format, "%s");
+
+	buf_add(out, format, (size_t)(at - format));
+	buf_add_str(out, text);
+	buf_add_str(out, at + 2);
+}
+
+static void urls_are_bounded(void **state)
+{
+	static const struct {
+		const char *format;
+		int host_len;
+		const char *why; /* NULL: it is good */
+	} cases[] = {
+		{"https://%s:65535", IDENTITY_HOST_BYTES_MAX, NULL},
+		{"http://[%s]:1", 39, NULL},
+		{"http://%s:1", IDENTITY_HOST_BYTES_MAX + 1,
+			"URL's host has 256 bytes, at most 255 are allowed: http://1"},
+		{"http://%s:1", 65000,
+			"URL is too long (65009 bytes; a scheme, a host of at most 255 bytes and a port are"},
+		{"http://a:1#%s", 300, "URL is too long"},
+		{"ftp://%s", 10, "URL scheme must be http or https"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		_cleanup_buf_ struct buf host = BUF_INIT(0), url = BUF_INIT(0), why = BUF_INIT(0);
+
+		buf_add_fill(&host, '1', (size_t)cases[i].host_len);
+		if (strchr(cases[i].format, '['))
+			for (int at = 4; at < cases[i].host_len; at += 5)
+				host.data[at] = ':';
+		add_filled(&url, cases[i].format, buf_text(&host));
+		assert_int_equal(identity_check_url(buf_text(&url), &why), cases[i].why ? -EINVAL : 0);
+		assert_true(why.len < 600);
+		if (cases[i].why)
+			assert_ptr_equal(strstr(buf_text(&why), cases[i].why), buf_text(&why));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -107,6 +150,7 @@ int main(void)
 		cmocka_unit_test(members_are_ordered_by_id_whatever_the_order_given),
 		cmocka_unit_test(bad_clusters_are_refused_with_a_reason),
 		cmocka_unit_test(more_members_than_can_vote_are_refused),
+		cmocka_unit_test(urls_are_bounded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

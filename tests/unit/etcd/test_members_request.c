@@ -116,6 +116,13 @@ static void limits_hold(void **state)
 	buf_add_str(&body, "]}");
 	refused(buf_slice(&body), "more than 16 peer URLs");
 	buf_clear(&body);
+	buf_add_str(&body, "{\"peerURLs\":[\"http://");
+	buf_add_fill(&body, 'a', 300);
+	buf_add_str(&body, ":2380\"]}");
+	assert_int_equal(
+		members_request_parse(&arena, &json_type, buf_slice(&body), &request, &message), 400);
+	assert_non_null(strstr(message, "URL is too long (312 bytes"));
+	buf_clear(&body);
 	buf_add_fill(&body, '[', 100000);
 	refused(buf_slice(&body), "exceeded max depth");
 	assert_int_equal(members_request_parse(&arena, NULL, slice_str("{}"), &request, &message), 415);
