@@ -431,6 +431,7 @@ static int start_member(struct program *program, struct buf *reterr)
 	struct server *server = &program->server;
 	struct server_env_options options = {.loop = &program->loop,
 		.listen_peer_urls = program->config.listen_peer_urls,
+		.advertise_peer_urls = program->config.advertise_peer_urls,
 		.max_peer_connections = program->shares.peers,
 		.election_ms = program->config.election_ms,
 		.seeds = seeds,

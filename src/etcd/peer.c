@@ -1,8 +1,10 @@
 /* Outgoing: each peer has two lines, each of which is waiting (a timer runs), calling (an HTTP request is
  * under way) or open (a stream). A line that ends waits, twice as long after each failure, and tries the next
  * URL. Incoming: an upgraded request becomes a stream that belongs to the member it named; a newer stream of
- * the same member and kind replaces the older, whose other end is gone. */
+ * the same member and kind replaces the older, whose other end is gone. A stranger is a peer like any other,
+ * but goes with its last incoming stream. */
 #include "etcd/peer.h"
+#include "etcd/peer_urls.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -18,6 +20,7 @@
 
 #define PEER_PATH "/flotilla/peer"
 #define REMOVED_HEADER "X-Flotilla-Removed"
+#define URLS_HEADER "X-PeerURLs"
 
 enum {
 	FIRST_WAIT_MS = 20,
@@ -28,6 +31,12 @@ enum {
 	REFUSAL_BYTES_MAX = 4096,
 	REQUEST_BYTES_MAX = 16 * 1024, /* of what is no stream */
 	HEAD_TIMEOUT_MS = 5000,
+	AGAIN_EVERY_MS = 100,
+	STRANGERS_PER_MS = 1000, /* PEERS_STRANGERS_MAX new ones in that time */
+	/* Nothing is sent on an incoming stream: the kernel asks whether the other end is still there. */
+	SILENCE_S = 10,
+	PROBE_EVERY_S = 5,
+	PROBES = 3,
 };
 enum kind { SMALL, BULK, KINDS };
 static const char *const kind_names[KINDS] = {"small", "bulk"};
@@ -41,7 +50,8 @@ struct line {
 	uv_timer_t *timer; /* its own block: it outlives the line until it is closed */
 	struct http_call *call;
 	struct stream *stream;
-	size_t url; /* which one is next */
+	size_t turn;  /* of the URLs */
+	char *called; /* owned; the URL that was tried last */
 	uint32_t wait_ms;
 };
 
@@ -49,10 +59,12 @@ struct peer {
 	struct list link;
 	struct peers *peers;
 	uint64_t id;
-	char **urls;
-	size_t url_count;
+	struct peer_urls known, said; /* by the membership, and by the peer itself */
 	struct line lines[KINDS];
-	bool wanted; /* while the set is being changed */
+	bool wanted;	   /* while the set is being changed */
+	bool stranger;	   /* not in the set */
+	uint64_t heard_ms; /* when its last message came; 0: none did */
+	uint64_t again_ms; /* when it was called anew since it was heard of */
 	/* When each was last told: a peer that cannot be reached must not hide that it refuses us. */
 	uint64_t unreachable_told_ms, refusal_told_ms;
 	bool told_connected;
@@ -73,7 +85,10 @@ struct peers {
 	struct http_server *server;
 	struct http_client *client;
 	struct peers_counts counts;
-	uint64_t complained_ms, nonsense_told_ms;
+	struct peer_urls own;  /* what this member says of itself */
+	uint64_t strangers_ms; /* since when new ones are counted */
+	unsigned strangers_made;
+	uint64_t complained_ms, nonsense_told_ms, stranger_told_ms;
 };
 
 static uint64_t now_ms(const struct peers *peers)
@@ -119,7 +134,10 @@ static void tell_state(struct peer *peer)
 	if (connected == peer->told_connected)
 		return;
 	peer->told_connected = connected;
-	if (connected)
+	if (peer->stranger)
+		log_debug("%s stranger %llx", connected ? "connected to" : "lost",
+			(unsigned long long)peer->id);
+	else if (connected)
 		log_info("connected to peer %llx", (unsigned long long)peer->id);
 	else
 		log_warning("lost the connection to peer %llx", (unsigned long long)peer->id);
@@ -131,7 +149,7 @@ static void line_wait(struct line *line)
 	line->state = WAITING;
 	line->call = NULL;
 	line->stream = stream_close(line->stream);
-	line->url++;
+	line->turn++;
 	(void)uv_timer_start(line->timer, on_timer, line->wait_ms, 0);
 	line->wait_ms = MIN(line->wait_ms * 2, (uint32_t)LONGEST_WAIT_MS);
 }
@@ -203,7 +221,7 @@ static void on_refused(
 {
 	struct line *line = user;
 	struct peer *peer = line->peer;
-	const char *url = peer->urls[line->url % peer->url_count];
+	const char *url = line->called;
 
 	(void)call;
 	if (error == 0 && says_removed(peer->peers, response))
@@ -232,8 +250,9 @@ static void line_call(struct line *line)
 		HTTP_HEADER("X-Server-From", from),
 		HTTP_HEADER("X-Server-To", to),
 		HTTP_HEADER("X-Peer-Stream", kind_names[line->kind]),
+		HTTP_HEADER(URLS_HEADER, ""),
 	};
-	struct http_call_options call = {.url = peer->urls[line->url % peer->url_count],
+	struct http_call_options call = {.url = peer_urls_pick(&peer->known, &peer->said, line->turn),
 		.target = PEER_PATH,
 		.headers = headers,
 		.header_count = ARRAY_LEN(headers),
@@ -244,13 +263,19 @@ static void line_call(struct line *line)
 		.on_done = on_refused,
 		.on_upgrade = on_upgrade,
 		.user = line};
+	_cleanup_buf_ struct buf own = BUF_INIT(0);
 
+	(void)mem_free(line->called);
+	line->called = mem_strdup(call.url);
 	(void)snprintf(cluster_id, sizeof(cluster_id), "%llx", (unsigned long long)options->cluster_id);
 	(void)snprintf(from, sizeof(from), "%llx", (unsigned long long)options->member_id);
 	(void)snprintf(to, sizeof(to), "%llx", (unsigned long long)peer->id);
 	headers[2].value = slice_str(cluster_id);
 	headers[3].value = slice_str(from);
 	headers[4].value = slice_str(to);
+	peer_urls_write(&peer->peers->own, &own);
+	headers[6].value = buf_slice(&own);
+	call.header_count -= !own.len;
 	line->state = CALLING;
 	line->call = http_client_send(peer->peers->client, &call);
 }
@@ -258,14 +283,6 @@ static void line_call(struct line *line)
 static void on_timer_closed(uv_handle_t *handle)
 {
 	mem_free(handle);
-}
-
-static void free_urls(struct peer *peer)
-{
-	for (size_t i = 0; i < peer->url_count; i++)
-		mem_free(peer->urls[i]);
-	peer->urls = mem_free(peer->urls);
-	peer->url_count = 0;
 }
 
 static void free_peer(struct peer *peer)
@@ -277,9 +294,11 @@ static void free_peer(struct peer *peer)
 			http_call_cancel(line->call);
 		(void)stream_close(line->stream);
 		uv_close((uv_handle_t *)line->timer, on_timer_closed);
+		mem_free(line->called);
 	}
 	list_remove(&peer->link);
-	free_urls(peer);
+	peer_urls_done(&peer->known);
+	peer_urls_done(&peer->said);
 	mem_free(peer);
 }
 
@@ -311,25 +330,45 @@ static void free_incoming(struct incoming *incoming)
 	mem_free(incoming);
 }
 
-static bool same_urls(const struct peer *peer, const char *const *urls)
+static void set_urls(struct peer_urls *urls, struct peer_urls *given)
 {
-	size_t i = 0;
-
-	while (urls[i] && i < peer->url_count && strcmp(urls[i], peer->urls[i]) == 0)
-		i++;
-	return !urls[i] && i == peer->url_count;
+	peer_urls_done(urls);
+	*urls = *given;
+	*given = (struct peer_urls){0};
 }
 
-static void set_urls(struct peer *peer, const char *const *urls)
+/* What the others are told: where the membership has this member, and where it is configured to be. One that
+ * was moved while it was down does not know so yet, and the membership alone would name its old place. */
+static void set_own(struct peers *peers, const char *const *urls)
 {
-	size_t count = 0;
+	struct peer_urls own = {0};
 
-	free_urls(peer);
-	while (urls[count])
-		count++;
-	peer->urls = mem_new_array(char *, count + 1);
-	for (; peer->url_count < count; peer->url_count++)
-		peer->urls[peer->url_count] = mem_strdup(urls[peer->url_count]);
+	peer_urls_add(&own, urls);
+	peer_urls_add(&own, (const char *const *)peers->options.own_urls);
+	set_urls(&peers->own, &own);
+}
+
+/* It is a member. */
+static void want_peer(struct peers *peers, const struct peer_address *address)
+{
+	struct peer *peer = find_peer(peers, address->id);
+	struct peer_urls known = {0};
+
+	peer_urls_add(&known, address->urls);
+	if (!known.count)
+		return;
+	if (!peer)
+		peer = add_peer(peers, address->id);
+	else if (peer->stranger)
+		log_info("member %llx, which was a stranger, is known now", (unsigned long long)peer->id);
+	set_urls(&peer->known, &known);
+	peer->wanted = true;
+	peer->stranger = false;
+}
+
+static bool was_removed(const struct peers *peers, uint64_t id)
+{
+	return peers->options.was_removed && peers->options.was_removed(id, peers->options.user);
 }
 
 void peers_set(struct peers *peers, const struct peer_address *addresses, size_t count)
@@ -338,21 +377,15 @@ void peers_set(struct peers *peers, const struct peer_address *addresses, size_t
 		list_item(it, struct peer, link)->wanted = false;
 	}
 	for (size_t i = 0; i < count; i++) {
-		struct peer *peer = find_peer(peers, addresses[i].id);
-
-		if (addresses[i].id == peers->options.member_id || !addresses[i].urls ||
-			!addresses[i].urls[0])
-			continue;
-		if (!peer)
-			peer = add_peer(peers, addresses[i].id);
-		if (!same_urls(peer, addresses[i].urls))
-			set_urls(peer, addresses[i].urls);
-		peer->wanted = true;
+		if (addresses[i].id == peers->options.member_id)
+			set_own(peers, addresses[i].urls);
+		else
+			want_peer(peers, &addresses[i]);
 	}
 	list_for_each_safe (it, &peers->list) {
 		struct peer *peer = list_item(it, struct peer, link);
 
-		if (!peer->wanted)
+		if (!peer->wanted && (!peer->stranger || was_removed(peers, peer->id)))
 			free_peer(peer);
 	}
 	list_for_each_safe (it, &peers->incoming) {
@@ -377,9 +410,15 @@ bool peers_send(struct peers *peers, uint64_t to, struct slice message, bool bul
 	return true;
 }
 
-/* The peer was heard of, so it is there: do not wait any longer. */
+/* The peer was heard of, so it is there: do not wait any longer. But whoever says so often does not make this
+ * member call as often. */
 static void call_again(struct peer *peer)
 {
+	uint64_t now = now_ms(peer->peers);
+
+	if (peer->stranger || (peer->again_ms && now - peer->again_ms < AGAIN_EVERY_MS))
+		return;
+	peer->again_ms = MAX(now, (uint64_t)1);
 	for (size_t i = 0; i < KINDS; i++) {
 		struct line *line = &peer->lines[i];
 
@@ -388,13 +427,77 @@ static void call_again(struct peer *peer)
 	}
 }
 
+/* ---- Strangers ---- */
+
+static bool has_incoming(const struct peers *peers, uint64_t from)
+{
+	list_for_each (it, &peers->incoming) {
+		if (list_item(it, struct incoming, link)->from == from)
+			return true;
+	}
+	return false;
+}
+
+static void drop_stranger(struct peer *stranger)
+{
+	struct peers *peers = stranger->peers;
+
+	list_for_each_safe (it, &peers->incoming) {
+		struct incoming *incoming = list_item(it, struct incoming, link);
+
+		if (incoming->from == stranger->id)
+			free_incoming(incoming);
+	}
+	free_peer(stranger);
+}
+
+static bool may_add_stranger(struct peers *peers)
+{
+	uint64_t now = now_ms(peers);
+
+	if (now - peers->strangers_ms >= STRANGERS_PER_MS) {
+		peers->strangers_ms = now;
+		peers->strangers_made = 0;
+	}
+	return peers->strangers_made < PEERS_STRANGERS_MAX;
+}
+
+/* Makes room as needed: who said something last stays, as a leader does all the time. */
+static struct peer *add_stranger(struct peers *peers, uint64_t id, const char *url)
+{
+	struct peer *quietest = NULL, *stranger;
+	size_t count = 0;
+
+	list_for_each (it, &peers->list) {
+		struct peer *peer = list_item(it, struct peer, link);
+
+		if (!peer->stranger)
+			continue;
+		count++;
+		if (!quietest || peer->heard_ms < quietest->heard_ms)
+			quietest = peer;
+	}
+	if (count == PEERS_STRANGERS_MAX)
+		drop_stranger(quietest);
+	stranger = add_peer(peers, id);
+	stranger->stranger = true;
+	peers->strangers_made++;
+	if (may_complain(peers, &peers->stranger_told_ms))
+		log_notice("member %llx, which this member does not know (yet), connects: answering it at %s",
+			(unsigned long long)id, url);
+	return stranger;
+}
+
 /* ---- Incoming ---- */
 
 static void on_incoming_frame(struct stream *stream, struct slice frame, void *user)
 {
 	struct incoming *incoming = user;
 	struct peers *peers = incoming->peers;
+	struct peer *peer = find_peer(peers, incoming->from);
 
+	if (peer)
+		peer->heard_ms = MAX(now_ms(peers), (uint64_t)1);
 	peers->counts.received_bulk += incoming->kind == BULK;
 	peers->counts.received_bytes += frame.len;
 	if (peers->options.on_message(incoming->from, frame, peers->options.user) == 0)
@@ -410,7 +513,7 @@ static void on_incoming_end(struct stream *stream, int error, void *user)
 {
 	struct incoming *incoming = user;
 	const struct peers *peers = incoming->peers;
-	const struct peer *peer = find_peer(peers, incoming->from);
+	struct peer *peer = find_peer(peers, incoming->from);
 
 	(void)stream;
 	/* Its process has probably ended; our own lines may not have been open, or not have noticed yet. */
@@ -421,6 +524,8 @@ static void on_incoming_end(struct stream *stream, int error, void *user)
 		log_error("peer %llx sent a message above %zu bytes", (unsigned long long)incoming->from,
 			incoming->peers->options.max_message_bytes);
 	free_incoming(incoming);
+	if (peer && peer->stranger && !has_incoming(peers, peer->id))
+		free_peer(peer);
 }
 
 /* An id in a header, or 0. */
@@ -439,11 +544,6 @@ static void refuse(struct peers *peers, struct http_request *req, int status, co
 	http_reply_error(req, status, text);
 }
 
-static bool was_removed(const struct peers *peers, uint64_t id)
-{
-	return peers->options.was_removed && peers->options.was_removed(id, peers->options.user);
-}
-
 static void refuse_removed(struct peers *peers, struct http_request *req, uint64_t from)
 {
 	char id[24], cluster_id[24], text[96];
@@ -460,14 +560,51 @@ static void refuse_removed(struct peers *peers, struct http_request *req, uint64
 	http_reply(req, 410, headers, ARRAY_LEN(headers), slice_str(text));
 }
 
+struct hello {
+	uint64_t from;
+	enum kind kind;
+	struct peer_urls urls; /* of who connects, as it says */
+};
+
+/* It may be a member all the same, unless it does not say where it is to be answered. Answers it if not. */
+static bool check_stranger(struct peers *peers, struct http_request *req, const struct hello *hello)
+{
+	char text[80];
+
+	if (!hello->from || hello->from == peers->options.member_id || !hello->urls.count) {
+		(void)snprintf(text, sizeof(text), "member %llx is not in this cluster",
+			(unsigned long long)hello->from);
+		refuse(peers, req, 403, text);
+		return false;
+	}
+	if (!may_add_stranger(peers)) {
+		refuse(peers, req, 503, "too many members connect at a time that this one does not know");
+		return false;
+	}
+	return true;
+}
+
+static bool read_urls(struct peers *peers, struct http_request *req, struct peer_urls *ret_urls)
+{
+	const struct slice *urls = http_request_header(req, URLS_HEADER);
+	_cleanup_buf_ struct buf why = BUF_INIT(1024);
+
+	buf_add_str(&why, URLS_HEADER ": ");
+	if (!urls || peer_urls_read(*urls, ret_urls, &why) == 0)
+		return true;
+	refuse(peers, req, 400, buf_text(&why));
+	return false;
+}
+
 /* Is this one of us, and does it mean us? Answers it if not. */
-static bool check_hello(struct peers *peers, struct http_request *req, uint64_t from, enum kind *ret_kind)
+static bool check_hello(struct peers *peers, struct http_request *req, struct hello *hello)
 {
 	const struct slice *protocol = http_request_header(req, "Upgrade");
 	const struct slice *kind = http_request_header(req, "X-Peer-Stream");
 	uint64_t cluster_id = header_id(req, "X-Etcd-Cluster-ID"), to = header_id(req, "X-Server-To");
 	char text[160];
 
+	hello->from = header_id(req, "X-Server-From");
 	if (!protocol || !slice_is(*protocol, PEER_PROTOCOL)) {
 		(void)snprintf(text, sizeof(text),
 			"this member speaks %s, the other end does not: run the same release", PEER_PROTOCOL);
@@ -482,19 +619,34 @@ static bool check_hello(struct peers *peers, struct http_request *req, uint64_t 
 			"member %llx was looked for, but this is member %llx: check the peer URLs",
 			(unsigned long long)to, (unsigned long long)peers->options.member_id);
 		refuse(peers, req, 412, text);
-	} else if (was_removed(peers, from)) {
-		refuse_removed(peers, req, from);
-	} else if (!find_peer(peers, from)) {
-		(void)snprintf(
-			text, sizeof(text), "member %llx is not in this cluster", (unsigned long long)from);
-		refuse(peers, req, 403, text);
+	} else if (was_removed(peers, hello->from)) {
+		refuse_removed(peers, req, hello->from);
+	} else if (!read_urls(peers, req, &hello->urls)) {
+		return false;
+	} else if (!find_peer(peers, hello->from) && !check_stranger(peers, req, hello)) {
+		return false;
 	} else if (!kind || !(slice_is(*kind, kind_names[SMALL]) || slice_is(*kind, kind_names[BULK]))) {
 		refuse(peers, req, 400, "X-Peer-Stream must be small or bulk");
 	} else {
-		*ret_kind = slice_is(*kind, kind_names[BULK]) ? BULK : SMALL;
+		hello->kind = slice_is(*kind, kind_names[BULK]) ? BULK : SMALL;
 		return true;
 	}
 	return false;
+}
+
+/* One that vanished without a word would have its place for ever. */
+static void watch_silence(uv_stream_t *stream)
+{
+	static const struct {
+		int level, option, value;
+	} settings[] = {{SOL_SOCKET, SO_KEEPALIVE, 1}, {IPPROTO_TCP, TCP_KEEPIDLE, SILENCE_S},
+		{IPPROTO_TCP, TCP_KEEPINTVL, PROBE_EVERY_S}, {IPPROTO_TCP, TCP_KEEPCNT, PROBES}};
+	uv_os_fd_t fd;
+
+	if (uv_fileno((uv_handle_t *)stream, &fd) < 0)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(settings); i++)
+		(void)setsockopt(fd, settings[i].level, settings[i].option, &settings[i].value, sizeof(int));
 }
 
 static void accept_stream(struct peers *peers, struct http_request *req)
@@ -506,28 +658,36 @@ static void accept_stream(struct peers *peers, struct http_request *req)
 		.on_frame = on_incoming_frame,
 		.on_end = on_incoming_end};
 	_cleanup_buf_ struct buf unread = BUF_INIT(0);
-	uint64_t from = header_id(req, "X-Server-From");
+	struct hello hello = {0};
 	struct incoming *incoming;
+	struct peer *peer;
 	uv_stream_t *stream;
-	enum kind kind;
 
-	if (!check_hello(peers, req, from, &kind) ||
-		http_request_take_over(req, slice_str(head), &stream, &unread) < 0)
+	if (!check_hello(peers, req, &hello) ||
+		http_request_take_over(req, slice_str(head), &stream, &unread) < 0) {
+		peer_urls_done(&hello.urls);
 		return;
+	}
+	watch_silence(stream);
 	list_for_each_safe (it, &peers->incoming) {
 		struct incoming *older = list_item(it, struct incoming, link);
 
-		if (older->from == from && older->kind == kind)
+		if (older->from == hello.from && older->kind == hello.kind)
 			free_incoming(older);
 	}
+	peer = find_peer(peers, hello.from);
+	if (!peer)
+		peer = add_stranger(peers, hello.from, hello.urls.items[0]);
+	if (hello.urls.count)
+		set_urls(&peer->said, &hello.urls);
 	incoming = mem_new(struct incoming);
 	incoming->peers = peers;
-	incoming->from = from;
-	incoming->kind = kind;
+	incoming->from = hello.from;
+	incoming->kind = hello.kind;
 	options.user = incoming;
 	incoming->stream = stream_new(stream, &options, buf_slice(&unread));
 	list_push_back(&peers->incoming, &incoming->link);
-	call_again(find_peer(peers, from));
+	call_again(peer);
 }
 
 static void on_request(struct http_request *req, void *user)
@@ -566,6 +726,7 @@ struct peers *peers_new(const struct peers_options *options)
 		peers->options.election_ms = 1000;
 	list_init(&peers->list);
 	list_init(&peers->incoming);
+	set_own(peers, NULL);
 	peers->server = http_server_new(options->loop, &server);
 	peers->client = http_client_new(options->loop, NULL);
 	return peers;
@@ -588,16 +749,22 @@ int peers_listen(struct peers *peers, const char *text, uint16_t *ret_port, stru
 void peers_get_counts(const struct peers *peers, struct peers_counts *ret_counts)
 {
 	*ret_counts = peers->counts;
+	list_for_each (it, &peers->list) {
+		ret_counts->strangers += list_item(it, struct peer, link)->stranger;
+	}
 }
 
 struct peers *peers_free(struct peers *peers)
 {
 	if (!peers)
 		return NULL;
-	peers_set(peers, NULL, 0);
+	list_for_each_safe (it, &peers->list) {
+		free_peer(list_item(it, struct peer, link));
+	}
 	list_for_each_safe (it, &peers->incoming) {
 		free_incoming(list_item(it, struct incoming, link));
 	}
+	peer_urls_done(&peers->own);
 	http_client_close(peers->client, NULL, NULL);
 	http_server_close(peers->server, NULL, NULL);
 	return mem_free(peers);

@@ -259,6 +259,7 @@ int server_env_new(const struct server_env_options *options, struct server_env *
 {
 	struct server_env *env = mem_new(struct server_env);
 	struct peers_options peers = {.loop = options->loop,
+		.own_urls = options->advertise_peer_urls,
 		.cluster_id = options->cluster_id,
 		.member_id = options->member_id,
 		.max_message_bytes = NODE_MESSAGE_MAX,
@@ -326,6 +327,7 @@ void server_env_get_counts(const struct server_env *env, struct server_env_count
 		.received_bytes = peers.received_bytes,
 		.sent_bytes = peers.sent_bytes,
 		.dropped = peers.dropped,
+		.strangers = peers.strangers,
 		.writes = disk.writes,
 		.write_bytes = disk.write_bytes,
 		.syncs = disk.syncs,

@@ -12,9 +12,10 @@ struct server_env_options {
 	uv_loop_t *loop;
 	const char *log_path; /* the directory of the log; it exists */
 	uint64_t cluster_id, member_id;
-	char *const *listen_peer_urls; /* http URLs, NULL-terminated */
-	size_t max_peer_connections;   /* besides those of connected members; 0: PEERS_CONNECTIONS_MAX */
-	uint64_t election_ms;	       /* paces reconnecting; 0: 1000 */
+	char *const *listen_peer_urls;	  /* http URLs, NULL-terminated */
+	char *const *advertise_peer_urls; /* the same; where others are to reach this member */
+	size_t max_peer_connections;	  /* besides those of connected members; 0: PEERS_CONNECTIONS_MAX */
+	uint64_t election_ms;		  /* paces reconnecting; 0: 1000 */
 	/* Members to speak to as long as the node does not know of itself: it joins, and got nothing yet. */
 	const struct peer_address *seeds;
 	size_t seeds_len;
@@ -41,6 +42,7 @@ struct server_env_counts {
 	uint64_t received_appends, sent_appends; /* messages that carry entries */
 	uint64_t received_bytes, sent_bytes;	 /* of all messages */
 	uint64_t dropped;			 /* messages that found no way */
+	uint64_t strangers;			 /* that are connected now (etcd/peer.h) */
 	uint64_t writes, write_bytes, syncs;	 /* of the log */
 	uint64_t sync_ns;			 /* spent in fdatasync */
 };

@@ -299,6 +299,8 @@ void status_metrics(struct server *server, struct http_request *req, struct slic
 	add_metric(&body, "etcd_network_peer_sent_bytes_total", "counter", "To members.", counts.sent_bytes);
 	add_metric(&body, "etcd_network_peer_dropped_total", "counter", "Messages that found no way.",
 		counts.dropped);
+	add_metric(&body, "etcd_network_peer_strangers", "gauge",
+		"Members that are connected and that this one does not know (yet).", counts.strangers);
 	add_metric(&body, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
 	add_metric(&body, "process_start_time_seconds", "gauge", "Start, Unix time.",
 		(uint64_t)(server->start_wall_ns / NS_PER_S));

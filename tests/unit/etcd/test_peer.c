@@ -16,6 +16,7 @@ struct member {
 	struct peers *peers;
 	char url[64];
 	const char *urls[2];
+	char *own[2];	/* as it is configured; told to others */
 	struct buf got; /* "from:len:first byte;" per message */
 	size_t messages, bytes;
 	uint64_t last_number;
@@ -85,6 +86,7 @@ static void start(struct member *member, uint64_t id, uint64_t cluster_id, uint1
 	struct peers_options options = {.loop = &loop,
 		.cluster_id = cluster_id,
 		.member_id = id,
+		.own_urls = member->own,
 		.max_message_bytes = MESSAGE_MAX,
 		.election_ms = 200,
 		.on_message = on_message,
@@ -101,7 +103,7 @@ static void start(struct member *member, uint64_t id, uint64_t cluster_id, uint1
 	snprintf(url, sizeof(url), "http://127.0.0.1:%u", port);
 	assert_int_equal(peers_listen(member->peers, url, &port, &why), 0);
 	snprintf(member->url, sizeof(member->url), "http://127.0.0.1:%u", port);
-	member->urls[0] = member->url;
+	member->urls[0] = member->own[0] = member->url;
 }
 
 static void know(struct member *member, struct member *const *others, size_t count)
@@ -319,6 +321,14 @@ static void the_next_url_is_tried(void **state)
 	stop(&b);
 }
 
+static size_t strangers(const struct member *member)
+{
+	struct peers_counts counts;
+
+	peers_get_counts(member->peers, &counts);
+	return counts.strangers;
+}
+
 static void others_are_refused(void **state)
 {
 	struct member a, other_cluster, other_id;
@@ -329,6 +339,7 @@ static void others_are_refused(void **state)
 	start(&a, 1, 77, 0);
 	start(&other_cluster, 2, 78, 0);
 	start(&other_id, 3, 77, 0);
+	other_id.own[0] = NULL; /* it does not say where it is */
 	know(&a, known, 1);
 	introduce(&other_cluster, &a);
 	know(&a, known, 1);
@@ -343,9 +354,147 @@ static void others_are_refused(void **state)
 	assert_int_equal(other_cluster.states, 0);
 	assert_int_equal(other_id.states, 0);
 	assert_int_equal(a.messages, 0);
+	assert_int_equal(strangers(&a), 0);
 	stop(&a);
 	stop(&other_cluster);
 	stop(&other_id);
+}
+
+static void a_stranger_is_answered_where_it_says_and_becomes_a_member_without_a_break(void **state)
+{
+	struct member a, d, *both[] = {&a, &d}, *only_a[] = {&a};
+
+	(void)state;
+	start(&a, 1, 77, 0);
+	start(&d, 4, 77, 0);
+	know(&a, only_a, 1);
+	know(&d, both, 2);
+	wait_for(d.states, 1);
+	wait_for(a.states, 1);
+	assert_int_equal(strangers(&a), 1);
+	assert_true(peers_send(d.peers, 1, SLICE_LITERAL("entries"), true));
+	wait_for(a.messages, 1);
+	assert_true(peers_send(a.peers, 4, SLICE_LITERAL("got them"), false));
+	wait_for(d.messages, 1);
+	/* Other changes of the membership leave it alone. */
+	know(&a, only_a, 1);
+	assert_int_equal(strangers(&a), 1);
+	know(&a, both, 2);
+	assert_int_equal(strangers(&a), 0);
+	assert_true(peers_send(a.peers, 4, SLICE_LITERAL("and more"), false));
+	wait_for(d.messages, 2);
+	assert_int_equal(a.changes, 1);
+	assert_int_equal(d.changes, 1);
+	stop(&a);
+	stop(&d);
+}
+
+static void a_stranger_that_was_removed_is_told_so_when_that_is_known(void **state)
+{
+	struct member a, d, *both[] = {&a, &d}, *only_a[] = {&a};
+
+	(void)state;
+	start(&a, 1, 77, 0);
+	start(&d, 4, 77, 0);
+	know(&d, both, 2);
+	wait_for(a.states, 1);
+	assert_int_equal(d.told_removed, 0);
+	a.removed_id = 4;
+	know(&a, only_a, 1);
+	assert_int_equal(strangers(&a), 0);
+	wait_for(d.told_removed, 1);
+	assert_int_equal(strangers(&a), 0);
+	stop(&a);
+	stop(&d);
+}
+
+static void a_stranger_that_goes_is_forgotten(void **state)
+{
+	struct member a, d, *both[] = {&a, &d};
+
+	(void)state;
+	start(&a, 1, 77, 0);
+	start(&d, 4, 77, 0);
+	know(&d, both, 2);
+	wait_for(a.states, 1);
+	stop(&d);
+	run_for(100);
+	assert_int_equal(strangers(&a), 0);
+	assert_false(peers_send(a.peers, 4, SLICE_LITERAL("still there?"), false));
+	stop(&a);
+}
+
+static void strangers_are_bounded_and_who_speaks_stays(void **state)
+{
+	struct member a, leader, silent[2 * PEERS_STRANGERS_MAX];
+	struct member *both[] = {&a, &leader};
+
+	(void)state;
+	start(&a, 1, 77, 0);
+	start(&leader, 2, 77, 0);
+	know(&leader, both, 2);
+	wait_for(leader.states, 1);
+	assert_true(peers_send(leader.peers, 1, SLICE_LITERAL("heartbeat"), false));
+	wait_for(a.messages, 1);
+	for (size_t i = 0; i < ARRAY_LEN(silent); i++) {
+		start(&silent[i], 10 + i, 77, 0);
+		both[1] = &silent[i];
+		know(&silent[i], both, 2);
+	}
+	/* For a second there are no more new ones than have places; then they make room for each other. */
+	run_for(400);
+	assert_int_equal(strangers(&a), PEERS_STRANGERS_MAX);
+	run_for(2200);
+	assert_int_equal(strangers(&a), PEERS_STRANGERS_MAX);
+	assert_int_equal(leader.changes, 1);
+	assert_true(peers_send(leader.peers, 1, SLICE_LITERAL("heartbeat"), false));
+	wait_for(a.messages, 2);
+	assert_true(peers_send(a.peers, 2, SLICE_LITERAL("alive"), false));
+	wait_for(leader.messages, 1);
+	for (size_t i = 0; i < ARRAY_LEN(silent); i++)
+		stop(&silent[i]);
+	stop(&leader);
+	stop(&a);
+}
+
+/* b is not where a's membership has it. */
+static void check_moved(struct member *a, struct member *b)
+{
+	static const char *const nowhere[] = {"http://127.0.0.1:1", NULL};
+	struct peer_address addresses[] = {{1, a->urls}, {2, nowhere}};
+
+	peers_set(a->peers, addresses, 2);
+	addresses[1].urls = b->urls;
+	peers_set(b->peers, addresses, 2);
+	wait_for(a->states, 1);
+	assert_int_equal(strangers(a), 0);
+}
+
+static void a_member_that_moved_is_answered_where_its_membership_has_it(void **state)
+{
+	struct member a, b;
+
+	(void)state;
+	start(&a, 1, 77, 0);
+	start(&b, 2, 77, 0);
+	b.own[0] = NULL;
+	check_moved(&a, &b);
+	stop(&a);
+	stop(&b);
+}
+
+static void a_member_that_moved_is_answered_where_it_is_configured(void **state)
+{
+	static const char *const nowhere[] = {"http://127.0.0.1:1", NULL};
+	struct member a, b;
+
+	(void)state;
+	start(&a, 1, 77, 0);
+	start(&b, 2, 77, 0);
+	b.urls[0] = nowhere[0]; /* it does not know yet that it was moved */
+	check_moved(&a, &b);
+	stop(&a);
+	stop(&b);
 }
 
 static void fetch(const char *url, const struct http_header *headers, size_t count, const char *target,
@@ -378,6 +527,7 @@ static void hellos_are_checked_field_by_field(void **state)
 		HTTP_HEADER("X-Server-To", "1"),
 		HTTP_HEADER("X-Server-From", "2"),
 		HTTP_HEADER("X-Peer-Stream", "medium"),
+		HTTP_HEADER("X-PeerURLs", "http://127.0.0.1:1,nonsense"),
 	};
 
 	(void)state;
@@ -388,6 +538,17 @@ static void hellos_are_checked_field_by_field(void **state)
 	fetch(a.url, NULL, 0, "/flotilla/peer", 426, "flotilla-peer/1");
 	fetch(a.url, hello, 6, "/flotilla/peer", 400, "X-Peer-Stream");
 	fetch(a.url, hello, 5, "/flotilla/peer", 400, "X-Peer-Stream");
+	fetch(a.url, hello, 7, "/flotilla/peer", 400,
+		"X-PeerURLs: URL scheme must be http or https: nonsense");
+	hello[6].value = SLICE_LITERAL("http://127.0.0.1:1");
+	hello[4].value = SLICE_LITERAL("1");
+	fetch(a.url, hello, 7, "/flotilla/peer", 403, "member 1 is not in this cluster"); /* itself */
+	hello[4].value = SLICE_LITERAL("0");
+	fetch(a.url, hello, 7, "/flotilla/peer", 403, "member 0 is not in this cluster");
+	hello[4].value = SLICE_LITERAL("3");
+	fetch(a.url, hello, 6, "/flotilla/peer", 403, "member 3 is not in this cluster"); /* but where? */
+	fetch(a.url, hello, 7, "/flotilla/peer", 400, "X-Peer-Stream");
+	hello[4].value = SLICE_LITERAL("2");
 	fetch(a.url, hello, 4, "/flotilla/peer", 403, "member 0 is not in this cluster");
 	fetch(a.url, hello, 3, "/flotilla/peer", 412, "this is member 1");
 	hello[2].value = SLICE_LITERAL("4e");
@@ -476,6 +637,12 @@ int main(void)
 		CASE(who_sends_nonsense_is_cut_off_and_what_it_sends_behind_it_is_not_looked_at),
 		CASE(the_next_url_is_tried),
 		CASE(others_are_refused),
+		CASE(a_stranger_is_answered_where_it_says_and_becomes_a_member_without_a_break),
+		CASE(a_stranger_that_was_removed_is_told_so_when_that_is_known),
+		CASE(a_stranger_that_goes_is_forgotten),
+		CASE(strangers_are_bounded_and_who_speaks_stays),
+		CASE(a_member_that_moved_is_answered_where_its_membership_has_it),
+		CASE(a_member_that_moved_is_answered_where_it_is_configured),
 		CASE(hellos_are_checked_field_by_field),
 		CASE(only_plain_http_is_listened_on),
 	};
