@@ -8,7 +8,8 @@
 #include <stdio.h>
 
 #define CLIENT_PATIENCE_NS (9 * NS_PER_S)
-#define OPS_MAX 2500 /* the checker's work grows with the square */
+#define OPS_MAX 2500			     /* the checker's work grows with the square */
+#define LARGE_BYTES_MAX (UINT64_C(48) << 20) /* proposed by a run of large values */
 #define CHECK_STEPS_MAX 60000000
 
 static void value_text(const struct world *world, uint32_t value, struct buf *out)
@@ -136,6 +137,7 @@ static int op_submit(struct world *world, struct op *op)
 	command.value = buf_slice(&value);
 	command.prev_value = buf_slice(&expect);
 	store_command_encode(&command, &bytes);
+	world->bulk_needed += bytes.len;
 	return node_propose(node, buf_slice(&bytes), op);
 }
 
@@ -180,7 +182,8 @@ void client_step(struct world *world, struct client *client)
 		give_up(world, client);
 		return;
 	}
-	if (world->calm || world->ops_len >= OPS_MAX)
+	if (world->calm || world->ops_len >= OPS_MAX ||
+		(world->profile.large && world->bulk_needed >= LARGE_BYTES_MAX))
 		return;
 	if (!member->node || member->paused_until_ns > world->now_ns) {
 		world_at(world, world->now_ns + 5 * NS_PER_MS + world->profile.think_ns, EVENT_CLIENT, 0,

@@ -1,6 +1,7 @@
 /* What goes wrong, and how often, drawn anew for each seed: some seeds have one kind of fault often, others a
  * mixture, a few none. (Groce and others, "Swarm Testing", 2012.) */
 #include "sim.h"
+#include "base/hash.h"
 #include "base/memory.h"
 
 const char *const fault_names[FAULT_MAX] = {
@@ -43,6 +44,14 @@ const char *const fault_names[FAULT_MAX] = {
 	[FAULT_MEMBER_REPLACED] = "member replaced",
 	[FAULT_MEMBER_PROMOTED] = "member given a vote",
 	[FAULT_HAND_OVER] = "leadership handed over",
+	[FAULT_CLEAN_STOP] = "process told to end, leadership given away before",
+	[FAULT_DISK_HANG] = "log's disk hung for longer than elections",
+	[FAULT_LINE_LOST] = "connection lost with what was on its way",
+	[FAULT_NO_LINE] = "message without a connection dropped",
+	[FAULT_QUEUE_FULL] = "message dropped at a full queue",
+	[FAULT_LINE_SILENT] = "connection given up for silence",
+	[FAULT_URL_UPDATED] = "member moved to another URL",
+	[FAULT_STRANGER] = "connection of an unknown member taken",
 };
 
 /* Those that happen at a time, chosen by weight; the others by chance at what they befall. */
@@ -70,6 +79,9 @@ static const bool scheduled[FAULT_MAX] = {
 	[FAULT_MEMBER_REMOVED] = true,
 	[FAULT_MEMBER_REPLACED] = true,
 	[FAULT_HAND_OVER] = true,
+	[FAULT_CLEAN_STOP] = true,
+	[FAULT_DISK_HANG] = true,
+	[FAULT_URL_UPDATED] = true,
 };
 
 enum { STATE_ENTRIES = 1500, STATE_ENTRY_BYTES = 100 }; /* of the history, which is most of it */
@@ -140,7 +152,7 @@ static void draw_faults(struct profile *profile, struct rng *rng)
 	profile->crash_after_vote = chance(rng, 200000);
 	profile->read_slow = chance(rng, 500000);
 	profile->fault_every_ns = 50 * NS_PER_MS + below(rng, 3 * NS_PER_S);
-	for (unsigned i = 0; i < FAULT_MAX; i++)
+	for (unsigned i = 0; i < FAULTS_FIRST; i++)
 		profile->fault_weight[i] = chance(rng, 10);
 	profile->changes = rng_below(rng, 3) == 0;
 	if (profile->changes) {
@@ -175,6 +187,57 @@ static void make_elections_hard(struct profile *profile, struct rng *rng)
 	profile->restart_ns = 10 * NS_PER_MS + below(rng, 200 * NS_PER_MS);
 	profile->crash_after_vote = 100000 + (uint32_t)rng_below(rng, 500000);
 	profile->strand = 300000;
+}
+
+/* Entries of up to a MiB, few of them: windows, queues and limits are met, and what is sent twice shows. */
+static void make_large(struct profile *profile, struct rng *rng)
+{
+	profile->large = true;
+	profile->members = MIN(profile->members, 3u);
+	profile->value_bytes = (size_t)64 << (10 + rng_below(rng, 5));
+	profile->clients = CLIENTS_MAX;
+	profile->run_ns = 12 * NS_PER_S;
+	profile->think_ns = 1 + below(rng, (int64_t)profile->value_bytes * 3000);
+	profile->segment_bytes = rng_below(rng, 2) ? UINT64_C(1) << (20 + rng_below(rng, 5)) : 0;
+	profile->checkpoint_log_bytes = rng_below(rng, 2) ? UINT64_C(4) << (20 + rng_below(rng, 5)) : 0;
+	profile->checkpoint_step_bytes = 0;
+	profile->checkpoint_piece_bytes = rng_below(rng, 2) ? (size_t)64 << 10 << rng_below(rng, 6) : 0;
+	profile->append_bytes = rng_below(rng, 4) ? 0 : (size_t)1 << (10 + rng_below(rng, 12));
+	profile->log_cache_bytes = rng_below(rng, 4) ? 0 : UINT64_C(1) << (16 + rng_below(rng, 8));
+	profile->bytes_per_s = (INT64_C(2) << (20 + rng_below(rng, 7)));
+	profile->net_delay_ns = MIN(profile->net_delay_ns, 20 * NS_PER_MS);
+	if (rng_below(rng, 2)) { /* next to nothing goes wrong */
+		profile->crash_at_step = profile->crash_in_switch = profile->crash_in_transfer = 0;
+		profile->disk_error = profile->background_error = profile->strand = 0;
+		profile->crash_after_vote = profile->line_lost = profile->read_slow = 0;
+		memset(profile->fault_weight, 0, sizeof(profile->fault_weight));
+		profile->fault_weight[FAULT_LONG_DOWN] = profile->fault_weight[FAULT_DISK_HANG] = 1;
+		profile->fault_weight[FAULT_NET_SLOW] = profile->fault_weight[FAULT_ISOLATE] = 1;
+		profile->fault_every_ns = 3 * NS_PER_S;
+	}
+}
+
+/* What came later has a generator of its own: seeds without it stay what they were. */
+static void draw_wire(struct profile *profile, struct rng *rng)
+{
+	static const enum fault faults[] = {FAULT_CLEAN_STOP, FAULT_DISK_HANG, FAULT_URL_UPDATED};
+
+	bool large = rng_below(rng, 50) == 0;
+
+	if (!large && rng_below(rng, 3) == 0)
+		return;
+	profile->wire = true;
+	profile->drop = profile->duplicate = profile->reorder = profile->cut_message = 0;
+	profile->line_lost = chance(rng, 5000);
+	profile->bytes_per_s = INT64_C(1) << (rng_below(rng, 3) ? 30 : 17 + rng_below(rng, 12));
+	profile->socket_bytes = (size_t)1 << (16 + rng_below(rng, 7));
+	for (unsigned i = 0; i < ARRAY_LEN(faults); i++)
+		profile->fault_weight[faults[i]] = chance(rng, 10);
+	if (rng_below(rng, 2))
+		profile->export_every_ns = 200 * NS_PER_MS + below(rng, 3 * NS_PER_S);
+	if (large)
+		make_large(profile, rng);
+	profile->calm_bytes_per_s = MAX(profile->bytes_per_s, INT64_C(25) << 20);
 }
 
 /* No fault but one, and all kinds of work of the disk in little time. */
@@ -237,6 +300,9 @@ void fault_profile(struct world *world)
 	default:
 		break;
 	}
+	rng_seed(&rng, hash_u64(world->seed));
+	if (!world->options->crash_step && !world->options->contradict)
+		draw_wire(profile, &rng);
 	if (world->options->crash_step)
 		one_fault(profile);
 	if (world->options->contradict)
@@ -303,6 +369,10 @@ static void reset_connection(struct world *world)
 
 	if (a == b)
 		return;
+	if (world->profile.wire) {
+		wire_reset(world, a->number, b->number);
+		return;
+	}
 	for (unsigned up = 0; up < 2; up++) {
 		member_notice(a, b->number, up);
 		member_notice(b, a->number, up);
@@ -400,6 +470,14 @@ void fault_strand(struct member *member, bool dies)
 	world_at(world, world->now_ns + world_rand(world, 4 * NS_PER_S), EVENT_HEAL, 0, 0);
 }
 
+/* Longer than it takes to elect another leader. */
+static int64_t hang_ns(struct world *world)
+{
+	int64_t election_ns = world->profile.election_ms * NS_PER_MS;
+
+	return MIN(election_ns + world_rand(world, 4 * election_ns), 8 * NS_PER_S);
+}
+
 /* False: it could not happen now. */
 static bool carry_out(struct world *world, enum fault fault)
 {
@@ -426,6 +504,13 @@ static bool carry_out(struct world *world, enum fault fault)
 		return operator_change(world, fault);
 	case FAULT_HAND_OVER:
 		return operator_hand_over(world);
+	case FAULT_CLEAN_STOP:
+		return operator_clean_stop(world);
+	case FAULT_URL_UPDATED:
+		return operator_change(world, fault);
+	case FAULT_DISK_HANG:
+		member->disk_hangs_until_ns = world->now_ns + hang_ns(world);
+		break;
 	case FAULT_ROT_LOG:
 		return rot_log(world);
 	case FAULT_ROT_CHECKPOINT:
@@ -470,6 +555,8 @@ void fault_inject(struct world *world)
 		0, 0);
 	for (unsigned i = 0; i < FAULT_MAX; i++)
 		total += scheduled[i] ? world->profile.fault_weight[i] : 0;
+	if (world->profile.wire && rng_below(&world->later, 3) == 0)
+		operator_settle(world);
 	if (!total)
 		return;
 	dice = (uint32_t)rng_below(&world->rng, total);
@@ -502,10 +589,13 @@ void fault_calm(struct world *world)
 		struct member *member = &world->members[i];
 
 		member->disk_slow_until_ns = member->no_space_until_ns = 0;
+		member->disk_hangs_until_ns = 0;
 		member->paused_until_ns = MIN(member->paused_until_ns, world->now_ns);
 		if (member->down_until_ns > world->now_ns) {
 			member->down_until_ns = 0;
 			world_at(world, world->now_ns, EVENT_START, i, 0);
 		}
 	}
+	if (world->profile.wire)
+		wire_calm(world);
 }

@@ -217,6 +217,11 @@ static void print_summary(FILE *out, const struct summary *summary, int64_t ran_
 		"  %" PRIu64 " events by streams, %" PRIu64 " by polls, %" PRIu64
 		" polls of a cleared history, %" PRIu64 " watches ended\n",
 		summary->stream_events, summary->poll_events, summary->polls_cleared, summary->watches_ended);
+	fprintf(out,
+		"  %" PRIu64 " seeds with the server's transport, %.0f MB of entries sent in them; %" PRIu64
+		" snapshots of %.0f MB taken\n",
+		summary->wire_runs, (double)summary->bulk_bytes / 1e6, summary->exports,
+		(double)summary->export_bytes / 1e6);
 	for (unsigned i = 0; i < FAULT_MAX; i++)
 		fprintf(out, "  %10" PRIu64 " %s\n", summary->faults[i], fault_names[i]);
 	fputs("  crashes inside:   create  rename   write    sync sync-dir remove    read\n", out);

@@ -7,6 +7,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#define IDLE_TURNS_MAX 5000
+
 static struct member *of(struct env *env)
 {
 	return (struct member *)env;
@@ -120,6 +122,8 @@ static void schedule_step(struct member *member, unsigned which)
 	struct plan_run *run = &member->runs[which];
 	int64_t ns = run->step < run->plan->steps_len ? step_ns(member, &run->plan->steps[run->step]) : 0;
 
+	if (!which) /* the log's */
+		ns += MAX(member->disk_hangs_until_ns - member->world->now_ns, (int64_t)0);
 	world_at(member->world, member->world->now_ns + ns, EVENT_DISK, member->number, which)->life =
 		member->life;
 }
@@ -158,7 +162,6 @@ static void env_send(struct env *env, uint64_t to, struct slice message, bool bu
 	struct world *world = member->world;
 	unsigned copies = 1, target = 0;
 
-	(void)bulk;
 	while (target < world->member_count && world->members[target].id != to)
 		target++;
 	if (target == world->member_count || message.len > NODE_MESSAGE_MAX) {
@@ -169,6 +172,10 @@ static void env_send(struct env *env, uint64_t to, struct slice message, bool bu
 	if (promise_sent(member, message))
 		fault_vote_given(member);
 	world_trace(world, to, hash_bytes(message.data, message.len, 1));
+	if (world->profile.wire) {
+		wire_send(member, target, message, bulk);
+		return;
+	}
 	if (!world->calm && rng_chance(&world->rng, world->profile.drop)) {
 		world->summary->faults[FAULT_DROP]++;
 		return;
@@ -197,8 +204,13 @@ static void env_reply(struct env *env, void *request, const struct node_reply *r
 
 static void env_members_changed(struct env *env)
 {
-	if (of(env)->node)
-		operator_members_changed(of(env));
+	struct member *member = of(env);
+
+	if (!member->node)
+		return; /* it looks when it runs */
+	operator_members_changed(member);
+	if (member->world->profile.wire)
+		wire_members_changed(member);
 }
 
 /* It watches the new one after the turn. */
@@ -310,8 +322,11 @@ void member_start(struct member *member)
 	world->summary->restarts++;
 	member->led = false;
 	watcher_start(member);
+	member->idle_turns = 0;
 	member_schedule(member, world->now_ns);
-	for (unsigned i = 0; i < world->member_count; i++)
+	if (world->profile.wire)
+		wire_start(member);
+	for (unsigned i = 0; i < world->member_count && !world->profile.wire; i++)
 		if (!world->cut[i][member->number] && !world->cut[member->number][i])
 			member_notice(&world->members[i], member->number, true);
 }
@@ -347,6 +362,9 @@ static void stop_process(struct member *member, bool power)
 	struct world *world = member->world;
 
 	interrupt_plans(member);
+	if (world->profile.wire)
+		wire_stop(member, power);
+	export_stop(member);
 	watcher_stop(member, node_store(member->node));
 	member->node = node_free(member->node);
 	member->life++;
@@ -354,7 +372,7 @@ static void stop_process(struct member *member, bool power)
 	member->paused_until_ns = 0;
 	client_lost_member(world, member);
 	/* The kernel of a killed process closes its connections; a machine without power tells nobody. */
-	for (unsigned i = 0; i < world->member_count && !power; i++)
+	for (unsigned i = 0; i < world->member_count && !power && !world->profile.wire; i++)
 		member_notice(&world->members[i], member->number, false);
 	world_at(world,
 		MAX(member->down_until_ns, world->now_ns + world->profile.restart_ns / 50 +
@@ -484,6 +502,15 @@ static void look_at_role(struct member *member)
 	member->led = leads;
 }
 
+/* A turn that is due in the past, again and again, while nothing happens, is a loop that never sleeps. */
+static void count_idle_turns(struct member *member, bool due)
+{
+	member->idle_turns = due ? member->idle_turns + 1 : 0;
+	if (member->idle_turns == IDLE_TURNS_MAX)
+		world_finding(member->world, "member %u wants turns without end, and nothing happens",
+			member->number);
+}
+
 void member_turn(struct member *member, const struct event *event)
 {
 	struct world *world = member->world;
@@ -513,6 +540,7 @@ void member_turn(struct member *member, const struct event *event)
 		return;
 	deadline_ns = node_deadline_ns(member->node);
 	mono_ns = env_mono(&member->env);
+	count_idle_turns(member, deadline_ns <= mono_ns);
 	if (deadline_ns <= mono_ns)
 		member_schedule(member, world->now_ns + 1000 + world_rand(world, 20000));
 	else if (deadline_ns != INT64_MAX)
@@ -622,6 +650,7 @@ void member_disk(struct member *member, const struct event *event)
 
 	if (!member->node || event->life != member->life)
 		return;
+	member->idle_turns = 0;
 	if (run->step < plan->steps_len) {
 		if (step_fault(member, run))
 			return;
@@ -661,20 +690,41 @@ static void message_cut(struct member *member, unsigned from, struct slice messa
 	member_notice(&world->members[from], member->number, true);
 }
 
+/* The transfer of a checkpoint is when many things can go wrong. */
+static bool crashes_in_transfer(struct member *member, unsigned from, struct slice message)
+{
+	struct world *world = member->world;
+
+	if (world->calm || !promise_of_transfer(message) ||
+		!rng_chance(&world->rng, world->profile.crash_in_transfer))
+		return false;
+	world->summary->faults[FAULT_CRASH_IN_TRANSFER]++;
+	member_crash(rng_below(&world->rng, 2) ? member : &world->members[from], rng_below(&world->rng, 2));
+	return true;
+}
+
+bool member_receive(struct member *member, unsigned from, struct slice message)
+{
+	struct world *world = member->world;
+	int r;
+
+	if (crashes_in_transfer(member, from, message))
+		return true;
+	member->idle_turns = 0;
+	r = node_receive(member->node, world->members[from].id, message);
+	member_schedule(member, world->now_ns + world_rand(world, 50000));
+	return r == 0;
+}
+
 void member_message(struct member *member, struct event *event)
 {
 	struct world *world = member->world;
 	struct slice message = slice_make(event->bytes, event->len);
 
-	if (world->cut[event->other][member->number] || !member->node)
+	if (world->cut[event->other][member->number] || !member->node ||
+		crashes_in_transfer(member, event->other, message))
 		return;
-	if (!world->calm && promise_of_transfer(message) &&
-		rng_chance(&world->rng, world->profile.crash_in_transfer)) {
-		world->summary->faults[FAULT_CRASH_IN_TRANSFER]++;
-		member_crash(rng_below(&world->rng, 2) ? member : &world->members[event->other],
-			rng_below(&world->rng, 2));
-		return;
-	}
+	member->idle_turns = 0;
 	/* As the transport does: whoever was removed is told so. */
 	if (node_was_removed(member->node, world->members[event->other].id) &&
 		!world->cut[member->number][event->other] && world->members[event->other].node) {
@@ -686,4 +736,21 @@ void member_message(struct member *member, struct event *event)
 	else
 		node_receive(member->node, world->members[event->other].id, message);
 	member_schedule(member, world->now_ns + world_rand(world, 50000));
+}
+
+/* It was told to end, and does so when another one leads, or nobody took over in time (etcd/main.c). */
+void member_clean_stop(struct member *member, const struct event *event)
+{
+	struct world *world = member->world;
+	struct node_status status;
+
+	if (!member->node || event->life != member->life)
+		return;
+	node_get_status(member->node, &status);
+	if (event->other == 0 || status.role != NODE_LEADER) {
+		member_crash(member, false);
+		return;
+	}
+	world_at(world, world->now_ns + 10 * NS_PER_MS, EVENT_CLEAN_STOP, member->number, event->other - 1)
+		->life = member->life;
 }

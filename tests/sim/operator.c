@@ -55,17 +55,8 @@ void operator_prepare(struct world *world, unsigned number)
 {
 	(void)snprintf(world->urls[number], sizeof(world->urls[number]), "http://10.0.0.%u:2380", number + 1);
 	world->url_lists[number][0] = world->urls[number];
+	memcpy(world->members[number].listens, world->urls[number], sizeof(world->urls[number]));
 	member_init(world, number);
-}
-
-static struct member *new_member(struct world *world)
-{
-	struct member *member = &world->members[world->member_count];
-
-	operator_prepare(world, world->member_count++);
-	member->joins = true;
-	world_at(world, world->now_ns + world_rand(world, NS_PER_S), EVENT_START, member->number, 0);
-	return member;
 }
 
 static struct member *member_of_id(struct world *world, uint64_t id)
@@ -74,6 +65,33 @@ static struct member *member_of_id(struct world *world, uint64_t id)
 		if (world->members[i].id == id)
 			return &world->members[i];
 	return NULL;
+}
+
+/* Whom a member that is added is told of. */
+static void take_seeds(struct member *member, const struct node *node)
+{
+	for (size_t i = 0; i < node_member_count(node); i++) {
+		const struct node_member *view = node_member_at(node, i);
+		const struct member *other = member_of_id(member->world, view->id);
+		struct seed_url *seed = &member->seeds[member->seeds_len];
+
+		if (!other)
+			continue;
+		seed->number = other->number;
+		(void)snprintf(seed->url, sizeof(seed->url), "%s", view->peer_urls[0]);
+		member->seeds_len++;
+	}
+}
+
+static struct member *new_member(struct world *world, const struct node *node)
+{
+	struct member *member = &world->members[world->member_count];
+
+	operator_prepare(world, world->member_count++);
+	take_seeds(member, node);
+	member->joins = true;
+	world_at(world, world->now_ns + world_rand(world, NS_PER_S), EVENT_START, member->number, 0);
+	return member;
 }
 
 /* One that `node` knows; more often than not one that is lost, if there is one. */
@@ -127,7 +145,8 @@ bool operator_change(struct world *world, enum fault fault)
 	if (!at->node || at->paused_until_ns > world->now_ns ||
 		(under_way(world) && rng_below(&world->rng, 4)))
 		return false;
-	if (fault != FAULT_MEMBER_REMOVED && world->member_count == MEMBERS_MAX)
+	if ((fault == FAULT_MEMBER_ADDED || fault == FAULT_MEMBER_REPLACED) &&
+		world->member_count == MEMBERS_MAX)
 		return false;
 	if (fault == FAULT_MEMBER_ADDED && node_member_count(at->node) >= VIEW_MAX)
 		return false;
@@ -139,12 +158,20 @@ bool operator_change(struct world *world, enum fault fault)
 		world->voters_low--;
 		change.op = NODE_MEMBER_REMOVE;
 		change.id = other->id;
+	} else if (fault == FAULT_URL_UPDATED) {
+		change.op = NODE_MEMBER_UPDATE;
+		change.id = other->id;
+		other->moves++;
+		(void)snprintf(other->moved_url, sizeof(other->moved_url), "http://10.0.%u.%u:2380",
+			other->moves, other->number + 1);
+		other->moved_urls[0] = other->moved_url;
+		change.peer_urls = other->moved_urls;
 	} else {
 		if (other) {
 			change.op = NODE_MEMBER_REPLACE;
 			change.replaces = other->id;
 		}
-		other = new_member(world);
+		other = new_member(world, at->node);
 		other->successor = change.replaces != 0;
 		change.id = other->id;
 		change.peer_urls = world->url_lists[other->number];
@@ -158,6 +185,8 @@ void operator_reply(struct world *world, struct op *op, const struct node_reply 
 	op->state = OP_DONE;
 	world_log(world, "the change of the membership is answered: %d", reply->error);
 	world_trace(world, 3000 + op->fault, reply->error);
+	if (op->fault == FAULT_URL_UPDATED)
+		return; /* operator_settle() looks what became of it */
 	if (reply->error == NODE_OK)
 		world->summary->faults[op->fault]++;
 	else if (reply->error >= NODE_ERROR_MEMBER_EXISTS && op->fault == FAULT_MEMBER_REMOVED)
@@ -197,6 +226,40 @@ void operator_members_changed(struct member *member)
 		if (!other->successor)
 			world->voters_low++;
 	}
+}
+
+/* Whoever moved is started anew where the others look for it. */
+void operator_settle(struct world *world)
+{
+	const struct node *node = most_advanced(world);
+
+	for (unsigned i = 0; node && i < world->member_count; i++) {
+		struct member *member = &world->members[i];
+		const struct node_member *view = node_member_by_id(node, member->id);
+
+		if (!view || strcmp(view->peer_urls[0], member->listens) == 0)
+			continue;
+		(void)snprintf(member->listens, sizeof(member->listens), "%s", view->peer_urls[0]);
+		world_log(world, "member %u moves to %s", i, member->listens);
+		world->summary->faults[FAULT_URL_UPDATED]++;
+		if (member->node) {
+			member_crash(member, false);
+			return; /* that may have been this very node */
+		}
+	}
+}
+
+bool operator_clean_stop(struct world *world)
+{
+	struct member *member = &world->members[rng_below(&world->rng, world->member_count)];
+	bool waits;
+
+	if (!member->node || member->paused_until_ns > world->now_ns)
+		return false;
+	waits = node_hand_over(member->node) == 0;
+	world_at(world, world->now_ns, EVENT_CLEAN_STOP, member->number, waits ? 50 : 0)->life = member->life;
+	member_schedule(member, world->now_ns);
+	return true;
 }
 
 bool operator_hand_over(struct world *world)

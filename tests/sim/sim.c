@@ -129,6 +129,8 @@ static void end(struct world *world, unsigned tries)
 	if (!world->options->contradict) { /* what a false member answered is false */
 		client_check(world);
 		watcher_check(world);
+		if (world->profile.wire)
+			wire_check(world);
 	}
 	world->stopped = true;
 }
@@ -140,6 +142,8 @@ static void rest(struct world *world, bool asked)
 	int64_t since_ns = world->profile.run_ns;
 	bool quiet = members_agree(world) && clients_rest(world) && operator_rests(world);
 
+	if (world->profile.wire)
+		operator_settle(world);
 	if (asked ? quiet : (quiet && world->now_ns >= since_ns + SETTLE_MIN_NS))
 		world_at(world, world->now_ns, asked ? EVENT_END : EVENT_FINAL, 0, 0);
 	else if (world->now_ns >= (asked ? world->asked_ns + FINAL_NS : since_ns + SETTLE_NS))
@@ -154,7 +158,7 @@ static bool postponed(struct world *world, struct event *event)
 	struct member *member = &world->members[event->member];
 
 	if (event->kind != EVENT_TURN && event->kind != EVENT_DISK && event->kind != EVENT_MESSAGE &&
-		event->kind != EVENT_PEER)
+		event->kind != EVENT_PEER && event->kind != EVENT_WIRE && event->kind != EVENT_CLEAN_STOP)
 		return false;
 	if (!member->node || member->paused_until_ns <= world->now_ns)
 		return false;
@@ -179,6 +183,15 @@ static void run_event(struct world *world, struct event *event)
 		break;
 	case EVENT_PEER:
 		member_peer(member, event);
+		break;
+	case EVENT_WIRE:
+		wire_event(world, event);
+		break;
+	case EVENT_CLEAN_STOP:
+		member_clean_stop(member, event);
+		break;
+	case EVENT_EXPORT:
+		export_begin(world);
 		break;
 	case EVENT_CLIENT:
 		client_step(world, &world->clients[event->other]);
@@ -235,6 +248,7 @@ static void set_up(struct world *world)
 	struct profile *profile = &world->profile;
 
 	rng_seed(&world->rng, world->seed);
+	rng_seed(&world->later, hash_u64(world->seed) ^ 1);
 	heap_init(&world->events, earlier);
 	world->next_value = 1;
 	world->lifetimes = mem_calloc(1, sizeof(*world->lifetimes));
@@ -256,10 +270,15 @@ static void set_up(struct world *world)
 		world_at(world, world_rand(world, NS_PER_S), EVENT_CLIENT, 0, i);
 	}
 	world_at(world, world_rand(world, NS_PER_S), EVENT_FAULT, 0, 0);
+	if (profile->export_every_ns)
+		world_at(world, profile->export_every_ns, EVENT_EXPORT, 0, 0);
 	if (world->options->contradict)
 		world_at(world, profile->run_ns / 2, EVENT_FALSIFY,
 			(unsigned)rng_below(&world->rng, profile->members), 0);
 	world_at(world, profile->run_ns, EVENT_CALM, 0, 0);
+	if (profile->wire)
+		world_log(world, "connections of %" PRId64 " bytes a second%s", profile->bytes_per_s,
+			profile->large ? ", large values" : "");
 	world_log(world,
 		"%u members, %u clients, %u keys, heartbeat %u ms, election %u ms, segments of %" PRIu64
 		" bytes",
@@ -275,6 +294,11 @@ static void tear_down(struct world *world)
 		struct member *member = &world->members[i];
 
 		member_count(member);
+		if (member->node) {
+			if (world->profile.wire)
+				wire_stop(member, true);
+			export_stop(member);
+		}
 		if (member->node)
 			watcher_stop(member, node_store(member->node));
 		member->node = node_free(member->node);

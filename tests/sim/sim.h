@@ -16,6 +16,7 @@
 #define CHAINS_MAX 4
 #define CLIENTS_MAX 6
 #define KEYS_MAX 4
+#define WINDOW_BYTES (UINT64_C(8) << 20) /* of entries under way to one member */
 
 enum fault {
 	FAULT_KILL,	       /* the process dies; the page cache stays */
@@ -56,9 +57,18 @@ enum fault {
 	FAULT_MEMBER_REMOVED,
 	FAULT_MEMBER_REPLACED,
 	FAULT_MEMBER_PROMOTED,
-	FAULT_HAND_OVER, /* the leader is asked to let another one lead */
+	FAULT_HAND_OVER,   /* the leader is asked to let another one lead */
+	FAULT_CLEAN_STOP,  /* a process is told to end, and gives its leadership away before */
+	FAULT_DISK_HANG,   /* the log's disk does nothing for longer than elections take */
+	FAULT_LINE_LOST,   /* a connection ends by itself, with all that was on its way */
+	FAULT_NO_LINE,	   /* a message found no connection */
+	FAULT_QUEUE_FULL,  /* a message found no room before a connection */
+	FAULT_LINE_SILENT, /* a connection whose other end confirmed nothing for too long */
+	FAULT_URL_UPDATED, /* a member moved */
+	FAULT_STRANGER,	   /* a member took a connection of one that it did not know */
 	FAULT_MAX
 };
+#define FAULTS_FIRST (FAULT_HAND_OVER + 1) /* those before it have their chances from the first generator */
 extern const char *const fault_names[FAULT_MAX];
 
 /* Where a plan of the disk was interrupted by a crash: what was being done, and at which kind of step. */
@@ -81,6 +91,7 @@ struct summary {
 	uint64_t checkpoints_written, checkpoints_received, checkpoints_sent, log_reads;
 	uint64_t rot_refused; /* starts refused because of it: the member is lost */
 	uint64_t stream_events, poll_events, polls_cleared, watches_ended;
+	uint64_t exports, export_bytes, wire_runs, bulk_bytes;
 	int64_t simulated_ns;
 	int64_t cpu_ns;
 };
@@ -90,6 +101,9 @@ enum event_kind {
 	EVENT_DISK,
 	EVENT_MESSAGE,
 	EVENT_PEER,
+	EVENT_WIRE,
+	EVENT_CLEAN_STOP,
+	EVENT_EXPORT,
 	EVENT_CLIENT,
 	EVENT_POLL,
 	EVENT_START,
@@ -104,6 +118,16 @@ enum event_kind {
 	EVENT_FINAL,
 	EVENT_END
 };
+enum wire_event {
+	WIRE_CALL,    /* the caller tries */
+	WIRE_HELLO,   /* the other end is called */
+	WIRE_ANSWER,  /* what it said */
+	WIRE_TIMEOUT, /* it said nothing */
+	WIRE_BYTES,   /* the first message on its way arrives */
+	WIRE_END,     /* the caller notices that the connection is gone */
+	WIRE_PROBE,   /* is the other end still there? */
+	WIRE_GONE     /* the other end does */
+};
 struct event {
 	struct heap_item item;
 	int64_t at_ns;
@@ -114,11 +138,43 @@ struct event {
 	char *bytes;		/* a message */
 	size_t len;
 	bool cut; /* the message ends early */
+	/* Of the transport: what happens to the connection of this number, and the life of its other end. */
+	enum wire_event what;
+	uint64_t line, other_life;
 };
 
 struct plan_run {
 	const struct wal_plan *plan; /* NULL: none */
 	size_t step;
+};
+
+/* A member's way to another one, as src/etcd/peer.c has it. */
+enum line_kind { LINE_SMALL, LINE_BULK, LINE_KINDS };
+enum line_state { LINE_NONE, LINE_WAITING, LINE_CALLING, LINE_OPEN };
+struct line {
+	enum line_state state;
+	uint64_t number; /* of the wait, call or connection; never used twice */
+	uint64_t other_life;
+	int64_t wait_ns;
+	unsigned tries;	   /* the URLs take turns */
+	struct list queue; /* struct letter.link */
+	size_t queued_bytes;
+	uint64_t sent_bytes; /* since it was made */
+	int64_t free_ns;     /* when what was sent so far has left */
+	int64_t arrival_ns;  /* of the newest */
+	int64_t silent_ns;   /* since when nothing is confirmed; 0: all is */
+};
+struct wire_peer {
+	bool member;	/* or a seed */
+	bool stranger;	/* known only because it called */
+	bool connected; /* as the node was told */
+	char url[32], told_url[32];
+	struct line lines[LINE_KINDS];
+	uint64_t incoming[LINE_KINDS]; /* the connection that it made; 0: none */
+};
+struct seed_url {
+	unsigned number;
+	char url[32];
 };
 
 struct world;
@@ -149,6 +205,16 @@ struct member {
 	struct store_watch root_watch;
 	uint64_t root_last; /* index of the newest event seen */
 	bool watching;
+	struct wire_peer peers[MEMBERS_MAX]; /* by number */
+	struct seed_url seeds[MEMBERS_MAX];  /* whom it knew when it was added */
+	unsigned seeds_len;
+	char listens[32], moved_url[32]; /* its URL of now, and the one that it was last told to move to */
+	const char *moved_urls[2];
+	unsigned moves;
+	bool powered_off;
+	int64_t disk_hangs_until_ns;
+	unsigned idle_turns;	   /* that were due in the past, since anything happened */
+	struct export_run *export; /* under way; NULL: none */
 };
 
 enum op_state { OP_RUNNING, OP_DONE };
@@ -210,6 +276,13 @@ struct profile { /* what this seed does; chances are per million */
 	size_t value_bytes;
 	unsigned chains;
 	bool expiry, changes;
+	/* Of the later generator. */
+	bool wire;			       /* the transport of the server, not the harsher network */
+	bool large;			       /* values of up to a MiB */
+	int64_t bytes_per_s, calm_bytes_per_s; /* of each connection */
+	size_t socket_bytes;		       /* that leave the queue before they arrive */
+	uint32_t line_lost;
+	int64_t export_every_ns; /* 0: never */
 };
 
 /* What is known of the time of life of a value. */
@@ -246,7 +319,10 @@ struct world {
 	struct node_member initial[MEMBERS_MAX];
 	char urls[MEMBERS_MAX][32];
 	const char *url_lists[MEMBERS_MAX][2];
-	bool cut[MEMBERS_MAX][MEMBERS_MAX]; /* [from][to] */
+	struct rng later; /* for what was added later, so that older seeds stay what they are */
+	uint64_t next_line;
+	uint64_t bulk_needed, bulk_sent, bulk_excused; /* bytes */
+	bool cut[MEMBERS_MAX][MEMBERS_MAX];	       /* [from][to] */
 	int64_t net_slow_until_ns;
 	unsigned flap_sides;
 	bool calm;	  /* faults are over: the cluster must come to rest */
@@ -299,6 +375,8 @@ void member_crash(struct member *member, bool power);
 void member_turn(struct member *member, const struct event *event);
 void member_disk(struct member *member, const struct event *event);
 void member_message(struct member *member, struct event *event);
+/* False: it was no good. */
+bool member_receive(struct member *member, unsigned from, struct slice message);
 int64_t member_wall_ns(const struct member *member);
 /* `observer` will notice that its connection to `peer` is up or down. */
 void member_notice(struct member *observer, unsigned peer, bool connected);
@@ -306,6 +384,19 @@ void member_peer(struct member *member, const struct event *event);
 void member_falsify(struct member *member);
 void member_schedule(struct member *member, int64_t at_ns);
 void member_store_leaves(struct member *member, struct store *store);
+void member_clean_stop(struct member *member, const struct event *event);
+/* wire.c */
+void wire_start(struct member *member);
+void wire_stop(struct member *member, bool power);
+void wire_members_changed(struct member *member);
+void wire_send(struct member *member, unsigned to, struct slice message, bool bulk);
+void wire_event(struct world *world, const struct event *event);
+void wire_reset(struct world *world, unsigned one, unsigned other);
+void wire_calm(struct world *world);
+void wire_check(struct world *world);
+/* export.c */
+void export_begin(struct world *world);
+void export_stop(struct member *member); /* its process ends */
 /* client.c */
 void client_step(struct world *world, struct client *client);
 void client_reply(struct member *member, struct op *op, const struct node_reply *reply);
@@ -322,6 +413,8 @@ void operator_members_changed(struct member *member);
 bool operator_rests(const struct world *world); /* nobody waits for a vote */
 bool operator_may_end(const struct member *member);
 bool operator_hand_over(struct world *world);
+bool operator_clean_stop(struct world *world);
+void operator_settle(struct world *world); /* members listen where the others look for them */
 /* watcher.c */
 void watcher_start(struct member *member);		       /* on its store of now */
 void watcher_stop(struct member *member, struct store *store); /* the store or the process goes */

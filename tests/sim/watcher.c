@@ -212,7 +212,8 @@ static void cleared(struct chain *chain, const struct store *store)
 	struct world *world = chain->world;
 
 	world->summary->polls_cleared++;
-	if (chain->last + HISTORY_EVENTS >= store_index(store))
+	/* Of large values fewer are kept. */
+	if (!world->profile.large && chain->last + HISTORY_EVENTS >= store_index(store))
 		world_finding(world,
 			"a poll from index %" PRIu64 " on was refused as cleared, the store is at %" PRIu64,
 			chain->last + 1, store_index(store));
