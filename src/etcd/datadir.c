@@ -4,7 +4,6 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "io/file.h"
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -155,14 +154,15 @@ static int read_identity(const char *file, struct datadir *datadir, struct buf *
  * would vote as if it had promised nothing. */
 static int check_whole(struct datadir *datadir, bool rebuild, const char *file, struct buf *reterr)
 {
-	DIR *dir = opendir(datadir->log_path);
-	struct dirent *entry;
-	bool any = false;
+	bool any;
+	int r = file_dir_has_files(datadir->log_path, &any);
 
-	while (dir && (entry = readdir(dir)))
-		any = any || entry->d_name[0] != '.';
-	if (dir)
-		(void)closedir(dir);
+	/* One that cannot be read is not one that is empty. */
+	if (r < 0) {
+		buf_printf(reterr, "cannot read directory %s: %s: check the disk and the limit of open files",
+			datadir->log_path, strerror(-r));
+		return r;
+	}
 	if (any ? !datadir->fresh : datadir->fresh || !datadir->has_log)
 		return 0;
 	datadir->log_missing = !any;

@@ -39,8 +39,9 @@ struct program {
 	uv_loop_t loop;
 	uv_check_t check;
 	uv_prepare_t prepare;
-	uv_idle_t idle;	   /* active while there is work that needs no event */
-	uv_timer_t timer;  /* the node's deadline */
+	uv_idle_t idle;	       /* active while there is work that needs no event */
+	uv_timer_t timer;      /* the node's deadline */
+	int64_t mark_after_ns; /* the identity could not be written before */
 	uv_timer_t ending; /* runs while it ends: a leader hands over, a removed member lets others know */
 	int signal;	   /* that ends it */
 	bool removed;
@@ -79,37 +80,39 @@ static void wake(struct server *server)
 	on_event(container_of(server, struct program, server));
 }
 
-static void write_identity(struct program *program, bool seeds)
+/* The transport may still borrow the seeds' texts, so they are only not written any more. */
+static int write_identity(struct program *program, struct buf *reterr)
 {
-	_cleanup_buf_ struct buf why = BUF_INIT(0);
 	struct datadir datadir = program->datadir;
 
-	if (!seeds)
-		datadir.seeds_len = 0;
-	if (datadir_set_identity(program->config.data_dir, program->config.name, &datadir, &why) < 0) {
-		log_error("%s", buf_text(&why));
-		exit(1);
-	}
+	datadir.seeds_len = 0;
+	return datadir_set_identity(program->config.data_dir, program->config.name, &datadir, reterr);
 }
 
 /* A member of a cluster that has begun has a log: from then on a missing one is damage. Not before, since a
  * start that fails or is killed may leave none. Not while the first requests wait, since it takes two syncs.
- */
+ * It can wait: without space the member goes on, and tries again. */
 static void mark_log(struct program *program)
 {
-	enum { WAIT_ENTRIES = 256 };
+	enum { WAIT_ENTRIES = 256, RETRY_S = 10 };
 	const struct server *server = &program->server;
+	_cleanup_buf_ struct buf why = BUF_INIT(0);
 	struct node_status status;
 
-	if (program->datadir.has_log)
+	if (program->datadir.has_log || (program->mark_after_ns && time_mono_ns() < program->mark_after_ns))
 		return;
 	node_get_status(server->node, &status);
 	if (!*node_cluster_version(server->node) || (status.pending_count && status.applied < WAIT_ENTRIES) ||
 		!node_member_by_id(server->node, server->member_id))
 		return;
 	program->datadir.has_log = true;
-	/* The transport may still borrow the seeds' texts, so they are only not written any more. */
-	write_identity(program, false);
+	if (write_identity(program, &why) == 0)
+		return;
+	program->datadir.has_log = false;
+	program->mark_after_ns = time_mono_ns() + RETRY_S * NS_PER_S;
+	log_warning("%s: until it can be, a start does not know that this member has a log; it is tried "
+		    "again, make room or check the disk",
+		buf_text(&why));
 }
 
 /* ---- the end ---- */
@@ -140,10 +143,14 @@ static void on_ending(uv_timer_t *timer)
  * way, and who does not know yet may ask for its vote. */
 static void end_when_removed(struct program *program, const struct node_status *status)
 {
+	_cleanup_buf_ struct buf why = BUF_INIT(0);
+
 	if (!status->removed || program->removed)
 		return;
 	program->removed = program->datadir.removed = true;
-	write_identity(program, false);
+	/* Without it the next start learns the same from the log. */
+	if (write_identity(program, &why) < 0)
+		log_error("%s", buf_text(&why));
 	if (!uv_is_active((uv_handle_t *)&program->ending))
 		(void)uv_timer_start(&program->ending, on_ending, 2 * program->config.election_ms, 0);
 }
@@ -348,6 +355,7 @@ static int open_node(struct program *program, struct buf *reterr)
 		.client_urls = (const char *const *)config->advertise_client_urls,
 		.members = members,
 		.members_len = config->cluster.count,
+		.has_log = program->datadir.has_log,
 		.joins = program->datadir.seeds_len > 0,
 		.server_version = ETCD_CLUSTER_VERSION,
 		.heartbeat_ms = (uint32_t)config->heartbeat_ms,

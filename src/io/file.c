@@ -1,6 +1,7 @@
 /* Plain system calls; every descriptor is close-on-exec and closed by its scope. */
 #include "io/file.h"
 #include "base/memory.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -149,6 +150,26 @@ static int make_dir(const char *path, mode_t mode)
 	}
 	r = file_sync_dir(above);
 	return r == -EACCES ? 0 : r; /* who may not read it can do no more */
+}
+
+int file_dir_has_files(const char *path, bool *ret_any)
+{
+	DIR *dir = opendir(path);
+	struct dirent *entry = NULL;
+	int r = 0;
+
+	if (!dir)
+		return -errno;
+	*ret_any = false;
+	do {
+		errno = 0;
+		entry = readdir(dir);
+		if (!entry)
+			r = -errno;
+	} while (entry && entry->d_name[0] == '.');
+	*ret_any = entry != NULL;
+	(void)closedir(dir);
+	return r;
 }
 
 int file_mkdir_all(const char *path, mode_t mode)

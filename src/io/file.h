@@ -28,6 +28,8 @@ int file_mkdir_all(const char *path, mode_t mode) _must_check_;
 int file_sync_dir(const char *path) _must_check_;
 /* The directory part of a path, owned: "a/b" -> "a", "b" -> ".", "/b" -> "/". */
 char *file_parent(const char *path);
+/* Whether there is anything in the directory but names that begin with a dot. */
+int file_dir_has_files(const char *path, bool *ret_any) _must_check_;
 /* Removes a file or a whole directory tree without following links; 0 when there is nothing. */
 int file_remove_all(const char *path) _must_check_;
 bool file_exists(const char *path);

@@ -196,16 +196,23 @@ static struct checkpoint_disk disk_of(struct node *node)
 	return (struct checkpoint_disk){.list = list_files, .read = read_range, .arg = node->env};
 }
 
-/* What to do about a damaged one; its error names file and place. */
+/* What to do about one that is damaged, cannot be read or has no data file (then of a manifest's); its error
+ * names file and place. */
 static int refuse(int error, char **error_text)
 {
 	char *what = *error_text;
 
-	if (error != -EBADMSG)
+	if (error == -EBADMSG)
+		*error_text = mem_printf("%s. Nothing was changed; " NODE_REBUILD_HINT, what);
+	else if (error == -EIO || error == -EUCLEAN || error == -ENOENT)
+		*error_text = mem_printf(
+			"%s. Nothing was changed: check the disk and start again; if it cannot be read then "
+			"either, " NODE_REBUILD_HINT,
+			what);
+	else
 		return error;
-	*error_text = mem_printf("%s. Nothing was changed; " NODE_REBUILD_HINT, what);
 	free(what);
-	return error;
+	return -EBADMSG;
 }
 
 int node_checkpoint_open(struct node *node, struct raft_conf *ret_conf, char **ret_error)

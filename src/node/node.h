@@ -46,8 +46,9 @@ struct node_config {
 	const struct node_member
 		*members; /* the initial cluster, this member included; used on a fresh log only */
 	size_t members_len;
-	bool joins; /* a fresh log begins empty: this member was added to a cluster that runs, from whose
-		       leader it gets all */
+	bool has_log; /* it had one when it ran last: none, or one that was never written to, is damage */
+	bool joins;   /* a fresh log begins empty: this member was added to a cluster that runs, from whose
+			 leader it gets all */
 	const char *server_version; /* what the leader proposes as cluster version, such as "2.3.0" */
 	uint32_t heartbeat_ms, election_ms;
 	uint64_t segment_bytes; /* size of a log segment; 0: 16 MiB */

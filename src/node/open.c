@@ -208,7 +208,10 @@ static int replay(struct node *node, char **ret_error)
 
 static int do_not_meet(const struct loading *loading, const struct wal_recovered *found, char **ret_error)
 {
-	if (!loading->checkpoint_index)
+	if (!loading->checkpoint_index && found->fresh)
+		*ret_error = mem_strdup("this member had a log, and none, or nothing of it, is left. To go "
+					"on, " NODE_REBUILD_HINT);
+	else if (!loading->checkpoint_index)
 		*ret_error = mem_printf(
 			"the log begins at index %" PRIu64 " and there is no checkpoint (" CHECKPOINT_NAME
 			") of what came before: its oldest files are missing. To go on, " NODE_REBUILD_HINT,
@@ -227,13 +230,13 @@ static int do_not_meet(const struct loading *loading, const struct wal_recovered
 
 /* Brings log and checkpoint together. *ret_restart: the log is one that the checkpoint, a received one, was
  * to replace. */
-static int join(struct loading *loading, const struct wal_recovered *found,
+static int join(struct loading *loading, const struct wal_recovered *found, bool has_log,
 	struct raft_hard_state *hard_state, bool *ret_restart, char **ret_error)
 {
 	uint64_t index = loading->checkpoint_index;
 
 	*ret_restart = false;
-	if (found->first_index > index + 1 || loading->gap || (index && found->fresh))
+	if (found->first_index > index + 1 || loading->gap || ((index || has_log) && found->fresh))
 		return do_not_meet(loading, found, ret_error);
 	if (!index)
 		return 0;
@@ -305,7 +308,7 @@ static int load(struct node *node, const struct node_config *config, char **ret_
 		.vote = found.hard_state.vote,
 		.commit = found.hard_state.commit,
 	};
-	r = join(&loading, &found, &hard_state, &restart, ret_error);
+	r = join(&loading, &found, config->has_log, &hard_state, &restart, ret_error);
 	if (r < 0)
 		return r;
 	if (restart)

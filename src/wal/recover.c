@@ -48,6 +48,18 @@ static int damaged(struct scan *scan, uint64_t offset, const char *what)
 		scan->name, offset, what);
 }
 
+static int unreadable(struct scan *scan, int error)
+{
+	/* A file system that checks what it reads says EUCLEAN or EBADMSG. */
+	if (error != -EIO && error != -EUCLEAN && error != -EBADMSG)
+		return fail(scan, error, "cannot read log segment %s: %s", scan->name, strerror(-error));
+	return fail(scan, -EBADMSG,
+		"cannot read log segment %s: %s. Nothing was changed: check the disk and start again; if it "
+		"cannot be read then either, start this member once with --rebuild and its usual flags to "
+		"get its data from the other members, or restore a snapshot",
+		scan->name, strerror(-error));
+}
+
 static int read_hard_state(struct scan *scan, struct wire_reader *reader, uint64_t offset)
 {
 	struct wal *wal = scan->wal;
@@ -283,7 +295,7 @@ static int read_segment(struct scan *scan, size_t position)
 	wal_segment_name(scan->name, segment->number);
 	r = scan->disk->read(scan->disk->arg, scan->name, WAL_SEGMENT_MAX_BYTES, &data, &len);
 	if (r < 0)
-		return fail(scan, r, "cannot read log segment %s", scan->name);
+		return unreadable(scan, r);
 	scan->bytes = slice_make(data, len);
 	segment->size_bytes = len;
 	check = wal_segment_header_decode(scan->bytes, &header);
@@ -448,7 +460,7 @@ int wal_identity(const struct wal_disk *disk, bool *ret_exists, uint64_t *ret_cl
 	memcpy(scan.name, oldest.name, sizeof(scan.name));
 	r = disk->read(disk->arg, oldest.name, WAL_SEGMENT_MAX_BYTES, &data, &len);
 	if (r < 0)
-		return fail(&scan, r, "cannot read log segment %s", scan.name);
+		return unreadable(&scan, r);
 	check = wal_segment_header_decode(slice_make(data, len), &header);
 	if (check == WAL_HEADER_NEWER)
 		return newer_format(&scan, &header);

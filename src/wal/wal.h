@@ -67,8 +67,8 @@ struct wal_recovered {
 
 /* Reads the log. Changes nothing on disk: the plan of wal_start_plan() must have been carried out before
  * anything that was read may be relied on or added to. -errno with *ret_error (owned) naming file and offset:
- * -EBADMSG damaged, -EPROTONOSUPPORT a newer format, -EXDEV another cluster's or member's log, or what
- * reading the files answered. */
+ * -EBADMSG damaged (also what the disk cannot read: it says to try again first), -EPROTONOSUPPORT a newer
+ * format, -EXDEV another cluster's or member's log, or what reading the files answered. */
 int wal_open(const struct wal_config *config, const struct wal_disk *disk, const struct wal_sink *sink,
 	struct wal **ret_wal, struct wal_recovered *ret_recovered, char **ret_error) _must_check_;
 struct wal *wal_free(struct wal *wal); /* accepts NULL, answers NULL */

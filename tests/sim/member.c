@@ -294,6 +294,7 @@ void member_start(struct member *member)
 		.client_urls = client_urls,
 		.members = world->initial,
 		.members_len = member->joins ? 0 : world->profile.members,
+		.has_log = member->has_log,
 		.joins = member->joins,
 		.server_version = "2.3.0",
 		.heartbeat_ms = world->profile.heartbeat_ms,
@@ -489,6 +490,7 @@ static void look_at_role(struct member *member)
 
 	node_get_status(member->node, &status);
 	leads = status.role == NODE_LEADER;
+	member->has_log |= *node_cluster_version(member->node) != '\0';
 	if (may_end(member, &status)) {
 		member->removed = true;
 		world_log(member->world, "member %u was removed and ends", member->number);

@@ -194,6 +194,7 @@ struct member {
 	int64_t mono_offset_ns, mono_drift_ppm, wall_offset_ns, wall_drift_ppm, wall_drift_since_ns;
 	int64_t replaced_at_ns;	  /* when its store was last replaced by a received one */
 	bool expects_failure;	  /* its disk failed: it may stop */
+	bool has_log;		  /* as the server's identity file tells the next start */
 	bool rotten;		  /* it may refuse to start, saying why */
 	bool lost;		  /* it did: it is gone for good */
 	bool joins;		  /* it was added while the cluster ran */

@@ -5,6 +5,7 @@
 #include "disk.h"
 #include "node/node.h"
 #include "store/store.h"
+#include "wal/format.h"
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +21,8 @@ struct bench {
 	int64_t now_ns, wall_ns;
 	unsigned plans_run, steps_run, fail_at; /* the fail_at-th step of all fails */
 	unsigned spares_refused;
-	bool no_space; /* for segments made ahead of time */
+	bool no_space;		/* for segments made ahead of time */
+	const char *unreadable; /* reading files with this in their name fails; NULL: none */
 	unsigned sent, members_changed, errors_noted;
 	/* the last answer */
 	unsigned replies;
@@ -58,11 +60,15 @@ static int env_list(struct env *env, void (*fn)(void *, const char *, uint64_t),
 
 static int env_read(struct env *env, const char *name, size_t max_bytes, char **ret_data, size_t *ret_len)
 {
+	if (of(env)->unreadable && strstr(name, of(env)->unreadable))
+		return -EIO;
 	return disk_read(of(env)->disk, name, max_bytes, ret_data, ret_len);
 }
 
 static int env_read_range(struct env *env, const char *name, uint64_t offset, size_t len, struct buf *out)
 {
+	if (of(env)->unreadable && strstr(name, of(env)->unreadable))
+		return -EIO;
 	return disk_read_range(of(env)->disk, name, offset, len, out);
 }
 
@@ -674,6 +680,73 @@ static void log_and_checkpoint_are_refused_without_each_other(void **state)
 	bench_free(bench);
 }
 
+static void remove_data(void *arg, const char *name, uint64_t size_bytes)
+{
+	struct wal_plan *plan = arg;
+
+	(void)size_bytes;
+	if (!strstr(name, ".checkpoint"))
+		return;
+	plan->steps[plan->steps_len].kind = WAL_STEP_REMOVE;
+	(void)snprintf(plan->steps[plan->steps_len++].name, WAL_NAME_MAX, "%s", name);
+}
+
+/* The disk may be able to tomorrow; if not, the others have it all. */
+static void what_the_disk_cannot_read_is_refused_like_damage_and_nothing_is_changed(void **state)
+{
+	static const char *const names[] = {".wal", ".checkpoint", "CHECKPOINT"};
+	struct bench *bench = bench_new();
+	struct wal_plan plan = {.steps_len = 0};
+
+	(void)state;
+	open_with_checkpoints(bench);
+	fill(bench, 0, 500);
+	bench_stop(bench, true);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		bench->unreadable = names[i];
+		open_is_refused(bench, "check the disk and start again");
+		open_is_refused(bench, "--rebuild");
+	}
+	bench->unreadable = NULL;
+	open_with_checkpoints(bench);
+	run_for(bench, NS_PER_S);
+	assert_true(store_index(node_store(bench->node)) > 250);
+	bench_stop(bench, true);
+	assert_int_equal(disk_list(bench->disk, remove_data, &plan), 0);
+	for (size_t i = 0; i < plan.steps_len; i++)
+		assert_int_equal(disk_step(bench->disk, &plan, &plan.steps[i]), 0);
+	open_is_refused(bench, "--rebuild");
+	bench_free(bench);
+}
+
+/* The segments are gone, what was made ahead of time is not: it must not vote as one that promised nothing.
+ */
+static void member_whose_log_is_gone_does_not_begin_anew(void **state)
+{
+	struct wal_plan plan = {
+		.steps = {{.kind = WAL_STEP_REMOVE, .name = "0000000000000001.wal"}}, .steps_len = 1};
+	struct node_config config = config_of(1);
+	struct bench *bench = bench_new();
+	char *error = NULL;
+
+	(void)state;
+	config.segment_bytes = 1 << 20;
+	assert_int_equal(node_open(&config, &bench->env, &bench->node, &error), 0);
+	fill(bench, 0, 200);
+	bench_stop(bench, true);
+	assert_int_equal(disk_step(bench->disk, &plan, &plan.steps[0]), 0);
+	assert_true(disk_peek(bench->disk, WAL_SPARE_NAME).len > 0);
+	config.has_log = true;
+	assert_int_equal(node_open(&config, &bench->env, &bench->node, &error), -EBADMSG);
+	assert_non_null(strstr(error, "nothing of it, is left"));
+	assert_non_null(strstr(error, "--rebuild"));
+	free(error);
+	config.has_log = false; /* a first start that was killed before it had written anything */
+	assert_int_equal(node_open(&config, &bench->env, &bench->node, &error), 0);
+	fill(bench, 0, 20);
+	bench_free(bench);
+}
+
 static void after_the_nth_step_of_the_disk_fails_nothing_acknowledged_is_lost(void **state)
 {
 	(void)state;
@@ -748,6 +821,8 @@ int main(void)
 		cmocka_unit_test(log_without_its_oldest_segment_is_refused),
 		cmocka_unit_test(restart_loads_the_newest_checkpoint_and_the_log_behind_it),
 		cmocka_unit_test(log_and_checkpoint_are_refused_without_each_other),
+		cmocka_unit_test(what_the_disk_cannot_read_is_refused_like_damage_and_nothing_is_changed),
+		cmocka_unit_test(member_whose_log_is_gone_does_not_begin_anew),
 		cmocka_unit_test(after_the_nth_step_of_the_disk_fails_nothing_acknowledged_is_lost),
 	};
 

@@ -105,4 +105,33 @@ def _():
     cluster.kill()
 
 
+@cases.case("an identity that cannot be written: the member serves, says so, and writes it when it can")
+def _():
+    cluster = Cluster(ours(), 1)
+    member = cluster.members[0]
+    own = os.path.join(member.directory, member.name, "flotilla")
+    identity = os.path.join(own, "identity")
+    wait_for(lambda: "log yes" in open(identity).read(), 10, "the identity to tell of the log")
+    member.kill()
+    member.process.wait()
+    with open(identity, "r+") as file:
+        text = file.read().replace("log yes", "log no")
+        file.seek(0)
+        file.truncate()
+        file.write(text)
+    # Only what a running member needs can be written.
+    for path in own, own + "/log", own + "/LOCK":
+        subprocess.run(["mount", "--bind", path, path], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", own], check=True)
+    member.start()
+    wait_for(member.ready, 30, "the member to serve")
+    wait_for(lambda: "does not know that this member has a log" in member.log_tail(), 10, "the warning")
+    assert put(member, "key", 10)[0] == 201
+    assert "log no" in open(identity).read()
+    subprocess.run(["mount", "-o", "remount,bind,rw", own], check=True)
+    wait_for(lambda: "log yes" in open(identity).read(), 20, "the identity to be written after all")
+    assert put(member, "key", 10)[0] == 200
+    cluster.kill()
+
+
 cases.run()

@@ -140,10 +140,20 @@ def _():
     cluster = Cluster(ours(), 3)
     victim = cluster.members[2]
     put(cluster.members[0], "key", "1")
+    for number in range(10):
+        put(cluster.members[0], "large%d" % number, "v" * 50000)
+    wait_for(lambda: os.path.exists(own(victim) + "/log/spare.wal"), 10, "a segment made ahead of time")
     for member in cluster.members[1:]:
         member.kill()
         member.process.wait()
     wait_for(lambda: "log yes" in open(own(victim) + "/identity").read(), 10, "the identity to tell of the log")
+    # The segments alone: what was made ahead of time is no log either.
+    for path in glob.glob(own(victim) + "/log/0*.wal"):
+        os.remove(path)
+    assert "spare.wal" in os.listdir(own(victim) + "/log")
+    victim.start()
+    assert victim.process.wait(20) != 0
+    assert "nothing of it, is left" in victim.log_tail() and "--rebuild" in victim.log_tail(), victim.log_tail()
     shutil.rmtree(own(victim) + "/log")
     identity = open(own(victim) + "/identity").read()
     start_with(victim, "--rebuild")

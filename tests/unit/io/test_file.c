@@ -103,6 +103,27 @@ static void a_failed_write_leaves_nothing_behind(void **state)
 	assert_int_equal(rmdir(sub), 0); /* else a temporary file is still in it */
 }
 
+static void a_directory_that_cannot_be_read_is_not_an_empty_one(void **state)
+{
+	_cleanup_free_ char *path = in_dir("maybe"), *file = in_dir("maybe/file"),
+			    *hidden = in_dir("maybe/.x");
+	bool any = true;
+
+	(void)state;
+	assert_int_equal(file_dir_has_files(path, &any), -ENOENT);
+	assert_int_equal(file_mkdir_all(path, 0755), 0);
+	assert_int_equal(file_write_atomic(hidden, SLICE_LITERAL("x"), NULL), 0);
+	assert_int_equal(file_dir_has_files(path, &any), 0);
+	assert_false(any);
+	assert_int_equal(file_write_atomic(file, SLICE_LITERAL("x"), NULL), 0);
+	assert_int_equal(file_dir_has_files(path, &any), 0);
+	assert_true(any);
+	assert_int_equal(file_dir_has_files(file, &any), -ENOTDIR);
+	assert_int_equal(unlink(file), 0);
+	assert_int_equal(unlink(hidden), 0);
+	assert_int_equal(rmdir(path), 0);
+}
+
 static void directories_are_made_and_removed_as_trees(void **state)
 {
 	_cleanup_free_ char *deep = in_dir("a/b//c/"), *top = in_dir("a"), *file = in_dir("a/b/file"),
@@ -246,6 +267,7 @@ int main(void)
 		cmocka_unit_test(a_file_is_read_up_to_its_ceiling),
 		cmocka_unit_test(a_file_is_replaced_at_once_with_its_mode),
 		cmocka_unit_test(a_failed_write_leaves_nothing_behind),
+		cmocka_unit_test(a_directory_that_cannot_be_read_is_not_an_empty_one),
 		cmocka_unit_test(directories_are_made_and_removed_as_trees),
 		cmocka_unit_test(names_of_new_directories_are_durable),
 		cmocka_unit_test(a_directory_has_one_holder),
