@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -32,31 +33,37 @@ enum { ARENA_BLOCK_BYTES = 4096 - sizeof(struct arena_block) };
  * part. */
 #define HEAP_REACH_BYTES ((uintptr_t)1 << 40)
 
-static uintptr_t heap_end = UINTPTR_MAX; /* as last seen; UINTPTR_MAX: not watched */
-static uintptr_t heap_large;		 /* from here on it has large pages */
+/* As last seen; UINTPTR_MAX: not watched. One thread may see what another saw before: then it looks itself.
+ */
+static _Atomic(uintptr_t) heap_end = UINTPTR_MAX;
+static uintptr_t heap_large; /* from here on it has large pages */
 
+/* At start, before there are other threads. */
 void mem_expect_much(void)
 {
-	heap_end = (uintptr_t)sbrk(0);
-	heap_large = (heap_end + SMALL_HEAP_BYTES) & ~(LARGE_PAGE_BYTES - 1);
+	uintptr_t end = (uintptr_t)sbrk(0);
+
+	heap_large = (end + SMALL_HEAP_BYTES) & ~(LARGE_PAGE_BYTES - 1);
+	atomic_store_explicit(&heap_end, end, memory_order_relaxed);
 }
 
 /* The heap has a new part. Threads that come here at the same time do the same. */
 static void heap_grew(void)
 {
-	uintptr_t from = MAX(heap_large, heap_end) & ~(LARGE_PAGE_BYTES - 1);
+	uintptr_t end = (uintptr_t)sbrk(0), before, from;
 
-	heap_end = (uintptr_t)sbrk(0);
-	if (heap_end < heap_large)
+	before = atomic_exchange_explicit(&heap_end, end, memory_order_relaxed);
+	from = MAX(heap_large, before) & ~(LARGE_PAGE_BYTES - 1);
+	if (end < heap_large)
 		return;
 	/* malloc() asks for what it lacks, in pages, and for so much more: the next step ends with a large
 	 * page. */
-	(void)mallopt(M_TOP_PAD, (int)(HEAP_STEP_BYTES + (-heap_end & (LARGE_PAGE_BYTES - 1)) - PAGE_BYTES));
+	(void)mallopt(M_TOP_PAD, (int)(HEAP_STEP_BYTES + (-end & (LARGE_PAGE_BYTES - 1)) - PAGE_BYTES));
 	(void)mallopt(M_TRIM_THRESHOLD, HEAP_KEEP_BYTES);
-	if (from >= heap_end)
+	if (from >= end)
 		return;
 	/* Both fail where there are no large pages, the second one also before Linux 6.1. */
-	(void)madvise((void *)from, heap_end - from, MADV_HUGEPAGE);
+	(void)madvise((void *)from, end - from, MADV_HUGEPAGE);
 	/* Its first words were written before it was advised, so that its first page is a small one. */
 	(void)madvise((void *)from, LARGE_PAGE_BYTES, MADV_COLLAPSE);
 }
@@ -65,7 +72,8 @@ static void *must(void *ptr)
 {
 	static const char message[] = "out of memory, stopping\n";
 
-	if (unlikely((uintptr_t)ptr - heap_end < HEAP_REACH_BYTES))
+	if (unlikely((uintptr_t)ptr - atomic_load_explicit(&heap_end, memory_order_relaxed) <
+		     HEAP_REACH_BYTES))
 		heap_grew();
 	if (unlikely(!ptr)) {
 		(void)!write(STDERR_FILENO, message, sizeof(message) - 1);
