@@ -83,6 +83,7 @@ void node_handover_turn(struct node *node, int64_t now_ns)
 	const struct raft_conf *conf = raft_conf_get(node->raft);
 	uint64_t to;
 
+	own->looked_ns = now_ns;
 	if (own->term != node->status.term) {
 		own->term = node->status.term;
 		own->writes = 0;
@@ -113,5 +114,5 @@ int64_t node_handover_due_ns(const struct node *node)
 
 	if (node->status.role != RAFT_LEADER || !own->submitted_ns)
 		return INT64_MAX;
-	return node->ticked_ns < slow_ns ? slow_ns : INT64_MAX; /* later each tick looks */
+	return own->looked_ns < slow_ns ? slow_ns : INT64_MAX; /* later each tick looks */
 }

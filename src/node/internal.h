@@ -262,6 +262,7 @@ enum node_phase {
 struct slowness {
 	int64_t submitted_ns; /* of the log write under way */
 	uint64_t last_index;  /* of the entries in it */
+	int64_t looked_ns;    /* when it was last seen how long that takes */
 	bool outrun;	      /* others had all of it on their disks long before this member */
 	unsigned writes;      /* that were outrun, in a row */
 	int64_t after_ns;     /* no handover before */

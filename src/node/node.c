@@ -344,16 +344,21 @@ int node_transfer_leader(struct node *node, uint64_t to)
 	return raft_transfer_leader(node->raft, to);
 }
 
+/* When lead() has something to do, which it does. */
 static int64_t leader_due_ns(const struct node *node, int64_t now_ns)
 {
-	int64_t expiry_ns = store_next_expiry_ns(node->store), clock_ns = node_clock_at(node, now_ns);
+	int64_t expiry_ns = store_next_expiry_ns(node->store), clock_ns = node_clock_at(node, now_ns),
+		tick_ns;
 
+	if (node->status.role != RAFT_LEADER || node_space(node) == NODE_SPACE_NONE)
+		return INT64_MAX;
 	if (version_is_due(node))
 		return INT64_MIN;
-	if (node->status.role != RAFT_LEADER || node->internal_under_way[NODE_TICK] || expiry_ns == INT64_MAX)
-		return INT64_MAX;
-	return MAX(node->expiry_after_ns,
-		expiry_ns <= clock_ns ? now_ns : now_ns + MIN(expiry_ns - clock_ns, NS_PER_S));
+	if (node->internal_under_way[NODE_TICK] || expiry_ns == INT64_MAX)
+		return node_handover_due_ns(node);
+	tick_ns = expiry_ns <= clock_ns ? now_ns : now_ns + MIN(expiry_ns - clock_ns, NS_PER_S);
+	tick_ns = MAX(tick_ns, node->expiry_after_ns);
+	return MIN(tick_ns, node_handover_due_ns(node));
 }
 
 int64_t node_deadline_ns(const struct node *node)
@@ -376,7 +381,6 @@ int64_t node_deadline_ns(const struct node *node)
 	if (!node->published && node->status.leader && !node->internal_under_way[NODE_PUBLISH])
 		due_ns = MIN(due_ns, node->publish_after_ns);
 	due_ns = MIN(due_ns, node_reads_deadline(node));
-	due_ns = MIN(due_ns, node_handover_due_ns(node));
 	return MIN(due_ns, leader_due_ns(node, now_ns));
 }
 

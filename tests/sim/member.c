@@ -7,7 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define IDLE_TURNS_MAX 5000
+#define IDLE_TURNS_MAX 500
 
 static struct member *of(struct env *env)
 {
