@@ -233,6 +233,8 @@ void node_apply_batch(struct node *node, const struct raft_batch *batch)
 		if (node->failure)
 			return;
 		node->applied = entry->index;
+		node->turn_entries++;
+		node->turn_bytes += raft_blob_slice(entry->data).len;
 		node_checkpoint_applied(node, entry);
 		if (entry->term > node->applied_term) {
 			node->applied_term = entry->term;

@@ -16,7 +16,13 @@
 	"start this member once with --rebuild and its usual flags to get its data from the other members, " \
 	"or "                                                                                                \
 	"restore a snapshot"
-#define NODE_PROPOSE_BYTES_MAX (1u << 20) /* entries proposed in one piece; one of any size always fits */
+/* Of entries applied in one piece. A command's has more than 32 bytes, so that this bounds their number too.
+ */
+#define NODE_APPLY_PIECE_BYTES (32u << 10)
+#define NODE_APPLY_PIECE_ENTRIES (NODE_APPLY_PIECE_BYTES / 32)
+/* A leader proposes no more while so much waits for the write of its log that is under way: to make the next
+ * write of all that clients may have under way would take too long for a turn. */
+#define NODE_GATHERED_BYTES_MAX (4u << 20)
 #define NODE_REQUEST_TIMEOUT_NS (5 * NS_PER_S) /* plus two election timeouts, as in etcd */
 #define NODE_EXPIRY_INTERVAL_NS (25 * NS_PER_MS)
 #define NODE_PUBLISH_RETRY_NS (500 * NS_PER_MS)
@@ -26,7 +32,7 @@
 #define NODE_COMPLAINT_PAUSE_NS (60 * NS_PER_S)
 #define NODE_UNWRITTEN_BYTES_MAX \
 	(32u << 20) /* a follower whose disk hangs takes no more: four windows of a leader */
-#define NODE_BATCHES_PER_TURN 16u
+#define NODE_BATCHES_PER_TURN 64u
 #define NODE_BUCKETS 4096u
 #define NODE_HASH_INTERVAL 64u /* raft indices between state hashes that members compare */
 #define NODE_HASHES_KEPT 8u
@@ -81,6 +87,12 @@ int node_envelope_decode(struct slice bytes, struct node_envelope *ret_envelope)
 /* ---- Requests under way ---- */
 enum node_internal { NODE_REQUEST, NODE_PUBLISH, NODE_VERSION, NODE_TICK, NODE_PROMOTE, NODE_INTERNAL_MAX };
 
+struct request {
+	struct list link; /* node.requests */
+	void *name;	  /* as the caller calls it; NULL: forgotten, or internal */
+	bool is_read;
+};
+
 struct pending {
 	struct list link;		  /* node.pendings, oldest first */
 	struct pending *chain;		  /* bucket, by sequence */
@@ -92,14 +104,15 @@ struct pending {
 	enum node_internal internal;
 	bool conf; /* goes through raft_propose_conf() */
 	bool sent, forwarded;
-	void *request; /* NULL: forgotten, or internal */
+	struct request request;
 };
 
 struct read_request {
-	struct list link;
+	struct list link;	/* node.reads, oldest first */
+	struct list queue_link; /* node.read_queue, or those of a batch */
 	int64_t deadline_ns;
 	uint64_t leader_changes;
-	void *request;
+	struct request request;
 };
 /* Reads that were asked for in one turn share a context. */
 struct read_batch {
@@ -289,6 +302,9 @@ struct node {
 	bool propose_blocked; /* raft took nothing: look again at the next tick or change */
 	bool conf_blocked;    /* the same for changes of the membership */
 	bool more_work;
+	/* Of the present turn: what it may still answer, and what it applied. */
+	unsigned replies_left;
+	uint64_t turn_entries, turn_bytes;
 
 	/* disk */
 	struct wal *wal;
@@ -328,12 +344,13 @@ struct node {
 	/* requests */
 	struct list pendings, queue, conf_queue;
 	struct pending *buckets[NODE_BUCKETS];
+	struct list requests[NODE_BUCKETS]; /* under way, by name */
 	uint64_t next_sequence;
 	size_t pending_count, pending_bytes;
 	bool internal_under_way[NODE_INTERNAL_MAX];
 	bool published;
 	int64_t publish_after_ns, expiry_after_ns;
-	struct list reads, read_batches;
+	struct list reads, read_queue, read_batches;
 	size_t read_count;
 	uint64_t next_read_context;
 
@@ -378,6 +395,7 @@ void node_propose_internal(
 void node_propose_conf(struct node *node, enum node_internal internal,
 	const struct node_member_change *change, void *request);
 void node_flush_proposals(struct node *node);
+bool node_queue_waits(const struct node *node); /* for something to happen, or for proposals */
 void node_proposals_refused(struct node *node, const uint64_t *contexts, size_t count);
 void node_proposals_lost_before(struct node *node, uint64_t term);
 /* Entries were skipped: what was proposed may be among them. */
@@ -390,6 +408,10 @@ void node_requests_free(struct node *node);
 enum node_error node_unknown_fate(const struct node *node, uint64_t leader_changes_then);
 /* Refuses what waits and grows the store. */
 void node_refuse_growth(struct node *node);
+/* request.c */
+void node_requests_init(struct node *node);
+void node_request_begin(struct node *node, struct request *request, void *name); /* NULL: an internal one */
+void *node_request_end(struct request *request); /* answers the name; NULL: nobody waits for it */
 /* space.c */
 enum node_space node_space(const struct node *node);
 bool node_grows(const struct store_command *command);
@@ -403,7 +425,7 @@ void node_serve_reads(struct node *node);
 void node_expire_reads(struct node *node, int64_t now_ns);
 int64_t node_reads_deadline(const struct node *node);
 void node_stop_reads(struct node *node, bool tell);
-bool node_forget_read(struct node *node, void *request);
+void node_read_forgotten(struct node *node, struct request *request);
 /* handover.c */
 void node_slowness_submitted(struct node *node);
 void node_slowness_written(struct node *node);

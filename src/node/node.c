@@ -291,10 +291,18 @@ static void write_log(struct node *node)
 	}
 }
 
+static bool may_apply_more(const struct node *node)
+{
+	return node->turn_entries + NODE_APPLY_PIECE_ENTRIES <= NODE_TURN_APPLIED_MAX &&
+	       node->turn_bytes < NODE_TURN_APPLIED_BYTES;
+}
+
 static void run(struct node *node, int64_t now_ns)
 {
 	unsigned batches = 0;
 
+	node->replies_left = NODE_TURN_REPLIES_MAX;
+	node->turn_entries = node->turn_bytes = 0;
 	tick(node, now_ns);
 	node_expire_requests(node, now_ns);
 	node_expire_reads(node, now_ns);
@@ -305,17 +313,16 @@ static void run(struct node *node, int64_t now_ns)
 	node_transfer_turn(node, now_ns);
 	node_flush_proposals(node);
 	node_flush_reads(node);
-	while (!node->failure && batches++ < NODE_BATCHES_PER_TURN && raft_has_ready(node->raft)) {
+	while (!node->failure && batches++ < NODE_BATCHES_PER_TURN && may_apply_more(node) &&
+		raft_has_ready(node->raft))
 		node_run_batch(node);
-		node_serve_reads(node);
-	}
 	if (node->failure)
 		return;
+	node_serve_reads(node);
 	write_log(node);
 	node_exports_turn(node);
 	node_checkpoint_background(node);
-	node->more_work = raft_has_ready(node->raft) ||
-			  (!list_empty(&node->queue) && !node->propose_blocked) ||
+	node->more_work = raft_has_ready(node->raft) || !node->replies_left || !node_queue_waits(node) ||
 			  (!list_empty(&node->conf_queue) && !node->conf_blocked) ||
 			  node->checkpoints.freeing || store_collect(node->store, 64);
 }

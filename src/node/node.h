@@ -29,6 +29,14 @@ struct store_result;
 #define NODE_PENDING_BYTES_MAX (64u << 20) /* proposals under way on one member */
 #define NODE_PENDING_COUNT_MAX 16384
 
+/* What one turn does at most, so that it takes milliseconds however much there is to be done; then the next
+ * one is due at once. Of bytes it may do more by one entry, which can be as large as a command. */
+#define NODE_TURN_PROPOSED_MAX 2048 /* entries of this member's requests given to raft */
+#define NODE_TURN_PROPOSED_BYTES (1u << 20)
+#define NODE_TURN_APPLIED_MAX 2048 /* entries that become state */
+#define NODE_TURN_APPLIED_BYTES (1u << 20)
+#define NODE_TURN_REPLIES_MAX 1024 /* to reads, and to what waited for too long */
+
 /* A member as the cluster knows it. Borrowed strings live until members_changed or the next node_turn(). */
 struct node_member {
 	uint64_t id;
@@ -145,7 +153,8 @@ int node_propose_member(
 /* Asks for a linearizable read: answered with NODE_OK once the store of this member is at least as new as
  * everything acknowledged before the call. Read the store inside the reply. Errors as node_propose(). */
 int node_read_index(struct node *node, void *request) _must_check_;
-/* The client is gone: the request will not be answered (its command may still take effect). */
+/* The client is gone: the request will not be answered (its command may still take effect). Of several of the
+ * same name it is the oldest. Cheap, however many are under way. */
 void node_forget(struct node *node, void *request);
 
 /* Hands leadership to another voter, which takes it at once when it has all of the log; given up after an

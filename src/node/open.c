@@ -115,6 +115,7 @@ static void open_raft(struct node *node, const struct node_config *config, const
 		 * and a half election timeouts. */
 		.election_jitter_ticks = MAX(ticks / 3, 1u),
 		.message_bytes_max = config->append_bytes,
+		.apply_bytes_max = NODE_APPLY_PIECE_BYTES,
 		.snapshot_index = node->applied,
 		.snapshot_term = node->applied_term,
 		.conf = *conf,
@@ -362,6 +363,8 @@ int node_open(const struct node_config *config, struct env *env, struct node **r
 	list_init(&node->queue);
 	list_init(&node->conf_queue);
 	list_init(&node->reads);
+	list_init(&node->read_queue);
+	node_requests_init(node);
 	list_init(&node->read_batches);
 	buf_init(&node->send_buf, NODE_MESSAGE_MAX);
 	list_init(&node->checkpoints.outgoing);

@@ -1,6 +1,6 @@
 /* Proposals. Each gets a number of this life of the member, which travels in its entry: when this member
  * applies an entry with its own id and boot number, the number finds the request. Queued proposals are handed
- * to raft in pieces, once per turn; on a follower raft forwards them to the leader.
+ * to raft in pieces, one per turn; on a follower raft forwards them to the leader.
  *
  * What was handed over is never handed over again while it may still take effect. Two things prove that it
  * cannot: the leader refused it, or an entry of a later term was applied and it was not before it (a proposal
@@ -34,6 +34,7 @@ static void unlink_pending(struct node *node, struct pending *pending)
 	*at = pending->chain;
 	list_remove(&pending->link);
 	list_remove(&pending->queue_link);
+	(void)node_request_end(&pending->request);
 	node->pending_count--;
 	node->pending_bytes -= pending->blob->len;
 	node->internal_under_way[pending->internal] = false;
@@ -47,7 +48,7 @@ static void pending_free(struct pending *pending)
 
 static void answer(struct node *node, struct pending *pending, const struct node_reply *reply)
 {
-	void *request = pending->request;
+	void *request = pending->request.name;
 
 	unlink_pending(node, pending);
 	pending_free(pending);
@@ -84,7 +85,7 @@ static struct pending *add(struct node *node, enum node_internal internal, enum 
 	}
 	pending->sequence = entry.sequence;
 	pending->internal = internal;
-	pending->request = request;
+	node_request_begin(node, &pending->request, request);
 	pending->leader_changes = node->leader_changes;
 	pending->deadline_ns =
 		node_mono(node) + NODE_REQUEST_TIMEOUT_NS + 2 * (int64_t)node->election_ms * NS_PER_MS;
@@ -179,19 +180,6 @@ void node_propose_internal(
 	node->internal_under_way[internal] = true;
 }
 
-void node_forget(struct node *node, void *request)
-{
-	list_for_each (it, &node->pendings) {
-		struct pending *pending = list_item(it, struct pending, link);
-
-		if (pending->request == request) {
-			pending->request = NULL;
-			return;
-		}
-	}
-	(void)node_forget_read(node, request);
-}
-
 /* Only the leader moves the clock and decides the version; what was queued before leadership went is dropped.
  */
 static bool is_pointless(const struct node *node, const struct pending *pending)
@@ -214,8 +202,8 @@ static size_t collect(struct node *node, struct raft_blob **blobs, struct pendin
 			pending_free(pending);
 			continue;
 		}
-		if (count == RAFT_MESSAGE_ENTRIES_MAX ||
-			(count && bytes + pending->blob->len > NODE_PROPOSE_BYTES_MAX))
+		if (count == NODE_TURN_PROPOSED_MAX ||
+			(count && bytes + pending->blob->len > NODE_TURN_PROPOSED_BYTES))
 			break;
 		bytes += pending->blob->len;
 		pieces[count] = pending;
@@ -258,28 +246,41 @@ static void flush_changes(struct node *node)
 	}
 }
 
-void node_flush_proposals(struct node *node)
+bool node_queue_waits(const struct node *node)
 {
-	struct raft_blob *blobs[RAFT_MESSAGE_ENTRIES_MAX];
-	struct pending *pieces[RAFT_MESSAGE_ENTRIES_MAX];
+	return list_empty(&node->queue) || node->propose_blocked ||
+	       (node->status.role == RAFT_LEADER && node->log_busy &&
+		       wal_batch_bytes(node->wal) >= NODE_GATHERED_BYTES_MAX);
+}
+
+static void flush_queue(struct node *node)
+{
+	struct raft_blob *blobs[NODE_TURN_PROPOSED_MAX];
+	struct pending *pieces[NODE_TURN_PROPOSED_MAX];
 	struct raft_status status;
 	uint64_t id;
-	size_t count;
+	size_t count = collect(node, blobs, pieces);
 	int r;
 
+	static_assert(NODE_TURN_PROPOSED_MAX <= RAFT_MESSAGE_ENTRIES_MAX, "a piece fits a message");
+	if (!count)
+		return;
+	raft_status_get(node->raft, &status);
+	r = raft_propose(node->raft, blobs, count, &id);
+	if (r < 0) {
+		node->propose_blocked = true;
+		return;
+	}
+	for (size_t i = 0; i < count; i++)
+		was_sent(pieces[i], r == RAFT_FORWARDED, status.term, r == RAFT_FORWARDED ? id : id + i);
+}
+
+void node_flush_proposals(struct node *node)
+{
 	if (wal_runs_short(node->wal) && !node->space_low)
 		node->propose_blocked = true; /* until a segment is made, or there is no space for one */
-	while (!node->propose_blocked && (count = collect(node, blobs, pieces)) > 0) {
-		raft_status_get(node->raft, &status);
-		r = raft_propose(node->raft, blobs, count, &id);
-		if (r < 0) {
-			node->propose_blocked = true;
-			break;
-		}
-		for (size_t i = 0; i < count; i++)
-			was_sent(pieces[i], r == RAFT_FORWARDED, status.term,
-				r == RAFT_FORWARDED ? id : id + i);
-	}
+	if (!node_queue_waits(node))
+		flush_queue(node);
 	flush_changes(node);
 }
 
@@ -355,12 +356,13 @@ enum node_error node_unknown_fate(const struct node *node, uint64_t leader_chang
 
 void node_expire_requests(struct node *node, int64_t now_ns)
 {
-	while (!list_empty(&node->pendings)) {
+	while (!list_empty(&node->pendings) && node->replies_left) {
 		struct pending *pending = list_first(&node->pendings, struct pending, link);
 		struct node_reply reply = {.error = node_unknown_fate(node, pending->leader_changes)};
 
 		if (pending->deadline_ns > now_ns)
 			return;
+		node->replies_left--;
 		answer(node, pending, &reply);
 	}
 }

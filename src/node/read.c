@@ -14,20 +14,23 @@ int node_read_index(struct node *node, void *request)
 	if (node->read_count >= NODE_PENDING_COUNT_MAX)
 		return -EBUSY;
 	read = mem_new(struct read_request);
-	read->request = request;
+	read->request.is_read = true;
+	node_request_begin(node, &read->request, request);
 	read->leader_changes = node->leader_changes;
 	read->deadline_ns =
 		node_mono(node) + NODE_REQUEST_TIMEOUT_NS + 2 * (int64_t)node->election_ms * NS_PER_MS;
 	list_push_back(&node->reads, &read->link);
+	list_push_back(&node->read_queue, &read->queue_link);
 	node->read_count++;
 	return 0;
 }
 
 static void answer(struct node *node, struct read_request *read, const struct node_reply *reply)
 {
-	void *request = read->request;
+	void *request = node_request_end(&read->request);
 
 	list_remove(&read->link);
+	list_remove(&read->queue_link);
 	free(read);
 	node->read_count--;
 	if (request && reply)
@@ -44,8 +47,8 @@ static void batch_free(struct read_batch *batch)
 /* Puts the reads of a batch back in front of the queue. */
 static void begin_again(struct node *node, struct read_batch *batch)
 {
-	list_splice_back(&batch->reads, &node->reads);
-	list_splice_back(&node->reads, &batch->reads);
+	list_splice_back(&batch->reads, &node->read_queue);
+	list_splice_back(&node->read_queue, &batch->reads);
 	batch_free(batch);
 }
 
@@ -53,12 +56,12 @@ void node_flush_reads(struct node *node)
 {
 	struct read_batch *batch;
 
-	if (list_empty(&node->reads) || raft_read_index(node->raft, node->next_read_context) < 0)
+	if (list_empty(&node->read_queue) || raft_read_index(node->raft, node->next_read_context) < 0)
 		return;
 	batch = mem_new(struct read_batch);
 	batch->context = node->next_read_context++;
 	list_init(&batch->reads);
-	list_splice_back(&batch->reads, &node->reads);
+	list_splice_back(&batch->reads, &node->read_queue);
 	list_push_back(&node->read_batches, &batch->link);
 }
 
@@ -87,47 +90,33 @@ void node_serve_reads(struct node *node)
 
 		if (!batch->index || batch->index > node->applied)
 			continue;
-		while (!list_empty(&batch->reads))
-			answer(node, list_first(&batch->reads, struct read_request, link), &reply);
+		while (!list_empty(&batch->reads)) {
+			if (!node->replies_left)
+				return; /* the next turn goes on with the rest of it */
+			node->replies_left--;
+			answer(node, list_first(&batch->reads, struct read_request, queue_link), &reply);
+		}
 		batch_free(batch);
-	}
-}
-
-static void expire(struct node *node, struct list *reads, int64_t now_ns)
-{
-	list_for_each_safe (it, reads) {
-		struct read_request *read = list_item(it, struct read_request, link);
-		struct node_reply reply = {.error = node_unknown_fate(node, read->leader_changes)};
-
-		if (read->deadline_ns <= now_ns)
-			answer(node, read, &reply);
 	}
 }
 
 void node_expire_reads(struct node *node, int64_t now_ns)
 {
-	expire(node, &node->reads, now_ns);
-	list_for_each_safe (it, &node->read_batches) {
-		struct read_batch *batch = list_item(it, struct read_batch, link);
+	while (!list_empty(&node->reads) && node->replies_left) {
+		struct read_request *read = list_first(&node->reads, struct read_request, link);
+		struct node_reply reply = {.error = node_unknown_fate(node, read->leader_changes)};
 
-		expire(node, &batch->reads, now_ns);
-		if (list_empty(&batch->reads))
-			batch_free(batch);
+		if (read->deadline_ns > now_ns)
+			return;
+		node->replies_left--;
+		answer(node, read, &reply);
 	}
 }
 
 int64_t node_reads_deadline(const struct node *node)
 {
-	int64_t due_ns = INT64_MAX;
-
-	if (!list_empty(&node->reads))
-		due_ns = list_first(&node->reads, struct read_request, link)->deadline_ns;
-	list_for_each (it, &node->read_batches) {
-		struct read_batch *batch = list_item(it, struct read_batch, link);
-
-		due_ns = MIN(due_ns, list_first(&batch->reads, struct read_request, link)->deadline_ns);
-	}
-	return due_ns;
+	return list_empty(&node->reads) ? INT64_MAX
+					: list_first(&node->reads, struct read_request, link)->deadline_ns;
 }
 
 void node_stop_reads(struct node *node, bool tell)
@@ -140,22 +129,7 @@ void node_stop_reads(struct node *node, bool tell)
 		answer(node, list_first(&node->reads, struct read_request, link), tell ? &reply : NULL);
 }
 
-static bool forget(struct list *reads, void *request)
+void node_read_forgotten(struct node *node, struct request *request)
 {
-	list_for_each (it, reads)
-		if (list_item(it, struct read_request, link)->request == request) {
-			list_item(it, struct read_request, link)->request = NULL;
-			return true;
-		}
-	return false;
-}
-
-bool node_forget_read(struct node *node, void *request)
-{
-	if (forget(&node->reads, request))
-		return true;
-	list_for_each (it, &node->read_batches)
-		if (forget(&list_item(it, struct read_batch, link)->reads, request))
-			return true;
-	return false;
+	answer(node, container_of(request, struct read_request, request), NULL);
 }
