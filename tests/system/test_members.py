@@ -230,6 +230,84 @@ def update_and_remove():
     cluster.kill()
 
 
+QUICK = ["--heartbeat-interval", "50", "--election-timeout", "500"]
+
+
+def written(member, key, seconds=15):
+    """Writes to one member as soon as it can, and that is before the time is over."""
+    def attempt():
+        return etcd_server.call("%s/v2/keys/%s" % (member.endpoint, key), "PUT", "value=1", timeout=5)[0] in (200, 201)
+
+    try:
+        wait_for(attempt, seconds, "a write to %s" % member.name)
+    except AssertionError as error:
+        raise AssertionError("%s; its log ends:\n%s" % (error, member.log_tail())) from None
+
+
+def move(cluster, member):
+    """By the book: tell the cluster, then start it at its new place."""
+    url = "http://127.0.0.1:%d" % free_port()
+    cluster.ctl("member", "update", member.id(), url)
+    member.kill()
+    for flag in ("--listen-peer-urls", "--initial-advertise-peer-urls"):
+        member.argv[member.argv.index(flag) + 1] = url
+    member.start()
+    wait_for(member.ready, 20, "%s at its new URL" % member.name)
+
+
+@cases.case("a member that was away while another was replaced is reached by that one, and counts when a third dies")
+def away_from_replacement():
+    cluster = Growing(3, QUICK)
+    stays = cluster.leader()
+    away, gone = [member for member in cluster.members if member is not stays]
+    away.kill()
+    cluster.members, gone_id = [stays], gone.id()
+    successor = cluster.start(cluster.make("infra3", None, ("member", "replace", gone_id)))
+    cluster.has_ended(gone)
+    for _ in range(5):
+        if cluster.leader() is successor:
+            break
+        stays.process.send_signal(signal.SIGTERM)  # which hands over
+        stays.process.wait(10)
+        stays.start()
+        wait_for(stays.ready, 20, "%s to be back" % stays.name)
+    assert cluster.leader() is successor
+    written(successor, "while-away")
+    away.start()
+    written(away, "back")
+    assert etcd_server.call(away.endpoint + "/v2/keys/while-away?quorum=true")[0] == 200
+    assert successor.id() in cluster.details(away) and gone_id not in cluster.details(away)
+    assert "which this member does not know (yet), connects" in away.log_tail(), away.log_tail()
+    assert "\netcd_network_peer_strangers 0\n" in etcd_server.call(away.endpoint + "/metrics")[2]
+    # Two of three are there.
+    stays.kill()
+    written(successor, "two-left")
+    written(away, "two-left")
+    cluster.members = [successor, away]
+    cluster.kill()
+
+
+@cases.case("a member that was away while all others moved is reached by them, whoever leads")
+def away_from_moves():
+    cluster = Growing(3, QUICK)
+    away, *others = sorted(cluster.members, key=lambda member: member is cluster.leader())
+    away.kill()
+    cluster.members = others
+    for member in others:
+        move(cluster, member)
+        cluster.leader()
+    written(others[0], "while-away")
+    away.start()
+    written(away, "back")
+    assert etcd_server.call(away.endpoint + "/v2/keys/while-away?quorum=true")[0] == 200
+    leader = cluster.leader()
+    leader.kill()
+    cluster.members = [away] + [member for member in others if member is not leader]
+    for member in cluster.members:
+        written(member, "two-left")
+    cluster.kill()
+
+
 @cases.case("SIGTERM to a leader hands over before it ends")
 def handover():
     cluster = Growing(3)
