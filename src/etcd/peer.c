@@ -31,8 +31,8 @@ enum {
 	REFUSAL_BYTES_MAX = 4096,
 	REQUEST_BYTES_MAX = 16 * 1024, /* of what is no stream */
 	HEAD_TIMEOUT_MS = 5000,
-	AGAIN_EVERY_MS = 100,
-	STRANGERS_PER_MS = 1000, /* PEERS_STRANGERS_MAX new ones in that time */
+	AGAIN_EVERY_MS = 100,	    /* see call_again() */
+	STRANGERS_WINDOW_MS = 1000, /* in it there are PEERS_STRANGERS_MAX new ones at most */
 	/* Nothing is sent on an incoming stream: the kernel asks whether the other end is still there. */
 	SILENCE_S = 10,
 	PROBE_EVERY_S = 5,
@@ -455,7 +455,7 @@ static bool may_add_stranger(struct peers *peers)
 {
 	uint64_t now = now_ms(peers);
 
-	if (now - peers->strangers_ms >= STRANGERS_PER_MS) {
+	if (now - peers->strangers_ms >= STRANGERS_WINDOW_MS) {
 		peers->strangers_ms = now;
 		peers->strangers_made = 0;
 	}
