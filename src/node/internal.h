@@ -244,11 +244,14 @@ struct checkpoints {
 /* ---- Entries read back from the log ---- */
 #define NODE_LOG_CACHE_BYTES (UINT64_C(16) << 20) /* of entries that raft keeps in memory */
 #define NODE_LOG_RUNS 4u
+/* Unused for so long, a run goes: it is as large as the write it was read from, tens of megabytes at most. */
+#define NODE_LOG_RUN_KEPT_NS (20 * NS_PER_S)
 
 struct log_run { /* without a gap */
 	struct raft_entry *entries;
 	size_t len, cap;
 	uint64_t used; /* log_reader.uses then */
+	int64_t used_ns;
 };
 struct log_reader {
 	struct log_run runs[NODE_LOG_RUNS];
@@ -464,6 +467,7 @@ int node_log_entries(void *userdata, uint64_t lo, uint64_t hi, uint64_t max_byte
 	struct raft_entry *ret_entries, size_t max);
 bool node_log_background(struct node *node); /* true: it submitted a plan */
 void node_log_done(struct node *node, int error);
+void node_log_turn(struct node *node, int64_t now_ns);
 void node_log_free(struct node *node);
 /* export.c */
 void node_exports_turn(struct node *node);

@@ -14,6 +14,12 @@ static void run_clear(struct log_run *run)
 		raft_blob_unref(run->entries[--run->len].data);
 }
 
+static void run_use(struct node *node, struct log_run *run)
+{
+	run->used = ++node->log_reader.uses;
+	run->used_ns = node_mono(node);
+}
+
 static struct log_run *run_of(struct log_reader *reader, uint64_t index)
 {
 	for (size_t i = 0; i < ARRAY_LEN(reader->runs); i++) {
@@ -97,7 +103,7 @@ static bool take(
 		if (reader->runs[i].used < run->used)
 			run = &reader->runs[i];
 	run_clear(run);
-	run->used = ++reader->uses;
+	run_use(node, run);
 	reader->reads++;
 	filling = (struct filling){.run = run, .final = final};
 	r = wal_read_back(range, bytes, &sink);
@@ -144,7 +150,7 @@ int node_log_entries(void *userdata, uint64_t lo, uint64_t hi, uint64_t max_byte
 	struct wal_range range;
 
 	if (run) {
-		run->used = ++reader->uses;
+		run_use(node, run);
 		return give(run, lo, hi, max_bytes, ret_entries, max);
 	}
 	if (lo <= reader->damaged_index || !wal_locate(node->wal, lo, &range))
@@ -202,13 +208,28 @@ void node_log_done(struct node *node, int error)
 	raft_entries_read(node->raft);
 }
 
+static void run_free(struct log_run *run)
+{
+	run_clear(run);
+	free(run->entries);
+	run->entries = NULL;
+	run->cap = 0;
+}
+
+void node_log_turn(struct node *node, int64_t now_ns)
+{
+	struct log_reader *reader = &node->log_reader;
+
+	for (size_t i = 0; i < ARRAY_LEN(reader->runs); i++)
+		if (reader->runs[i].len && now_ns - reader->runs[i].used_ns > NODE_LOG_RUN_KEPT_NS)
+			run_free(&reader->runs[i]);
+}
+
 void node_log_free(struct node *node)
 {
 	struct log_reader *reader = &node->log_reader;
 
-	for (size_t i = 0; i < ARRAY_LEN(reader->runs); i++) {
-		run_clear(&reader->runs[i]);
-		free(reader->runs[i].entries);
-	}
+	for (size_t i = 0; i < ARRAY_LEN(reader->runs); i++)
+		run_free(&reader->runs[i]);
 	buf_done(&reader->bytes);
 }

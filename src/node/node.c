@@ -311,6 +311,7 @@ static void run(struct node *node, int64_t now_ns)
 	lead(node, now_ns);
 	node_space_turn(node, now_ns);
 	node_transfer_turn(node, now_ns);
+	node_log_turn(node, now_ns);
 	node_flush_proposals(node);
 	node_flush_reads(node);
 	while (!node->failure && batches++ < NODE_BATCHES_PER_TURN && may_apply_more(node) &&

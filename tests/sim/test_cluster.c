@@ -427,9 +427,49 @@ static void rotten_checkpoint_of_an_idle_member_is_made_anew_for_an_export(void 
 	world_free(world);
 }
 
+/* What was read back for one follower serves the next one too, but not for ever: it may be large. */
+static void what_was_read_of_the_log_is_kept_for_a_while(void **state)
+{
+	struct world *world = world_new();
+	uint64_t leader, others[4], count = 0, reads, again[2];
+
+	(void)state;
+	world->log_cache_bytes = 1;
+	for (uint64_t id = 1; id <= 5; id++)
+		world_start(world, id, 5);
+	world_run(world, 4000);
+	leader = world_leader(world);
+	assert_true(leader);
+	for (uint64_t id = 1; id <= 5; id++)
+		if (id != leader)
+			others[count++] = id;
+	for (unsigned round = 0; round < 2; round++) {
+		world_stop(&world->members[others[0]]);
+		world_stop(&world->members[others[1]]);
+		for (unsigned i = 0; i < 5; i++)
+			write_one(world, leader);
+		world_run(world, 200);
+		reads = world_status(world, leader).log_reads;
+		world_start(world, others[0], 5);
+		world_run(world, 1000);
+		assert_int_equal(world_status(world, others[0]).applied, world_status(world, leader).applied);
+		assert_true(world_status(world, leader).log_reads > reads);
+		reads = world_status(world, leader).log_reads;
+		world_run(world, round ? 21000 : 1000);
+		world_start(world, others[1], 5);
+		world_run(world, 1000);
+		assert_int_equal(world_status(world, others[1]).applied, world_status(world, leader).applied);
+		assert_int_equal(world_leader(world), leader);
+		again[round] = world_status(world, leader).log_reads - reads;
+	}
+	assert_true(again[1] > again[0]);
+	world_free(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_was_read_of_the_log_is_kept_for_a_while),
 		cmocka_unit_test(read_of_the_log_that_outlasts_a_leader_hands_on_nothing_that_was_replaced),
 		cmocka_unit_test(follower_that_only_receives_cuts_its_log),
 		cmocka_unit_test(checkpoint_of_a_newer_version_is_refused_before_it_is_switched_to),
