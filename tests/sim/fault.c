@@ -52,6 +52,7 @@ const char *const fault_names[FAULT_MAX] = {
 	[FAULT_LINE_SILENT] = "connection given up for silence",
 	[FAULT_URL_UPDATED] = "member moved to another URL",
 	[FAULT_STRANGER] = "connection of an unknown member taken",
+	[FAULT_NONSENSE] = "entry of another version forwarded",
 };
 
 /* Those that happen at a time, chosen by weight; the others by chance at what they befall. */
@@ -209,7 +210,7 @@ static void make_large(struct profile *profile, struct rng *rng)
 	if (rng_below(rng, 2)) { /* next to nothing goes wrong */
 		profile->crash_at_step = profile->crash_in_switch = profile->crash_in_transfer = 0;
 		profile->disk_error = profile->background_error = profile->strand = 0;
-		profile->crash_after_vote = profile->line_lost = profile->read_slow = 0;
+		profile->crash_after_vote = profile->line_lost = profile->read_slow = profile->nonsense = 0;
 		memset(profile->fault_weight, 0, sizeof(profile->fault_weight));
 		profile->fault_weight[FAULT_LONG_DOWN] = profile->fault_weight[FAULT_DISK_HANG] = 1;
 		profile->fault_weight[FAULT_NET_SLOW] = profile->fault_weight[FAULT_ISOLATE] = 1;
@@ -237,6 +238,7 @@ static void draw_wire(struct profile *profile, struct rng *rng)
 		profile->export_every_ns = 200 * NS_PER_MS + below(rng, 3 * NS_PER_S);
 	if (large)
 		make_large(profile, rng);
+	profile->nonsense = rng_below(rng, 4) ? 0 : (uint32_t)rng_below(rng, 100000);
 	profile->calm_bytes_per_s = MAX(profile->bytes_per_s, INT64_C(25) << 20);
 }
 

@@ -209,11 +209,30 @@ bool operator_may_end(const struct member *member)
 	return know > node_member_count(member->node) / 2;
 }
 
+/* Where the members are to be, as somebody who has applied most says. */
+static void look_at_urls(struct world *world, const struct node *node)
+{
+	struct node_status status;
+
+	node_get_status(node, &status);
+	if (status.applied < world->urls_applied)
+		return;
+	world->urls_applied = status.applied;
+	for (unsigned i = 0; i < world->member_count; i++) {
+		const struct node_member *view = node_member_by_id(node, world->members[i].id);
+
+		if (view && view->peer_urls[0])
+			(void)snprintf(world->members[i].place, sizeof(world->members[i].place), "%s",
+				view->peer_urls[0]);
+	}
+}
+
 /* A member looks at who is one. */
 void operator_members_changed(struct member *member)
 {
 	struct world *world = member->world;
 
+	look_at_urls(world, member->node);
 	if (node_member_count(member->node) > world->member_count)
 		world_finding(world, "member %u knows of too many members", member->number);
 	for (unsigned i = 0; i < world->member_count; i++) {
@@ -231,21 +250,16 @@ void operator_members_changed(struct member *member)
 /* Whoever moved is started anew where the others look for it. */
 void operator_settle(struct world *world)
 {
-	const struct node *node = most_advanced(world);
-
-	for (unsigned i = 0; node && i < world->member_count; i++) {
+	for (unsigned i = 0; i < world->member_count; i++) {
 		struct member *member = &world->members[i];
-		const struct node_member *view = node_member_by_id(node, member->id);
 
-		if (!view || strcmp(view->peer_urls[0], member->listens) == 0)
+		if (!*member->place || strcmp(member->place, member->listens) == 0)
 			continue;
-		(void)snprintf(member->listens, sizeof(member->listens), "%s", view->peer_urls[0]);
+		memcpy(member->listens, member->place, sizeof(member->listens));
 		world_log(world, "member %u moves to %s", i, member->listens);
 		world->summary->faults[FAULT_URL_UPDATED]++;
-		if (member->node) {
+		if (member->node)
 			member_crash(member, false);
-			return; /* that may have been this very node */
-		}
 	}
 }
 

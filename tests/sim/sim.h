@@ -66,6 +66,7 @@ enum fault {
 	FAULT_LINE_SILENT, /* a connection whose other end confirmed nothing for too long */
 	FAULT_URL_UPDATED, /* a member moved */
 	FAULT_STRANGER,	   /* a member took a connection of one that it did not know */
+	FAULT_NONSENSE,	   /* a member forwards what is no entry of this version */
 	FAULT_MAX
 };
 #define FAULTS_FIRST (FAULT_HAND_OVER + 1) /* those before it have their chances from the first generator */
@@ -210,6 +211,7 @@ struct member {
 	struct seed_url seeds[MEMBERS_MAX];  /* whom it knew when it was added */
 	unsigned seeds_len;
 	char listens[32], moved_url[32]; /* its URL of now, and the one that it was last told to move to */
+	char place[32];			 /* where it is to listen, as the membership says; "": not known */
 	const char *moved_urls[2];
 	unsigned moves;
 	bool powered_off;
@@ -282,7 +284,7 @@ struct profile { /* what this seed does; chances are per million */
 	bool large;			       /* values of up to a MiB */
 	int64_t bytes_per_s, calm_bytes_per_s; /* of each connection */
 	size_t socket_bytes;		       /* that leave the queue before they arrive */
-	uint32_t line_lost;
+	uint32_t line_lost, nonsense;
 	int64_t export_every_ns; /* 0: never */
 };
 
@@ -340,10 +342,11 @@ struct world {
 	struct chain chains[CHAINS_MAX];
 	struct known_event *known; /* by store index */
 	size_t known_cap;
-	uint64_t known_upto; /* all up to here are known, or older than the history */
-	struct op *change;   /* of the membership, the newest; NULL: none yet */
-	unsigned voters_low; /* there are at least so many voters, whatever became of changes */
-	uint64_t trace;	     /* hash of all that happened */
+	uint64_t known_upto;   /* all up to here are known, or older than the history */
+	struct op *change;     /* of the membership, the newest; NULL: none yet */
+	uint64_t urls_applied; /* log index of the membership that the operator saw last */
+	unsigned voters_low;   /* there are at least so many voters, whatever became of changes */
+	uint64_t trace;	       /* hash of all that happened */
 	const struct run_options *options;
 	bool crashed_at_step;
 	struct member *false_one;
@@ -395,6 +398,8 @@ void wire_event(struct world *world, const struct event *event);
 void wire_reset(struct world *world, unsigned one, unsigned other);
 void wire_calm(struct world *world);
 void wire_check(struct world *world);
+/* nonsense.c */
+bool nonsense_sent(struct world *world, struct slice bytes, struct buf *out); /* true: `out` instead */
 /* export.c */
 void export_begin(struct world *world);
 void export_stop(struct member *member); /* its process ends */

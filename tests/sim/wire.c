@@ -311,7 +311,7 @@ static void hello(struct member *member, unsigned from, enum line_kind kind, uin
 	(void)snprintf(peer->told_url, sizeof(peer->told_url), "%s", world->members[from].listens);
 	peer->incoming[kind] = number; /* an older one's other end is gone */
 	begin_lines(member, from);
-	for (unsigned i = 0; i < LINE_KINDS; i++)
+	for (unsigned i = 0; i < LINE_KINDS && !peer->stranger; i++)
 		if (peer->lines[i].state == LINE_WAITING)
 			line_wait(member, from, i, 0);
 	answer(member, from, kind, number, true);
