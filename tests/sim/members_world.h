@@ -42,8 +42,9 @@ struct world_member {
 	struct disk *disk;
 	struct node *node; /* NULL: down */
 	struct world_plan plans[2];
-	int64_t disk_ns; /* how long a plan takes */
-	int64_t wall_ns; /* how far its wall clock is ahead */
+	int64_t disk_ns;	      /* how long a plan takes */
+	int64_t wall_ns;	      /* how far its wall clock is ahead */
+	unsigned checkpoints_to_fail; /* the next ones: their first write fails */
 	char url[32];
 	const char *urls[2];
 	bool lonely;	 /* nothing comes through */
@@ -249,6 +250,13 @@ static inline void world_run_plan(struct world_member *member, unsigned which)
 	if (!plan || member->plans[which].done_ns > member->world->now_ns ||
 		(member->hold_reads && plan->steps[0].kind == WAL_STEP_READ))
 		return;
+	if (member->checkpoints_to_fail && plan->steps[0].kind == WAL_STEP_CREATE &&
+		strstr(plan->steps[0].name, ".checkpoint")) {
+		member->checkpoints_to_fail--;
+		member->plans[which].plan = NULL;
+		node_disk_done(member->node, plan, -EIO);
+		return;
+	}
 	for (size_t i = 0; i < plan->steps_len; i++)
 		assert_int_equal(disk_step(member->disk, plan, &plan->steps[i]), 0);
 	member->plans[which].plan = NULL;
