@@ -56,7 +56,11 @@ static int usage(int status)
 		"   --initial-cluster NAME=URL,...      all members of the new cluster (default this one "
 		"alone)\n"
 		"   --initial-advertise-peer-urls URLs  of this member (default http://localhost:2380)\n"
-		"   --initial-cluster-token TOKEN       (default: one made from the snapshot)\n",
+		"   --initial-cluster-token TOKEN       the same for each member, and new for each restore "
+		"(default: one\n"
+		"                                       made from the snapshot: restored once more with the\n"
+		"                                       same URLs it makes the same ids, so remove what is\n"
+		"                                       left of the first time)\n",
 		status ? stderr : stdout);
 	return status;
 }
@@ -375,7 +379,8 @@ static int restore_into(const char *path, const struct restore_flags *flags, str
 		return r;
 	}
 	checkpoint_get_info(checkpoint, &info);
-	/* Never the old cluster's: what is left of it must not take the new members for its own. */
+	/* Never the old cluster's: what is left of it must not take the new members for its own. And nothing
+	 * random: each member of the new cluster is restored by a command of its own. */
 	token = flags->token ? mem_strdup(flags->token) : mem_printf("restored-%08" PRIx32, info.id.check);
 	r = identity_parse(flags->cluster, token, cluster, reterr);
 	if (r == 0)

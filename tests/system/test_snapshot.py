@@ -96,7 +96,7 @@ def _():
 def _():
     assert "\n   snapshot\t" in etcdctl("help")[0]
     for words in (["help", "snapshot"], ["snapshot", "help"], ["snapshot", "--help"]):
-        assert "snapshot restore FILE" in etcdctl(*words)[0], words
+        assert "snapshot restore FILE" in etcdctl(*words)[0] and "new for each restore" in etcdctl(*words)[0], words
     assert "snapshot restore FILE" in etcdctl("snapshot", "frob", expect=1)[1]
 
 
