@@ -84,17 +84,29 @@ static void add_urls(struct buf *out, const char *const *urls)
 
 /* This member among them: one that did not start yet, if there are several with its URLs (it takes the place
  * of one that had the same). */
-static struct found *find_self(const struct config *config, struct cluster *cluster, struct buf *reterr)
+static struct found *find_self(
+	const struct config *config, struct cluster *cluster, uint64_t not_id, struct buf *reterr)
 {
 	char *const *urls = config->advertise_peer_urls;
-	struct found *found = NULL;
+	struct found *found = NULL, *other = NULL;
 
 	for (size_t i = 0; i < cluster->count; i++)
-		if (same_urls(urls, cluster->members[i].urls) && (!found || found->started))
+		if (same_urls(urls, cluster->members[i].urls) && cluster->members[i].id != not_id &&
+			(!found || found->started)) {
+			other = found;
 			found = &cluster->members[i];
+		}
 	if (found && !found->started)
 		return found;
-	if (found)
+	if (found && other)
+		buf_printf(reterr,
+			"members %llx and %llx of the running cluster have these peer URLs and ran before, "
+			"but data directory %s is empty: without its data neither may go on. Take back the "
+			"one without a vote (GET /flotilla/members shows it): etcdctl member remove ID. Then "
+			"replace the other one: etcdctl member replace ID %s ",
+			(unsigned long long)other->id, (unsigned long long)found->id, config->data_dir,
+			config->name);
+	else if (found)
 		buf_printf(reterr,
 			"member %llx of the running cluster has these peer URLs and ran before, but data "
 			"directory %s is empty: without its data it may not vote again. Give it its "
@@ -169,7 +181,7 @@ int join_read(const struct config *config, struct slice body, const char *from, 
 		buf_printf(reterr, "%s answers with something that is no list of members", from);
 		r = -EBADMSG;
 	} else {
-		self = find_self(config, cluster, reterr);
+		self = find_self(config, cluster, datadir->member_id, reterr);
 		r = self ? check_named(config, cluster, self, reterr) : -EINVAL;
 	}
 	if (r == 0)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import threading
+import time
 
 import harness
 from harness import Cases, wait_for
@@ -168,6 +169,49 @@ def _():
     wait_for(victim.ready, 30, "the member to serve again")
     assert value_of(victim, "key") == "1"
     cluster.kill()
+
+
+def half_replaced(interrupted):
+    """A member whose data is lost while it has another's place to take, and no vote yet."""
+    cluster = Cluster(ours(), 3)
+    victim, other = cluster.members[2], cluster.members[0]
+    put(other, "key", "1")
+    wait_for(lambda: "log yes" in open(own(victim) + "/identity").read(), 10, "the identity to tell of the log")
+    victim.kill()
+    victim.process.wait()
+    old = next(id for id, name in members_of(other).items() if name == victim.name)
+    body = json.dumps({"peerURLs": [victim.peer]})
+    status, _, text = call("%s/flotilla/members/%s/replace" % (other.endpoint, old), "POST", body,
+                           headers={"Content-Type": "application/json"})
+    assert status == 201, (status, text)
+    lost = json.loads(text)["id"]
+    with open(own(victim) + "/identity") as file:
+        lines = file.read().replace("member %s\n" % old, "member %s\n" % lost)
+    with open(own(victim) + "/identity", "w") as file:
+        file.write(lines)
+    shutil.rmtree(own(victim) + "/log")
+    if interrupted:
+        with open(own(victim) + "/taken-back", "w") as file:
+            file.write("%s %s\n" % (lost, old))
+        assert call("%s/v2/members/%s" % (other.endpoint, lost), "DELETE")[0] == 204
+    time.sleep(1.1)  # ids are made of the second
+    start_with(victim, "--rebuild")
+    wait_for(victim.ready, 30, "the member to serve again")
+    wait_for(lambda: set(members_of(other).values()) == {"infra0", "infra1", "infra2"} and len(members_of(other)) == 3,
+             30, "the new member in the place of the old one")
+    assert not {old, lost} & set(members_of(other)), (old, lost, members_of(other))
+    assert value_of(victim, "key") == "1" and not os.path.exists(own(victim) + "/taken-back")
+    cluster.kill()
+
+
+@cases.case("data lost before the member had the vote of the one that it replaces: another one takes the place")
+def _():
+    half_replaced(False)
+
+
+@cases.case("the same, interrupted when it had been taken back")
+def _():
+    half_replaced(True)
 
 
 cases.run()

@@ -12,8 +12,12 @@
 #define B "{\"id\":\"b\",\"started\":true,\"peerURLs\":[\"http://b:1\"]}"
 #define NEW "{\"id\":\"c\",\"started\":false,\"peerURLs\":[\"http://c:1\"]}"
 #define OLD "{\"id\":\"d\",\"started\":true,\"peerURLs\":[\"http://c:1\"]}"
+#define OLDER "{\"id\":\"e\",\"started\":true,\"peerURLs\":[\"http://c:1\"]}"
+#define NEWER "{\"id\":\"f\",\"started\":false,\"peerURLs\":[\"http://c:1\"]}"
 #define LIST(members) "{\"cluster\":\"4d\",\"members\":[" members "]}"
 #define INITIAL "a=http://a:2,a=http://a:1,b=http://b:1,c=http://c:1"
+
+static uint64_t not_id;
 
 /* What member c makes of an answer: 0 or the error, whose text holds `part`. */
 static int read_answer(const char *initial, const char *body, struct datadir *datadir, const char *part)
@@ -23,7 +27,7 @@ static int read_answer(const char *initial, const char *body, struct datadir *da
 	_cleanup_buf_ struct buf why = BUF_INIT(0);
 	int r;
 
-	*datadir = (struct datadir){.lock_fd = -1};
+	*datadir = (struct datadir){.lock_fd = -1, .member_id = not_id};
 	assert_int_equal(identity_parse(initial, "", &config.cluster, &why), 0);
 	r = join_read(&config, slice_str(body), "http://a:1", datadir, &why);
 	if (part && !strstr(buf_text(&why), part))
@@ -59,6 +63,19 @@ static void one_that_takes_the_place_of_another_may_have_its_urls(void **state)
 	datadir_done(&datadir);
 }
 
+static void who_lost_its_log_is_not_found_again(void **state)
+{
+	struct datadir datadir;
+
+	(void)state;
+	not_id = 0xc;
+	assert_true(read_answer(INITIAL, LIST(A "," B "," NEW), &datadir, "no member of the running") < 0);
+	assert_int_equal(read_answer(INITIAL, LIST(A "," B "," NEW "," NEWER), &datadir, NULL), 0);
+	assert_int_equal(datadir.member_id, 0xf);
+	datadir_done(&datadir);
+	not_id = 0;
+}
+
 static void what_does_not_fit_is_refused(void **state)
 {
 	static const struct {
@@ -66,6 +83,8 @@ static void what_does_not_fit_is_refused(void **state)
 	} cases[] = {
 		{INITIAL, LIST(A "," B), "etcdctl member add c http://c:1"},
 		{INITIAL, LIST(A "," B "," OLD), "etcdctl member replace d c http://c:1"},
+		{INITIAL, LIST(A "," B "," OLD "," OLDER), "members d and e of the running"},
+		{INITIAL, LIST(A "," B "," OLD "," OLDER), "etcdctl member replace ID c http://c:1"},
 		{"b=http://b:1,c=http://c:1", LIST(A "," B "," NEW), "does not name member f8a415c17347da82"},
 		{INITIAL ",x=http://x:1", LIST(A "," B "," NEW), "has the peer URLs of x"},
 		{INITIAL, "", "no list of members"},
@@ -92,6 +111,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_new_member_finds_itself_by_its_urls),
 		cmocka_unit_test(one_that_takes_the_place_of_another_may_have_its_urls),
+		cmocka_unit_test(who_lost_its_log_is_not_found_again),
 		cmocka_unit_test(what_does_not_fit_is_refused),
 	};
 
