@@ -101,6 +101,7 @@ static void follower_that_needs_damaged_entries_gets_a_checkpoint_that_covers_th
 	assert_int_equal(world->members[leader].checkpoints_to_fail, 0);
 	assert_int_equal(world_status(world, behind).checkpoints_received, 1);
 	assert_int_equal(world_status(world, leader).checkpoints_written, 2);
+	assert_int_equal(world_status(world, leader).checkpoints_sent, 1);
 	assert_int_equal(world_status(world, behind).applied, world_status(world, leader).applied);
 	world_free(world);
 }
