@@ -287,6 +287,7 @@ static void restart_replays_the_log_and_publishes_again(void **state)
 		run_for(bench, NS_PER_MS);
 	}
 	assert_int_equal(store_index(node_store(bench->node)), 53);
+	hash = store_hash(node_store(bench->node));
 	bench_stop(bench, true);
 	bench_open(bench, 1);
 	/* The commit index on disk may be one write behind; the rest is committed again by the sole voter. */
