@@ -219,9 +219,9 @@ static void print_summary(FILE *out, const struct summary *summary, int64_t ran_
 		summary->stream_events, summary->poll_events, summary->polls_cleared, summary->watches_ended);
 	fprintf(out,
 		"  %" PRIu64 " seeds with the server's transport, %.0f MB of entries sent in them; %" PRIu64
-		" snapshots of %.0f MB taken\n",
+		" snapshots of %.0f MB taken, %" PRIu64 " restored\n",
 		summary->wire_runs, (double)summary->bulk_bytes / 1e6, summary->exports,
-		(double)summary->export_bytes / 1e6);
+		(double)summary->export_bytes / 1e6, summary->restores);
 	for (unsigned i = 0; i < FAULT_MAX; i++)
 		fprintf(out, "  %10" PRIu64 " %s\n", summary->faults[i], fault_names[i]);
 	fputs("  crashes inside:   create  rename   write    sync sync-dir remove    read\n", out);

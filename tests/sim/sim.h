@@ -92,7 +92,7 @@ struct summary {
 	uint64_t checkpoints_written, checkpoints_received, checkpoints_sent, log_reads;
 	uint64_t rot_refused; /* starts refused because of it: the member is lost */
 	uint64_t stream_events, poll_events, polls_cleared, watches_ended;
-	uint64_t exports, export_bytes, wire_runs, bulk_bytes;
+	uint64_t exports, export_bytes, restores, wire_runs, bulk_bytes;
 	int64_t simulated_ns;
 	int64_t cpu_ns;
 };
