@@ -63,12 +63,13 @@ static void no_submit(struct env *env, const struct wal_plan *plan)
 static bool write_files(struct member *scratch, struct node_restore *restore)
 {
 	struct wal_plan plan = {0};
+	bool sound = true;
 
-	while (node_restore_next(restore, &plan))
-		for (size_t i = 0; i < plan.steps_len; i++)
-			if (disk_step(scratch->disk, &plan, &plan.steps[i]) < 0)
-				return false;
-	return true;
+	while (sound && node_restore_next(restore, &plan))
+		for (size_t i = 0; i < plan.steps_len && sound; i++)
+			sound = disk_step(scratch->disk, &plan, &plan.steps[i]) == 0;
+	buf_done(&plan.bytes);
+	return sound;
 }
 
 static void restore(struct world *world, const struct export_run *run, const struct store *expected,
