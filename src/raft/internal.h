@@ -27,6 +27,8 @@ struct raft_peer {
 	bool active;	 /* heard of since the last check of the quorum */
 	bool was_active; /* heard of between that check and the one before it */
 	bool probe_sent; /* RAFT_PROBE: wait for an answer */
+	bool probe_full; /* RAFT_PROBE: the entries at next went with a probe; another one asks without them
+			  */
 	bool nudge;	 /* a heartbeat showed that an append may be lost: find out with an empty one */
 	uint32_t snapshot_wait_ticks; /* RAFT_SNAPSHOT after a refusal: ticks until it is asked for again */
 	uint64_t acked_round;	      /* newest read round it answered */

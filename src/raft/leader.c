@@ -77,7 +77,7 @@ void raft_probe(struct raft_peer *peer)
 {
 	peer->state = RAFT_PROBE;
 	peer->next = peer->match + 1;
-	peer->probe_sent = false;
+	peer->probe_sent = peer->probe_full = false;
 	peer->nudge = false;
 	peer->snapshot_wait_ticks = 0;
 	clear_window(peer);
@@ -162,6 +162,12 @@ static void send_append(struct raft *raft, struct raft_peer *peer, struct raft_e
 	peer->nudge = false;
 }
 
+static void send_empty_probe(struct raft *raft, struct raft_peer *peer)
+{
+	send_append(raft, peer, NULL, 0);
+	peer->probe_sent = true;
+}
+
 /* One append with the next entries: 1, or 0 when there is nothing to send or the log is being read. */
 static int send_entries(struct raft *raft, struct raft_peer *peer)
 {
@@ -171,6 +177,11 @@ static int send_entries(struct raft *raft, struct raft_peer *peer)
 	size_t max;
 	int count;
 
+	if (peer->state == RAFT_PROBE && peer->probe_full && peer->next - 1 >= raft->log.snapshot_index) {
+		/* They may be on their way for long: twice they would only make it longer. */
+		send_empty_probe(raft, peer);
+		return 0;
+	}
 	if (peer->next < hi && peer->next - 1 >= raft->log.snapshot_index) {
 		max = MIN(hi - peer->next, (uint64_t)RAFT_MESSAGE_ENTRIES_MAX);
 		if (peer->state == RAFT_REPLICATE)
@@ -185,7 +196,7 @@ static int send_entries(struct raft *raft, struct raft_peer *peer)
 				peer->next += (uint64_t)count;
 				push_window(peer, peer->next - 1, bytes);
 			} else {
-				peer->probe_sent = true;
+				peer->probe_sent = peer->probe_full = true;
 			}
 			return 1;
 		}
@@ -195,10 +206,8 @@ static int send_entries(struct raft *raft, struct raft_peer *peer)
 			return 0;
 		}
 	} else if (peer->next >= hi) {
-		if (peer->state == RAFT_PROBE && peer->match < raft->log.last) {
-			send_append(raft, peer, NULL, 0);
-			peer->probe_sent = true;
-		}
+		if (peer->state == RAFT_PROBE && peer->match < raft->log.last)
+			send_empty_probe(raft, peer);
 		return 0;
 	}
 	ask_for_snapshot(raft, peer);
@@ -327,7 +336,7 @@ static void rejected(struct raft *raft, struct raft_peer *peer, const struct raf
 		if (message->hint_term)
 			hint = raft_log_find(&raft->log, hint, message->hint_term);
 		peer->next = MAX(MIN(message->index, hint + 1), peer->match + 1);
-		peer->probe_sent = false;
+		peer->probe_sent = peer->probe_full = false;
 	}
 	raft->send_due = true;
 }
