@@ -135,6 +135,27 @@ static void submit(struct member *at, struct op *op, const struct node_member_ch
 	member_schedule(at, world->now_ns + world_rand(world, 50000));
 }
 
+/* Everybody runs, and knows where the others are. One moves after the other: two who moved at once, and have
+ * the other's new place nowhere on their disks, would not find each other again. */
+static bool may_move(const struct world *world)
+{
+	for (unsigned i = 0; i < world->member_count; i++) {
+		const struct node *node = world->members[i].node;
+
+		if (world->members[i].removed || world->members[i].lost)
+			continue;
+		for (unsigned other = 0; other < world->member_count && node; other++) {
+			const struct node_member *view = node_member_by_id(node, world->members[other].id);
+
+			if (view && strcmp(view->peer_urls[0], world->members[other].listens) != 0)
+				return false;
+		}
+		if (!node)
+			return false;
+	}
+	return true;
+}
+
 /* False: not now. */
 bool operator_change(struct world *world, enum fault fault)
 {
@@ -149,6 +170,8 @@ bool operator_change(struct world *world, enum fault fault)
 		world->member_count == MEMBERS_MAX)
 		return false;
 	if (fault == FAULT_MEMBER_ADDED && node_member_count(at->node) >= VIEW_MAX)
+		return false;
+	if (fault == FAULT_URL_UPDATED && (under_way(world) || !may_move(world)))
 		return false;
 	if (fault != FAULT_MEMBER_ADDED && !(other = some_member(world, at->node)))
 		return false;

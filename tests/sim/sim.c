@@ -140,10 +140,11 @@ static void end(struct world *world, unsigned tries)
 static void rest(struct world *world, bool asked)
 {
 	int64_t since_ns = world->profile.run_ns;
-	bool quiet = members_agree(world) && clients_rest(world) && operator_rests(world);
+	bool quiet;
 
 	if (world->profile.wire)
 		operator_settle(world);
+	quiet = members_agree(world) && clients_rest(world) && operator_rests(world);
 	if (asked ? quiet : (quiet && world->now_ns >= since_ns + SETTLE_MIN_NS))
 		world_at(world, world->now_ns, asked ? EVENT_END : EVENT_FINAL, 0, 0);
 	else if (world->now_ns >= (asked ? world->asked_ns + FINAL_NS : since_ns + SETTLE_NS))
