@@ -35,6 +35,8 @@ void wal_marks_drop_before(struct wal *wal, uint64_t segment)
 
 	while (count < wal->marks_len && wal->marks[count].segment < segment)
 		count++;
+	if (!count)
+		return;
 	wal->marks_len -= count;
 	memmove(wal->marks, wal->marks + count, wal->marks_len * sizeof(*wal->marks));
 }
