@@ -202,7 +202,8 @@ static void make_large(struct profile *profile, struct rng *rng)
 	profile->segment_bytes = rng_below(rng, 2) ? UINT64_C(1) << (20 + rng_below(rng, 5)) : 0;
 	profile->checkpoint_log_bytes = rng_below(rng, 2) ? UINT64_C(4) << (20 + rng_below(rng, 5)) : 0;
 	profile->checkpoint_step_bytes = 0;
-	profile->checkpoint_piece_bytes = rng_below(rng, 2) ? (size_t)64 << 10 << rng_below(rng, 6) : 0;
+	/* Tens of MiB in small pieces, each at the pace of a slow disk, would outlast the calm. */
+	profile->checkpoint_piece_bytes = rng_below(rng, 2) ? (size_t)256 << 10 << rng_below(rng, 4) : 0;
 	profile->append_bytes = rng_below(rng, 4) ? 0 : (size_t)1 << (10 + rng_below(rng, 12));
 	profile->log_cache_bytes = rng_below(rng, 4) ? 0 : UINT64_C(1) << (16 + rng_below(rng, 8));
 	profile->bytes_per_s = (INT64_C(2) << (20 + rng_below(rng, 7)));
