@@ -213,16 +213,15 @@ static bool may_be_proposed(struct node *node, const struct raft_message *messag
 	return true;
 }
 
-/* As if it were lost: there is no room for its entries, or they are of no use. */
+/* As if it were lost: there is no room for entries, or they are of no use. The empty appends too: the answer
+ * to one would tell the leader to send its whole window, in vain and again and again. */
 static bool is_dropped(struct node *node, const struct raft_message *message)
 {
-	if (!message->entry_count)
-		return false;
-	if (node_space(node) == NODE_SPACE_NONE)
-		return true;
 	if (message->type == RAFT_MSG_APPEND)
-		return wal_batch_bytes(node->wal) > NODE_UNWRITTEN_BYTES_MAX;
-	return !may_be_proposed(node, message);
+		return node_space(node) == NODE_SPACE_NONE ||
+		       wal_batch_bytes(node->wal) > NODE_UNWRITTEN_BYTES_MAX;
+	return message->entry_count &&
+	       (node_space(node) == NODE_SPACE_NONE || !may_be_proposed(node, message));
 }
 
 int node_receive(struct node *node, uint64_t from, struct slice bytes)

@@ -45,6 +45,7 @@ struct world_member {
 	int64_t disk_ns;	      /* how long a plan takes */
 	int64_t wall_ns;	      /* how far its wall clock is ahead */
 	unsigned checkpoints_to_fail; /* the next ones: their first write fails */
+	bool no_space;		      /* for files made beside the log's write */
 	char url[32];
 	const char *urls[2];
 	bool lonely;	 /* nothing comes through */
@@ -255,6 +256,11 @@ static inline void world_run_plan(struct world_member *member, unsigned which)
 		member->checkpoints_to_fail--;
 		member->plans[which].plan = NULL;
 		node_disk_done(member->node, plan, -EIO);
+		return;
+	}
+	if (member->no_space && plan->background && plan->steps[0].kind == WAL_STEP_CREATE) {
+		member->plans[which].plan = NULL;
+		node_disk_done(member->node, plan, -ENOSPC);
 		return;
 	}
 	for (size_t i = 0; i < plan->steps_len; i++)

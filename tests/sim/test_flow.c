@@ -212,6 +212,28 @@ static void follower_whose_disk_hangs_is_sent_its_window(void **state)
 	world_free(world);
 }
 
+/* 10 MB/s of writes for three seconds, of which one has room for a few. */
+static void follower_whose_disk_is_full_is_not_sent_everything_again(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world), full = leader == 3 ? 2 : 3;
+
+	(void)state;
+	wrote = 0;
+	narrow.to = full;
+	world->members[full].no_space = true;
+	for (unsigned i = 0; i < 30; i++) {
+		write_large(world, leader, 1000000);
+		world_run(world, 100);
+	}
+	assert_true(world_status(world, full).last < world_status(world, leader).last);
+	assert_in_range(narrow.sent_bytes, 1000000, 30000000);
+	world->members[full].no_space = false;
+	world_run(world, 10000);
+	assert_int_equal(world_status(world, full).applied, world_status(world, leader).applied);
+	world_free(world);
+}
+
 /* An envelope of the transport's, around a message of raft's. */
 static void receive(struct world *world, const struct raft_message *message)
 {
@@ -341,6 +363,7 @@ int main(void)
 		cmocka_unit_test(learner_behind_a_narrow_link_is_promoted),
 		cmocka_unit_test(reads_do_not_make_a_follower_be_sent_more),
 		cmocka_unit_test(follower_whose_disk_hangs_is_sent_its_window),
+		cmocka_unit_test(follower_whose_disk_is_full_is_not_sent_everything_again),
 		cmocka_unit_test(follower_takes_no_more_than_it_can_write),
 		cmocka_unit_test(what_nobody_can_apply_does_not_get_into_the_log),
 		cmocka_unit_test(leadership_can_be_handed_over_at_any_time),

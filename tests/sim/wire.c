@@ -543,7 +543,7 @@ void wire_check(struct world *world)
 {
 	uint64_t others = world->member_count - 1, enough;
 
-	enough = BULK_FREE_BYTES + 3 * (world->bulk_needed * others + world->bulk_excused);
+	enough = BULK_FREE_BYTES + 2 * (world->bulk_needed * others + world->bulk_excused);
 	world->summary->bulk_bytes += world->bulk_sent;
 	world->summary->wire_runs++;
 	world_log(world, "%llu bytes of bulk were sent, %llu were proposed, %llu lost",
