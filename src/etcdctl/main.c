@@ -188,6 +188,27 @@ static int dispatch(
 	return run_command(ctl, NULL, command, argc, argv);
 }
 
+/* With a loop and a client as long as the command runs. */
+static int run(
+	struct ctl *ctl, const struct ctl_globals *globals, const struct flag *flags, int argc, char **argv)
+{
+	int status;
+
+	(void)uv_loop_init(&ctl->loop);
+	status = dispatch(ctl, globals, flags, argc, argv);
+	ctl->client = etcd_client_free(ctl->client);
+	(void)uv_run(&ctl->loop, UV_RUN_NOWAIT);
+	(void)uv_run(&ctl->loop, UV_RUN_NOWAIT);
+	(void)uv_loop_close(&ctl->loop);
+	free(ctl->user);
+	free(ctl->password);
+	if (fflush(stdout) < 0 && status == CTL_OK) {
+		fprintf(stderr, "etcdctl: cannot write the output: %s\n", strerror(errno));
+		status = CTL_BAD_ARGS;
+	}
+	return status;
+}
+
 int etcdctl_main(int argc, char **argv)
 {
 	struct ctl_globals globals = {0};
@@ -264,23 +285,11 @@ int etcdctl_main(int argc, char **argv)
 		{0},
 	};
 	_cleanup_buf_ struct buf error = BUF_INIT(4096);
-	int count, status;
+	int count;
 
 	ctl_options = (struct ctl_options){0};
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (flags_parse(flags, FLAGS_GO, argc, argv, &count, &error) < 0)
 		return show_app_help(flags, true);
-	(void)uv_loop_init(&ctl.loop);
-	status = dispatch(&ctl, &globals, flags, count, argv + 1);
-	ctl.client = etcd_client_free(ctl.client);
-	(void)uv_run(&ctl.loop, UV_RUN_NOWAIT);
-	(void)uv_run(&ctl.loop, UV_RUN_NOWAIT);
-	(void)uv_loop_close(&ctl.loop);
-	free(ctl.user);
-	free(ctl.password);
-	if (fflush(stdout) < 0 && status == CTL_OK) {
-		fprintf(stderr, "etcdctl: cannot write the output: %s\n", strerror(errno));
-		status = CTL_BAD_ARGS;
-	}
-	return status;
+	return run(&ctl, &globals, flags, count, argv + 1);
 }

@@ -484,10 +484,8 @@ static void cut_log_whose_end_was_replaced_below_the_cut_must_reach_it_again(voi
 	char *error;
 
 	(void)state;
-	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
+	start_log(&disk, &model, &wal, &plan);
 	model.first = 1;
-	wal_start_plan(wal, &plan);
-	assert_int_equal(disk_run(&disk, &plan), 0);
 	while (disk.files_len < 2) {
 		add_entry(wal, &model, model.last + 1, 1);
 		add_hard_state(wal, &model, 1, 0, 10);
@@ -532,10 +530,8 @@ static void segment_begun_by_entries_of_two_leaders_stands_alone(void **state)
 	char *error;
 
 	(void)state;
-	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
+	start_log(&disk, &model, &wal, &plan);
 	model.first = 1;
-	wal_start_plan(wal, &plan);
-	assert_int_equal(disk_run(&disk, &plan), 0);
 	do {
 		add_entry(wal, &model, model.last + 1, 1);
 		add_hard_state(wal, &model, 1, 0, 1);
@@ -572,10 +568,8 @@ static void segment_begun_by_entries_that_were_lost_stands_alone(void **state)
 	char *error;
 
 	(void)state;
-	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
+	start_log(&disk, &model, &wal, &plan);
 	model.first = 1;
-	wal_start_plan(wal, &plan);
-	assert_int_equal(disk_run(&disk, &plan), 0);
 	do {
 		add_entry(wal, &model, model.last + 1, 1);
 		add_hard_state(wal, &model, 1, 0, 1);
@@ -625,9 +619,7 @@ static void restart_takes_the_place_of_all_entries(void **state)
 
 	(void)state;
 	rng_seed(&rng, 9);
-	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
-	wal_start_plan(wal, &plan);
-	assert_int_equal(disk_run(&disk, &plan), 0);
+	start_log(&disk, &model, &wal, &plan);
 	for (int round = 0; round < 60; round++) {
 		/* Beyond the end of the log, or before it, where another term's entry stands. */
 		uint64_t index = model.hard_state.commit + 1 + rng_below(&rng, 20);

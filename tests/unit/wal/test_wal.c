@@ -1,23 +1,18 @@
 /* The log as it is written: batches, segments, spares, cuts, reading back. */
 #include "wal_helpers.h"
 
-/* Else the new one would be renamed onto the one that the write is about to take. */
 /* A log whose next segment is not made in time says so while it can still be written to without taking space.
  */
 static void a_log_without_a_next_segment_runs_short_at_half_of_its_own(void **state)
 {
 	struct disk disk = {0};
 	struct model model;
-	struct wal_recovered found;
 	struct wal_plan plan = {0}, spare = {0};
 	struct wal *wal;
-	char *error;
 	uint64_t whole;
 
 	(void)state;
-	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
-	wal_start_plan(wal, &plan);
-	assert_int_equal(disk_run(&disk, &plan), 0);
+	start_log(&disk, &model, &wal, &plan);
 	assert_false(wal_runs_short(wal));
 	add_hard_state(wal, &model, 1, 1, 0);
 	wal_flush(wal, &plan);
@@ -42,19 +37,16 @@ static void a_log_without_a_next_segment_runs_short_at_half_of_its_own(void **st
 	disk_done(&disk);
 }
 
+/* Else the new one would be renamed onto the one that the write is about to take. */
 static void no_spare_is_made_while_a_write_under_way_takes_the_one_there_is(void **state)
 {
 	struct disk disk = {0};
 	struct model model;
-	struct wal_recovered found;
 	struct wal_plan plan = {0}, spare = {0};
 	struct wal *wal;
-	char *error;
 
 	(void)state;
-	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
-	wal_start_plan(wal, &plan);
-	assert_int_equal(disk_run(&disk, &plan), 0);
+	start_log(&disk, &model, &wal, &plan);
 	for (unsigned i = 0; !takes_the_spare(&plan); i++) {
 		if (i)
 			assert_int_equal(disk_run(&disk, &plan), 0);
@@ -136,9 +128,7 @@ static void batch_larger_than_a_segment_gets_a_large_one(void **state)
 	char *error;
 
 	(void)state;
-	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
-	wal_start_plan(wal, &plan);
-	assert_int_equal(disk_run(&disk, &plan), 0);
+	start_log(&disk, &model, &wal, &plan);
 	for (uint64_t i = 1; i <= 300; i++)
 		add_entry(wal, &model, i, 1);
 	add_hard_state(wal, &model, 1, 0, 0);
@@ -173,9 +163,7 @@ static void log_cut_behind_a_checkpoint_recycles_segments(void **state)
 
 	(void)state;
 	rng_seed(&rng, 8);
-	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
-	wal_start_plan(wal, &plan);
-	assert_int_equal(disk_run(&disk, &plan), 0);
+	start_log(&disk, &model, &wal, &plan);
 	for (int round = 0; round < 60; round++) {
 		uint64_t keep;
 
@@ -215,17 +203,13 @@ static void what_is_read_back_is_checked(void **state)
 {
 	struct disk disk = {0};
 	struct model model;
-	struct wal_recovered found;
 	struct wal_plan plan = {0};
 	struct wal_range range;
 	struct wal *wal;
 	struct file *file;
-	char *error;
 
 	(void)state;
-	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
-	wal_start_plan(wal, &plan);
-	assert_int_equal(disk_run(&disk, &plan), 0);
+	start_log(&disk, &model, &wal, &plan);
 	for (uint64_t i = 1; i <= 5; i++) {
 		add_entry(wal, &model, i, 1);
 		add_hard_state(wal, &model, 1, 0, i);
@@ -265,9 +249,7 @@ static void reserve_lasts_when_nothing_can_be_made(void **state)
 	char *error;
 
 	(void)state;
-	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
-	wal_start_plan(wal, &plan);
-	assert_int_equal(disk_run(&disk, &plan), 0);
+	start_log(&disk, &model, &wal, &plan);
 	for (; !wal_is_stocked(wal); index++) {
 		add_entry(wal, &model, index, 1);
 		add_hard_state(wal, &model, 1, 0, index);

@@ -221,6 +221,18 @@ static inline int open_log(struct disk *disk, struct model *model, struct wal **
 	return 0;
 }
 
+/* A new log, up to where entries can be added. */
+static inline void start_log(
+	struct disk *disk, struct model *model, struct wal **ret_wal, struct wal_plan *plan)
+{
+	struct wal_recovered found;
+	char *error;
+
+	assert_int_equal(open_log(disk, model, ret_wal, &found, &error), 0);
+	wal_start_plan(*ret_wal, plan);
+	assert_int_equal(disk_run(disk, plan), 0);
+}
+
 static inline void add_entry(struct wal *wal, struct model *model, uint64_t index, uint64_t term)
 {
 	char text[160];
