@@ -10,7 +10,7 @@
  * bytes than this together (event_bytes()). A function of the events alone, so that all members forget the
  * same. */
 enum { STORE_HISTORY_MAX = 1000 };
-#define STORE_HISTORY_BYTES_MAX (UINT64_C(64) << 20)
+#define STORE_HISTORY_BYTES_MAX (UINT64_C(16) << 20)
 
 /* A large directory that was taken out, until the expiry records of what was below it are gone. */
 struct forgetting {

@@ -176,16 +176,16 @@ static void the_history_keeps_exactly_a_thousand_events(void **state)
 	assert_int_equal(since(store, 1002, &index, &none), 0);
 }
 
-/* Values of 4 MiB: what is kept holds 64 MiB at most, an old and a new value each, and never nothing. */
+/* Values of 1 MiB: what is kept holds 16 MiB at most, an old and a new value each, and never nothing. */
 static void the_history_is_bounded_in_bytes_too(void **state)
 {
 	_cleanup_(store_freep) struct store *store = store_new();
 	_cleanup_free_ char *none = NULL, *first = NULL, *cause = NULL, *huge = NULL;
-	char *value = mem_calloc(1, (4 << 20) + 1), path[32];
+	char *value = mem_calloc(1, (1 << 20) + 1), path[32];
 	uint64_t index;
 
 	(void)state;
-	memset(value, 'v', 4 << 20);
+	memset(value, 'v', 1 << 20);
 	for (int i = 0; i < 100; i++)
 		apply_ok(store, command_make(STORE_OP_SET, "/1/small", "v"));
 	for (int i = 0; i < 15; i++) {
