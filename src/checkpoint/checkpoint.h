@@ -48,9 +48,9 @@
  * where the tail, kept for slow followers, is what fits into a quarter of CHECKPOINT_LOG_MIN_BYTES. Only the
  * answer to the last plan allows the cut. A plan that fails ends the checkpoint, not the member: free the
  * writer, keep the current one, remove the new data file (checkpoint_remove_plan()), raise the alarm, try
- * again later with a new generation. Only when the failing plan was the last one it is unknown which
+ * again later with a new generation. Only when the rename, or the sync behind it, failed it is unknown which
  * CHECKPOINT is there: both are whole, so nothing is removed and nothing cut until a later checkpoint or
- * restart.
+ * restart. The owner may carry out what comes before the rename as a plan of its own, to tell.
  *
  * To a follower (raft batch.snapshots names it): the leader offers checkpoint_get_info()'s id; when its index
  * is below the first entry of the own log (it never is after a cut as above) or there is none, it writes one

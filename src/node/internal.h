@@ -137,6 +137,9 @@ struct member {
 
 /* ---- Checkpoints ---- */
 #define NODE_CHECKPOINT_RETRY_NS (10 * NS_PER_S) /* after one failed */
+/* After one that did not fit on the disk, each time twice as long: trying costs writing all that fits. */
+#define NODE_ROOM_RETRY_NS NS_PER_S
+#define NODE_ROOM_RETRY_MAX_NS (16 * NS_PER_S)
 #define NODE_MARKS 32u
 #define NODE_GENERATIONS_MAX 16u
 #define NODE_FREE_PER_TURN 32u /* pages of a replaced store: a fraction of a millisecond */
@@ -203,9 +206,12 @@ struct checkpoints {
 	uint64_t writer_index, writer_generation, writer_log_bytes;
 	bool writer_switches; /* its last plan is the next one */
 	bool give_reserve, gave_reserve;
-	bool asked;	  /* one is needed though none is due */
-	bool unreadable;  /* the current one cannot be read: one of the same index is better than it */
-	int64_t after_ns; /* not before */
+	uint64_t disk_room; /* when the log took some last */
+	bool no_room;	    /* none fitted on the disk since the current one */
+	bool asked;	    /* one is needed though none is due */
+	bool unreadable;    /* the current one cannot be read: one of the same index is better than it */
+	int64_t after_ns;   /* not before */
+	int64_t room_pause_ns;
 
 	/* Bytes of entries applied, and how many there were at the index of the current checkpoint. */
 	uint64_t log_bytes, current_log_bytes;
@@ -220,6 +226,8 @@ struct checkpoints {
 
 	struct wal_plan plan; /* under way, or its memory */
 	struct checkpoint_plan steps;
+	struct wal_step switch_steps[2]; /* what is left of the switch when the plan has been carried out */
+	size_t switch_steps_len;
 	enum node_job job;
 	bool done;
 	int error;

@@ -112,6 +112,12 @@ static void begin_running(struct node *node)
 		raft_campaign(node->raft); /* nobody to wait for */
 }
 
+static void spare_is_there(struct node *node)
+{
+	wal_spare_done(node->wal);
+	node->checkpoints.disk_room = node->env->ops->disk_room(node->env);
+}
+
 /* Writes go on in what is there. */
 static void spare_has_no_space(struct node *node)
 {
@@ -136,7 +142,7 @@ static void take_disk_events(struct node *node)
 		if (node->spare_full)
 			spare_has_no_space(node);
 		else
-			wal_spare_done(node->wal);
+			spare_is_there(node);
 	}
 	if (node->checkpoints.done)
 		node_checkpoint_done(node);

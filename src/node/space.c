@@ -1,9 +1,9 @@
-/* A disk that runs full. The log keeps two segments ready. When there is no space to make the next of them
- * this member raises an alarm: from then on it refuses what grows the store, asks for a checkpoint behind
- * which the log can be cut, hands leadership to a member that has space, and lives on what is left, which is
- * enough for deletes and changes of the membership. When even that comes to an end it takes nothing more, as
- * if messages were lost, but goes on to answer reads and to vote. It looks again every second, and goes
- * on by itself. */
+/* A disk that runs full. The log keeps two segments ready. When there is no space to make the next of them,
+ * or for a checkpoint, this member raises an alarm: from then on it refuses what grows the store, asks for a
+ * checkpoint behind which the log can be cut, hands leadership to a member that has space, and lives on what
+ * is left, which is enough for deletes and changes of the membership. When even that comes to an end it takes
+ * nothing more, as if messages were lost, but goes on to answer reads and to vote. It looks again every
+ * second, after a checkpoint that did not fit less and less often, and goes on by itself. */
 #include "node/internal.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -62,19 +62,11 @@ void node_space_out(struct node *node)
 		"until there is; make room, or delete keys, for which there is a reserve");
 }
 
-void node_space_turn(struct node *node, int64_t now_ns)
+/* To a voter that has space, and the most of the log. */
+static void hand_over(struct node *node, int64_t now_ns)
 {
 	uint64_t best = 0, best_match = 0;
 
-	if (!node->space_low)
-		return;
-	if (wal_is_stocked(node->wal)) {
-		node->space_low = false;
-		node->checkpoints.gave_reserve = false;
-		node_note(node, LOG_LEVEL_NOTICE,
-			"there is space again on the disk of the data directory: writes are taken again");
-		return;
-	}
 	if (node->status.role != RAFT_LEADER || now_ns < node->hand_over_after_ns)
 		return;
 	for (size_t i = 0; i < node->members_len; i++) {
@@ -93,4 +85,20 @@ void node_space_turn(struct node *node, int64_t now_ns)
 	if (best && raft_transfer_leader(node->raft, best) == 0)
 		node_note(node, LOG_LEVEL_NOTICE, "leadership goes to member %" PRIx64 ", which has space",
 			best);
+}
+
+void node_space_turn(struct node *node, int64_t now_ns)
+{
+	if (!node->space_low)
+		return;
+	if (wal_is_stocked(node->wal)) {
+		node->checkpoints.gave_reserve = false;
+		if (node->checkpoints.no_room)
+			return hand_over(node, now_ns);
+		node->space_low = false;
+		node_note(node, LOG_LEVEL_NOTICE,
+			"there is space again on the disk of the data directory: writes are taken again");
+		return;
+	}
+	hand_over(node, now_ns);
 }

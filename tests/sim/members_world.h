@@ -81,6 +81,12 @@ static inline void world_random(struct env *env, void *ret_bytes, size_t len)
 		((char *)ret_bytes)[i] = (char)rng_next(&world_of(env)->world->rng);
 }
 
+static inline uint64_t world_disk_room(struct env *env)
+{
+	(void)env;
+	return UINT64_MAX;
+}
+
 static inline int world_list(struct env *env, void (*fn)(void *, const char *, uint64_t), void *arg)
 {
 	return disk_list(world_of(env)->disk, fn, arg);
@@ -156,6 +162,7 @@ static const struct env_ops world_ops = {
 	.disk_list = world_list,
 	.disk_read = world_read,
 	.disk_read_range = world_read_range,
+	.disk_room = world_disk_room,
 	.disk_submit = world_submit,
 	.send = world_send,
 	.reply = world_reply,
