@@ -38,7 +38,8 @@ struct store_command {
 	bool has_expiry;    /* expires_ns counts; else the node is permanent */
 	int64_t expires_ns; /* absolute, on the cluster clock, Unix nanoseconds */
 	int64_t time_ns;    /* the proposer's reading of the cluster clock: what "ttl" in the event is counted
-			     * from. Only a    TICK moves the store's clock */
+			     * from. Behind the store's clock, it and expires_ns move up to it. Only a TICK
+			     * moves the store's clock */
 	struct slice path, value, prev_value; /* borrowed; prev_value "" means: not compared */
 	uint64_t prev_index;		      /* 0: not compared */
 };

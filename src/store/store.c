@@ -457,6 +457,20 @@ static void store_tick(
 	ret_result->index = store->index;
 }
 
+/* A proposer may be behind the cluster clock, such as a leader that was just elected and has not applied all
+ * of its log: a lifetime then begins when it is applied, or it would be too short. */
+static void store_catch_up(const struct store *store, struct store_command *command)
+{
+	int64_t behind_ns;
+
+	if (command->op == STORE_OP_TICK || command->time_ns >= store->clock_ns)
+		return;
+	if (__builtin_sub_overflow(store->clock_ns, command->time_ns, &behind_ns) ||
+		__builtin_add_overflow(command->expires_ns, behind_ns, &command->expires_ns))
+		command->expires_ns = INT64_MAX;
+	command->time_ns = store->clock_ns;
+}
+
 int store_apply(struct store *store, struct slice bytes, struct store_result *ret_result)
 {
 	static void (*const operations[STORE_OP_MAX])(struct store * store,
@@ -475,6 +489,7 @@ int store_apply(struct store *store, struct slice bytes, struct store_result *re
 	if (r < 0)
 		return r;
 	*ret_result = (struct store_result){0};
+	store_catch_up(store, &command);
 	operations[command.op](store, &command, ret_result);
 	assert(!ret_result->error == (ret_result->event || command.op == STORE_OP_TICK));
 	(void)store_collect(store, COLLECT_PER_APPLY);

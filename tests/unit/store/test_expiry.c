@@ -58,6 +58,29 @@ static void a_tick_expires_what_is_due_in_order_of_time(void **state)
 	assert_true(store_next_expiry_ns(store) == NOW + 3);
 }
 
+/* As of a leader that was just elected, with a clock behind what its log tells. */
+static void a_lifetime_is_not_shorter_for_a_proposer_behind_the_clock(void **state)
+{
+	_cleanup_(store_freep) struct store *store = store_new();
+	struct store_command command = with_expiry("/1/k", NOW + 3 * NS_PER_S);
+
+	(void)state;
+	apply_is(store, tick(NOW + 10 * NS_PER_S), "expired 0");
+	command.time_ns = NOW + NS_PER_S;
+	apply_ok(store, command);
+	assert_true(store_next_expiry_ns(store) == NOW + 12 * NS_PER_S);
+	command.op = STORE_OP_UPDATE;
+	command.refresh = true;
+	command.expires_ns = NOW + 9 * NS_PER_S;
+	apply_ok(store, command);
+	assert_true(store_next_expiry_ns(store) == NOW + 18 * NS_PER_S);
+	/* Not even for nonsense. */
+	command.time_ns = INT64_MIN;
+	apply_ok(store, command);
+	assert_true(store_next_expiry_ns(store) == INT64_MAX);
+	apply_is(store, tick(NOW + 20 * NS_PER_S), "expired 0");
+}
+
 static void deleting_a_directory_forgets_the_expiry_of_what_was_below(void **state)
 {
 	_cleanup_(store_freep) struct store *store = store_new();
@@ -177,6 +200,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_earliest_comes_first_and_ties_go_by_path),
 		cmocka_unit_test(a_tick_expires_what_is_due_in_order_of_time),
+		cmocka_unit_test(a_lifetime_is_not_shorter_for_a_proposer_behind_the_clock),
 		cmocka_unit_test(deleting_a_directory_forgets_the_expiry_of_what_was_below),
 		cmocka_unit_test(an_expiring_directory_takes_its_children_and_makes_one_event),
 		cmocka_unit_test(a_large_expiry_is_spread_over_several_ticks),
