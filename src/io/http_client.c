@@ -5,6 +5,7 @@
 #include "io/http_client_internal.h"
 #include "io/sigpipe.h"
 #include <errno.h>
+#include <inttypes.h>
 
 enum { IDLE_CHECK_MS = 5000 };
 
@@ -57,6 +58,15 @@ void call_set_phase_deadline(struct http_call *call, uint32_t timeout_ms)
 	update_deadline(call);
 }
 
+void call_body_goes_on(struct http_call *call)
+{
+	if (!call->options.body_timeout_ms || !call->head_done)
+		return;
+	/* What the callbacks took is no silence of the server's. */
+	uv_update_time(call->client->loop);
+	call_set_phase_deadline(call, call->conn->reading ? call->options.body_timeout_ms : 0);
+}
+
 void call_free(struct http_call *call)
 {
 	heap_remove(&call->client->deadlines, &call->deadline_item);
@@ -89,7 +99,10 @@ static void time_out(struct http_call *call)
 	enum client_conn_state state = call->conn ? call->conn->state : CC_RESOLVING;
 	_cleanup_buf_ struct buf text = BUF_INIT(0);
 
-	if (call->head_done)
+	if (call->head_done && !total)
+		buf_printf(&text, "the answer stopped in its middle: nothing came for %" PRIu32 " ms",
+			call->options.body_timeout_ms);
+	else if (call->head_done)
 		buf_add_str(&text, "net/http: request canceled (Client.Timeout exceeded while reading body)");
 	else if (state == CC_ACTIVE && !total)
 		buf_add_str(&text, "net/http: timeout awaiting response headers");
@@ -361,14 +374,18 @@ void http_call_cancel(struct http_call *call)
 
 void http_call_pause(struct http_call *call)
 {
-	if (call->conn && call->conn->state == CC_ACTIVE)
-		client_conn_set_reading(call->conn, false);
+	if (!call->conn || call->conn->state != CC_ACTIVE)
+		return;
+	client_conn_set_reading(call->conn, false);
+	call_body_goes_on(call);
 }
 
 void http_call_resume(struct http_call *call)
 {
-	if (call->conn && call->conn->state == CC_ACTIVE)
-		client_conn_set_reading(call->conn, true);
+	if (!call->conn || call->conn->state != CC_ACTIVE)
+		return;
+	client_conn_set_reading(call->conn, true);
+	call_body_goes_on(call);
 }
 
 struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_options *options)

@@ -51,6 +51,7 @@ struct http_call_options {
 	struct slice body;	     /* copied; sent when len > 0 or the method is PUT, POST or PATCH */
 	uint32_t connect_timeout_ms; /* with the look-up of the name; 0: none (the kernel's) */
 	uint32_t header_timeout_ms;  /* from the request sent to the answer's head; 0: none */
+	uint32_t body_timeout_ms;    /* without a byte of the body, unless the call is paused; 0: none */
 	uint32_t total_timeout_ms;   /* 0: none */
 	size_t max_body_bytes; /* when collected: beyond it the call fails with -EMSGSIZE; default 64 MiB */
 	bool no_reuse;	       /* own connection, closed afterwards */

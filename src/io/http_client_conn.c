@@ -234,6 +234,8 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 	} else if (HTTP_PARSER_ERRNO(&conn->parser) != HPE_OK) {
 		conn_fail(conn, -EPROTO,
 			"net/http: HTTP/1.x transport connection broken: malformed HTTP response");
+	} else {
+		call_body_goes_on(call);
 	}
 }
 

@@ -119,6 +119,7 @@ void client_handle_closed(struct http_client *client);
 void call_finish(struct http_call *call, int error, const char *text); /* on_done, then frees */
 void call_free(struct http_call *call);
 void call_set_phase_deadline(struct http_call *call, uint32_t timeout_ms); /* 0: none */
+void call_body_goes_on(struct http_call *call); /* the time out of silence begins anew */
 void call_start(struct http_call *call);
 void origin_conn_gone(struct origin *origin);
 void origin_conn_idle(struct client_conn *conn);

@@ -29,6 +29,7 @@ struct world {
 	struct buf text, body;
 	uv_stream_t *upgraded;
 	bool cancel_in_body;
+	unsigned int take_ms; /* so long the client takes for a piece */
 	struct buf order;
 };
 
@@ -329,6 +330,7 @@ static void on_body(struct http_call *call, struct slice piece, void *user)
 	struct world *world = user;
 
 	buf_add_slice(&world->body, piece);
+	usleep(world->take_ms * 1000);
 	if (world->cancel_in_body)
 		http_call_cancel(call);
 }
@@ -355,6 +357,57 @@ static void a_stream_is_delivered_as_it_comes(void **state)
 	run_until_done(&world, 1);
 	assert_int_equal(world.error, 0);
 	assert_string_equal(buf_text(&world.body), "first second");
+	free(url);
+	world_close(&world);
+}
+
+static void run_for_ms(struct world *world, int64_t ms)
+{
+	for (int64_t until = time_mono_ms() + ms; time_mono_ms() < until; usleep(500))
+		(void)uv_run(&world->loop, UV_RUN_NOWAIT);
+}
+
+/* SILENCE_MS is far above what a busy machine holds a loop up for, since pieces within it must be in time. */
+static void a_body_may_take_long_but_not_be_silent(void **state)
+{
+	enum { SILENCE_MS = 400 };
+	struct http_call *call;
+	struct world world;
+	char *url;
+
+	(void)state;
+	world_open(&world);
+	url = mem_printf("%s/stream", world.url);
+	call = http_client_send(world.client, &(struct http_call_options){.url = url,
+						      .body_timeout_ms = SILENCE_MS,
+						      .on_body = on_body,
+						      .on_done = on_done,
+						      .user = &world});
+	while (world.body.len < 6)
+		uv_run(&world.loop, UV_RUN_NOWAIT);
+	/* Piece by piece, for longer than the time out, though no piece is. */
+	for (int i = 0; i < 6; i++) {
+		(void)http_reply_piece(world.held, SLICE_LITERAL("more "));
+		run_for_ms(&world, SILENCE_MS / 4);
+	}
+	/* The client's own slowness, and a pause of its own, are no silence. */
+	world.take_ms = SILENCE_MS + 50;
+	(void)http_reply_piece(world.held, SLICE_LITERAL("slow "));
+	run_for_ms(&world, SILENCE_MS + 150);
+	world.take_ms = 0;
+	http_call_pause(call);
+	run_for_ms(&world, SILENCE_MS + 50);
+	assert_int_equal(world.done, 0);
+	http_call_resume(call);
+	(void)http_reply_piece(world.held, SLICE_LITERAL("last"));
+	run_until_done(&world, 1);
+	assert_int_equal(world.error, -ETIMEDOUT);
+	assert_int_equal(world.status, 200);
+	assert_string_equal(
+		buf_text(&world.text), "the answer stopped in its middle: nothing came for 400 ms");
+	assert_string_equal(buf_text(&world.body), "first more more more more more more slow last");
+	while (!world.cancelled)
+		uv_run(&world.loop, UV_RUN_NOWAIT);
 	free(url);
 	world_close(&world);
 }
@@ -600,6 +653,7 @@ int main(void)
 		cmocka_unit_test(bad_calls_fail_with_a_reason),
 		cmocka_unit_test(time_outs_are_told_and_the_server_sees_the_close),
 		cmocka_unit_test(a_stream_is_delivered_as_it_comes),
+		cmocka_unit_test(a_body_may_take_long_but_not_be_silent),
 		cmocka_unit_test(a_call_can_be_cancelled_at_any_time),
 		cmocka_unit_test(a_body_above_the_ceiling_fails_the_call),
 		cmocka_unit_test(a_stale_pooled_connection_is_replaced_for_reads_only),
