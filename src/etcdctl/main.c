@@ -60,11 +60,29 @@ static int no_topic(const char *name)
 	return CTL_OK;
 }
 
-int (*etcdctl_snapshot)(const char *endpoints, int argc, char **argv);
+int (*etcdctl_snapshot)(const struct snapshot_source *from, int argc, char **argv);
 
 static bool is_snapshot(const char *word)
 {
 	return !strcmp(word, "snapshot") && etcdctl_snapshot;
+}
+
+/* What a request to the keys may take by default is not enough for a whole store: only what was asked for
+ * counts. */
+static int64_t asked_ns(const struct flag *flags, const char *name)
+{
+	while (strcmp(flags->name, name) != 0)
+		flags++;
+	return flags->set ? MAX(*(const int64_t *)flags->value, (int64_t)0) : -1;
+}
+
+static int run_snapshot(const struct ctl_globals *globals, const struct flag *flags, int argc, char **argv)
+{
+	struct snapshot_source from = {.endpoints = ctl_endpoints(globals),
+		.timeout_ns = asked_ns(flags, "timeout"),
+		.total_timeout_ns = asked_ns(flags, "total-timeout")};
+
+	return etcdctl_snapshot(&from, argc, argv);
 }
 
 /* `help [command]` in the program or in a group. */
@@ -75,7 +93,8 @@ static int run_help(const struct ctl_command *group, const struct flag *global_f
 	if (argc < 2)
 		return group ? show_group_help(group, false) : show_app_help(global_flags, false);
 	if (!group && is_snapshot(argv[1]))
-		return etcdctl_snapshot("", 2, (char *[]){argv[1], argv[0], NULL});
+		return etcdctl_snapshot(
+			&(struct snapshot_source){.endpoints = ""}, 2, (char *[]){argv[1], argv[0], NULL});
 	command = find(group ? group->sub : ctl_commands, argv[1]);
 	return command ? show_command_help(group, command, false) : no_topic(argv[1]);
 }
@@ -179,7 +198,7 @@ static int dispatch(
 	if (!strcmp(argv[0], "help") || !strcmp(argv[0], "h"))
 		return run_help(NULL, flags, argc, argv);
 	if (is_snapshot(argv[0]))
-		return etcdctl_snapshot(ctl_endpoints(globals), argc, argv);
+		return run_snapshot(globals, flags, argc, argv);
 	command = find(ctl_commands, argv[0]);
 	if (!command)
 		return no_topic(argv[0]);
