@@ -183,7 +183,7 @@ def main():
     begun = time.monotonic()
     checks = []
     checks.append(build(ASAN, ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1", "-Dwerror=true"]))
-    checks.append(build(RELEASE, ["-Dwerror=true"], targets=["flotilla", "tests/sim/sim", "tests/system/check_history", "tests/system/faults.so"] + [name + ".1" for name in PROGRAMS]))
+    checks.append(build(RELEASE, ["-Dwerror=true"], targets=["flotilla", "tests/sim/sim", "tests/system/check_history", "tests/system/faults.so"] + [name + ".1" for name in PROGRAMS + ["etcdctl-snapshot"]]))
     if not options.quick:
         checks.append(build(FUZZ, ["-Dfuzz=true", "-Dtests=true", "-Doptimization=1", "-Dwerror=true", "-Db_lundef=false"],
                             {"CC": "clang"}, ["fuzz"]))

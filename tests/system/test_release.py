@@ -43,6 +43,11 @@ def assertions():
     assert "__assert_fail" in readelf("--dyn-syms")
 
 
+def page_of(path):
+    return subprocess.run(["man", "-l", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          env=dict(os.environ, MANPAGER="cat", MANWIDTH="120")).stdout
+
+
 @cases.case("installed, every program is a link to the one executable, says its version and its help")
 def installed():
     root = temp_dir()
@@ -53,12 +58,14 @@ def installed():
         assert os.path.islink(found[name]) and os.readlink(found[name]) == "flotilla", name
         done = subprocess.run([found[name], "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
         assert done.returncode in (0, 2) and len(done.stdout) > 300, (name, done)
-        page = subprocess.run(["man", "-l", found[name + ".1"]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              env=dict(os.environ, MANPAGER="cat", MANWIDTH="120")).stdout
+        page = page_of(found[name + ".1"])
         assert name.upper() + "(1)" in page and "NAME" in page, (name, page[:500])
         version = [found[name], "--version"] if name != "confd" else [found[name], "-version"]
         done = subprocess.run(version, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
         assert done.returncode == 0 and done.stdout.strip(), (name, done)
+    assert "--rebuild" in page_of(found["etcd.1"])
+    page = page_of(found["etcdctl-snapshot.1"])
+    assert "ETCDCTL-SNAPSHOT(1)" in page and "--write-out" in page and "--initial-cluster-token" in page, page
     done = subprocess.run([found["flotilla"], "nonsense"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 2 and "unknown program nonsense" in done.stdout, done
 
