@@ -1,15 +1,21 @@
-/* Loaded into a server by LD_PRELOAD: makes its disk fail and its wall clock jump, when told so by files.
+/* Loaded into a server by LD_PRELOAD: makes its disk fail and its wall clock jump, when told so by files and
+ * variables.
  *
  *   FAULTS_DIR      calls on files below this directory may fail
- *   FAULTS_CONTROL  while this file exists, its first line says how: "CALL ERRNO [SKIP]". CALL: write (write,
- * pwrite), sync (fdatasync, fsync), create (openat with O_CREAT), space (posix_fallocate), rename, or
- *                   torn: a write of which only the first half gets there before it fails. ERRNO:
- * a number. SKIP: so many calls of the kind still succeed. FAULTS_CLOCK    while this file exists, its first
- * line is added to CLOCK_REALTIME, in seconds
+ *   FAULTS_CONTROL  while this file exists, its first line says how: "CALL ERRNO [SKIP]".
+ *                     CALL   write (write, pwrite), sync (fdatasync, fsync), create (openat with O_CREAT),
+ *                            space (posix_fallocate), rename, or
+ *                            torn: a write of which only the first half gets there before it fails
+ *                     ERRNO  a number
+ *                     SKIP   so many calls of the kind still succeed
+ *   FAULTS_SECTOR   "INODE OFFSET": the page at that offset of that file, wherever it is moved, cannot be
+ *                   read: EIO, after the bytes before it
+ *   FAULTS_CLOCK    while this file exists, its first line is added to CLOCK_REALTIME, in seconds
  *
  * What fails has not happened, apart from torn writes. Calls with 64 in their names are the same ones, as
  * programs with _FILE_OFFSET_BITS=64 know them. */
 #undef _FILE_OFFSET_BITS
+#undef _FORTIFY_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -93,6 +99,64 @@ ssize_t write(int fd, const void *data, size_t len)
 {
 	REAL(ssize_t, "write", (int, const void *, size_t));
 	return fault("write", fd) ? -1 : real(fd, data, len);
+}
+
+enum { SECTOR_BYTES = 4096 };
+
+/* How many of these bytes can be read: 0, when there are none but some were asked for. */
+static size_t readable(int fd, off_t offset, size_t len)
+{
+	const char *text = getenv("FAULTS_SECTOR");
+	unsigned long long inode;
+	long long at;
+	struct stat st;
+	int saved = errno;
+
+	if (!text || sscanf(text, "%llu %lld", &inode, &at) != 2 || fstat(fd, &st) < 0 ||
+		st.st_ino != inode || offset >= at + SECTOR_BYTES || offset + (off_t)len <= at) {
+		errno = saved;
+		return len;
+	}
+	errno = saved;
+	return offset < at ? (size_t)(at - offset) : 0;
+}
+
+static ssize_t pread_with_faults(int fd, void *data, size_t len, off_t offset)
+{
+	REAL(ssize_t, "pread64", (int, void *, size_t, off_t));
+	size_t good = readable(fd, offset, len);
+
+	if (good || !len)
+		return real(fd, data, good, offset);
+	errno = EIO;
+	return -1;
+}
+
+ssize_t pread(int fd, void *data, size_t len, off_t offset);
+ssize_t pread(int fd, void *data, size_t len, off_t offset)
+{
+	return pread_with_faults(fd, data, len, offset);
+}
+
+ssize_t pread64(int fd, void *data, size_t len, off_t offset);
+ssize_t pread64(int fd, void *data, size_t len, off_t offset)
+{
+	return pread_with_faults(fd, data, len, offset);
+}
+
+ssize_t read(int fd, void *data, size_t len);
+ssize_t read(int fd, void *data, size_t len)
+{
+	REAL(ssize_t, "read", (int, void *, size_t));
+	int saved = errno;
+	off_t offset = getenv("FAULTS_SECTOR") ? lseek(fd, 0, SEEK_CUR) : -1;
+	size_t good = offset < 0 ? len : readable(fd, offset, len);
+
+	errno = saved;
+	if (good || !len)
+		return real(fd, data, good);
+	errno = EIO;
+	return -1;
 }
 
 static ssize_t pwrite_with_faults(int fd, const void *data, size_t len, off_t offset)

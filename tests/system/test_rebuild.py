@@ -48,6 +48,32 @@ def damage_checkpoint(member):
     return path
 
 
+def lose_sector(member, path):
+    """A page in the middle of the file cannot be read from now on; what is written under its name later can be."""
+    # The release: a sanitizer does not like to be preloaded.
+    release = os.environ.get("FLOTILLA_RELEASE", harness.BUILD)
+    member.argv[0] = os.path.join(release, "etcd")
+    with open(path, "rb") as file:
+        size = len(file.read().rstrip(b"\0"))
+    member.env = {"LD_PRELOAD": os.path.join(release, "tests/system/faults.so"),
+                  "FAULTS_SECTOR": "%d %d" % (os.stat(path).st_ino, size // 2 // 4096 * 4096)}
+    return path
+
+
+def lose_log_sector(member):
+    return lose_sector(member, sorted(glob.glob(own(member) + "/log/0*.wal"))[0])
+
+
+def lose_checkpoint_sector(member):
+    """First of the file that names the others, which is refused as well."""
+    lose_sector(member, own(member) + "/log/CHECKPOINT")
+    member.start()
+    assert member.process.wait(20) == 1
+    said = member.log_tail()
+    assert "CHECKPOINT" in said and "Input/output error" in said and "--rebuild" in said, said
+    return lose_sector(member, glob.glob(own(member) + "/log/*.checkpoint")[0])
+
+
 def start_with(member, *words):
     argv, member.argv = member.argv, member.argv + list(words)
     member.start()
@@ -93,9 +119,11 @@ def rebuilt(damage, checkpoints):
     victim.process.wait()
     path = damage(victim)
     victim.start()
-    assert victim.process.wait(20) != 0
-    text = victim.log_tail()
+    assert victim.process.wait(20) == 1
+    text = victim.log_tail().splitlines()[-1]
     assert os.path.basename(path) in text and "--rebuild" in text, text
+    if victim.env:
+        assert "Input/output error" in text and "check the disk" in text, text
     wait_for(lambda: cluster.leader([cluster.members[0], cluster.members[1]]), 20, "a leader of the other two")
     writer = Writer(other)
     start_with(victim, "--rebuild")
@@ -129,6 +157,16 @@ def rebuilt(damage, checkpoints):
 @cases.case("a damaged log: refused with file and command, rebuilt under writes, nothing lost")
 def _():
     rebuilt(damage_log, False)
+
+
+@cases.case("a log with a page that cannot be read: the same, and the disk is to be checked")
+def _():
+    rebuilt(lose_log_sector, False)
+
+
+@cases.case("a checkpoint with such a page, or its manifest: the same")
+def _():
+    rebuilt(lose_checkpoint_sector, True)
 
 
 @cases.case("a damaged checkpoint: the same")
