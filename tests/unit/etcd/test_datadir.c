@@ -133,6 +133,22 @@ static void seeds_of_one_that_joins_and_its_removal_are_kept(void **state)
 	refused(*state, -EBADMSG, "is damaged");
 }
 
+static void a_name_cannot_pass_for_another_line(void **state)
+{
+	_cleanup_buf_ struct buf why = BUF_INIT(0);
+	struct datadir datadir;
+
+	assert_int_equal(datadir_open(*state, &datadir, &why), 0);
+	datadir.member_id = 1;
+	datadir.cluster_id = 2;
+	assert_int_equal(datadir_set_identity(*state, "n\nmember 7\rx", &datadir, &why), 0);
+	datadir_done(&datadir);
+	assert_int_equal(datadir_open(*state, &datadir, &why), 0);
+	assert_int_equal(datadir.member_id, 1);
+	assert_string_equal(datadir.name, "n?member 7?x");
+	datadir_done(&datadir);
+}
+
 static void a_file_in_the_place_of_the_directory_is_refused(void **state)
 {
 	_cleanup_free_ char *path = mem_printf("%s/file", (char *)*state);
@@ -149,6 +165,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			data_of_the_original_is_recognised_and_left_alone, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(damage_is_told_apart_from_a_new_member, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(a_name_cannot_pass_for_another_line, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(
 			an_identity_without_its_log_does_not_start, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(
