@@ -55,7 +55,8 @@ def output(*argv):
 
 def machine(options):
     return {"cpu": cpu_model(), "cpus": len(os.sched_getaffinity(0)), "kernel": platform.release(),
-            "file system": output("stat", "-f", "-c", "%T", options.dir), "fdatasync ms": round(fdatasync_ms(options.dir), 3),
+            "file system": output("findmnt", "-n", "-o", "FSTYPE", "--target", options.dir),
+            "commit": servers.commit(), "fdatasync ms": round(fdatasync_ms(options.dir), 3),
             "load average before": round(os.getloadavg()[0], 2),
             "versions": {"etcd": output(options.real, "--version"), "redis": output("redis-server", "--version"),
                          "nginx": output("nginx", "-v")}}
@@ -116,7 +117,7 @@ def main():
              "fdatasync %.2f ms, load average %.1f before and %.1f after, %.1f minutes" %
              (options.rounds, options.seconds, about["cpu"], about["cpus"], about["kernel"], about["file system"],
               about["fdatasync ms"], about["load average before"], about["load average after"], about["minutes"]),
-             "; ".join(about["versions"].values()), ""] + table(report.rows)
+             "commit %s; %s" % (about["commit"], "; ".join(about["versions"].values())), ""] + table(report.rows)
     print("\n" + "\n".join(lines))
     if not options.no_results:
         part = "" if options.rows == list(GROUPS) else "-" + "-".join(options.rows)

@@ -18,7 +18,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "system"))
 import etcd_server
 import harness
-from servers import Cluster, fill, output_of, tool
+from servers import Cluster, commit, fill, output_of, tool
 
 
 def metrics(member):
@@ -100,8 +100,8 @@ def main():
     try:
         bench.fill()
         time.sleep(5)
-        print("%d keys, %d connections, 3 members, load average %.1f" %
-              (options.keys, options.connections, os.getloadavg()[0]))
+        print("%d keys, %d connections, 3 members, commit %s, load average %.1f" %
+              (options.keys, options.connections, commit(), os.getloadavg()[0]))
         quiet = bench.windows(lambda a, b: not a["etcd_checkpoint_writing"] and not b["etcd_checkpoint_writing"] and
                               a["etcd_checkpoint_index"] == b["etcd_checkpoint_index"], options.seconds)
         base = statistics.median(window["p99_us"] / 1000 for window in quiet) if quiet else None

@@ -160,7 +160,7 @@ def group_memory(options, report):
         report.rates("PUT with {:,} keys present, 64 connections".format(many), *report.keep("PUT many", figures), "empty",
                      0.9)
         times, cpu = [], []
-        for _ in range(3):
+        for _ in range(5):
             large.settle()
             large.members[0].kill()
             begun = time.monotonic()
@@ -169,7 +169,7 @@ def group_memory(options, report):
             cpu.append(large.ticks() / os.sysconf("SC_CLK_TCK"))
         report.keep("restart ms", times)
         report.keep("restart CPU s", cpu)
-        report.add("restart with {:,} keys to first write".format(many),
+        report.add("restart with {:,} keys to first write, median of {}".format(many, len(times)),
                    "%.2f s (CPU %.2f s)" % (median(times) / 1000, median(cpu)), "<= 2 s", median(times) <= 2000)
         large.settle()
         report.add("memory after that restart (PSS)", "%.0f MB" % (large.pss_kb() / 1000))

@@ -213,6 +213,15 @@ def in_turns(rounds, *measures):
     return figures
 
 
+def commit():
+    """Of the sources, for the raw figures; -dirty when they differ from it."""
+    if not shutil.which("git"):
+        return "unknown"
+    done = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty", "--abbrev=12"], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, text=True)
+    return done.stdout.strip() or "unknown"
+
+
 def ratio(figures, others):
     """The median of the ratios of each round."""
     return statistics.median(one / other for one, other in zip(figures, others))
