@@ -190,7 +190,7 @@ int http_reply_piece(struct http_request *pub, struct slice piece)
 
 	struct request *req = REQUEST(pub);
 	struct conn *conn = req->conn;
-	size_t queued, max;
+	size_t queued, max, little;
 
 	if (!conn || conn->cut)
 		return -EPIPE;
@@ -198,10 +198,11 @@ int http_reply_piece(struct http_request *pub, struct slice piece)
 	if (!piece.len || req->is_head)
 		return 0;
 	max = conn->server->options.max_queue_bytes;
+	little = MIN(max / 4, (size_t)QUEUE_NEXT_BYTES);
 	queued = conn_queued_bytes(conn);
-	/* A piece that is larger than the ceiling by itself may still pass when nothing is waiting in front
-	 * of it. */
-	if (queued && queued + piece.len > max) {
+	/* A piece that is larger than the ceiling by itself may still pass when little is waiting in front of
+	 * it: the head of its own answer is, and may be those of pipelined requests before it. */
+	if (queued > little && queued + piece.len > max) {
 		conn->want_drain = true;
 		if (!conn->server->options.keep_slow_readers) {
 			conn->server->stats.slow_readers_total++;

@@ -90,6 +90,13 @@ static inline void serve_stream(struct world *world, struct http_request *req)
 	}
 	if (slice_is(req->path, "/open"))
 		return;
+	if (slice_is(req->path, "/piece")) {
+		piece = calloc(1, BIG_BYTES);
+		world->piece_error = http_reply_piece(req, slice_make(piece, BIG_BYTES));
+		free(piece);
+		http_reply_end(req);
+		return;
+	}
 	piece = calloc(1, 10000); /* "/flood": until the queue is full */
 	for (int i = 0; i < 100000 && !world->piece_error; i++)
 		world->piece_error = http_reply_piece(req, slice_make(piece, 10000));
@@ -121,7 +128,7 @@ static inline void on_request(struct http_request *req, void *user)
 		req->cancel_on_eof = slice_is(req->path, "/watch");
 		world->held = http_request_ref(req);
 	} else if (slice_is(req->path, "/stream") || slice_is(req->path, "/flood") ||
-		   slice_is(req->path, "/open")) {
+		   slice_is(req->path, "/open") || slice_is(req->path, "/piece")) {
 		bool open = slice_is(req->path, "/open");
 
 		if (open)

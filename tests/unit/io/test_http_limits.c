@@ -87,6 +87,19 @@ static void a_kept_slow_reader_is_told_when_there_is_room_again(void **state)
 	world_close(&world);
 }
 
+static void one_piece_above_the_queue_ceiling_passes_behind_its_head(void **state)
+{
+	struct world world;
+
+	(void)state;
+	world_open(&world, (struct http_server_options){.max_queue_bytes = BIG_BYTES - 1});
+	raw_send(&world.raw, "GET /echo HTTP/1.1\r\nHost: h\r\n\r\nGET /piece HTTP/1.1\r\nHost: h\r\n\r\n");
+	assert_non_null(raw_wait(&world.raw, "\r\n0\r\n\r\n"));
+	assert_int_equal(world.piece_error, 0);
+	assert_true(world.raw.in.len > BIG_BYTES);
+	world_close(&world);
+}
+
 static void an_answer_that_paces_itself_arrives_whole(void **state)
 {
 	struct world world;
@@ -372,6 +385,7 @@ int main(void)
 		cmocka_unit_test(a_head_above_the_ceiling_is_refused),
 		cmocka_unit_test(a_slow_reader_is_cut_off_at_the_queue_ceiling),
 		cmocka_unit_test(a_kept_slow_reader_is_told_when_there_is_room_again),
+		cmocka_unit_test(one_piece_above_the_queue_ceiling_passes_behind_its_head),
 		cmocka_unit_test(an_answer_that_paces_itself_arrives_whole),
 		cmocka_unit_test(silent_clients_are_timed_out),
 		cmocka_unit_test(a_slow_head_is_timed_out_although_bytes_keep_coming),
