@@ -316,7 +316,11 @@ static void dispatch(struct conn *conn)
 		req->pub.keep_alive = false;
 		conn->linger = conn->discard = true;
 	}
-	server->options.on_request(&req->pub, server->options.user);
+	if (limits_admit(conn))
+		server->options.on_request(&req->pub, server->options.user);
+	else
+		http_reply_error(&req->pub, 503,
+			"too many large requests wait for their answers: nothing was done, try again later");
 }
 
 /* Feeds the parser inside a request. */

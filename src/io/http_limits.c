@@ -1,6 +1,8 @@
 /* What all clients together may take. Memory: connections that hold more than a little (requests that are not
  * whole yet, answers that the client does not take) stand in a list in the order of their last progress; when
- * all hold too much, those that have stood still for the longest are cut off. Places: when all are taken,
+ * all hold too much, those that have stood still for the longest are cut off. Requests that wait for their
+ * answers may hold half of it, so that uploads have room at all times; one more that is large is refused,
+ * and nothing that was taken on is cut off while others can be. Places: when all are taken,
  * connections that have waited for their next request, or inside a head or body, are closed for newcomers,
  * oldest first; those whose request is being answered stay. */
 #include "io/http_server_internal.h"
@@ -22,6 +24,8 @@ enum {
 static const char *const limit_texts[HTTP_LIMIT_MAX] = {
 	[HTTP_LIMIT_MEMORY] =
 		"clients send or read too slowly and hold too much memory: the slowest are cut off",
+	[HTTP_LIMIT_PENDING] = "large requests that wait for their answers hold too much memory: more are "
+			       "refused (503)",
 	[HTTP_LIMIT_CONNECTIONS] =
 		"all places for connections are taken: idle ones are closed for new ones, else new ones wait",
 	[HTTP_LIMIT_FILES] = "no more files can be opened (RLIMIT_NOFILE of the process, or fs.file-max of "
@@ -54,16 +58,27 @@ static size_t bytes_held(const struct conn *conn)
 {
 	size_t held = conn_queued_bytes(conn) + conn->input.len;
 
-	/* A request that is being answered is its handler's to bound. */
-	if (conn->state == CONN_HEAD || conn->state == CONN_BODY)
-		held += conn->req->head.len + conn->req->body.len;
+	if (conn->req)
+		held += conn->req->head.len + conn->req->body.len + conn->req->pub.arena.total_bytes;
 	return held;
+}
+
+/* How much it holds, and in which of the two sums. */
+static void count(struct conn *conn, size_t held, bool pending)
+{
+	struct http_server *server = conn->server;
+
+	server->held_bytes -= conn->held_bytes;
+	server->pending_bytes -= conn->held_pending ? conn->held_bytes : 0;
+	conn->held_bytes = held;
+	conn->held_pending = pending;
+	server->held_bytes += held;
+	server->pending_bytes += pending ? held : 0;
 }
 
 void limits_forget(struct conn *conn)
 {
-	conn->server->held_bytes -= conn->held_bytes;
-	conn->held_bytes = 0;
+	count(conn, 0, false);
 	list_remove(&conn->held_link);
 }
 
@@ -71,7 +86,9 @@ void limits_forget(struct conn *conn)
 static void cut_off_slowest(struct http_server *server)
 {
 	while (server->held_bytes > server->options.max_held_bytes) {
-		struct conn *slowest = list_first(&server->holders, struct conn, held_link);
+		struct list *from =
+			list_empty(&server->holders) ? &server->pending_holders : &server->holders;
+		struct conn *slowest = list_first(from, struct conn, held_link);
 
 		limits_forget(slowest);
 		slowest->cut = true; /* closed at the next safe place */
@@ -84,8 +101,8 @@ static void cut_off_slowest(struct http_server *server)
 void limits_account(struct conn *conn)
 {
 	struct http_server *server = conn->server;
+	bool pending = conn->state == CONN_PENDING, progress;
 	size_t held;
-	bool progress;
 
 	if (conn->state == CONN_CLOSED || conn->cut)
 		return;
@@ -98,14 +115,26 @@ void limits_account(struct conn *conn)
 	/* More of a request has come, or some of an answer was taken. */
 	progress = conn->state == CONN_HEAD || conn->state == CONN_BODY ? held > conn->held_bytes
 									: held < conn->held_bytes;
-	if (progress || !conn->held_bytes) {
+	if (progress || !conn->held_bytes || pending != conn->held_pending) {
 		list_remove(&conn->held_link);
-		list_push_back(&server->holders, &conn->held_link);
+		list_push_back(pending ? &server->pending_holders : &server->holders, &conn->held_link);
 	}
-	server->held_bytes += held - conn->held_bytes;
-	conn->held_bytes = held;
+	count(conn, held, pending);
 	if (server->held_bytes > server->options.max_held_bytes)
 		cut_off_slowest(server);
+}
+
+bool limits_admit(const struct conn *conn)
+{
+	struct http_server *server = conn->server;
+	size_t held = bytes_held(conn);
+
+	if (likely(held <= HELD_LITTLE_BYTES) || !server->pending_bytes ||
+		server->pending_bytes + held <= server->options.max_held_bytes / 2)
+		return true;
+	server->stats.refused_total++;
+	limits_tell(server, HTTP_LIMIT_PENDING);
+	return false;
 }
 
 /* Has it been waiting for its client, in this state, for so long that another one may have its place? */

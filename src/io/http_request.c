@@ -192,6 +192,8 @@ static int judge_host(struct conn *conn)
 static int judge_body(struct conn *conn, http_parser *parser)
 {
 	const struct http_request *pub = &conn->req->pub;
+	const struct http_server_options *options = &conn->server->options;
+	size_t ceiling = options->max_body_bytes;
 	const struct slice *expect = http_request_header(pub, "expect");
 	bool chunked = parser->flags & F_CHUNKED;
 	bool has_length = parser->flags & F_CONTENTLENGTH;
@@ -201,7 +203,10 @@ static int judge_body(struct conn *conn, http_parser *parser)
 		return reject(conn, 501, "Unsupported transfer encoding");
 	if (expect && !http_equal_nocase(*expect, "100-continue"))
 		return reject(conn, 417, NULL);
-	if (has_length && parser->content_length > conn->server->options.max_body_bytes) {
+	if (options->body_ceiling)
+		ceiling = MIN(ceiling, options->body_ceiling(pub, options->user));
+	conn->req->body.max = MAX(ceiling, (size_t)1); /* 0 would be none */
+	if (has_length && parser->content_length > ceiling) {
 		conn->req->pub.body_too_large = true;
 		http_parser_pause(parser, 1);
 		return 0;
@@ -358,6 +363,25 @@ void request_unref(struct request *req)
 	server->free_count++;
 }
 
+static void forget_slices(struct http_request *pub)
+{
+	pub->headers = NULL;
+	pub->header_count = 0;
+	pub->target = pub->path = pub->query = pub->host = pub->body = SLICE_LITERAL("");
+}
+
+void http_request_release(struct http_request *pub)
+{
+	struct request *req = REQUEST(pub);
+	bool large = req->head.cap > KEEP_BUF_BYTES || req->body.cap > KEEP_BUF_BYTES;
+
+	buf_recycle(&req->head);
+	buf_recycle(&req->body);
+	forget_slices(pub);
+	if (large && req->conn)
+		limits_account(req->conn);
+}
+
 void http_request_shrink(struct http_request *pub)
 {
 	struct request *req = REQUEST(pub);
@@ -368,9 +392,7 @@ void http_request_shrink(struct http_request *pub)
 	req->marks = mem_free(req->marks);
 	req->headers = mem_free(req->headers);
 	req->mark_count = req->mark_cap = req->header_cap = 0;
-	pub->headers = NULL;
-	pub->header_count = 0;
-	pub->target = pub->path = pub->query = pub->host = pub->body = SLICE_LITERAL("");
+	forget_slices(pub);
 }
 
 const struct slice *http_request_header(const struct http_request *req, const char *name)

@@ -106,6 +106,7 @@ struct http_server *http_server_new(uv_loop_t *loop, const struct http_server_op
 	list_init(&server->conns);
 	list_init(&server->dirty);
 	list_init(&server->holders);
+	list_init(&server->pending_holders);
 	list_init(&server->requests);
 	list_init(&server->free_requests);
 	server->read_buf = mem_alloc(READ_BUF_BYTES);

@@ -26,6 +26,7 @@ struct http_request;
 /* What clients together have met. */
 enum http_limit {
 	HTTP_LIMIT_MEMORY,	/* max_held_bytes: the slowest clients are cut off */
+	HTTP_LIMIT_PENDING,	/* half of it by requests that wait for their answers: more are refused */
 	HTTP_LIMIT_CONNECTIONS, /* max_connections: idle ones are closed for new ones */
 	HTTP_LIMIT_FILES,	/* of open files, the process's or the machine's: newcomers are turned away */
 	HTTP_LIMIT_MAX
@@ -34,16 +35,20 @@ enum http_limit {
 struct http_server_options {
 	void (*on_request)(struct http_request *req, void *user);
 	void *user;
-	size_t max_head_bytes;	/* default 1 MiB; beyond: 431 */
-	size_t max_body_bytes;	/* default 10 MiB + 1 kB; beyond: the request comes with body_too_large */
+	size_t max_head_bytes; /* default 1 MiB; beyond: 431 */
+	size_t max_body_bytes; /* default 10 MiB + 1 kB; beyond: the request comes with body_too_large */
+	/* The ceiling for the body of this request, of which method, path, query and headers are there, if it
+	 * is lower than max_body_bytes: nothing is kept of what will not be used. May be NULL. */
+	size_t (*body_ceiling)(const struct http_request *req, void *user);
 	size_t max_queue_bytes; /* default 4 MiB: unsent bytes a stream may have (see http_reply_piece) */
 	size_t max_connections; /* default 16384, at most what the limit of open files leaves; beyond,
 				   connections that wait for their client (idle, or in the middle of a
 				   request) are closed for new ones; if there are none, new clients wait in
 				   the backlog */
-	size_t max_held_bytes;	/* default 256 MiB: what all connections together may hold of requests that
-				   are not whole and of answers that are not taken; beyond, those that have
-				   stood still for the longest are cut off */
+	size_t max_held_bytes;	/* default 256 MiB: what all connections together may hold of requests and of
+				   answers that are not taken; beyond, those that have stood still for the
+				   longest are cut off. Requests that wait for their answers may hold half of
+				   it, arenas included: beyond, a large one is answered 503 */
 	/* A limit was met (at most once a minute for each); text: for the log. May be NULL. */
 	void (*on_limit)(enum http_limit limit, const char *text, void *user);
 	uint32_t head_timeout_ms; /* default 30 s for a whole request head, from its first byte */
@@ -79,6 +84,7 @@ void http_server_close(struct http_server *server, void (*on_closed)(void *user)
 struct http_server_stats {
 	uint64_t connections_total, requests_total, malformed_total, timeouts_total, slow_readers_total;
 	uint64_t cut_off_total, evicted_total; /* for max_held_bytes, for max_connections */
+	uint64_t refused_total;		       /* for what pending requests hold */
 	size_t connections, requests_open;
 };
 void http_server_get_stats(const struct http_server *server, struct http_server_stats *ret_stats);
@@ -120,8 +126,10 @@ const char *http_request_peer(struct http_request *req);
  */
 int http_request_peer_uid(struct http_request *req, uid_t *ret_uid) _must_check_;
 
-/* For an answer that takes long: gives back what the request brought, its arena included. All slices but the
- * method are empty from here on. */
+/* For an answer that takes a while: gives back what the request brought. All slices but the method are empty
+ * from here on; the arena stays. */
+void http_request_release(struct http_request *req);
+/* For one that takes long: the same, and the arena is given back too. */
 void http_request_shrink(struct http_request *req);
 
 struct http_request *http_request_ref(struct http_request *req);

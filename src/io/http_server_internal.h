@@ -57,8 +57,11 @@ struct http_server {
 	char date[64]; /* the whole header line */
 	size_t date_len;
 	int64_t date_at_s;
-	struct list holders; /* connections that hold more than a little, by their last progress */
-	size_t held_bytes;   /* by all of those */
+	struct list holders;	     /* connections that hold more than a little, by their last progress */
+	struct list pending_holders; /* the same of those whose request waits for its answer: they stand still
+					for our sake */
+	size_t held_bytes;	     /* by all of those */
+	size_t pending_bytes;	     /* of it: by the pending ones */
 	uint64_t limit_told_ms[HTTP_LIMIT_MAX], evict_again_ms;
 	struct http_server_stats stats;
 };
@@ -76,7 +79,8 @@ enum conn_state {
 
 struct conn {
 	struct list link, dirty_link, held_link;
-	size_t held_bytes;	    /* as counted in the server's; 0: not in its list */
+	size_t held_bytes;	    /* as counted in the server's; 0: in none of its lists */
+	bool held_pending;	    /* counted among the pending ones */
 	struct http_server *server; /* NULL once detached */
 	uv_stream_t *stream;	    /* a malloc'd uv_tcp_t or uv_pipe_t, so that it can be handed over */
 	enum conn_state state;
@@ -147,6 +151,8 @@ void conn_send_owned(
 /* The connection may hold more or less than before. */
 void limits_account(struct conn *conn);
 void limits_forget(struct conn *conn); /* it is going */
+/* False: the request, which is whole, is one too many of those that wait for their answers. */
+bool limits_admit(const struct conn *conn);
 /* All places are taken: closes connections that wait for their client. */
 void limits_make_room(struct http_server *server);
 size_t limits_connections(void); /* the default of max_connections */

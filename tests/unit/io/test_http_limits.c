@@ -272,7 +272,7 @@ struct limit_told {
 static void on_limit(enum http_limit limit, const char *text, void *user)
 {
 	(void)user;
-	assert_non_null(strstr(text, limit == HTTP_LIMIT_MEMORY ? "memory" : "RLIMIT_NOFILE"));
+	assert_non_null(strstr(text, limit == HTTP_LIMIT_FILES ? "RLIMIT_NOFILE" : "memory"));
 	limit_told.limit = limit;
 	limit_told.times++;
 }
@@ -313,6 +313,91 @@ static void bodies_that_are_too_much_together_cost_the_slowest_its_place(void **
 	free(body);
 	raw_close(&second);
 	raw_close(&third);
+	world_close(&world);
+}
+
+static size_t small_for_orders(const struct http_request *req, void *user)
+{
+	(void)user;
+	assert_true(req->method.len && req->header_count);
+	return slice_starts_with(req->path, SLICE_LITERAL("/hang")) ? SIZE_MAX : 1000;
+}
+
+/* Each request has a ceiling of its own, whether it says its length or not; nothing above it is kept. */
+static void a_body_above_its_own_ceiling_is_not_kept(void **state)
+{
+	static const char *const heads[] = {"PUT /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n",
+		"PUT /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n"};
+	char body[1001] = {0};
+	struct world world;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(heads); i++) {
+		world_open(&world, (struct http_server_options){.body_ceiling = small_for_orders});
+		raw_send(&world.raw, "PUT /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n");
+		raw_send_bytes(&world.raw, slice_make(body, 1000));
+		assert_non_null(raw_wait(&world.raw, "HTTP/1.1 200 OK"));
+		raw_send(&world.raw, heads[i]);
+		raw_send_bytes(&world.raw, slice_make(body, 1001));
+		assert_non_null(raw_wait(&world.raw, "HTTP/1.1 413 "));
+		world_close(&world);
+		world_open(&world, (struct http_server_options){.body_ceiling = small_for_orders});
+		raw_send(&world.raw, "PUT /hang HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n");
+		raw_send_bytes(&world.raw, slice_make(body, 1001));
+		while (!world.held)
+			raw_turn(&world.raw);
+		assert_int_equal(world.held->body.len, 1001);
+		world_close(&world);
+	}
+}
+
+static void send_hanging(struct world *world, struct raw *client)
+{
+	static char body[300 * 1000];
+
+	raw_open(client, &world->loop, world->port);
+	raw_send(client, "PUT /hang HTTP/1.1\r\nHost: h\r\nContent-Length: 300000\r\n\r\n");
+	raw_send_bytes(client, slice_make(body, sizeof(body)));
+}
+
+/* Requests that wait for their answers may hold half of 1 MB: a third one of 300 kB is refused in words,
+ * small ones are served, and what was taken on stays. When a handler gives a body back there is room. */
+static void large_requests_that_wait_are_bounded_together(void **state)
+{
+	struct http_server_stats stats;
+	struct http_request *first;
+	struct raw clients[3];
+	struct world world;
+
+	(void)state;
+	limit_told = (struct limit_told){0};
+	world_open(&world, (struct http_server_options){.max_held_bytes = 1000 * 1000, .on_limit = on_limit});
+	send_hanging(&world, &clients[0]);
+	while (!world.held)
+		raw_turn(&clients[0]);
+	first = take_ptr(world.held);
+	send_hanging(&world, &clients[1]);
+	assert_non_null(raw_wait(&clients[1], "HTTP/1.1 503 Service Unavailable\r\n"));
+	assert_non_null(raw_wait(&clients[1], "nothing was done, try again later"));
+	assert_int_equal(world.requests, 1);
+	assert_int_equal(limit_told.times, 1);
+	assert_int_equal(limit_told.limit, HTTP_LIMIT_PENDING);
+	raw_send(&world.raw, "GET /echo HTTP/1.1\r\nHost: h\r\n\r\n");
+	assert_non_null(raw_wait(&world.raw, "HTTP/1.1 200 OK"));
+	http_request_release(first);
+	assert_int_equal(first->body.len, 0);
+	send_hanging(&world, &clients[2]);
+	while (!world.held)
+		raw_turn(&clients[2]);
+	http_server_get_stats(world.server, &stats);
+	assert_int_equal(stats.refused_total, 1);
+	assert_int_equal(stats.cut_off_total, 0);
+	assert_int_equal(world.cancelled, 0);
+	http_reply(first, 200, NULL, 0, SLICE_LITERAL("patience"));
+	assert_non_null(raw_wait(&clients[0], "patience"));
+	http_request_unref(first);
+	for (size_t i = 0; i < ARRAY_LEN(clients); i++)
+		raw_close(&clients[i]);
 	world_close(&world);
 }
 
@@ -395,6 +480,8 @@ int main(void)
 		cmocka_unit_test(idle_clients_make_room_for_new_ones),
 		cmocka_unit_test(a_client_that_is_being_served_keeps_its_place),
 		cmocka_unit_test(bodies_that_are_too_much_together_cost_the_slowest_its_place),
+		cmocka_unit_test(a_body_above_its_own_ceiling_is_not_kept),
+		cmocka_unit_test(large_requests_that_wait_are_bounded_together),
 		cmocka_unit_test(running_out_of_files_is_told),
 		cmocka_unit_test(answers_that_are_too_much_together_cost_the_slowest_reader_its_place),
 	};
