@@ -217,6 +217,8 @@ static void ask(struct keys_op *op)
 	struct http_request *req = op->question.req;
 	int r;
 
+	/* Nothing of it is needed any more: while the cluster is without a quorum many may wait. */
+	http_request_release(req);
 	question_begin(&op->question);
 	if (op->request.kind == KEYS_WRITE) {
 		struct buf *command = &server->scratch;
@@ -259,6 +261,7 @@ static void held_cancelled(struct http_request *req)
 
 static void hold(struct server *server, struct keys_op *op)
 {
+	http_request_release(op->question.req);
 	op->held_until_ns = time_mono_ns() + HOLD_NS;
 	op->question.req->user = op;
 	op->question.req->on_cancel = held_cancelled;
@@ -400,7 +403,7 @@ static void keys_watch(struct server *server, struct http_request *req, const st
 	}
 }
 
-void keys_serve(struct server *server, struct http_request *req, struct slice key)
+static void serve(struct server *server, struct http_request *req, struct slice key, struct arena *arena)
 {
 	const struct keys_input input = {.method = req->method,
 		.key = key,
@@ -410,7 +413,7 @@ void keys_serve(struct server *server, struct http_request *req, struct slice ke
 		.body_too_large = req->body_too_large};
 	struct keys_request request;
 	const char *cause = NULL;
-	enum store_error error = keys_request_parse(&req->arena, &input, &request, &cause);
+	enum store_error error = keys_request_parse(arena, &input, &request, &cause);
 	struct keys_op *op;
 
 	if (error) {
@@ -432,4 +435,17 @@ void keys_serve(struct server *server, struct http_request *req, struct slice ke
 		else
 			ask(op);
 	}
+}
+
+/* What is proposed at once is taken apart in a place that is given back before the answer comes. */
+void keys_serve(struct server *server, struct http_request *req, struct slice key)
+{
+	bool reads = slice_is(req->method, "GET") || slice_is(req->method, "HEAD");
+
+	if (reads || !is_settled(server)) {
+		serve(server, req, key, &req->arena);
+		return;
+	}
+	serve(server, req, key, &server->forms);
+	arena_reset(&server->forms);
 }

@@ -387,6 +387,7 @@ static void on_limit(enum http_limit limit, const char *text, void *user)
 static int listen_clients(struct program *program, struct buf *reterr)
 {
 	struct http_server_options options = {.on_request = route_request,
+		.body_ceiling = route_body_ceiling,
 		.user = &program->server,
 		.keep_slow_readers = true,
 		.max_connections = program->shares.clients,

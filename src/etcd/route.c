@@ -9,10 +9,14 @@ struct route {
 	bool below;	   /* the path with a slash and anything after it as well */
 	const char *allow; /* methods, separated by commas */
 	void (*serve)(struct server *server, struct http_request *req, struct slice rest);
+	bool takes_values; /* bodies of PUT and POST may be as large as the server's own ceiling */
 };
 
+/* Of all other bodies: these are small orders, and what is read as JSON costs a hundred times its size. */
+enum { ORDER_MAX_BYTES = 64 * 1024 };
+
 static const struct route routes[] = {
-	{"/v2/keys", true, "HEAD,GET,PUT,POST,DELETE", keys_serve},
+	{"/v2/keys", true, "HEAD,GET,PUT,POST,DELETE", keys_serve, true},
 	{"/v2/members", true, "GET,POST,DELETE,PUT", members_serve},
 	{"/v2/machines", false, "GET,HEAD", members_machines},
 	{"/v2/stats/self", false, "GET", status_self},
@@ -176,9 +180,39 @@ static bool decode_path(struct http_request *req, struct slice *ret_path)
 	return true;
 }
 
+static const struct route *find_route(struct slice path, struct slice *ret_rest)
+{
+	for (size_t i = 0; i < ARRAY_LEN(routes); i++)
+		if (route_matches(&routes[i], path, ret_rest))
+			return &routes[i];
+	return NULL;
+}
+
+static bool brings_body(const struct http_request *req)
+{
+	return slice_is(req->method, "PUT") || slice_is(req->method, "POST");
+}
+
+size_t route_body_ceiling(const struct http_request *req, void *user)
+{
+	_cleanup_buf_ struct buf decoded = BUF_INIT(0);
+	const struct route *route;
+	struct slice path = req->path, rest;
+
+	(void)user;
+	if (!path_is_plain(path)) {
+		if (url_unescape(&decoded, path, URL_PART_PATH, NULL) < 0)
+			return ORDER_MAX_BYTES;
+		path = buf_slice(&decoded);
+	}
+	route = find_route(path, &rest);
+	return route && route->takes_values && brings_body(req) ? SIZE_MAX : ORDER_MAX_BYTES;
+}
+
 void route_request(struct http_request *req, void *user)
 {
 	struct server *server = user;
+	const struct route *route;
 	struct slice path, rest;
 
 	if (slice_is(req->method, "OPTIONS")) {
@@ -187,17 +221,18 @@ void route_request(struct http_request *req, void *user)
 	}
 	if (!decode_path(req, &path))
 		return;
-	for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
-		if (!route_matches(&routes[i], path, &rest))
-			continue;
-		if (!method_allowed(routes[i].allow, req->method)) {
-			reply_not_allowed(server, req, routes[i].allow);
-			return;
-		}
-		routes[i].serve(server, req, rest);
-		return;
-	}
-	http_reply_error(req, 404, "404 page not found");
+	route = find_route(path, &rest);
+	if (!route)
+		http_reply_error(req, 404, "404 page not found");
+	else if (!method_allowed(route->allow, req->method))
+		reply_not_allowed(server, req, route->allow);
+	else if (!route->takes_values && brings_body(req) &&
+		 (req->body_too_large || req->body.len > ORDER_MAX_BYTES))
+		reply_message(server, req, 413,
+			arena_printf(&req->arena, "request body too large: at most %d bytes here",
+				ORDER_MAX_BYTES));
+	else
+		route->serve(server, req, rest);
 }
 
 /* ---- questions to the node ---- */

@@ -24,12 +24,15 @@ struct server {
 	void (*wake)(struct server
 			*server); /* the node was asked something: it wants a turn before the loop sleeps */
 	struct buf scratch;	  /* for what is put together and used up in one call */
+	struct arena forms;	  /* the same for what is taken apart */
 	int argc;
 	char **argv;
 };
 
 /* The one entry for client requests (http_server_options.on_request, user = server). */
 void route_request(struct http_request *req, void *user);
+/* What its body may have (http_server_options.body_ceiling). */
+size_t route_body_ceiling(const struct http_request *req, void *user);
 /* The node's answer to a request that a route gave it (env->reply). */
 void route_reply(void *request, const struct node_reply *reply);
 

@@ -100,6 +100,25 @@ def check_small(one, before_mb, more_mb, what):
     assert now_mb < before_mb + more_mb, "%s: %.1f MB, was %.1f MB" % (what, now_mb, before_mb)
 
 
+def begin_peak(one):
+    with open("/proc/%d/clear_refs" % one.process.pid, "w") as file:
+        file.write("5")
+
+
+def peak_mb(one):
+    with open("/proc/%d/status" % one.process.pid) as file:
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    raise KeyError("VmHWM")
+
+
+def check_peak(one, before_mb, more_mb, what):
+    peak = peak_mb(one)
+    print("# %s: %.1f MB before, at most %.1f MB with it" % (what, before_mb, peak))
+    assert peak < before_mb + more_mb, "%s: %.1f MB, was %.1f MB" % (what, peak, before_mb)
+
+
 def put_head(path="/v2/keys/x", *lines):
     return ("PUT %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n%s\r\n" %
             (path, "".join(line + "\r\n" for line in lines))).encode()
@@ -135,6 +154,68 @@ def too_large():
     assert one.request("PUT", "/v2/keys/" + "k" * 100000, "value=1")[0] in (201, 400, 414)
     assert one.request("PUT", "/v2/keys/large", "value=" + "v" * 9 * MB, timeout=60)[0] in (201, 400, 413, 500)
     check_serves(one, slowest_s=20, count=5)
+    one.kill()
+
+
+@cases.case("ten megabytes of JSON where a small order is expected are refused unread, in little memory and time")
+def large_orders():
+    one = started()
+    port = port_of(one.endpoint)
+    items = b'{"a":[' + b"{}," * (10 * MB // 3 - 10) + b"{}]}"
+    begin_peak(one)
+    before, begun = peak_mb(one), time.monotonic()
+    for line in ("POST /v2/members", "PUT /v2/members/1", "PUT /v2/%6dembers/1", "POST /flotilla/members/1/replace", "PUT /config/local/log",
+                 "PUT /v2/auth/users/u"):
+        for framing, body in [("Content-Length: %d" % len(items), items), ("Transfer-Encoding: chunked", b"%x\r\n%s\r\n0\r\n\r\n" % (len(items), items))]:
+            with connect(port) as connection:
+                connection.sendall(("%s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%s\r\n\r\n" % (line, framing)).encode())
+                try:
+                    connection.sendall(body)
+                except (ConnectionResetError, BrokenPipeError):
+                    pass
+                answer = read_all(connection)
+            assert answer.startswith(b"HTTP/1.1 413 ") and b"request body too large" in answer, (line, framing, answer[:300])
+    taken = time.monotonic() - begun
+    assert taken < 10, "%.1f s for 12 refusals" % taken
+    check_peak(one, before, 12, "12 orders of 10 MB")
+    # What a key needs is still taken, and a body that nobody asked for does not matter.
+    assert one.request("PUT", "/v2/k%65ys/large", "value=" + "v" * 9 * MB)[0] == 201
+    status, answer = one.request("GET", "/v2/keys/large?quorum=true", "x" * MB)
+    assert status == 200 and len(answer["node"]["value"]) == 9 * MB
+    status, answer = one.request("GET", "/v2/keys/large?wait=true&waitIndex=%d" % answer["node"]["modifiedIndex"])
+    assert status == 200 and len(answer["node"]["value"]) == 9 * MB
+    assert one.request("DELETE", "/v2/keys/large", "x" * MB)[0] == 200
+    one.kill()
+
+
+@cases.case("large requests that wait for a quorum take bounded memory, and each gets an answer")
+def waiting_for_a_quorum():
+    peer = free_port()
+    one = member(peer_port=peer, cluster="infra0=http://127.0.0.1:%d,infra1=http://127.0.0.1:%d" % (peer, free_port()))
+    one.start()
+    wait_for(lambda: etcd_server.call(one.endpoint + "/version", timeout=2)[0] == 200, 20, "the member")
+    begin_peak(one)
+    before, port, waiting = peak_mb(one), port_of(one.endpoint), []
+    body = b"value=" + b"v" * 9 * MB
+    for _ in range(16):
+        for line in (b"GET /v2/keys/a?quorum=true", b"DELETE /v2/keys/a", b"PUT /v2/keys/a"):
+            connection = connect(port)
+            try:
+                connection.sendall(b"%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+                                   b"Content-Length: %d\r\n\r\n%s" % (line, len(body), body))
+            except (ConnectionResetError, BrokenPipeError):
+                pass
+            waiting.append(connection)
+    answers = {}
+    for connection in waiting:
+        answer = read_all(connection)
+        status, text = answer[9:12], answer.partition(b"\r\n\r\n")[2]
+        assert status in (b"500", b"503") and (b"etcdserver: " in text or b"nothing was done, try again later" in text), answer[:500]
+        answers[text[:90]] = answers.get(text[:90], 0) + 1
+        connection.close()
+    print("# answers: %s" % answers)
+    check_peak(one, before, 256 + 40, "48 requests of 9 MB without a quorum")
+    assert etcd_server.call(one.endpoint + "/version", timeout=2)[0] == 200
     one.kill()
 
 
