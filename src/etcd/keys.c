@@ -1,8 +1,10 @@
 /* /v2/keys: writes go through the log, reads come from this member's own store (or wait for a confirmed read
  * index), watches hang on the store's hub. Answers that are too large for one go are streamed from a
- * snapshot, a slice per turn, at the pace of the client. */
+ * snapshot, a slice per turn, at the pace of the client. Each keeps what the store was when it began, so only
+ * so many may be open; others wait for them, and then those are cut off whose clients take nothing. */
 #include "etcd/keys_request.h"
 #include "etcd/server.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "base/time.h"
@@ -14,9 +16,18 @@ enum {
 	ENDINGS_PER_TURN = 256,
 	READS_PER_TURN = 2, /* slices: others wait for the end of the turn */
 	SCRATCH_KEEP_BYTES = 16 * 1024,
+	READINGS_MAX = 32,
+	POSTPONED_MAX = 4096,
+	PLACES_KEPT_MIN = 16, /* for what is no watch, if there are as many */
+	PLACES_KEPT_MAX = 1024,
 };
 
 #define HOLD_NS (2 * NS_PER_S)
+#define STALLED_NS                                                                                           \
+	(2 * NS_PER_S)		   /* a client that takes nothing for so long, while others wait, is cut off \
+				    */
+#define POSTPONE_NS (5 * NS_PER_S) /* for a place among the large answers */
+#define TELL_EVERY_NS (60 * NS_PER_S)
 
 struct keys_op {
 	struct list link; /* in server->held, or in none */
@@ -71,7 +82,8 @@ static void reply_node_error(struct server *server, struct http_request *req, en
 /* ---- reads ---- */
 
 struct reading {
-	struct list link; /* in server->readings, or in none while the client is slow */
+	struct list link;   /* in server->readings, or in server->stalled while the client is slow */
+	int64_t stalled_ns; /* since when */
 	struct server *server;
 	struct http_request *req;
 	struct store_reader *reader;
@@ -79,9 +91,31 @@ struct reading {
 	bool more;	  /* after this piece */
 };
 
+/* A read that waits until fewer large answers are open; in its request's arena. */
+struct postponed {
+	struct list link;
+	int64_t until_ns;
+	struct server *server;
+	struct http_request *req;
+	struct keys_request request;
+};
+
+static void tell(int64_t *told_ns, const char *text)
+{
+	int64_t now_ns = time_mono_ns();
+
+	if (*told_ns && now_ns - *told_ns < TELL_EVERY_NS)
+		return;
+	*told_ns = now_ns;
+	log_warning("client requests: %s", text);
+}
+
 static void reading_free(struct reading *reading)
 {
 	list_remove(&reading->link);
+	reading->server->reading_count--;
+	if (reading->server->postponed_count)
+		reading->server->wake(reading->server);
 	buf_done(&reading->piece);
 	(void)store_reader_free(reading->reader);
 	free(reading);
@@ -96,8 +130,43 @@ static void reading_drained(struct http_request *req)
 {
 	struct reading *reading = req->user;
 
-	if (list_empty(&reading->link))
-		list_push_back(&reading->server->readings, &reading->link);
+	list_remove(&reading->link);
+	list_push_back(&reading->server->readings, &reading->link);
+}
+
+static void reading_stall(struct reading *reading)
+{
+	reading->stalled_ns = time_mono_ns();
+	list_remove(&reading->link);
+	list_push_back(&reading->server->stalled, &reading->link);
+}
+
+static const struct reading *first_stalled(const struct server *server)
+{
+	return list_empty(&server->stalled) ? NULL : list_first(&server->stalled, struct reading, link);
+}
+
+/* Is there a place for one more, or a client that has lost its own? */
+static bool may_begin_reading(const struct server *server)
+{
+	const struct reading *slowest = first_stalled(server);
+
+	return server->reading_count < READINGS_MAX ||
+	       (slowest && time_mono_ns() - slowest->stalled_ns >= STALLED_NS);
+}
+
+static void cut_off_slowest(struct server *server)
+{
+	struct reading *slowest = list_first(&server->stalled, struct reading, link);
+	struct http_request *req = slowest->req;
+
+	tell(&server->told_readings_ns,
+		"too many large answers are read too slowly: others wait for them, and "
+		"those that take nothing are cut off");
+	req->on_cancel = NULL;
+	req->on_drain = NULL;
+	reading_free(slowest);
+	http_request_abort(req);
 }
 
 /* Sends one slice, or waits for on_drain when the client is slow. The reading is gone when it was the last.
@@ -109,7 +178,7 @@ static void reading_step(struct reading *reading)
 	if (!reading->piece.len)
 		reading->more = store_reader_step(reading->reader, &reading->piece, READ_SLICE_BYTES);
 	if (http_reply_piece(req, buf_slice(&reading->piece)) < 0) {
-		list_remove(&reading->link);
+		reading_stall(reading);
 		return;
 	}
 	buf_clear(&reading->piece);
@@ -119,12 +188,12 @@ static void reading_step(struct reading *reading)
 		reading_free(reading);
 		http_reply_end(req);
 	} else if (http_reply_queued_bytes(req) > READ_QUEUE_BYTES) {
-		list_remove(&reading->link);
+		reading_stall(reading);
 		http_reply_await_drain(req);
 	}
 }
 
-bool keys_continue(struct server *server)
+static void continue_readings(struct server *server)
 {
 	for (unsigned steps = 0; steps < READS_PER_TURN && !list_empty(&server->readings); steps++) {
 		struct reading *reading = list_first(&server->readings, struct reading, link);
@@ -133,7 +202,6 @@ bool keys_continue(struct server *server)
 		list_push_back(&server->readings, &reading->link);
 		reading_step(reading);
 	}
-	return !list_empty(&server->readings);
 }
 
 static void reading_begin(struct server *server, struct http_request *req, const struct head *head,
@@ -147,11 +215,53 @@ static void reading_begin(struct server *server, struct http_request *req, const
 	req->on_cancel = reading_cancelled;
 	req->on_drain = reading_drained;
 	list_push_back(&server->readings, &reading->link);
+	server->reading_count++;
 	http_reply_begin(req, 200, head->headers, head->count);
 	(void)http_reply_piece(req, begun);
 }
 
-static void keys_read(struct server *server, struct http_request *req, const struct keys_request *request)
+static void postponed_forget(struct postponed *postponed)
+{
+	list_remove(&postponed->link);
+	postponed->server->postponed_count--;
+	postponed->req->on_cancel = NULL;
+}
+
+static void postponed_cancelled(struct http_request *req)
+{
+	postponed_forget(req->user);
+}
+
+static void refuse_reading(struct server *server, struct http_request *req)
+{
+	tell(&server->told_readings_ns,
+		"too many large answers are read too slowly: reads of large directories are refused (503)");
+	reply_message(server, req, 503,
+		"too many large answers are being read from this member: try again later, or ask another "
+		"member");
+}
+
+static void postpone(struct server *server, struct http_request *req, const struct keys_request *request)
+{
+	struct postponed *postponed;
+
+	if (server->postponed_count >= POSTPONED_MAX) {
+		refuse_reading(server, req);
+		return;
+	}
+	postponed = arena_alloc(&req->arena, sizeof(*postponed));
+	*postponed = (struct postponed){
+		.until_ns = time_mono_ns() + POSTPONE_NS, .server = server, .req = req, .request = *request};
+	http_request_release(req);
+	req->user = postponed;
+	req->on_cancel = postponed_cancelled;
+	list_push_back(&server->postponed, &postponed->link);
+	server->postponed_count++;
+}
+
+/* in_turn: it was the first of those that wait. */
+static void keys_read(
+	struct server *server, struct http_request *req, const struct keys_request *request, bool in_turn)
 {
 	struct buf *body = &server->scratch;
 	struct store_result result;
@@ -171,13 +281,50 @@ static void keys_read(struct server *server, struct http_request *req, const str
 	head_add_raft(&head, status.applied, status.term);
 	buf_clear(body);
 	if (store_reader_step(reader, body, READ_SLICE_BYTES)) {
-		reading_begin(server, req, &head, reader, buf_slice(body));
+		if (may_begin_reading(server) && (in_turn || !server->postponed_count)) {
+			if (server->reading_count >= READINGS_MAX)
+				cut_off_slowest(server);
+			reading_begin(server, req, &head, reader, buf_slice(body));
+		} else {
+			(void)store_reader_free(reader);
+			postpone(server, req, request);
+		}
 	} else {
 		(void)store_reader_free(reader);
 		http_reply(req, 200, head.headers, head.count, buf_slice(body));
 	}
 	if (body->cap > SCRATCH_KEEP_BYTES)
 		buf_done(body);
+}
+
+/* Those that have waited for too long are answered, and as many begin as a turn has time for. */
+static void continue_postponed(struct server *server)
+{
+	int64_t now_ns = time_mono_ns();
+	unsigned begun = 0;
+
+	while (!list_empty(&server->postponed)) {
+		struct postponed *first = list_first(&server->postponed, struct postponed, link);
+		struct http_request *req = first->req;
+		bool may_begin = may_begin_reading(server);
+
+		if (may_begin ? begun == READS_PER_TURN : now_ns < first->until_ns)
+			break;
+		postponed_forget(first);
+		if (may_begin) {
+			begun++;
+			keys_read(server, req, &first->request, true);
+		} else {
+			refuse_reading(server, req);
+		}
+	}
+}
+
+bool keys_continue(struct server *server)
+{
+	continue_postponed(server);
+	continue_readings(server);
+	return !list_empty(&server->readings) || (server->postponed_count && may_begin_reading(server));
 }
 
 static void read_answered(struct question *question, const struct node_reply *reply)
@@ -187,7 +334,7 @@ static void read_answered(struct question *question, const struct node_reply *re
 	if (reply->error)
 		reply_node_error(question->server, question->req, reply->error);
 	else
-		keys_read(question->server, question->req, &op->request);
+		keys_read(question->server, question->req, &op->request, false);
 }
 
 /* ---- writes ---- */
@@ -280,10 +427,19 @@ void keys_release(struct server *server)
 	}
 }
 
-int64_t keys_release_due_ns(const struct server *server)
+int64_t keys_due_ns(const struct server *server)
 {
-	return list_empty(&server->held) ? INT64_MAX
-					 : list_first(&server->held, struct keys_op, link)->held_until_ns;
+	const struct reading *slowest = first_stalled(server);
+	int64_t due_ns = INT64_MAX;
+
+	if (!list_empty(&server->held))
+		due_ns = list_first(&server->held, struct keys_op, link)->held_until_ns;
+	if (server->postponed_count) {
+		due_ns = MIN(due_ns, list_first(&server->postponed, struct postponed, link)->until_ns);
+		if (slowest)
+			due_ns = MIN(due_ns, slowest->stalled_ns + STALLED_NS);
+	}
+	return due_ns;
 }
 
 /* ---- watches ---- */
@@ -299,6 +455,7 @@ struct watching {
 static void watching_free(struct watching *watching)
 {
 	list_remove(&watching->link);
+	watching->server->watch_count--;
 	free(watching);
 }
 
@@ -360,9 +517,22 @@ bool keys_end_watches(struct server *server)
 	return !list_empty(&server->endings);
 }
 
+/* Watches keep their places for as long as they like. */
+static void refuse_watch(struct server *server, struct http_request *req)
+{
+	tell(&server->told_watches_ns, "watches have taken all places that they may have: more are refused "
+				       "(503); raise the limit of "
+				       "open files (RLIMIT_NOFILE), or let clients watch on other members");
+	req->keep_alive = false; /* its place is for others */
+	reply_message(server, req, 503,
+		"too many watches are open on this member: ask another member, or raise its limit of open "
+		"files "
+		"(RLIMIT_NOFILE)");
+}
+
 static void keys_watch(struct server *server, struct http_request *req, const struct keys_request *request)
 {
-	struct watching *watching = mem_new(struct watching);
+	struct watching *watching;
 	struct store *store = node_store(server->node);
 	struct store_event *event = NULL;
 	struct store_result result;
@@ -370,6 +540,11 @@ static void keys_watch(struct server *server, struct http_request *req, const st
 	struct head head;
 	int r;
 
+	if (server->watch_count >= server->watch_max) {
+		refuse_watch(server, req);
+		return;
+	}
+	watching = mem_new(struct watching);
 	watching->server = server;
 	watching->req = req;
 	watching->ending = false;
@@ -390,6 +565,7 @@ static void keys_watch(struct server *server, struct http_request *req, const st
 	req->cancel_on_eof = true;
 	http_reply_begin(req, 200, head.headers, head.count);
 	list_push_back(&server->watchings, &watching->link);
+	server->watch_count++;
 	if (r == 0) {
 		http_request_shrink(req);
 		return;
@@ -423,7 +599,7 @@ static void serve(struct server *server, struct http_request *req, struct slice 
 	if (request.kind == KEYS_WATCH) {
 		keys_watch(server, req, &request);
 	} else if (request.kind == KEYS_READ && (!request.quorum || slice_is(req->method, "HEAD"))) {
-		keys_read(server, req, &request);
+		keys_read(server, req, &request, false);
 	} else {
 		op = arena_alloc(&req->arena, sizeof(*op));
 		op->question = (struct question){
@@ -448,4 +624,18 @@ void keys_serve(struct server *server, struct http_request *req, struct slice ke
 	}
 	serve(server, req, key, &server->forms);
 	arena_reset(&server->forms);
+}
+
+void keys_init(struct server *server, size_t max_connections)
+{
+	size_t kept = MIN(MAX(max_connections / 8, (size_t)PLACES_KEPT_MIN), (size_t)PLACES_KEPT_MAX);
+
+	list_init(&server->readings);
+	list_init(&server->stalled);
+	list_init(&server->postponed);
+	list_init(&server->watchings);
+	list_init(&server->endings);
+	list_init(&server->held);
+	/* With very few places, half. */
+	server->watch_max = max_connections - MIN(kept, max_connections / 2);
 }

@@ -223,7 +223,7 @@ static void on_prepare(uv_prepare_t *prepare)
 	struct program *program = prepare->data;
 	int64_t deadline_ns = node_deadline_ns(program->server.node), now_ns = time_mono_ns();
 
-	deadline_ns = MIN(deadline_ns, keys_release_due_ns(&program->server));
+	deadline_ns = MIN(deadline_ns, keys_due_ns(&program->server));
 	if (deadline_ns == INT64_MAX) {
 		(void)uv_timer_stop(&program->timer);
 	} else if (deadline_ns <= now_ns) {
@@ -492,10 +492,7 @@ static int program_start(struct program *program, struct buf *reterr)
 	server->loop = &program->loop;
 	server->config = config;
 	server->start_wall_ns = time_wall_ns();
-	list_init(&server->readings);
-	list_init(&server->held);
-	list_init(&server->watchings);
-	list_init(&server->endings);
+	keys_init(server, program->shares.clients);
 	server->wake = wake;
 	if (program->datadir.log_missing) {
 		buf_printf(reterr, "data directory %s: the log was taken away", config->data_dir);

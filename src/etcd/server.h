@@ -17,9 +17,14 @@ struct server {
 	char cluster_id_text[24];
 	int64_t start_wall_ns;
 	struct list readings;  /* large answers that can go on: struct reading.link */
-	struct list watchings; /* struct watching.link */
-	struct list endings;   /* struct watching.link: answers that end soon, their store is gone */
-	struct list held;      /* writes that came before the cluster's own events: struct keys_op.link */
+	struct list stalled;   /* those whose client is slow, by the time since when */
+	struct list postponed; /* reads that wait for a place among them: struct postponed.link */
+	size_t reading_count, postponed_count, watch_count;
+	size_t watch_max; /* of the places for connections: the others are for what is answered soon */
+	int64_t told_readings_ns, told_watches_ns; /* in the log */
+	struct list watchings;			   /* struct watching.link */
+	struct list endings; /* struct watching.link: answers that end soon, their store is gone */
+	struct list held;    /* writes that came before the cluster's own events: struct keys_op.link */
 	struct server_env *env;
 	void (*wake)(struct server
 			*server); /* the node was asked something: it wants a turn before the loop sleeps */
@@ -40,8 +45,9 @@ void route_reply(void *request, const struct node_reply *reply);
 void keys_serve(struct server *server, struct http_request *req, struct slice key);
 /* Lets go of writes that waited for the cluster's own first events. */
 void keys_release(struct server *server);
-int64_t keys_release_due_ns(
-	const struct server *server); /* when the next gives up waiting, in time_mono_ns() */
+int64_t keys_due_ns(const struct server *server); /* when one gives up waiting, in time_mono_ns() */
+/* Before the first request. max_connections: what the server of clients has. */
+void keys_init(struct server *server, size_t max_connections);
 /* The node's state is about to be replaced: watches end, their clients come again. */
 void keys_store_leaving(struct server *server, struct store *store);
 /* Ends some of the answers of watches whose store is gone, each a write to a socket; true: call again soon.

@@ -289,6 +289,12 @@ static void add_http_metrics(struct buf *out, const struct server *server)
 	add_metric(out, "etcd_http_connections", "gauge", "Client connections.", http.connections);
 	add_metric(
 		out, "etcd_http_slow_readers_total", "counter", "Streams cut off.", http.slow_readers_total);
+	add_metric(out, "etcd_http_large_answers", "gauge", "Large answers that are being sent.",
+		server->reading_count);
+	add_metric(out, "etcd_http_large_answers_postponed", "gauge", "Reads that wait for others to end.",
+		server->postponed_count);
+	add_metric(out, "etcd_http_refused_total", "counter",
+		"Large requests refused since too many waited for their answers.", http.refused_total);
 	add_metric(out, "etcd_http_cut_off_total", "counter",
 		"Connections closed since all together held too much memory.", http.cut_off_total);
 	add_metric(out, "etcd_http_evicted_total", "counter", "Idle connections closed for new ones.",

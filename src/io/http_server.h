@@ -100,7 +100,7 @@ struct http_request {
 	struct slice body;   /* chunked codings taken off; NUL-terminated */
 	bool body_too_large; /* the body was above the ceiling and is not here; the connection closes after
 				the answer */
-	bool keep_alive;     /* the connection stays after the answer */
+	bool keep_alive;     /* the connection stays after the answer; the handler may clear it */
 	bool upgrade;	     /* asked by "Connection: Upgrade" and "Upgrade:": see http_request_take_over() */
 	uint8_t version_minor;	    /* HTTP/1.x */
 	struct arena arena;	    /* for the handler: lives as long as the request */

@@ -366,6 +366,49 @@ def never_reading():
     one.kill()
 
 
+def metric(one, name):
+    for line in etcd_server.call(one.endpoint + "/metrics")[2].splitlines():
+        if line.startswith(name + " "):
+            return int(line.split()[1])
+    raise KeyError(name)
+
+
+@cases.case("readers of large answers who read nothing hold few of them open: others wait a little, or are told to come again")
+def large_answers_held():
+    one = started()
+    port = port_of(one.endpoint)
+    for i in range(6):
+        assert one.request("PUT", "/v2/keys/tree/%d" % i, "value=" + "t" * MB)[0] == 201
+    question = b"GET /v2/keys/tree?recursive=true HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+    def silent(count):
+        readers = [connect(port, 4096) for _ in range(count)]
+        for connection in readers:
+            connection.sendall(question)
+        return readers
+
+    readers, begun = silent(40), time.monotonic()
+    wait_for(lambda: metric(one, "etcd_http_large_answers_postponed") == 8, 10, "the others to wait")
+    assert metric(one, "etcd_http_large_answers") == 32
+    answer = b"HTTP/1.1 503 "
+    while answer.startswith(b"HTTP/1.1 503 ") and time.monotonic() - begun < 15:  # as it may be while the machine is busy
+        with connect(port) as connection:
+            connection.sendall(question)
+            answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ") and answer.count(b"t" * MB) == 6 and answer.endswith(b"0\r\n\r\n"), answer[:300]
+    print("# an honest one behind 40 of them had waited for %.1f s" % (time.monotonic() - begun))
+    assert "those that take nothing are cut off" in one.log_tail(), one.log_tail()
+    check_serves(one, slowest_s=3, count=5)
+    readers += silent(120)
+    answer = read_all(readers[-1])
+    assert answer.startswith(b"HTTP/1.1 503 ") and b"too many large answers are being read from this member" in answer, answer[:300]
+    assert metric(one, "etcd_http_large_answers") <= 32
+    for connection in readers:
+        connection.close()
+    wait_for(lambda: metric(one, "etcd_http_large_answers") == metric(one, "etcd_http_large_answers_postponed") == 0, 10, "their end")
+    one.kill()
+
+
 @cases.case("ten thousand connections that are opened and dropped, in every state, leave nothing behind")
 def dropped():
     one = started()
@@ -411,6 +454,35 @@ def no_descriptors():
     for connection in idle:
         connection.close()
     check_serves(one)
+    one.kill()
+
+
+@cases.case("watches cannot take all places: more are refused in words, and all else is served")
+def watches_everywhere():
+    one = started(prefix=["prlimit", "--nofile=300:300"])
+    port = port_of(one.endpoint)
+    watches = []
+    for _ in range(400):
+        connection = connect(port)
+        connection.send(b"GET /v2/keys/none?wait=true HTTP/1.1\r\nHost: x\r\n\r\n")
+        watches.append(connection)
+    wait_for(lambda: "watches have taken all places" in one.log_tail(), 20, "the log line")
+    check_serves(one, slowest_s=5, count=10)
+    assert etcd_server.call(one.endpoint + "/health", timeout=5)[0] == 200
+    status, _, text = etcd_server.call(one.endpoint + "/v2/keys/none?wait=true", timeout=5)
+    assert status == 503 and "too many watches are open on this member: ask another member" in text, (status, text)
+    assert metric(one, "etcd_store_watchers") == 132
+    for connection in watches[:2]:  # their places are free again
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        connection.close()
+    wait_for(lambda: metric(one, "etcd_store_watchers") == 130, 5, "places")
+    with connect(port) as connection:
+        connection.sendall(b"GET /v2/keys/told?wait=true HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert one.request("PUT", "/v2/keys/told", "value=1")[0] == 201
+        assert b'"key":"/told"' in read_all(connection)
+    for connection in watches:
+        connection.close()
     one.kill()
 
 
