@@ -133,8 +133,9 @@ static int fetch(
 	struct http_result result;
 	int r;
 
+	/* Two more: the loop's clock may be that far behind, and a time out must be seen as the last. */
 	if (download->until_ms != INT64_MAX)
-		options.total_timeout_ms = (uint32_t)MAX(MIN(left_ms, (int64_t)INT32_MAX), (int64_t)1);
+		options.total_timeout_ms = (uint32_t)MAX(MIN(left_ms, (int64_t)INT32_MAX), (int64_t)0) + 2;
 	r = http_client_fetch(client, &options, &result);
 	download->timed_out = download->timed_out || r == -ETIMEDOUT;
 	if (download->error) {
@@ -160,7 +161,7 @@ static int fetch_from_any(struct download *download, struct buf *reterr)
 	if (r < 0)
 		return r;
 	r = -EINVAL;
-	while (rest.len && r < 0 && !download->error) {
+	while (rest.len && r < 0 && !download->error && time_mono_ms() < download->until_ms) {
 		_cleanup_free_ char *url = NULL;
 
 		(void)text_cut(rest, ',', &item, &rest);
@@ -178,7 +179,9 @@ static int fetch_from_any(struct download *download, struct buf *reterr)
 			r = fetch(client, url, download, reterr);
 		}
 	}
-	if (r < 0 && download->timed_out)
+	if (r < 0 && time_mono_ms() >= download->until_ms)
+		buf_add_str(reterr, " (the time of --total-timeout is over)");
+	else if (r < 0 && download->timed_out)
 		buf_add_str(reterr, " (etcdctl --timeout DURATION snapshot save ... waits longer)");
 	else if (r < 0 && !reterr->len)
 		buf_add_str(reterr, "there is no endpoint to ask: give --endpoints");
