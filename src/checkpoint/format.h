@@ -1,12 +1,14 @@
+/* clang-format off */
 /* The bytes of a checkpoint; all numbers little-endian.
  *
- *   CHECKPOINT = u8[8] "FLOTCKF\n" | u32 version | u32 manifest length | u64 generation | u32 CRC-32C of
- * these | manifest manifest   = u8[8] "FLOTCKM\n" | u32 version | u32 length of the manifest | body | u32
- * CRC-32C of all before body       = u64 cluster id | u64 index | u64 term | u64 store index | u64 first kept
- * | u64 clock_ns | u64 state hash | u64 nodes | u32 length, membership | u32 sections { u16 kind, u16
- * version, u16 flags, u16 0, u32 chunks } | u32 chunks { u32 length, u32 CRC-32C }, of all sections one after
- * the other data file  = the chunks, without gaps, in this order; name: generation in 16 hex digits,
- * ".checkpoint"
+ *   CHECKPOINT = u8[8] "FLOTCKF\n" | u32 version | u32 manifest length | u64 generation |
+ *                u32 CRC-32C of these | manifest
+ *   manifest   = u8[8] "FLOTCKM\n" | u32 version | u32 length of the manifest | body | u32 CRC-32C of all before
+ *   body       = u64 cluster id | u64 index | u64 term | u64 store index | u64 first kept | u64 clock_ns |
+ *                u64 state hash | u64 nodes | u32 length, membership |
+ *                u32 sections { u16 kind, u16 version, u16 flags, u16 0, u32 chunks } |
+ *                u32 chunks { u32 length, u32 CRC-32C }, of all sections one after the other
+ *   data file  = the chunks, without gaps, in this order; name: generation in 16 hex digits, ".checkpoint"
  *
  * A chunk is a run of whole records of one section (store/snapshot.h); it is checked before it is parsed. The
  * length and the CRC at a manifest's end are there in every version, so that a newer one is told from a
@@ -14,6 +16,7 @@
  *
  * Sections have a version each. One that a reader does not know, or in a version that it does not know, means
  * "of a newer format", unless its flags say that the state is whole without it: then it is skipped. */
+/* clang-format on */
 #pragma once
 #include "checkpoint/checkpoint.h"
 

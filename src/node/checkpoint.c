@@ -401,15 +401,27 @@ void node_checkpoint_applied(struct node *node, const struct raft_entry *entry)
 	own->marks[own->marks_len++].log_bytes = own->log_bytes;
 }
 
-/* The next one may soon not fit beside this one and the log: it is written while it does, since the log gives
- * space back then. */
-static bool is_tight(const struct node *node, uint64_t data_bytes)
+void node_checkpoint_space(const struct node *node, struct checkpoint_space *ret)
 {
 	const struct checkpoints *own = &node->checkpoints;
-	uint64_t grown = own->log_bytes - own->current_log_bytes;
+	struct checkpoint_info info = {0};
 
-	return own->disk_room < data_bytes + grown + 2 * node->segment_bytes &&
-	       grown >= MAX(2 * node->segment_bytes, data_bytes / 8);
+	if (own->current)
+		checkpoint_get_info(own->current, &info);
+	ret->data_bytes = info.data_bytes;
+	ret->log_bytes = own->log_bytes - own->current_log_bytes;
+	ret->step_bytes = MAX(node->segment_bytes, info.data_bytes / 8);
+	ret->room = own->disk_room > UINT64_MAX / 2 ? UINT64_MAX / 2 : own->disk_room;
+}
+
+/* The next one may soon not fit beside this one and the log: it is written while it does, since the log gives
+ * space back then. */
+static bool is_tight(const struct node *node)
+{
+	struct checkpoint_space at;
+
+	node_checkpoint_space(node, &at);
+	return at.log_bytes >= at.step_bytes && at.room < at.data_bytes + at.log_bytes + 2 * at.step_bytes;
 }
 
 static bool is_due(const struct node *node)
@@ -424,7 +436,7 @@ static bool is_due(const struct node *node)
 		return node->applied >= info.id.index;
 	if (node->applied <= info.id.index)
 		return false;
-	return own->asked || is_tight(node, info.data_bytes) ||
+	return own->asked || is_tight(node) ||
 	       (own->entries_max && node->applied - info.id.index >= own->entries_max) ||
 	       own->log_bytes - own->current_log_bytes >= MAX(own->log_min_bytes, info.data_bytes);
 }
@@ -441,7 +453,6 @@ static void begin(struct node *node)
 	own->writer_generation = own->next_generation++;
 	own->writer_index = node->applied;
 	own->writer_log_bytes = own->log_bytes;
-	own->writer_switches = false;
 	own->writer = checkpoint_writer_new(node->store, &meta, own->writer_generation);
 }
 
@@ -545,6 +556,8 @@ static void written(struct node *node, bool switched, int error)
 		own->written++;
 		cut(node);
 		own->current_log_bytes = own->writer_log_bytes;
+		if (node->space_low) /* deletes go on: not one after the other */
+			own->after_ns = node_mono(node) + 4 * NODE_ROOM_RETRY_NS;
 	} else {
 		return;
 	}
@@ -605,6 +618,8 @@ void node_checkpoint_done(struct node *node)
 	own->done = false;
 	if (goes_on_to_switch(node, error))
 		return;
+	if (own->job == NODE_JOB_RELEASE || own->job == NODE_JOB_REMOVE)
+		node_space_look(node);
 	job = own->job;
 	own->job = NODE_JOB_NONE;
 	if (job == NODE_JOB_GIVE)

@@ -2,8 +2,8 @@
  * and is confirmed when a majority has answered a heartbeat sent after that moment: then nobody else led in
  * between. All reads of one turn share one numbered heartbeat round. A new leader knows what is committed
  * only after the first entry of its own term is, so reads that come before wait for it. A follower asks the
- * leader, one question for all reads of a turn, numbered so that an answer meant for an earlier life or
- * question is never taken for this one. */
+ * leader, one question for all reads of a turn, numbered upwards, over its lives too, so that an answer meant
+ * for an earlier life or question is never taken for a later one. */
 #include "raft/internal.h"
 #include <errno.h>
 
@@ -81,26 +81,23 @@ void raft_reads_confirm(struct raft *raft)
 	memmove(raft->reads.items, raft->reads.items + done, raft->reads.count * sizeof(*raft->reads.items));
 }
 
-/* Follower: asks for what is not asked yet, or (`again`) repeats the questions without an answer. */
+/* Follower: asks for what is not asked yet, or (`again`) repeats the newest question: its answer holds for
+ * what was asked before, too. */
 void raft_reads_send(struct raft *raft, bool again)
 {
-	uint64_t last_asked = 0;
+	size_t count = raft->reads.count;
+	struct raft_read_wait *waits = raft->reads.items;
 
-	raft->read_elapsed = 0;
-	for (size_t i = 0; i < raft->reads.count; i++) {
-		struct raft_read_wait *wait = &raft->reads.items[i];
-
-		if (wait->wire && (!again || wait->wire == last_asked))
-			continue;
-		if (!wait->wire) {
-			for (size_t k = i; k < raft->reads.count; k++)
-				raft->reads.items[k].wire = raft->next_read;
-			raft->next_read++;
-		}
-		last_asked = wait->wire;
-		raft_send(raft, (struct raft_message){
-					.type = RAFT_MSG_READ, .to = raft->leader, .context = wait->wire});
+	if (!count || (waits[count - 1].wire && !again))
+		return;
+	if (!waits[count - 1].wire) {
+		for (size_t i = count; i > 0 && !waits[i - 1].wire; i--)
+			waits[i - 1].wire = raft->next_read;
+		raft->next_read++;
 	}
+	raft->read_elapsed = 0;
+	raft_send(raft, (struct raft_message){
+				.type = RAFT_MSG_READ, .to = raft->leader, .context = waits[count - 1].wire});
 }
 
 int raft_read_index(struct raft *raft, uint64_t context)
@@ -135,7 +132,8 @@ void raft_handle_read_res(struct raft *raft, const struct raft_message *message)
 	for (size_t i = 0; i < raft->reads.count; i++) {
 		struct raft_read_wait *wait = &raft->reads.items[i];
 
-		if (wait->wire == message->context)
+		/* Confirmed after they came, so for those that were asked before as well. */
+		if (wait->wire && wait->wire <= message->context)
 			push_done(
 				raft, (struct raft_read){.context = wait->context, .index = message->index});
 		else

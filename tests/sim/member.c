@@ -49,6 +49,8 @@ static uint64_t env_room(struct env *env)
 	struct member *member = of(env);
 	struct world *world = member->world;
 
+	if (world->calm)
+		return UINT64_MAX;
 	if (member->no_space_until_ns > world->now_ns)
 		return 0;
 	return rng_below(&world->rng, 8) ? UINT64_MAX : rng_below(&world->rng, 1u << 17);

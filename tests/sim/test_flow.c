@@ -15,6 +15,7 @@ static struct {
 	uint64_t sent_bytes, dropped;
 } narrow;
 static int64_t latency_ns;
+static uint64_t messages_sent;
 
 static void send_in_order(struct world *world, struct world_message *copy)
 {
@@ -33,6 +34,7 @@ static void narrow_send(struct env *env, uint64_t to, struct slice message, bool
 	struct world_message *copy;
 	int64_t at_ns = world->now_ns + latency_ns, len = (int64_t)message.len;
 
+	messages_sent++;
 	if (to == narrow.to && bulk && !member->lonely && !world->members[to].lonely) {
 		narrow.busy_until_ns = MAX(narrow.busy_until_ns, world->now_ns);
 		if ((narrow.busy_until_ns - world->now_ns) * LINK_BYTES_PER_S / NS_PER_S + len >
@@ -234,6 +236,68 @@ static void follower_whose_disk_is_full_is_not_sent_everything_again(void **stat
 	world_free(world);
 }
 
+static struct world_answer reads[10000];
+
+/* More questions follow all the time, each answered at once. */
+static void lost_question_of_a_read_is_not_missed(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world), asker = leader == 3 ? 2 : 3;
+	unsigned ms = 0;
+
+	(void)state;
+	memset(reads, 0, sizeof(reads));
+	world->members[asker].lonely = true;
+	assert_int_equal(node_read_index(world->members[asker].node, &reads[0]), 0);
+	world_run(world, 2);
+	world->members[asker].lonely = false;
+	for (; ms < 1000 && !reads[0].came; ms++) {
+		if (ms % 20 == 0)
+			assert_int_equal(node_read_index(world->members[asker].node, &reads[1 + ms / 20]), 0);
+		world_run(world, 1);
+	}
+	assert_true(reads[0].came);
+	assert_int_equal(reads[0].error, NODE_OK);
+	world_free(world);
+}
+
+/* As long as the disks of a majority hang, a new leader can confirm no read. */
+static void reads_without_an_answer_do_not_add_up(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t old = world_leader(world), next = old == 3 ? 2 : 3, first = 0;
+
+	(void)state;
+	memset(reads, 0, sizeof(reads));
+	assert_int_equal(node_transfer_leader(world->members[old].node, next), 0);
+	for (unsigned i = 0; i < 1000 && world_leader(world) != next; i++) {
+		world->now_ns += NS_PER_MS / 10;
+		world_deliver(world);
+		for (uint64_t id = 1; id <= 3; id++) {
+			world_run_plan(&world->members[id], 0);
+			world_run_plan(&world->members[id], 1);
+			world_turns(&world->members[id]);
+		}
+	}
+	assert_int_equal(world_leader(world), next);
+	for (uint64_t id = 1; id <= 3; id++)
+		if (id != next)
+			world->members[id].disk_ns = 3600 * NS_PER_S;
+	for (unsigned second = 0; second < 10; second++) {
+		messages_sent = 0;
+		for (unsigned ms = 0; ms < 1000; ms++) {
+			if (ms < 500)
+				assert_int_equal(
+					node_read_index(world->members[old].node, &reads[second * 500 + ms]),
+					0);
+			world_run(world, 1);
+		}
+		first = first ? first : messages_sent;
+		assert_in_range(messages_sent, 1, 2 * first);
+	}
+	world_free(world);
+}
+
 /* An envelope of the transport's, around a message of raft's. */
 static void receive(struct world *world, const struct raft_message *message)
 {
@@ -362,6 +426,8 @@ int main(void)
 		cmocka_unit_test(follower_behind_a_narrow_link_is_sent_everything_once),
 		cmocka_unit_test(learner_behind_a_narrow_link_is_promoted),
 		cmocka_unit_test(reads_do_not_make_a_follower_be_sent_more),
+		cmocka_unit_test(lost_question_of_a_read_is_not_missed),
+		cmocka_unit_test(reads_without_an_answer_do_not_add_up),
 		cmocka_unit_test(follower_whose_disk_hangs_is_sent_its_window),
 		cmocka_unit_test(follower_whose_disk_is_full_is_not_sent_everything_again),
 		cmocka_unit_test(follower_takes_no_more_than_it_can_write),

@@ -217,6 +217,36 @@ static void checkpoint_that_does_not_fit_stops_growth_before_the_log_ends(void *
 	bench_free(bench);
 }
 
+static void restarts_do_not_let_the_log_take_what_a_checkpoint_needs(void **state)
+{
+	struct bench *bench = bench_new();
+	unsigned taken = 0;
+
+	(void)state;
+	bench->disk_bytes_max = 8u << 20;
+	for (unsigned life = 0; life < 30; life++) {
+		bench_open_sized(bench, 128u << 10, 256u << 10);
+		run_for(bench, NS_PER_S);
+		for (unsigned refusals = 0; refusals < 5;) {
+			if (is_taken(bench, taken, 900)) {
+				taken++;
+				refusals = 0;
+			} else {
+				refusals++;
+				run_for(bench, NS_PER_S);
+			}
+		}
+		bench_stop(bench, false);
+	}
+	bench_open_sized(bench, 128u << 10, 256u << 10);
+	run_for(bench, NS_PER_S);
+	delete_all(bench);
+	run_for(bench, 40 * NS_PER_S);
+	assert_int_equal(space(bench), NODE_SPACE_OK);
+	assert_true(is_taken(bench, 0, 900));
+	bench_free(bench);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -224,6 +254,7 @@ int main(void)
 		cmocka_unit_test(full_member_sleeps_when_a_key_is_due),
 		cmocka_unit_test(disk_that_the_store_has_filled_is_emptied_by_deletes),
 		cmocka_unit_test(checkpoint_that_does_not_fit_stops_growth_before_the_log_ends),
+		cmocka_unit_test(restarts_do_not_let_the_log_take_what_a_checkpoint_needs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -89,7 +89,7 @@ def _():
     assert alarm(member) >= 1
     status, _, text = call(member.endpoint + "/health")
     assert status == 503 and json.loads(text) == {"health": "false", "reason": "ALARM NOSPACE"}, (status, text)
-    assert "no space left on the disk" in member.log_tail(), member.log_tail()
+    assert "not enough space left on the disk" in member.log_tail(), member.log_tail()
     for number in range(0, taken, 2):
         status, _, text = call("%s/v2/keys/fill/%d" % (member.endpoint, number), "DELETE")
         assert status == 200, (number, status, text, alarm(member), os.listdir(data + "/flotilla/log"), member.log_tail())
