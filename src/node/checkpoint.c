@@ -536,7 +536,7 @@ static void failed(struct node *node, bool switched, int error)
 	(void)node_generations_add(switched ? &own->unsure : &own->stale, own->writer_generation);
 	if (!full || !own->no_room)
 		node_note(node, LOG_LEVEL_WARNING,
-			"a checkpoint could not be written (%s): the log goes on growing; it is tried again, "
+			"a checkpoint could not be written (%s): the log cannot be cut; it is tried again, "
 			"make room or check the disk",
 			strerror(-error));
 	own->after_ns = node_mono(node) + NODE_CHECKPOINT_RETRY_NS;
