@@ -302,7 +302,7 @@ static int cluster_read(struct config *config, const struct values *values, stru
 static int config_check(struct config *config, const struct values *values, bool listen_given,
 	bool advertise_given, struct buf *reterr)
 {
-	_cleanup_buf_ struct buf cluster_error = BUF_INIT(0);
+	_cleanup_buf_ struct buf cluster_error = BUF_INIT(0), name_error = BUF_INIT(0);
 	int r;
 
 	if (listen_given && !advertise_given) {
@@ -310,9 +310,8 @@ static int config_check(struct config *config, const struct values *values, bool
 			"--advertise-client-urls is required when --listen-client-urls is set explicitly");
 		return -EINVAL;
 	}
-	if (strlen(values->name) > IDENTITY_NAME_BYTES_MAX) {
-		buf_printf(reterr, "--name: at most %d bytes are allowed, this one has %zu",
-			IDENTITY_NAME_BYTES_MAX, strlen(values->name));
+	if (identity_check_name(slice_str(values->name), &name_error) < 0) {
+		buf_printf(reterr, "--name: %s", buf_text(&name_error));
 		return -EINVAL;
 	}
 	if (strcmp(values->initial_cluster_state, "new") != 0 &&

@@ -39,6 +39,28 @@ uint64_t identity_cluster_id(const uint64_t *sorted_ids, size_t count)
 	return sha1_head(buf_text(&bytes), bytes.len);
 }
 
+int identity_check_name(struct slice name, struct buf *reterr)
+{
+	if (name.len > IDENTITY_NAME_BYTES_MAX) {
+		buf_printf(reterr, "at most %d bytes are allowed, this one has %zu", IDENTITY_NAME_BYTES_MAX,
+			name.len);
+		return -EINVAL;
+	}
+	for (size_t i = 0; i < name.len; i++) {
+		unsigned char c = (unsigned char)name.data[i];
+
+		if (c >= ' ' && c != 0x7f)
+			continue;
+		buf_printf(reterr,
+			"a member's name must not contain control characters (byte 0x%02x after \"%.*s\"): "
+			"leave "
+			"it out",
+			c, (int)i, name.data);
+		return -EINVAL;
+	}
+	return 0;
+}
+
 int identity_check_url(const char *text, struct buf *reterr)
 {
 	_cleanup_url_ struct url url = {0};
@@ -109,6 +131,8 @@ static int cluster_add(
 				reterr, "more than %d members in the initial cluster", IDENTITY_MEMBERS_MAX);
 			return -EINVAL;
 		}
+		if (identity_check_name(name, reterr) < 0)
+			return -EINVAL;
 		member = &cluster->members[cluster->count++];
 		member->name = mem_strndup(name.data, name.len);
 	}

@@ -36,6 +36,9 @@ const struct identity_member *identity_find(
 uint64_t identity_member_id(char *const *sorted_urls, size_t count, const char *token);
 /* The same over the sorted member ids, eight bytes big endian each. */
 uint64_t identity_cluster_id(const uint64_t *sorted_ids, size_t count);
+/* A member's name, which is shown in logs and tables and stands in lines of files: at most
+ * IDENTITY_NAME_BYTES_MAX bytes, and no control characters. -EINVAL with a message in reterr. */
+int identity_check_name(struct slice name, struct buf *reterr) _must_check_;
 /* A peer or client URL as etcd wants it: http or https, host:port, no path; and not above the limits. -EINVAL
  * with etcd's text in reterr. */
 int identity_check_url(const char *url, struct buf *reterr) _must_check_;

@@ -172,6 +172,8 @@ int snapshot_restore(int argc, char **argv)
 
 	if (!snapshot_parse(flags, &help, argc, argv, &status))
 		return status;
+	if (identity_check_name(slice_str(values.name), &why) < 0)
+		return snapshot_fail("--name: %s", buf_text(&why));
 	if (!values.data_dir)
 		values.data_dir = own_dir = mem_printf("%s.etcd", values.name);
 	if (!values.cluster) {

@@ -26,6 +26,7 @@ def flags():
     for status, part, arguments in [
             (2, "flag provided but not defined: -bogus", ["--bogus"]),
             (2, "flag needs an argument: -name", ["--name"]),
+            (1, "--name: a member's name must not contain control characters", ["--name", "nl\nmember 1"]),
             (2, 'invalid value "abc" for flag -heartbeat-interval', ["--heartbeat-interval=abc"]),
             (1, "'word' is not a valid flag", ["--debug", "word"]),
             (1, "--election-timeout[100ms]", ["--election-timeout", "100"]),

@@ -123,6 +123,9 @@ def _():
         etcdctl("snapshot", "status", bad, expect=1)
     error = etcdctl("snapshot", "restore", path, "--data-dir", os.path.join(member.directory, member.name), expect=1)[1]
     assert "in use" in error, error
+    for words in (["--name", "a\nmember 1"], ["--name", "a", "--initial-cluster", "a=http://h:1,b\nc=http://h:2"]):
+        error = etcdctl("snapshot", "restore", path, "--data-dir", os.path.join(directory, "never"), *words, expect=1)[1]
+        assert "must not contain control characters" in error and not os.path.exists(os.path.join(directory, "never")), error
     error = etcdctl("snapshot", "save", path, endpoint="http://127.0.0.1:%d" % harness.free_port(), expect=1)[1]
     assert "refused" in error and open(path, "rb").read() == whole, error
     cluster.kill()

@@ -66,6 +66,8 @@ static void what_cannot_work_ends_with_a_status(void **state)
 		int status;
 	} cases[] = {
 		{{"--name", too_long}, 1},
+		{{"--name", "n\nmember 1"}, 1},
+		{{"--name", "n\x7f"}, 1},
 		{{"--nonsense"}, 2},
 		{{"--heartbeat-interval=x"}, 2},
 		{{"word"}, 1},
@@ -102,6 +104,8 @@ static void an_initial_cluster_that_makes_no_sense_is_told(void **state)
 		{{"--initial-cluster", "x=http://localhost:2380"}, "couldn't find local name \"default\""},
 		{{"--initial-cluster", "default=http://localhost:1"}, "different URLs"},
 		{{"--initial-cluster", "nonsense"}, "--initial-cluster: "},
+		{{"--initial-cluster", "default=http://localhost:2380,a\nb=http://h:1"},
+			"must not contain control characters (byte 0x0a after \"a\")"},
 	};
 
 	(void)state;
