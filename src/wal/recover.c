@@ -23,7 +23,9 @@ struct scan {
 	char name[WAL_NAME_MAX]; /* the segment being read */
 	struct slice bytes;
 	bool seal_seen;
-	uint64_t newest; /* where the last whole frame begins; 0: the header is all there is */
+	uint64_t
+		own_last; /* the last index as far as the segment alone tells: the log may be cut before it */
+	uint64_t newest;  /* where the last whole frame begins; 0: the header is all there is */
 	struct wal_frame_entries frame;
 };
 
@@ -92,13 +94,13 @@ static int read_entry(struct scan *scan, struct wire_reader *reader, uint64_t of
 	entry.data = wire_read_bytes(reader);
 	if (reader->failed)
 		return damaged(scan, offset, "an entry record ends early");
-	if (!entry.index || entry.index > wal->last_index + 1)
+	if (!entry.index || entry.index > MIN(wal->last_index, scan->own_last) + 1)
 		return damaged(scan, offset, "an entry leaves a gap behind the one before");
 	/* The hard state in front of the entry was written with it or before it. What was committed by then
 	 * was durable on a quorum, so only indices that did not exist yet may follow. */
 	if (entry.index <= wal->flushed_hard_state.commit && entry.index <= wal->last_index)
 		return damaged(scan, offset, "an entry replaces one that was committed");
-	wal->last_index = entry.index;
+	wal->last_index = scan->own_last = entry.index;
 	if (!scan->frame.lowest || entry.index < scan->frame.lowest)
 		scan->frame.lowest = entry.index;
 	r = scan->sink->entry(scan->sink->arg, &entry);
@@ -112,7 +114,7 @@ static int read_restart(struct scan *scan, struct wire_reader *reader, uint64_t 
 
 	if (reader->failed || !index || index == UINT64_MAX || index < wal->flushed_hard_state.commit)
 		return damaged(scan, offset, "a restart of the log makes no sense");
-	wal->last_index = index;
+	wal->last_index = scan->own_last = index;
 	scan->found.first_index = index + 1;
 	scan->frame = (struct wal_frame_entries){.restarts = true};
 	if (scan->sink->restart)
@@ -311,6 +313,7 @@ static int read_segment(struct scan *scan, size_t position)
 	if (r < 0)
 		return r;
 	wal->seed = segment->seed = header.seed;
+	scan->own_last = header.first_index - 1;
 	r = read_frames(scan, segment->number, last);
 	if (r < 0)
 		return r;
