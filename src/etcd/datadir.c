@@ -84,14 +84,15 @@ static bool read_seed(struct datadir *datadir, struct slice text)
 	return true;
 }
 
+/* However many digits it has: what is too large to be counted is newer than this program all the same. */
 static bool read_version(struct slice text, uint64_t *ret_number)
 {
 	uint64_t number = 0;
 
 	for (size_t i = 0; i < text.len; i++) {
-		if (text.data[i] < '0' || text.data[i] > '9' || number > UINT32_MAX)
+		if (text.data[i] < '0' || text.data[i] > '9')
 			return false;
-		number = number * 10 + (uint64_t)(text.data[i] - '0');
+		number = MIN(number * 10 + (uint64_t)(text.data[i] - '0'), (uint64_t)UINT32_MAX);
 	}
 	*ret_number = number;
 	return text.len > 0;
@@ -100,7 +101,7 @@ static bool read_version(struct slice text, uint64_t *ret_number)
 static int read_identity(const char *file, struct datadir *datadir, struct buf *reterr)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(IDENTITY_MAX_BYTES);
-	struct slice rest, line, word, value;
+	struct slice rest, line, word, value, format = {0};
 	bool version = false, member = false, cluster = false, seeds = true;
 	uint64_t number = 0;
 	int r = file_read(file, IDENTITY_MAX_BYTES, &text);
@@ -118,7 +119,7 @@ static int read_identity(const char *file, struct datadir *datadir, struct buf *
 		(void)text_cut(rest, '\n', &line, &rest);
 		(void)text_cut(line, ' ', &word, &value);
 		if (slice_is(word, "version"))
-			version = read_version(value, &number);
+			version = read_version(format = value, &number);
 		else if (slice_is(word, "member"))
 			member = text_hex_to_u64(value, &datadir->member_id) == 0;
 		else if (slice_is(word, "name") && !datadir->name)
@@ -134,10 +135,10 @@ static int read_identity(const char *file, struct datadir *datadir, struct buf *
 	}
 	if (version && number > DATADIR_VERSION) {
 		buf_printf(reterr,
-			"%s: the data directory has format %llu, this program knows up to %d: it was used by "
+			"%s: the data directory has format %.*s, this program knows up to %d: it was used by "
 			"a "
 			"newer version, use that one",
-			file, (unsigned long long)number, DATADIR_VERSION);
+			file, (int)format.len, format.data, DATADIR_VERSION);
 		return -EPROTONOSUPPORT;
 	}
 	if (!version || !number || !member || !cluster || !seeds) {

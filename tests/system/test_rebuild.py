@@ -174,6 +174,61 @@ def _():
     rebuilt(damage_checkpoint, True)
 
 
+def everything(directory):
+    found = {}
+    for path in glob.glob(directory + "/**", recursive=True):
+        if os.path.isfile(path) and os.path.basename(path) != "LOCK":
+            with open(path, "rb") as file:
+                found[path] = file.read()
+    return found
+
+
+def refuses(member, parts, *words):
+    """The member's start with these words ends at once with a line of all these parts, and changes nothing."""
+    before = everything(own(member))
+    start_with(member, *words)
+    assert member.process.wait(20) == 1, member.log_tail()
+    line = member.log_tail().splitlines()[-1]
+    for part in parts:
+        assert part in line, (parts, words, line)
+    assert everything(own(member)) == before, (parts, words)
+
+
+@cases.case("a manifest that is damaged, cut or empty is told by name, and a newer format is left alone by --rebuild too")
+def _():
+    cluster = Cluster(ours(), 1, ["--snapshot-count", "20"])
+    member = cluster.members[0]
+    for number in range(60):
+        put(member, "k%d" % number, "v%d" % number)
+    manifest = own(member) + "/log/CHECKPOINT"
+    wait_for(lambda: os.path.exists(manifest), 10, "a checkpoint")
+    member.kill()
+    member.process.wait()
+    with open(manifest, "rb") as file:
+        whole = file.read()
+    for what in [whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1:] for at in range(0, len(whole), max(1, len(whole) // 6))] + \
+            [whole[:-1], whole[:len(whole) // 2], b"", whole + b"x"]:
+        with open(manifest, "wb") as file:
+            file.write(what)
+        refuses(member, ["CHECKPOINT", "--rebuild"])
+    with open(manifest, "wb") as file:
+        file.write(whole)
+    identity = own(member) + "/identity"
+    with open(identity) as file:
+        lines = file.read()
+    for version in ("2", "12345678901"):
+        with open(identity, "w") as file:
+            file.write(lines.replace("version 1\n", "version %s\n" % version))
+        for words in ([], ["--rebuild"]):
+            refuses(member, ["has format %s, this program knows up to 1" % version, "newer version"], *words)
+    with open(identity, "w") as file:
+        file.write(lines)
+    member.start()
+    wait_for(member.ready, 30, "the member to serve again")
+    assert value_of(member, "k59") == "v59"
+    cluster.kill()
+
+
 @cases.case("no quorum of the others: nothing is changed; a log that was taken away: rebuilt as well")
 def _():
     cluster = Cluster(ours(), 3)

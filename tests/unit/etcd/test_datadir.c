@@ -81,6 +81,8 @@ static void damage_is_told_apart_from_a_new_member(void **state)
 	refused(*state, -EBADMSG, "is missing");
 	put(*state, "flotilla/identity", "version 2\nsomething else\n");
 	refused(*state, -EPROTONOSUPPORT, "format 2, this program knows up to 1");
+	put(*state, "flotilla/identity", "version 100000000000000000000000001\nsomething else\n");
+	refused(*state, -EPROTONOSUPPORT, "format 100000000000000000000000001, this program knows up to 1");
 	put(*state, "flotilla/identity", "version 1x\nmember 1\ncluster 2\n");
 	refused(*state, -EBADMSG, "is damaged");
 	put(*state, "flotilla/identity", "version 1\nmember zz\n");
