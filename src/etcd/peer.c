@@ -216,6 +216,20 @@ static bool says_removed(const struct peers *peers, const struct http_response *
 	       cluster_id == peers->options.cluster_id;
 }
 
+/* A member that takes the place of another one has its address: for a while both are looked for there. */
+static bool shares_address(const struct peer *peer)
+{
+	if (peer_urls_meet(&peer->peers->own, &peer->known))
+		return true;
+	list_for_each (it, &peer->peers->list) {
+		const struct peer *other = list_item(it, struct peer, link);
+
+		if (other != peer && peer_urls_meet(&other->known, &peer->known))
+			return true;
+	}
+	return false;
+}
+
 static void on_refused(
 	struct http_call *call, int error, const char *text, const struct http_response *response, void *user)
 {
@@ -231,9 +245,11 @@ static void on_refused(
 			log_warning(
 				"cannot reach peer %llx at %s: %s", (unsigned long long)peer->id, url, text);
 	} else if (may_complain(peer->peers, &peer->refusal_told_ms)) {
-		log_error("peer %llx at %s refuses this member (status %d): %.*s",
-			(unsigned long long)peer->id, url, response->status,
-			(int)text_trim(response->body).len, text_trim(response->body).data);
+		log_write(
+			response->status == 412 && shares_address(peer) ? LOG_LEVEL_NOTICE : LOG_LEVEL_ERROR,
+			"peer %llx at %s refuses this member (status %d): %.*s", (unsigned long long)peer->id,
+			url, response->status, (int)text_trim(response->body).len,
+			text_trim(response->body).data);
 	}
 	line_wait(line);
 }
@@ -537,11 +553,17 @@ static uint64_t header_id(struct http_request *req, const char *name)
 	return value && text_hex_to_u64(*value, &id) == 0 ? id : 0;
 }
 
-static void refuse(struct peers *peers, struct http_request *req, int status, const char *text)
+static void refuse_at(
+	enum log_level level, struct peers *peers, struct http_request *req, int status, const char *text)
 {
 	if (may_complain(peers, &peers->complained_ms))
-		log_error("refused a peer connection from %s: %s", http_request_peer(req), text);
+		log_write(level, "refused a peer connection from %s: %s", http_request_peer(req), text);
 	http_reply_error(req, status, text);
+}
+
+static void refuse(struct peers *peers, struct http_request *req, int status, const char *text)
+{
+	refuse_at(LOG_LEVEL_ERROR, peers, req, status, text);
 }
 
 static void refuse_removed(struct peers *peers, struct http_request *req, uint64_t from)
@@ -596,6 +618,25 @@ static bool read_urls(struct peers *peers, struct http_request *req, struct peer
 	return false;
 }
 
+/* Had the member that is looked for this one's address, before this one takes or took its place? */
+static bool had_this_address(const struct peers *peers, uint64_t id)
+{
+	const struct peer *peer = find_peer(peers, id);
+
+	return was_removed(peers, id) || (peer && peer_urls_meet(&peer->known, &peers->own));
+}
+
+static void refuse_seeker(struct peers *peers, struct http_request *req, uint64_t to)
+{
+	bool had = had_this_address(peers, to);
+	char text[128];
+
+	(void)snprintf(text, sizeof(text), "member %llx was looked for, but this is member %llx%s",
+		(unsigned long long)to, (unsigned long long)peers->options.member_id,
+		had ? ", which takes its place" : ": check the peer URLs");
+	refuse_at(had ? LOG_LEVEL_NOTICE : LOG_LEVEL_ERROR, peers, req, 412, text);
+}
+
 /* Is this one of us, and does it mean us? Answers it if not. */
 static bool check_hello(struct peers *peers, struct http_request *req, struct hello *hello)
 {
@@ -615,10 +656,7 @@ static bool check_hello(struct peers *peers, struct http_request *req, struct he
 			(unsigned long long)cluster_id, (unsigned long long)peers->options.cluster_id);
 		refuse(peers, req, 412, text);
 	} else if (to != peers->options.member_id) {
-		(void)snprintf(text, sizeof(text),
-			"member %llx was looked for, but this is member %llx: check the peer URLs",
-			(unsigned long long)to, (unsigned long long)peers->options.member_id);
-		refuse(peers, req, 412, text);
+		refuse_seeker(peers, req, to);
 	} else if (was_removed(peers, hello->from)) {
 		refuse_removed(peers, req, hello->from);
 	} else if (!read_urls(peers, req, &hello->urls)) {

@@ -36,6 +36,14 @@ void peer_urls_add(struct peer_urls *urls, const char *const *more)
 	}
 }
 
+bool peer_urls_meet(const struct peer_urls *one, const struct peer_urls *other)
+{
+	for (size_t i = 0; i < one->count; i++)
+		if (has((const char *const *)other->items, other->count, one->items[i]))
+			return true;
+	return false;
+}
+
 void peer_urls_write(const struct peer_urls *urls, struct buf *out)
 {
 	for (size_t i = 0; i < urls->count; i++) {

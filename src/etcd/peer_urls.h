@@ -16,6 +16,8 @@ void peer_urls_done(struct peer_urls *urls); /* empty afterwards */
 /* Adds those of a NULL-terminated list (may be NULL) that are URLs by identity_check_url() and have no comma
  * in them, as far as there is room. */
 void peer_urls_add(struct peer_urls *urls, const char *const *more);
+/* Is one of them in both? */
+bool peer_urls_meet(const struct peer_urls *one, const struct peer_urls *other);
 /* With commas between them. */
 void peer_urls_write(const struct peer_urls *urls, struct buf *out);
 /* Reads that again. -EINVAL with a text in reterr; then nothing was read. */

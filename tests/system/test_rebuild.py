@@ -141,6 +141,11 @@ def rebuilt(damage, checkpoints):
     aside = glob.glob(own(victim) + "/damaged-*/" + os.path.basename(path))
     assert len(aside) == 1, os.listdir(own(victim))
     assert "damaged-" in victim.log_tail(), victim.log_tail()
+    # What goes as it should is no error in any log: that others still look for the old member at this address.
+    for member in cluster.members:
+        with open(os.path.join(member.directory, member.name + ".log"), errors="replace") as file:
+            lines = [line for line in file.read().splitlines() if " error: " in line]
+        assert not [line for line in lines if "was looked for" in line], lines
     # It votes: with one of the others gone it makes the majority. And --rebuild does nothing to what is sound.
     victim.kill()
     victim.process.wait()
@@ -216,7 +221,7 @@ def _():
     identity = own(member) + "/identity"
     with open(identity) as file:
         lines = file.read()
-    for version in ("2", "12345678901"):
+    for version in ("2", "12345678901234"):
         with open(identity, "w") as file:
             file.write(lines.replace("version 1\n", "version %s\n" % version))
         for words in ([], ["--rebuild"]):

@@ -14,7 +14,8 @@ static void lists_have_no_url_twice_and_nothing_that_is_none(void **state)
 	static const char *const one[] = {"http://a:1", "http://b:2", "http://a:1", NULL};
 	static const char *const more[] = {
 		"http://b:2", "nonsense", "http://c,d:4", "http://c:3/path", "http://c:3", NULL};
-	_cleanup_peer_urls_ struct peer_urls urls = {0};
+	static const char *const strange[] = {"http://a:2", NULL};
+	_cleanup_peer_urls_ struct peer_urls urls = {0}, other = {0};
 	_cleanup_buf_ struct buf text = BUF_INIT(0);
 
 	(void)state;
@@ -25,6 +26,11 @@ static void lists_have_no_url_twice_and_nothing_that_is_none(void **state)
 	peer_urls_add(&urls, more);
 	peer_urls_write(&urls, &text);
 	assert_string_equal(buf_text(&text), "http://a:1,http://b:2,http://c:3");
+	assert_false(peer_urls_meet(&urls, &other) || peer_urls_meet(&other, &urls));
+	peer_urls_add(&other, strange);
+	assert_false(peer_urls_meet(&urls, &other));
+	peer_urls_add(&other, more);
+	assert_true(peer_urls_meet(&urls, &other) && peer_urls_meet(&other, &urls));
 }
 
 static void what_is_written_can_be_read_and_what_is_told_is_checked(void **state)
