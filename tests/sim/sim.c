@@ -135,8 +135,9 @@ static void end(struct world *world, unsigned tries)
 	world->stopped = true;
 }
 
-/* A member takes no writes until a checkpoint fits, and looks for that less and less often. */
-static bool alarmed(const struct world *world)
+/* A member takes no writes until a checkpoint fits, and looks for that less and less often; then the others
+ * have to hear of it. */
+static bool alarmed(struct world *world)
 {
 	struct node_status status;
 
@@ -145,9 +146,9 @@ static bool alarmed(const struct world *world)
 			continue;
 		node_get_status(world->members[i].node, &status);
 		if (status.space != NODE_SPACE_OK)
-			return true;
+			world->alarmed_ns = world->now_ns;
 	}
-	return false;
+	return world->alarmed_ns && world->now_ns < world->alarmed_ns + NS_PER_S;
 }
 
 /* The faults are over. As soon as all is quiet, and at the latest after a while, everybody is asked once
