@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """Measures what the upkeep of a large state costs the writes that go on: p99 of PUT, in windows of a second, while nothing
 else happens, while a checkpoint is written (and the log cut behind it), and while one is sent to a follower that was away.
-State hashes are compared all the time.
+State hashes are compared every 64 entries, so in each of the windows.
 
-  bench_stalls.py [--keys 1000000] [--connections 64] [--seconds 10] [--dir DIR]
+  bench_stalls.py [--keys 1000000] [--connections 64] [--seconds 10] [--dir DIR] [--no-results]
 
 Three members on this machine, 256-byte values, load on the leader. The bar: within twice the quiet value, window by window
-in the median and for all of them together. FLOTILLA_BUILD names the (release) build directory."""
+in the median and for all of them together. What is printed, and every window, is written to tests/bench/results/.
+FLOTILLA_BUILD names the (release) build directory."""
 import argparse
+import datetime
+import json
 import os
 import statistics
 import sys
@@ -87,31 +90,61 @@ def line(title, windows, quiet):
     return text + ("" if quiet is None else "  %.2f x quiet" % (middle / quiet))
 
 
+def keep(lines, kinds):
+    path = os.path.join(HERE, "results", "stalls-" + datetime.datetime.now().strftime("%Y%m%d-%H%M%S"))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path + ".txt", "w") as file:
+        file.write("\n".join(lines) + "\n")
+    with open(path + ".json", "w") as file:
+        json.dump({"lines": lines, "windows": kinds}, file, indent=1)
+        file.write("\n")
+    print("\nraw figures: " + path + ".json")
+
+
+def measure(bench, options):
+    """Prints as it goes; answers the lines, and the windows of each kind."""
+    lines, kinds = [], {}
+
+    def tell(text):
+        lines.append(text)
+        print(text, flush=True)
+
+    def took(title, windows, base):
+        kinds[title] = windows
+        tell(line(title, windows, base))
+
+    bench.fill()
+    time.sleep(5)
+    tell("%d keys, %d connections, 3 members, commit %s, load average %.1f" %
+         (options.keys, options.connections, commit(), os.getloadavg()[0]))
+    quiet = bench.windows(lambda a, b: not a["etcd_checkpoint_writing"] and not b["etcd_checkpoint_writing"] and
+                          a["etcd_checkpoint_index"] == b["etcd_checkpoint_index"], options.seconds)
+    base = statistics.median(window["p99_us"] / 1000 for window in quiet) if quiet else None
+    took("quiet", quiet, None)
+    took("a checkpoint is written",
+         bench.windows(lambda a, b: a["etcd_checkpoint_writing"] or b["etcd_checkpoint_writing"] or
+                       a["etcd_checkpoint_index"] != b["etcd_checkpoint_index"], options.seconds), base)
+    took("a checkpoint is transferred", bench.transfer(), base)
+    return lines, kinds
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keys", type=int, default=1000000)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=int, default=10, help="windows of a kind that are wanted")
     parser.add_argument("--dir", default=tempfile.gettempdir())
+    parser.add_argument("--no-results", action="store_true", help="print only, write no file")
     options = parser.parse_args()
     if not os.path.exists(tool("load")):
         sys.exit("bench_stalls: FLOTILLA_BUILD must name a release build with bench_load")
     bench = Bench(options)
     try:
-        bench.fill()
-        time.sleep(5)
-        print("%d keys, %d connections, 3 members, commit %s, load average %.1f" %
-              (options.keys, options.connections, commit(), os.getloadavg()[0]))
-        quiet = bench.windows(lambda a, b: not a["etcd_checkpoint_writing"] and not b["etcd_checkpoint_writing"] and
-                              a["etcd_checkpoint_index"] == b["etcd_checkpoint_index"], options.seconds)
-        base = statistics.median(window["p99_us"] / 1000 for window in quiet) if quiet else None
-        print(line("quiet", quiet, None), flush=True)
-        writing = bench.windows(lambda a, b: a["etcd_checkpoint_writing"] or b["etcd_checkpoint_writing"] or
-                                a["etcd_checkpoint_index"] != b["etcd_checkpoint_index"], options.seconds)
-        print(line("a checkpoint is written", writing, base), flush=True)
-        print(line("a checkpoint is transferred", bench.transfer(), base), flush=True)
+        lines, kinds = measure(bench, options)
     finally:
         bench.servers.close()
+    if not options.no_results:
+        keep(lines, kinds)
 
 
 main()
