@@ -107,16 +107,9 @@ static void begin_running(struct node *node)
 	const struct raft_conf *conf = raft_conf_get(node->raft);
 
 	node->phase = NODE_PHASE_RUNNING;
-	node_space_look(node);
 	node->ticked_ns = node_mono(node);
 	if (conf->voters.count == 1 && conf->voters.ids[0] == node->id && !conf->outgoing.count)
 		raft_campaign(node->raft); /* nobody to wait for */
-}
-
-static void spare_is_there(struct node *node)
-{
-	wal_spare_done(node->wal);
-	node_space_look(node);
 }
 
 /* Writes go on in what is there. */
@@ -143,7 +136,7 @@ static void take_disk_events(struct node *node)
 		if (node->spare_full)
 			spare_has_no_space(node);
 		else
-			spare_is_there(node);
+			wal_spare_done(node->wal);
 	}
 	if (node->checkpoints.done)
 		node_checkpoint_done(node);
@@ -289,8 +282,9 @@ static void write_log(struct node *node)
 		node_slowness_submitted(node);
 		submit_log(node);
 	}
+	/* What little space there is belongs to a checkpoint first, behind which the log can be cut. */
 	if (!node->spare_busy && !node->checkpoints.job && node_mono(node) >= node->spare_after_ns &&
-		(!node->space_low || node_space_for_segment(node)) &&
+		!(node->space_low && node->checkpoints.writer) &&
 		wal_spare_plan(node->wal, node->space_low, &node->spare_plan)) {
 		node->spare_busy = true;
 		node->env->ops->disk_submit(node->env, &node->spare_plan);
@@ -452,7 +446,7 @@ void node_get_status(const struct node *node, struct node_status *ret_status)
 		.checkpoints_received = node->checkpoints.received,
 		.checkpoints_sent = node->checkpoints.sent,
 		.log_first = status.first_index,
-		.space = node->others_low ? NODE_SPACE_LOW : node_space(node),
+		.space = node_space(node),
 		.log_cached_bytes = status.cached_bytes,
 		.log_reads = node->log_reader.reads,
 		.log_disk_bytes = wal_disk_bytes(node->wal),

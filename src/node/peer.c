@@ -150,7 +150,7 @@ static void begin_message(struct node *node, uint64_t to, enum node_envelope_kin
 {
 	struct node_envelope envelope = {
 		.kind = kind,
-		.no_space = node_ends_growth(node),
+		.no_space = node->space_low,
 		.cluster_id = node->cluster_id,
 		.from = node->id,
 		.to = to,
@@ -213,26 +213,13 @@ static bool may_be_proposed(struct node *node, const struct raft_message *messag
 	return true;
 }
 
-/* There is no room for entries. An empty append goes the same way, since the answer would tell the leader to
- * send its whole window, in vain and again and again; but not one from beyond the log, since its refusal
- * makes the leader offer a checkpoint, which may fit by now. */
-static bool is_append_dropped(const struct node *node, const struct raft_message *message)
-{
-	struct raft_status status;
-
-	if (wal_batch_bytes(node->wal) > NODE_UNWRITTEN_BYTES_MAX)
-		return true;
-	if (node_space(node) != NODE_SPACE_NONE)
-		return false;
-	raft_status_get(node->raft, &status);
-	return message->entry_count || message->index <= status.last_index;
-}
-
-/* As if it were lost. */
+/* As if it were lost: there is no room for entries, or they are of no use. The empty appends too: the answer
+ * to one would tell the leader to send its whole window, in vain and again and again. */
 static bool is_dropped(struct node *node, const struct raft_message *message)
 {
 	if (message->type == RAFT_MSG_APPEND)
-		return is_append_dropped(node, message);
+		return node_space(node) == NODE_SPACE_NONE ||
+		       wal_batch_bytes(node->wal) > NODE_UNWRITTEN_BYTES_MAX;
 	return message->entry_count &&
 	       (node_space(node) == NODE_SPACE_NONE || !may_be_proposed(node, message));
 }

@@ -1,12 +1,9 @@
-/* A disk that runs full. The log keeps two segments ready. When there is no space to make the next of them,
- * or the next checkpoint would not fit, this member raises an alarm: from then on it refuses what grows the
- * store, asks for a checkpoint behind which the log can be cut, hands leadership to a member that has space,
- * and lives on what is left, which is enough for deletes and changes of the membership. So does a leader when
- * no majority of the voters is without alarm: they could soon not even take the deletes. When what is left
- * comes to an end too a member takes nothing more, as if messages were lost, but goes on to answer reads and
- * to vote. It looks again every second, after a checkpoint that did not fit less and less often, and goes on
- * by itself.
- */
+/* A disk that runs full. The log keeps two segments ready. When there is no space to make the next of them
+ * this member raises an alarm: from then on it refuses what grows the store, asks for a checkpoint behind
+ * which the log can be cut, hands leadership to a member that has space, and lives on what is left, which is
+ * enough for deletes and changes of the membership. When even that comes to an end it takes nothing more, as
+ * if messages were lost, but goes on to answer reads and to vote. It looks again every second, and goes
+ * on by itself. */
 #include "node/internal.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -30,34 +27,11 @@ bool node_grows(const struct store_command *command)
 	       !command->refresh;
 }
 
-static bool most_have_space(const struct node *node, const struct raft_set *voters)
-{
-	uint32_t count = 0;
-
-	for (uint32_t i = 0; i < voters->count; i++) {
-		const struct member *member = node_member_find(node, voters->ids[i]);
-
-		if (voters->ids[i] != node->id && !(member && member->no_space))
-			count++;
-	}
-	count += raft_set_has(voters, node->id); /* asked only of a leader that has some */
-	return !voters->count || count > voters->count / 2;
-}
-
-bool node_ends_growth(const struct node *node)
-{
-	const struct raft_conf *conf = raft_conf_get(node->raft);
-
-	if (node->space_low || node->status.role != RAFT_LEADER)
-		return node->space_low;
-	return !most_have_space(node, &conf->voters) || !most_have_space(node, &conf->outgoing);
-}
-
 bool node_refuses(const struct node *node, const struct store_command *command)
 {
 	const struct member *leader = node_member_find(node, node->status.leader);
 
-	if (!node_ends_growth(node) && !(leader && leader->no_space))
+	if (!node->space_low && !(leader && leader->no_space))
 		return false;
 	return node_grows(command) || node_space(node) == NODE_SPACE_NONE;
 }
@@ -74,38 +48,6 @@ static bool is_worth_it(const struct node *node)
 	return store_nodes(node->store) < info.image.nodes;
 }
 
-/* Some of what is left must stay for a checkpoint, an own one of a store that has shrunk or one from the
- * leader: without it nothing would ever give space back. While one is written the log takes only what it
- * needs. */
-bool node_space_for_segment(const struct node *node)
-{
-	struct checkpoint_space at;
-
-	node_checkpoint_space(node, &at);
-	if (node->checkpoints.writer && wal_room(node->wal) >= node->segment_bytes)
-		return false;
-	return at.room >= node->segment_bytes + at.data_bytes / 4;
-}
-
-/* Whether the next checkpoint will not fit, by the time it is written early: with what the log since the last
- * one will give back, the room is the same all the while. `more`: that much must be left over. */
-static bool is_cramped(const struct node *node, uint64_t more)
-{
-	const struct checkpoints *own = &node->checkpoints;
-	struct checkpoint_space at;
-
-	/* Space is about to be given back. */
-	if (own->writer || own->job || own->release_index || own->stale.len)
-		return more > 0;
-	node_checkpoint_space(node, &at);
-	return at.room + at.log_bytes < at.data_bytes + 2 * at.step_bytes + more;
-}
-
-void node_space_look(struct node *node)
-{
-	node->checkpoints.disk_room = node->env->ops->disk_room(node->env);
-}
-
 void node_space_out(struct node *node)
 {
 	node->spare_after_ns = node_mono(node) + NODE_SPARE_RETRY_NS;
@@ -115,15 +57,24 @@ void node_space_out(struct node *node)
 	node->space_low = true;
 	node_refuse_growth(node);
 	node_note(node, LOG_LEVEL_ERROR,
-		"alarm: not enough space left on the disk of the data directory: writes that grow the store "
-		"are refused until there is; make room, or delete keys, for which there is a reserve");
+		"alarm: no space left on the disk of the data directory: writes that grow the store are "
+		"refused "
+		"until there is; make room, or delete keys, for which there is a reserve");
 }
 
-/* To a voter that has space, and the most of the log. */
-static void hand_over(struct node *node, int64_t now_ns)
+void node_space_turn(struct node *node, int64_t now_ns)
 {
 	uint64_t best = 0, best_match = 0;
 
+	if (!node->space_low)
+		return;
+	if (wal_is_stocked(node->wal)) {
+		node->space_low = false;
+		node->checkpoints.gave_reserve = false;
+		node_note(node, LOG_LEVEL_NOTICE,
+			"there is space again on the disk of the data directory: writes are taken again");
+		return;
+	}
 	if (node->status.role != RAFT_LEADER || now_ns < node->hand_over_after_ns)
 		return;
 	for (size_t i = 0; i < node->members_len; i++) {
@@ -142,50 +93,4 @@ static void hand_over(struct node *node, int64_t now_ns)
 	if (best && raft_transfer_leader(node->raft, best) == 0)
 		node_note(node, LOG_LEVEL_NOTICE, "leadership goes to member %" PRIx64 ", which has space",
 			best);
-}
-
-/* A leader tells when the others' alarms become its own, and when that ends. */
-static void watch_others(struct node *node)
-{
-	bool low = !node->space_low && node_ends_growth(node);
-
-	if (low == node->others_low)
-		return;
-	node->others_low = low;
-	if (low) {
-		node_refuse_growth(node);
-		node_note(node, LOG_LEVEL_ERROR,
-			"alarm: most members of the cluster have no space left on their disks: writes that "
-			"grow "
-			"the store are refused until they have; make room there, or delete keys");
-	} else {
-		node_note(node, LOG_LEVEL_NOTICE,
-			"the alarm of the other members' disks is over, as far as this member is concerned");
-	}
-}
-
-void node_space_turn(struct node *node, int64_t now_ns)
-{
-	bool stocked = wal_is_stocked(node->wal);
-
-	watch_others(node);
-	if (!node->space_low && is_cramped(node, 0))
-		node_space_out(node);
-	if (!node->space_low)
-		return;
-	if (now_ns >= node->look_after_ns) {
-		node->look_after_ns = now_ns + NODE_SPARE_RETRY_NS;
-		node_space_look(node);
-		node->checkpoints.asked = node->checkpoints.asked || is_worth_it(node);
-	}
-	if (stocked)
-		node->checkpoints.gave_reserve = false;
-	if (!stocked || node->checkpoints.no_room || node_transfer_lacks_room(node) ||
-		is_cramped(node, node->segment_bytes)) {
-		hand_over(node, now_ns);
-		return;
-	}
-	node->space_low = false;
-	node_note(node, LOG_LEVEL_NOTICE,
-		"there is space again on the disk of the data directory: writes are taken again");
 }
