@@ -1,6 +1,7 @@
 /* Foreign data is recognised before anything is written. The identity file is a few lines "word value": a
  * line that is missing or does not parse means damage, not a new member. */
 #include "etcd/datadir.h"
+#include "etcd/identity.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "io/file.h"
@@ -12,7 +13,6 @@
 
 enum {
 	IDENTITY_MAX_BYTES = 1 << 20,
-	IDENTITY_NAME_BYTES = 255,
 	DATADIR_VERSION = 1, /* of the directory as a whole: what stands where, and what the identity means */
 };
 
@@ -270,13 +270,6 @@ static int sync_names(const char *path)
 	return r == -EACCES ? 0 : r;
 }
 
-/* A name may be anything, but must not end its line: what followed would be taken for the member's id. */
-static void add_name(struct buf *out, const char *name)
-{
-	for (size_t i = 0; name[i] && i < IDENTITY_NAME_BYTES; i++)
-		buf_add_char(out, (unsigned char)name[i] < ' ' ? '?' : name[i]);
-}
-
 int datadir_set_identity(
 	const char *path, const char *name, const struct datadir *datadir, struct buf *reterr)
 {
@@ -284,10 +277,13 @@ int datadir_set_identity(
 	_cleanup_buf_ struct buf text = BUF_INIT(IDENTITY_MAX_BYTES);
 	int r;
 
-	buf_printf(&text, "version %d\nmember %llx\ncluster %llx\nname ", DATADIR_VERSION,
-		(unsigned long long)datadir->member_id, (unsigned long long)datadir->cluster_id);
-	add_name(&text, name);
-	buf_printf(&text, "\nlog %s\n", datadir->has_log ? "yes" : "no");
+	/* One that ended its line would have what follows taken for the member's id. */
+	r = identity_check_name(slice_str(name), reterr);
+	if (r < 0)
+		return r;
+	buf_printf(&text, "version %d\nmember %llx\ncluster %llx\nname %s\nlog %s\n", DATADIR_VERSION,
+		(unsigned long long)datadir->member_id, (unsigned long long)datadir->cluster_id, name,
+		datadir->has_log ? "yes" : "no");
 	if (datadir->removed)
 		buf_add_str(&text, "removed yes\n");
 	for (size_t i = 0; i < datadir->seeds_len; i++)

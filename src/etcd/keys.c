@@ -23,9 +23,8 @@ enum {
 };
 
 #define HOLD_NS (2 * NS_PER_S)
-#define STALLED_NS                                                                                           \
-	(2 * NS_PER_S)		   /* a client that takes nothing for so long, while others wait, is cut off \
-				    */
+/* A client that takes nothing for so long is cut off while others wait. */
+#define STALLED_NS (2 * NS_PER_S)
 #define POSTPONE_NS (5 * NS_PER_S) /* for a place among the large answers */
 #define TELL_EVERY_NS (60 * NS_PER_S)
 

@@ -23,9 +23,8 @@ struct scan {
 	char name[WAL_NAME_MAX]; /* the segment being read */
 	struct slice bytes;
 	bool seal_seen;
-	uint64_t
-		own_last; /* the last index as far as the segment alone tells: the log may be cut before it */
-	uint64_t newest;  /* where the last whole frame begins; 0: the header is all there is */
+	uint64_t own_last; /* the last index by the segment alone: the log may be cut before it */
+	uint64_t newest;   /* where the last whole frame begins; 0: the header is all there is */
 	struct wal_frame_entries frame;
 };
 

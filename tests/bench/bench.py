@@ -12,7 +12,6 @@ missing). Data lies in --dir (default: the system's directory for temporary file
 tests/bench/results/. FLOTILLA_BUILD names the (release) build directory. Nothing here passes or fails: a bar that is
 missed is told as such."""
 import argparse
-import datetime
 import json
 import os
 import platform
@@ -121,14 +120,7 @@ def main():
     print("\n" + "\n".join(lines))
     if not options.no_results:
         part = "" if options.rows == list(GROUPS) else "-" + "-".join(options.rows)
-        path = os.path.join(servers.HERE, "results", "bench%s-%s" % (part, datetime.datetime.now().strftime("%Y%m%d-%H%M%S")))
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path + ".json", "w") as file:
-            json.dump({"machine": about, "rows": report.rows, "raw": report.raw}, file, indent=1)
-            file.write("\n")
-        with open(path + ".txt", "w") as file:
-            file.write("\n".join(lines) + "\n")
-        print("\nraw figures: " + path + ".json")
+        servers.keep_results("bench" + part, lines, {"machine": about, "rows": report.rows, "raw": report.raw})
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ Three members on this machine, 256-byte values, load on the leader. The bar: wit
 in the median and for all of them together. What is printed, and every window, is written to tests/bench/results/.
 FLOTILLA_BUILD names the (release) build directory."""
 import argparse
-import datetime
-import json
 import os
 import statistics
 import sys
@@ -21,7 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "system"))
 import etcd_server
 import harness
-from servers import Cluster, commit, fill, output_of, tool
+from servers import Cluster, commit, fill, keep_results, output_of, tool
 
 
 def metrics(member):
@@ -90,17 +88,6 @@ def line(title, windows, quiet):
     return text + ("" if quiet is None else "  %.2f x quiet" % (middle / quiet))
 
 
-def keep(lines, kinds):
-    path = os.path.join(HERE, "results", "stalls-" + datetime.datetime.now().strftime("%Y%m%d-%H%M%S"))
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + ".txt", "w") as file:
-        file.write("\n".join(lines) + "\n")
-    with open(path + ".json", "w") as file:
-        json.dump({"lines": lines, "windows": kinds}, file, indent=1)
-        file.write("\n")
-    print("\nraw figures: " + path + ".json")
-
-
 def measure(bench, options):
     """Prints as it goes; answers the lines, and the windows of each kind."""
     lines, kinds = [], {}
@@ -144,7 +131,7 @@ def main():
     finally:
         bench.servers.close()
     if not options.no_results:
-        keep(lines, kinds)
+        keep_results("stalls", lines, {"lines": lines, "windows": kinds})
 
 
 main()

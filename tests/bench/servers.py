@@ -222,6 +222,18 @@ def commit():
     return done.stdout.strip() or "unknown"
 
 
+def keep_results(name, lines, raw):
+    """What was printed, and the raw figures beside it, in tests/bench/results/."""
+    path = os.path.join(HERE, "results", "%s-%s" % (name, time.strftime("%Y%m%d-%H%M%S")))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path + ".txt", "w") as file:
+        file.write("\n".join(lines) + "\n")
+    with open(path + ".json", "w") as file:
+        json.dump(raw, file, indent=1)
+        file.write("\n")
+    print("\nraw figures: " + path + ".json")
+
+
 def ratio(figures, others):
     """The median of the ratios of each round."""
     return statistics.median(one / other for one, other in zip(figures, others))

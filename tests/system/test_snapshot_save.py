@@ -18,7 +18,7 @@ cases = Cases()
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
 
 
-class Stub:
+class Scripted:
     """A server that answers each request by what `answer(connection)` does."""
 
     def __init__(self, answer):
@@ -81,9 +81,9 @@ def _():
         go_on.wait(60)
         connection.sendall(b"\x55" * 500)
 
-    stub = Stub(answer)
-    slow = save("--endpoints", stub.endpoint, "snapshot", "save", path)
-    assert stub.asked.wait(20)
+    server = Scripted(answer)
+    slow = save("--endpoints", server.endpoint, "snapshot", "save", path)
+    assert server.asked.wait(20)
     etcdctl("--endpoints", member.endpoint, "snapshot", "save", path)
     good = contents(path)
     go_on.set()
@@ -106,10 +106,10 @@ def _():
 
 @cases.case("a save that a signal ends leaves nothing behind")
 def _():
-    stub = Stub(stalls)
+    server = Scripted(stalls)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         directory = harness.temp_dir()
-        process = save("--endpoints", stub.endpoint, "snapshot", "save", os.path.join(directory, "saved"))
+        process = save("--endpoints", server.endpoint, "snapshot", "save", os.path.join(directory, "saved"))
         wait_for(lambda: [name for name in os.listdir(directory) if os.path.getsize(os.path.join(directory, name)) == 4], 20,
                  "the first bytes")
         process.send_signal(number)
@@ -122,7 +122,7 @@ def _():
     path = os.path.join(harness.temp_dir(), "saved")
     stopped = Cluster(ours(), 1).members[0]
     stopped.process.send_signal(signal.SIGSTOP)
-    both = Stub(stalls).endpoint + "," + stopped.endpoint
+    both = Scripted(stalls).endpoint + "," + stopped.endpoint
     _, error = etcdctl("--timeout", "300ms", "--endpoints", both, "snapshot", "save", path, expect=1)
     assert "nothing came for 300 ms" in error and "timeout awaiting response headers" in error and "--timeout" in error, error
     assert os.listdir(os.path.dirname(path)) == []
@@ -148,9 +148,9 @@ def _():
         time.sleep(1.2)
         connection.sendall(good[1000:])
 
-    _, error = etcdctl("--total-timeout", "400ms", "--endpoints", Stub(drips).endpoint, "snapshot", "save", path + "2", expect=1)
+    _, error = etcdctl("--total-timeout", "400ms", "--endpoints", Scripted(drips).endpoint, "snapshot", "save", path + "2", expect=1)
     assert "Client.Timeout exceeded" in error and "--total-timeout is over" in error and "waits longer" not in error, error
-    etcdctl("--endpoints", Stub(pauses).endpoint, "snapshot", "save", path + "2")
+    etcdctl("--endpoints", Scripted(pauses).endpoint, "snapshot", "save", path + "2")
     assert contents(path + "2") == good
 
 
@@ -160,7 +160,7 @@ def _():
         connection.sendall(b"HTTP/1.1 503 Busy\r\nContent-Length: 27\r\n\r\n{\"message\":\"try it later\"}\r\n")
 
     path = os.path.join(harness.temp_dir(), "saved")
-    _, error = etcdctl("--endpoints", Stub(refuses).endpoint, "snapshot", "save", path, expect=1)
+    _, error = etcdctl("--endpoints", Scripted(refuses).endpoint, "snapshot", "save", path, expect=1)
     assert "answers with status 503: {\"message\":\"try it later\"}\n" in error, error
 
 

@@ -143,11 +143,14 @@ static void a_name_cannot_pass_for_another_line(void **state)
 	assert_int_equal(datadir_open(*state, &datadir, &why), 0);
 	datadir.member_id = 1;
 	datadir.cluster_id = 2;
-	assert_int_equal(datadir_set_identity(*state, "n\nmember 7\rx", &datadir, &why), 0);
+	assert_int_equal(datadir_set_identity(*state, "n", &datadir, &why), 0);
+	assert_int_equal(datadir_set_identity(*state, "n\nmember 7\rx", &datadir, &why), -EINVAL);
+	assert_non_null(strstr(buf_text(&why), "control characters"));
 	datadir_done(&datadir);
+	buf_clear(&why);
 	assert_int_equal(datadir_open(*state, &datadir, &why), 0);
 	assert_int_equal(datadir.member_id, 1);
-	assert_string_equal(datadir.name, "n?member 7?x");
+	assert_string_equal(datadir.name, "n");
 	datadir_done(&datadir);
 }
 
