@@ -235,9 +235,10 @@ static int check_header(
 			"log segment %s belongs to member %" PRIx64 ", this is member %" PRIx64
 			": check the data directory",
 			scan->name, header->member_id, wal->config.member_id);
+	if (!header->first_index) /* it may be the first one some day */
+		return damaged(scan, 0, "the segment does not begin with an entry");
 	if (first) {
-		if (!header->first_index ||
-			(number == 1 && (header->first_index != 1 || header->first_sequence != 1)))
+		if (number == 1 && (header->first_index != 1 || header->first_sequence != 1))
 			return damaged(scan, 0, "the first segment does not begin the log");
 		wal->last_index = header->first_index - 1;
 		wal->sequence = header->first_sequence;
@@ -287,6 +288,9 @@ static int read_segment(struct scan *scan, size_t position)
 	struct wal *wal = scan->wal;
 	struct wal_segment *segment = &wal->segments[position];
 	bool last = position + 1 == wal->segments_len;
+	/* Those before it were removed behind its first write, which told all over again what they had told.
+	 */
+	bool begun = position == 0 && segment->number > 1;
 	_cleanup_free_ char *data = NULL;
 	struct wal_segment_header header;
 	enum wal_header_check check;
@@ -305,7 +309,7 @@ static int read_segment(struct scan *scan, size_t position)
 	if (check == WAL_HEADER_VALID && header.number > segment->number)
 		return damaged(scan, 0, "the header is that of a later segment");
 	if (check == WAL_HEADER_INVALID || header.number != segment->number) {
-		r = unstarted_segment(scan, segment->number, last, check == WAL_HEADER_VALID);
+		r = unstarted_segment(scan, segment->number, last && !begun, check == WAL_HEADER_VALID);
 		return r < 0 ? r : 1;
 	}
 	r = check_header(scan, &header, segment->number, position == 0);
@@ -316,6 +320,8 @@ static int read_segment(struct scan *scan, size_t position)
 	r = read_frames(scan, segment->number, last);
 	if (r < 0)
 		return r;
+	if (begun && wal->offset == WAL_SEGMENT_HEADER_BYTES)
+		return damaged(scan, wal->offset, "the frame with which the log begins does not check");
 	/* Its first write never got there, but its header tells of it: the log may go on with other entries.
 	 * It is made anew, behind the seal of the one before. */
 	if (last && position && wal->offset == WAL_SEGMENT_HEADER_BYTES) {

@@ -607,6 +607,47 @@ static void segment_begun_by_entries_that_were_lost_stands_alone(void **state)
 	disk_done(&disk);
 }
 
+/* It tells the term and the vote too. */
+static void damage_of_the_only_frame_is_reported(void **state)
+{
+	struct disk disk = {0};
+	struct model model, back;
+	struct wal_recovered found;
+	struct wal_plan plan = {0};
+	struct wal *wal;
+	struct file *file;
+	char *error;
+
+	(void)state;
+	start_log(&disk, &model, &wal, &plan);
+	model.first = 1;
+	while (disk.files_len < 2) {
+		add_entry(wal, &model, model.last + 1, 1);
+		add_hard_state(wal, &model, 1, 0, model.last);
+		flush_batch(&disk, wal, &plan);
+		wal_flushed(wal);
+	}
+	assert_true(wal_release(wal, model.last, &plan));
+	assert_int_equal(disk_run(&disk, &plan), 0);
+	wal_free(wal);
+	assert_int_equal(open_log(&disk, &back, &wal, &found, &error), 0);
+	assert_int_equal(found.first_index, model.last);
+	wal_free(wal);
+
+	file = disk_find(&disk, "0000000000000002.wal");
+	assert_non_null(file);
+	file->now[WAL_SEGMENT_HEADER_BYTES + 5]++;
+	assert_int_equal(open_log(&disk, &back, &wal, &found, &error), -EBADMSG);
+	assert_non_null(strstr(error, "the frame with which the log begins does not check"));
+	free(error);
+	memset(file->now, 0, file->size);
+	assert_int_equal(open_log(&disk, &back, &wal, &found, &error), -EBADMSG);
+	assert_non_null(strstr(error, "header does not check"));
+	free(error);
+	buf_done(&plan.bytes);
+	disk_done(&disk);
+}
+
 static void restart_takes_the_place_of_all_entries(void **state)
 {
 	struct disk disk = {0};
@@ -673,6 +714,7 @@ int main(void)
 		cmocka_unit_test(cut_log_whose_end_was_replaced_below_the_cut_must_reach_it_again),
 		cmocka_unit_test(segment_begun_by_entries_of_two_leaders_stands_alone),
 		cmocka_unit_test(segment_begun_by_entries_that_were_lost_stands_alone),
+		cmocka_unit_test(damage_of_the_only_frame_is_reported),
 		cmocka_unit_test(restart_takes_the_place_of_all_entries),
 	};
 
