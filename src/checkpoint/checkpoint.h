@@ -30,7 +30,7 @@
  * names durable that were seen and removes leftovers; it must be done before the log is cut and before
  * anything is relied on. next_generation = that of CHECKPOINT (or 0) + 1.
  *
- * When one is due: checkpoint_due() says so from the bytes of log behind the current one's index; and when
+ * When one is due, by the bytes of log behind the current one's index (docs/architecture.md); and when
  * the shell asks for one ("snapshot save"). The index is node->applied; it must also be durable in the own
  * log: as long as raft_status.persisted < applied (entries may be applied before the own disk has them) the
  * owner waits a turn. A joint membership is no obstacle. Begin it between two applies:
@@ -48,9 +48,9 @@
  * where the tail, kept for slow followers, is what fits into a quarter of CHECKPOINT_LOG_MIN_BYTES. Only the
  * answer to the last plan allows the cut. A plan that fails ends the checkpoint, not the member: free the
  * writer, keep the current one, remove the new data file (checkpoint_remove_plan()), raise the alarm, try
- * again later with a new generation. Only when the failing plan was the last one it is unknown which
+ * again later with a new generation. Only when the rename, or the sync behind it, failed it is unknown which
  * CHECKPOINT is there: both are whole, so nothing is removed and nothing cut until a later checkpoint or
- * restart.
+ * restart. The owner may carry out what comes before the rename as a plan of its own, to tell.
  *
  * To a follower (raft batch.snapshots names it): the leader offers checkpoint_get_info()'s id; when its index
  * is below the first entry of the own log (it never is after a cut as above) or there is none, it writes one
@@ -166,9 +166,6 @@ int checkpoint_start_plan(const struct checkpoint_disk *disk, const struct check
 	struct checkpoint_plan *ret_plan) _must_check_;
 /* Removes the data file of a generation that CHECKPOINT does not name (any more). */
 void checkpoint_remove_plan(uint64_t generation, struct checkpoint_plan *ret_plan);
-
-/* log_bytes: written to the log since the current checkpoint's index; current: NULL when there is none. */
-bool checkpoint_due(const struct checkpoint *current, uint64_t log_bytes);
 
 /* ---- Writing ---- */
 struct checkpoint_meta {

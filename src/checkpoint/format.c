@@ -362,11 +362,6 @@ int checkpoint_open(const struct checkpoint_disk *disk, uint64_t cluster_id,
 	return 0;
 }
 
-bool checkpoint_due(const struct checkpoint *current, uint64_t log_bytes)
-{
-	return log_bytes >= MAX(CHECKPOINT_LOG_MIN_BYTES, current ? current->info.data_bytes : 0);
-}
-
 /* ---- plans ---- */
 
 void checkpoint_plan_begin(struct checkpoint_plan *plan)

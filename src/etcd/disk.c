@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum { ZERO_PIECE_BYTES = 1 << 20, STACK_BYTES = 256 * 1024 };
@@ -355,6 +356,16 @@ void disk_get_counts(const struct disk *disk, struct disk_counts *ret_counts)
 	uv_mutex_lock(&worker->mutex);
 	*ret_counts = worker->counts;
 	uv_mutex_unlock(&worker->mutex);
+}
+
+uint64_t disk_room(const struct disk *disk)
+{
+	struct statvfs at;
+	uint64_t bytes;
+
+	if (fstatvfs(disk->dir_fd, &at) < 0 || __builtin_mul_overflow(at.f_bavail, at.f_frsize, &bytes))
+		return UINT64_MAX;
+	return bytes;
 }
 
 /* ---- Start ---- */

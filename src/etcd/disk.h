@@ -24,6 +24,8 @@ void disk_submit(struct disk *disk, const struct wal_plan *plan);
 struct disk *disk_close(struct disk *disk);
 void disk_get_counts(const struct disk *disk, struct disk_counts *ret_counts);
 
+uint64_t disk_room(const struct disk *disk); /* as env_ops.disk_room */
+
 /* Start only, blocking: as env_ops.disk_list and disk_read. */
 int disk_list(struct disk *disk, void (*fn)(void *arg, const char *name, uint64_t size_bytes), void *arg);
 int disk_read_range(struct disk *disk, const char *name, uint64_t offset, size_t len, struct buf *out);

@@ -65,6 +65,11 @@ static int env_disk_read_range(
 	return disk_read_range(from_env(env)->disk, name, offset, len, out);
 }
 
+static uint64_t env_disk_room(struct env *env)
+{
+	return disk_room(from_env(env)->disk);
+}
+
 static void env_store_leaving(struct env *env, struct store *store)
 {
 	struct server_env *own = from_env(env);
@@ -124,6 +129,7 @@ static const struct env_ops ops = {
 	.disk_list = env_disk_list,
 	.disk_read = env_disk_read,
 	.disk_read_range = env_disk_read_range,
+	.disk_room = env_disk_room,
 	.disk_submit = env_disk_submit,
 	.send = env_send,
 	.reply = env_reply,

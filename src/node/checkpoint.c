@@ -302,14 +302,50 @@ void node_checkpoint_to_plan(struct checkpoint_plan *steps, struct wal_plan *pla
 	}
 }
 
+/* The rename is in a plan of its own. What fails before it has changed nothing, and the space of the new file
+ * is needed; after it, it is unknown which checkpoint is there. */
+static void put_off_switch(struct checkpoints *own)
+{
+	size_t first = own->plan.steps_len;
+
+	while (first > 0 && own->plan.steps[first - 1].kind != WAL_STEP_RENAME)
+		first--;
+	assert(first > 1);
+	first--;
+	own->switch_steps_len = own->plan.steps_len - first;
+	assert(own->switch_steps_len <= ARRAY_LEN(own->switch_steps));
+	memcpy(own->switch_steps, &own->plan.steps[first],
+		own->switch_steps_len * sizeof(own->switch_steps[0]));
+	own->plan.steps_len = first;
+}
+
 void node_checkpoint_submit(struct node *node, enum node_job job, struct checkpoint_plan *steps)
 {
 	struct checkpoints *own = &node->checkpoints;
 
 	assert(!own->job && !own->done && !node->spare_busy);
 	node_checkpoint_to_plan(steps, &own->plan);
+	if (job == NODE_JOB_WRITE_SWITCH || job == NODE_JOB_RECEIVE_SWITCH)
+		put_off_switch(own);
 	own->job = job;
 	node->env->ops->disk_submit(node->env, &own->plan);
+}
+
+/* Whether the plan that is done was the first part of a switch, and the second is under way. */
+static bool goes_on_to_switch(struct node *node, int error)
+{
+	struct checkpoints *own = &node->checkpoints;
+	size_t len = own->switch_steps_len;
+
+	own->switch_steps_len = 0;
+	if (len && error < 0)
+		own->job = own->job == NODE_JOB_WRITE_SWITCH ? NODE_JOB_WRITE : NODE_JOB_RECEIVE;
+	if (!len || error < 0)
+		return false;
+	memcpy(own->plan.steps, own->switch_steps, len * sizeof(own->plan.steps[0]));
+	own->plan.steps_len = len;
+	node->env->ops->disk_submit(node->env, &own->plan);
+	return true;
 }
 
 void node_checkpoint_read(struct node *node, enum node_job job, const struct checkpoint_range *range)
@@ -344,7 +380,7 @@ void node_checkpoint_became(struct node *node, struct checkpoint *checkpoint)
 	own->unsure.len = 0;
 	(void)checkpoint_unref(own->current);
 	own->current = checkpoint;
-	own->asked = own->unreadable = false;
+	own->asked = own->unreadable = own->no_room = false;
 }
 
 /* ---- Writing ---- */
@@ -365,6 +401,35 @@ void node_checkpoint_applied(struct node *node, const struct raft_entry *entry)
 	own->marks[own->marks_len++].log_bytes = own->log_bytes;
 }
 
+void node_checkpoint_space(const struct node *node, struct checkpoint_space *ret)
+{
+	const struct checkpoints *own = &node->checkpoints;
+	struct checkpoint_info info = {0};
+
+	if (own->current)
+		checkpoint_get_info(own->current, &info);
+	ret->data_bytes = info.data_bytes;
+	ret->log_bytes = own->log_bytes - own->current_log_bytes;
+	ret->step_bytes = MAX(node->segment_bytes, (info.data_bytes + ret->log_bytes) / 8);
+	ret->pending_bytes = 0;
+	if (own->writer) {
+		uint64_t bytes = info.data_bytes + own->writer_log_bytes - own->current_log_bytes;
+
+		ret->pending_bytes = MAX(bytes, own->writer_bytes + 1) - own->writer_bytes;
+	}
+	ret->room = own->disk_room > UINT64_MAX / 2 ? UINT64_MAX / 2 : own->disk_room;
+}
+
+/* The next one may soon not fit beside this one and the log: it is written while it does, since the log gives
+ * space back then. */
+static bool is_tight(const struct node *node)
+{
+	struct checkpoint_space at;
+
+	node_checkpoint_space(node, &at);
+	return at.log_bytes >= at.step_bytes && at.room < at.data_bytes + at.log_bytes + 2 * at.step_bytes;
+}
+
 static bool is_due(const struct node *node)
 {
 	const struct checkpoints *own = &node->checkpoints;
@@ -377,7 +442,8 @@ static bool is_due(const struct node *node)
 		return node->applied >= info.id.index;
 	if (node->applied <= info.id.index)
 		return false;
-	return own->asked || (own->entries_max && node->applied - info.id.index >= own->entries_max) ||
+	return own->asked || is_tight(node) ||
+	       (own->entries_max && node->applied - info.id.index >= own->entries_max) ||
 	       own->log_bytes - own->current_log_bytes >= MAX(own->log_min_bytes, info.data_bytes);
 }
 
@@ -393,7 +459,7 @@ static void begin(struct node *node)
 	own->writer_generation = own->next_generation++;
 	own->writer_index = node->applied;
 	own->writer_log_bytes = own->log_bytes;
-	own->writer_switches = false;
+	own->writer_bytes = 0;
 	own->writer = checkpoint_writer_new(node->store, &meta, own->writer_generation);
 }
 
@@ -414,6 +480,7 @@ static bool write_next(struct node *node)
 	do
 		more = checkpoint_writer_step(own->writer, own->step_bytes, &own->steps);
 	while (more && !own->steps.steps_len);
+	own->writer_bytes += own->steps.bytes.len;
 	node_checkpoint_submit(node, more ? NODE_JOB_WRITE : NODE_JOB_WRITE_SWITCH, &own->steps);
 	return true;
 }
@@ -436,11 +503,16 @@ static void cut(struct node *node)
 	own->release_index = index + 1;
 }
 
-/* With the log's reserve a checkpoint of a store that is no larger fits, and the log shrinks behind it. */
-static void no_space(struct node *node)
+/* The alarm lasts until one fits: the log behind it would take what the next, smaller one needs. With the
+ * log's reserve one fits of a store that is no larger. */
+static void no_room(struct node *node)
 {
 	struct checkpoints *own = &node->checkpoints;
 
+	own->room_pause_ns =
+		own->no_room ? MIN(2 * own->room_pause_ns, NODE_ROOM_RETRY_MAX_NS) : NODE_ROOM_RETRY_NS;
+	own->after_ns = node_mono(node) + own->room_pause_ns;
+	own->no_room = true;
 	node_space_out(node);
 	/* Deletes must still have room. */
 	if (own->gave_reserve || wal_room(node->wal) < node->segment_bytes + node->segment_bytes / 2)
@@ -463,26 +535,37 @@ static bool give_reserve(struct node *node)
 	return true;
 }
 
+static void failed(struct node *node, bool switched, int error)
+{
+	struct checkpoints *own = &node->checkpoints;
+	bool full = error == -ENOSPC || error == -EDQUOT;
+
+	/* After a failed switch both are whole. */
+	(void)node_generations_add(switched ? &own->unsure : &own->stale, own->writer_generation);
+	if (!full || !own->no_room)
+		node_note(node, LOG_LEVEL_WARNING,
+			"a checkpoint could not be written (%s): the log cannot be cut; it is tried again, "
+			"make room or check the disk",
+			strerror(-error));
+	own->after_ns = node_mono(node) + NODE_CHECKPOINT_RETRY_NS;
+	if (full)
+		no_room(node);
+	node_exports_failed(node, error);
+}
+
 static void written(struct node *node, bool switched, int error)
 {
 	struct checkpoints *own = &node->checkpoints;
 
 	if (error < 0) {
-		/* After a failed switch it is unknown which CHECKPOINT is there: both are whole. */
-		(void)node_generations_add(switched ? &own->unsure : &own->stale, own->writer_generation);
-		own->after_ns = node_mono(node) + NODE_CHECKPOINT_RETRY_NS;
-		node_exports_failed(node, error);
-		if (error == -ENOSPC || error == -EDQUOT)
-			no_space(node);
-		node_note(node, LOG_LEVEL_WARNING,
-			"a checkpoint could not be written (%s): the log goes on growing; it is tried again, "
-			"make room or check the disk",
-			strerror(-error));
+		failed(node, switched, error);
 	} else if (switched) {
 		node_checkpoint_became(node, checkpoint_writer_take(own->writer));
 		own->written++;
 		cut(node);
 		own->current_log_bytes = own->writer_log_bytes;
+		if (node->space_low) /* deletes go on: not one after the other */
+			own->after_ns = node_mono(node) + 4 * NODE_ROOM_RETRY_NS;
 	} else {
 		return;
 	}
@@ -537,10 +620,15 @@ void node_checkpoint_background(struct node *node)
 void node_checkpoint_done(struct node *node)
 {
 	struct checkpoints *own = &node->checkpoints;
-	enum node_job job = own->job;
+	enum node_job job;
 	int error = own->error;
 
 	own->done = false;
+	if (goes_on_to_switch(node, error))
+		return;
+	if (own->job != NODE_JOB_READ && own->job != NODE_JOB_EXPORT && own->job != NODE_JOB_LOG)
+		node_space_look(node);
+	job = own->job;
 	own->job = NODE_JOB_NONE;
 	if (job == NODE_JOB_GIVE)
 		return; /* whether or not it is there yet, the log does not count on it */

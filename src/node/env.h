@@ -33,6 +33,10 @@ struct env_ops {
 	int (*disk_read_range)(
 		struct env *env, const char *name, uint64_t offset, size_t len, struct buf *out);
 
+	/* Bytes that may still be taken on the disk, UINT64_MAX: unknown. Asked now and then; must not block.
+	 */
+	uint64_t (*disk_room)(struct env *env);
+
 	/* Starts a plan; answered by one node_disk_done(node, plan, error). The node keeps the plan alive and
 	 * unchanged until then. At most one plan is under way, and beside it at most one with `background`
 	 * set, which must not hold up the other. A failed step ends the plan with its -errno. */

@@ -137,6 +137,9 @@ struct member {
 
 /* ---- Checkpoints ---- */
 #define NODE_CHECKPOINT_RETRY_NS (10 * NS_PER_S) /* after one failed */
+/* After one that did not fit on the disk, each time twice as long: trying costs writing all that fits. */
+#define NODE_ROOM_RETRY_NS NS_PER_S
+#define NODE_ROOM_RETRY_MAX_NS (16 * NS_PER_S)
 #define NODE_MARKS 32u
 #define NODE_GENERATIONS_MAX 16u
 #define NODE_FREE_PER_TURN 32u /* pages of a replaced store: a fraction of a millisecond */
@@ -187,12 +190,20 @@ struct incoming {
 	bool understood;      /* its membership was read */
 	bool plan_ready, plan_switches;
 	struct checkpoint_plan plan;
+	/* `id` did not fit on the disk: not taken before, and for how long; 0: it may. */
+	int64_t after_ns, pause_ns;
 	unsigned bad_chunks;
 	uint8_t answer; /* due to answer_to; 0: none */
 	uint64_t answer_to;
 	struct checkpoint_id answer_id;
 };
 
+/* What decides whether the next checkpoint will fit: the size of the current one, by how much the log has
+ * grown since and by how much it grows until a checkpoint that is written early, what is still to be written
+ * of the one under way (at most; 0: none), and what is left on the disk. */
+struct checkpoint_space {
+	uint64_t data_bytes, log_bytes, step_bytes, pending_bytes, room;
+};
 struct checkpoints {
 	uint64_t log_min_bytes, entries_max;
 	size_t step_bytes, piece_bytes;
@@ -200,12 +211,14 @@ struct checkpoints {
 	struct checkpoint *current; /* NULL: none */
 	uint64_t next_generation;
 	struct checkpoint_writer *writer;
-	uint64_t writer_index, writer_generation, writer_log_bytes;
-	bool writer_switches; /* its last plan is the next one */
+	uint64_t writer_index, writer_generation, writer_log_bytes, writer_bytes; /* bytes: written so far */
 	bool give_reserve, gave_reserve;
-	bool asked;	  /* one is needed though none is due */
-	bool unreadable;  /* the current one cannot be read: one of the same index is better than it */
-	int64_t after_ns; /* not before */
+	uint64_t disk_room; /* as it was seen last */
+	bool no_room;	    /* none fitted on the disk since the current one */
+	bool asked;	    /* one is needed though none is due */
+	bool unreadable;    /* the current one cannot be read: one of the same index is better than it */
+	int64_t after_ns;   /* not before */
+	int64_t room_pause_ns;
 
 	/* Bytes of entries applied, and how many there were at the index of the current checkpoint. */
 	uint64_t log_bytes, current_log_bytes;
@@ -220,6 +233,8 @@ struct checkpoints {
 
 	struct wal_plan plan; /* under way, or its memory */
 	struct checkpoint_plan steps;
+	struct wal_step switch_steps[2]; /* what is left of the switch when the plan has been carried out */
+	size_t switch_steps_len;
 	enum node_job job;
 	bool done;
 	int error;
@@ -312,11 +327,16 @@ struct node {
 	/* disk */
 	struct wal *wal;
 	uint64_t segment_bytes;
-	bool space_low; /* the alarm */
+	int64_t look_after_ns; /* at the disk, while there is an alarm */
+	bool space_low;	       /* the alarm */
+	bool others_low;       /* the same of a leader most of whose voters have it */
+	bool no_fit;	       /* what the leader sent is more than what is left: a wait for space */
+	uint64_t taken_bytes;  /* of appends since the last turn */
 	int64_t hand_over_after_ns;
 	struct wal_plan log_plan, spare_plan;
 	bool log_busy, spare_busy, log_done, spare_done;
-	bool spare_full; /* spare_done, but there was no space */
+	bool spare_was_last; /* of what was done in the background */
+	bool spare_full;     /* spare_done, but there was no space */
 	int64_t spare_after_ns;
 	uint64_t write_id_added, write_id_submitted;
 	struct slowness slowness;
@@ -418,8 +438,13 @@ void *node_request_end(struct request *request); /* answers the name; NULL: nobo
 /* space.c */
 enum node_space node_space(const struct node *node);
 bool node_grows(const struct store_command *command);
+bool node_ends_growth(const struct node *node); /* by its own alarm, or as a leader by the others' */
 bool node_refuses(const struct node *node, const struct store_command *command);
 void node_space_out(struct node *node); /* a plan had no space */
+/* Whether a follower's log can take so many bytes more. If not, that is a cause for the alarm. */
+bool node_space_for_append(struct node *node, uint64_t bytes);
+void node_space_look(struct node *node);	      /* what is left may have changed */
+bool node_space_for_segment(const struct node *node); /* beside what a checkpoint may need */
 void node_space_turn(struct node *node, int64_t now_ns);
 /* read.c */
 void node_flush_reads(struct node *node);
@@ -450,6 +475,7 @@ void node_checkpoint_applied(struct node *node, const struct raft_entry *entry);
 void node_checkpoint_background(struct node *node);
 void node_checkpoint_done(struct node *node);
 void node_checkpoint_became(struct node *node, struct checkpoint *checkpoint);
+void node_checkpoint_space(const struct node *node, struct checkpoint_space *ret);
 void node_checkpoint_submit(struct node *node, enum node_job job, struct checkpoint_plan *steps);
 void node_membership_encode(const struct node *node, struct buf *out);
 /* Turns a checkpoint's plan into one of the log's kind; their memory changes hands. */
@@ -482,6 +508,8 @@ void node_transfer_turn(struct node *node, int64_t now_ns);
 bool node_transfer_background(struct node *node); /* true: it submitted a plan */
 void node_transfer_done(struct node *node, enum node_job job, int error);
 bool node_transfer_reads(const struct node *node, uint64_t generation);
+/* A checkpoint that this member needs does not fit on its disk. */
+bool node_transfer_lacks_room(const struct node *node);
 uint64_t node_transfer_keeps(const struct node *node, uint64_t index);
 void node_transfers_free(struct node *node);
 /* node.c */

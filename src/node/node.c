@@ -107,9 +107,17 @@ static void begin_running(struct node *node)
 	const struct raft_conf *conf = raft_conf_get(node->raft);
 
 	node->phase = NODE_PHASE_RUNNING;
+	node_space_look(node);
 	node->ticked_ns = node_mono(node);
 	if (conf->voters.count == 1 && conf->voters.ids[0] == node->id && !conf->outgoing.count)
 		raft_campaign(node->raft); /* nobody to wait for */
+}
+
+static void spare_is_there(struct node *node)
+{
+	wal_spare_done(node->wal);
+	node->no_fit = false;
+	node_space_look(node);
 }
 
 /* Writes go on in what is there. */
@@ -136,7 +144,7 @@ static void take_disk_events(struct node *node)
 		if (node->spare_full)
 			spare_has_no_space(node);
 		else
-			wal_spare_done(node->wal);
+			spare_is_there(node);
 	}
 	if (node->checkpoints.done)
 		node_checkpoint_done(node);
@@ -282,13 +290,28 @@ static void write_log(struct node *node)
 		node_slowness_submitted(node);
 		submit_log(node);
 	}
-	/* What little space there is belongs to a checkpoint first, behind which the log can be cut. */
-	if (!node->spare_busy && !node->checkpoints.job && node_mono(node) >= node->spare_after_ns &&
-		!(node->space_low && node->checkpoints.writer) &&
-		wal_spare_plan(node->wal, node->space_low, &node->spare_plan)) {
-		node->spare_busy = true;
-		node->env->ops->disk_submit(node->env, &node->spare_plan);
-	}
+}
+
+static void make_spare(struct node *node)
+{
+	if (node->spare_busy || node->checkpoints.job || node_mono(node) < node->spare_after_ns ||
+		!node_space_for_segment(node) ||
+		!wal_spare_plan(node->wal, node->space_low, &node->spare_plan))
+		return;
+	node->spare_busy = node->spare_was_last = true;
+	node->env->ops->disk_submit(node->env, &node->spare_plan);
+}
+
+/* The log's segments go first, but not always: writes can use them up as fast as a slow disk makes them, and
+ * no checkpoint would ever be written. */
+static void work_in_background(struct node *node)
+{
+	if (!node->spare_was_last)
+		make_spare(node);
+	node_checkpoint_background(node);
+	if (node->checkpoints.job)
+		node->spare_was_last = false;
+	make_spare(node);
 }
 
 static bool may_apply_more(const struct node *node)
@@ -317,12 +340,13 @@ static void run(struct node *node, int64_t now_ns)
 	while (!node->failure && batches++ < NODE_BATCHES_PER_TURN && may_apply_more(node) &&
 		raft_has_ready(node->raft))
 		node_run_batch(node);
+	node->taken_bytes = 0; /* they are in the log's batch by now */
 	if (node->failure)
 		return;
 	node_serve_reads(node);
 	write_log(node);
 	node_exports_turn(node);
-	node_checkpoint_background(node);
+	work_in_background(node);
 	node->more_work = raft_has_ready(node->raft) || !node->replies_left || !node_queue_waits(node) ||
 			  (!list_empty(&node->conf_queue) && !node->conf_blocked) ||
 			  node->checkpoints.freeing || store_collect(node->store, 64);
@@ -446,7 +470,7 @@ void node_get_status(const struct node *node, struct node_status *ret_status)
 		.checkpoints_received = node->checkpoints.received,
 		.checkpoints_sent = node->checkpoints.sent,
 		.log_first = status.first_index,
-		.space = node_space(node),
+		.space = node->others_low ? NODE_SPACE_LOW : node_space(node),
 		.log_cached_bytes = status.cached_bytes,
 		.log_reads = node->log_reader.reads,
 		.log_disk_bytes = wal_disk_bytes(node->wal),

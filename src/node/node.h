@@ -223,7 +223,7 @@ struct node_status {
 	uint64_t checkpoint_index; /* of the newest one on the disk; 0: none */
 	uint64_t checkpoints_written, checkpoints_received, checkpoints_sent; /* since the start */
 	bool checkpoint_writing;
-	enum node_space space;	      /* of this member's disk */
+	enum node_space space;	      /* of this member's disk; a leader's is low too when most voters' are */
 	uint64_t log_cached_bytes;    /* of entries in memory */
 	uint64_t log_reads;	      /* runs of entries read back since the start */
 	uint64_t log_first;	      /* the oldest entry that raft can still give to a follower */

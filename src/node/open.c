@@ -371,6 +371,7 @@ int node_open(const struct node_config *config, struct env *env, struct node **r
 	list_init(&node->checkpoints.exports);
 	node->checkpoints.log_min_bytes =
 		config->checkpoint_log_bytes ? config->checkpoint_log_bytes : CHECKPOINT_LOG_MIN_BYTES;
+	node->checkpoints.disk_room = UINT64_MAX;
 	node->checkpoints.entries_max = config->checkpoint_entries;
 	node->checkpoints.step_bytes =
 		config->checkpoint_step_bytes ? config->checkpoint_step_bytes : CHECKPOINT_STEP_BYTES;

@@ -150,7 +150,7 @@ static void begin_message(struct node *node, uint64_t to, enum node_envelope_kin
 {
 	struct node_envelope envelope = {
 		.kind = kind,
-		.no_space = node->space_low,
+		.no_space = node_ends_growth(node),
 		.cluster_id = node->cluster_id,
 		.from = node->id,
 		.to = to,
@@ -213,13 +213,26 @@ static bool may_be_proposed(struct node *node, const struct raft_message *messag
 	return true;
 }
 
-/* As if it were lost: there is no room for entries, or they are of no use. The empty appends too: the answer
- * to one would tell the leader to send its whole window, in vain and again and again. */
-static bool is_dropped(struct node *node, const struct raft_message *message)
+/* There is no room for entries. An empty append goes the same way, since the answer would tell the leader to
+ * send its whole window, in vain and again and again; but not one from beyond the log, since its refusal
+ * makes the leader offer a checkpoint, which may fit by now. */
+static bool is_append_dropped(struct node *node, const struct raft_message *message, size_t bytes)
+{
+	struct raft_status status;
+
+	if (wal_batch_bytes(node->wal) > NODE_UNWRITTEN_BYTES_MAX)
+		return true;
+	if (node_space(node) != NODE_SPACE_NONE)
+		return message->entry_count && !node_space_for_append(node, bytes);
+	raft_status_get(node->raft, &status);
+	return message->entry_count || message->index <= status.last_index;
+}
+
+/* As if it were lost. */
+static bool is_dropped(struct node *node, const struct raft_message *message, size_t bytes)
 {
 	if (message->type == RAFT_MSG_APPEND)
-		return node_space(node) == NODE_SPACE_NONE ||
-		       wal_batch_bytes(node->wal) > NODE_UNWRITTEN_BYTES_MAX;
+		return is_append_dropped(node, message, bytes);
 	return message->entry_count &&
 	       (node_space(node) == NODE_SPACE_NONE || !may_be_proposed(node, message));
 }
@@ -249,7 +262,7 @@ int node_receive(struct node *node, uint64_t from, struct slice bytes)
 	}
 	if (raft_message_decode(envelope.payload, &message) < 0)
 		return -EBADMSG;
-	if (message.from == from && message.to == node->id && !is_dropped(node, &message)) {
+	if (message.from == from && message.to == node->id && !is_dropped(node, &message, bytes.len)) {
 		raft_step(node->raft, &message);
 		raft_status_get(node->raft, &status);
 		if (envelope.clock_ns && status.leader == from && message.term == status.term)

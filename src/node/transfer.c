@@ -108,7 +108,13 @@ void node_transfer_wanted(struct node *node, uint64_t to)
 
 static void give_up(struct node *node, struct outgoing *outgoing)
 {
+	struct checkpoints *own = &node->checkpoints;
+
 	raft_snapshot_refused(node->raft, outgoing->to);
+	/* It may not have fitted; one that is smaller by now would. */
+	if (store_nodes(node->store) < outgoing->info.image.nodes ||
+		own->log_bytes - own->current_log_bytes > outgoing->info.data_bytes / 2)
+		own->asked = true;
 	outgoing_free(outgoing);
 }
 
@@ -254,6 +260,22 @@ static bool is_here(struct node *node, const struct checkpoint_id *id)
 	return id->index <= status.commit && id->index <= status.persisted;
 }
 
+bool node_transfer_lacks_room(const struct node *node)
+{
+	const struct incoming *in = &node->checkpoints.incoming;
+
+	return in->pause_ns && in->id.index > node->applied;
+}
+
+/* The same one did not fit a moment ago. */
+static bool is_too_soon(struct node *node, const struct checkpoint_id *id)
+{
+	const struct incoming *in = &node->checkpoints.incoming;
+
+	return node_transfer_lacks_room(node) && checkpoint_id_equal(in->id, *id) &&
+	       node_mono(node) < in->after_ns;
+}
+
 static void offered(struct node *node, uint64_t from, const struct checkpoint_id *id)
 {
 	struct checkpoints *own = &node->checkpoints;
@@ -268,7 +290,8 @@ static void offered(struct node *node, uint64_t from, const struct checkpoint_id
 		answer(node, MESSAGE_BUSY, from, id);
 	} else if (in->receiver && checkpoint_id_equal(in->id, *id)) {
 		in->want_due = true;
-	} else if (id->index <= status.commit || own->writer || !id->index || !id->term) {
+	} else if (id->index <= status.commit || own->writer || is_too_soon(node, id) || !id->index ||
+		   !id->term) {
 		answer(node, MESSAGE_REFUSED, from, id);
 	} else {
 		stop_receiving(node, false);
@@ -325,6 +348,16 @@ static void took_piece(struct node *node, uint64_t offset, struct slice bytes)
 	}
 }
 
+/* All of it was sent in vain: taken again after a while, or when the leader has another one. */
+static void did_not_fit(struct node *node)
+{
+	struct incoming *in = &node->checkpoints.incoming;
+
+	in->pause_ns = in->pause_ns ? MIN(2 * in->pause_ns, NODE_ROOM_RETRY_MAX_NS) : NODE_ROOM_RETRY_NS;
+	in->after_ns = node_mono(node) + in->pause_ns;
+	node_space_out(node);
+}
+
 static void written(struct node *node, bool switched, int error)
 {
 	struct checkpoints *own = &node->checkpoints;
@@ -335,10 +368,13 @@ static void written(struct node *node, bool switched, int error)
 			strerror(-error));
 		answer(node, MESSAGE_REFUSED, in->from, &in->id);
 		stop_receiving(node, switched);
+		if (error == -ENOSPC || error == -EDQUOT)
+			did_not_fit(node);
 	} else if (switched) {
 		checkpoint_receiver_take(in->receiver, &in->checkpoint, &in->store);
 		in->receiver = checkpoint_receiver_free(in->receiver);
 		in->begun = false;
+		in->pause_ns = 0;
 		node_checkpoint_became(node, checkpoint_ref(in->checkpoint));
 		own->current_log_bytes = own->log_bytes;
 		own->received++;

@@ -95,6 +95,11 @@ uint64_t store_hash(const struct store *store)
 	       hash_u64((uint64_t)store->clock_ns);
 }
 
+uint64_t store_history_bytes(const struct store *store)
+{
+	return store->history_bytes;
+}
+
 uint64_t store_nodes(const struct store *store)
 {
 	return store->tree.root->below + 1;

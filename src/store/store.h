@@ -56,7 +56,8 @@ enum { STORE_EXPIRE_MAX = 1000 };
 
 uint64_t store_hash(
 	const struct store *store); /* of tree, index and clock; equal on members at the same log position */
-uint64_t store_nodes(const struct store *store); /* files and directories, roots included */
+uint64_t store_nodes(const struct store *store);	 /* files and directories, roots included */
+uint64_t store_history_bytes(const struct store *store); /* of the events that a watch can still be told */
 
 /* Works off up to `budget` blocks of what large deletes and released snapshots left behind (memory, and
  * expiry records of what is gone, until then store_next_expiry_ns() may be too early); true: more is left.

@@ -46,6 +46,12 @@ static void fake_random(struct env *env, void *ret_bytes, size_t len)
 
 /* ---- The disk: files in memory ---- */
 
+static uint64_t fake_disk_room(struct env *env)
+{
+	(void)env;
+	return UINT64_MAX;
+}
+
 static int fake_list(struct env *env, void (*fn)(void *, const char *, uint64_t), void *arg)
 {
 	return fuzz_disk_list(&fake_of(env)->disk, fn, arg);
@@ -125,6 +131,7 @@ static const struct env_ops fake_ops = {
 	.disk_list = fake_list,
 	.disk_read = fake_read,
 	.disk_read_range = fake_read_range,
+	.disk_room = fake_disk_room,
 	.disk_submit = fake_submit,
 	.send = fake_send,
 	.reply = fake_reply,

@@ -43,6 +43,20 @@ static void env_random(struct env *env, void *ret_bytes, size_t len)
 		at[i] = (unsigned char)rng_next(&of(env)->world->rng);
 }
 
+/* Some disks are small, now and then. */
+static uint64_t env_room(struct env *env)
+{
+	struct member *member = of(env);
+	struct world *world = member->world;
+
+	/* A checkpoint that is written early would hand a false state on as a true one. */
+	if (world->calm || world->options->contradict)
+		return UINT64_MAX;
+	if (member->no_space_until_ns > world->now_ns)
+		return 0;
+	return rng_below(&world->rng, 8) ? UINT64_MAX : rng_below(&world->rng, 1u << 17);
+}
+
 static int env_list(struct env *env, void (*fn)(void *, const char *, uint64_t), void *arg)
 {
 	return disk_list(of(env)->disk, fn, arg);
@@ -79,7 +93,8 @@ static enum work background_work(const struct wal_plan *plan)
 	bool checkpoint = false;
 
 	for (size_t i = 0; i < plan->steps_len; i++) {
-		if (plan->steps[i].kind == WAL_STEP_RENAME && of_checkpoint(plan->steps[i].name))
+		if ((plan->steps[i].kind == WAL_STEP_RENAME || plan->steps[i].kind == WAL_STEP_WRITE) &&
+			strstr(plan->steps[i].name, "CHECKPOINT"))
 			return WORK_CHECKPOINT_SWITCH;
 		checkpoint |= of_checkpoint(plan->steps[i].name);
 	}
@@ -238,6 +253,7 @@ static const struct env_ops ops = {
 	.disk_list = env_list,
 	.disk_read = env_read,
 	.disk_read_range = env_read_range,
+	.disk_room = env_room,
 	.disk_submit = env_submit,
 	.send = env_send,
 	.reply = env_reply,

@@ -46,6 +46,8 @@ struct world_member {
 	int64_t wall_ns;	      /* how far its wall clock is ahead */
 	unsigned checkpoints_to_fail; /* the next ones: their first write fails */
 	bool no_space;		      /* for files made beside the log's write */
+	uint64_t disk_bytes_max;      /* 0: endless */
+	uint64_t checkpoint_room;     /* bytes of a checkpoint that fit; 0: all */
 	char url[32];
 	const char *urls[2];
 	bool lonely;	 /* nothing comes through */
@@ -57,7 +59,7 @@ struct world {
 	struct rng rng;
 	struct list messages;
 	int64_t now_ns;
-	uint64_t checkpoint_entries, log_cache_bytes, segment_bytes;
+	uint64_t checkpoint_entries, checkpoint_log_bytes, log_cache_bytes, segment_bytes;
 };
 
 static inline struct world_member *world_of(struct env *env)
@@ -79,6 +81,16 @@ static inline void world_random(struct env *env, void *ret_bytes, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
 		((char *)ret_bytes)[i] = (char)rng_next(&world_of(env)->world->rng);
+}
+
+static inline uint64_t world_disk_room(struct env *env)
+{
+	const struct world_member *member = world_of(env);
+	uint64_t taken = disk_bytes(member->disk);
+
+	if (!member->disk_bytes_max)
+		return UINT64_MAX;
+	return member->disk_bytes_max - MIN(member->disk_bytes_max, taken);
 }
 
 static inline int world_list(struct env *env, void (*fn)(void *, const char *, uint64_t), void *arg)
@@ -156,6 +168,7 @@ static const struct env_ops world_ops = {
 	.disk_list = world_list,
 	.disk_read = world_read,
 	.disk_read_range = world_read_range,
+	.disk_room = world_disk_room,
 	.disk_submit = world_submit,
 	.send = world_send,
 	.reply = world_reply,
@@ -225,6 +238,7 @@ static inline int world_open(struct world *world, uint64_t id, size_t initial, c
 		.election_ms = 1000,
 		.segment_bytes = world->segment_bytes ? world->segment_bytes : 16384,
 		.checkpoint_entries = world->checkpoint_entries,
+		.checkpoint_log_bytes = world->checkpoint_log_bytes,
 		.log_cache_bytes = world->log_cache_bytes};
 
 	(void)snprintf(name, sizeof(name), "m%d", (int)id);
@@ -244,9 +258,22 @@ static inline void world_start(struct world *world, uint64_t id, size_t initial)
 		fail_msg("member %d does not open: %s", (int)id, error);
 }
 
+static inline bool world_lacks_space(const struct world_member *member, const struct wal_step *step)
+{
+	uint64_t bytes = step->kind == WAL_STEP_CREATE ? step->size_bytes : step->bytes_len;
+
+	if (!disk_grows(member->disk, step))
+		return false;
+	if (member->checkpoint_room && strstr(step->name, ".checkpoint") &&
+		step->offset + step->bytes_len > member->checkpoint_room)
+		return true;
+	return member->disk_bytes_max && disk_bytes(member->disk) + bytes > member->disk_bytes_max;
+}
+
 static inline void world_run_plan(struct world_member *member, unsigned which)
 {
 	const struct wal_plan *plan = member->plans[which].plan;
+	int r = 0;
 
 	if (!plan || member->plans[which].done_ns > member->world->now_ns ||
 		(member->hold_reads && plan->steps[0].kind == WAL_STEP_READ))
@@ -263,10 +290,17 @@ static inline void world_run_plan(struct world_member *member, unsigned which)
 		node_disk_done(member->node, plan, -ENOSPC);
 		return;
 	}
-	for (size_t i = 0; i < plan->steps_len; i++)
-		assert_int_equal(disk_step(member->disk, plan, &plan->steps[i]), 0);
+	for (size_t i = 0; i < plan->steps_len && r == 0; i++) {
+		if (world_lacks_space(member, &plan->steps[i])) {
+			assert_true(plan->background); /* the log takes no space in passing */
+			r = -ENOSPC;
+		} else {
+			r = disk_step(member->disk, plan, &plan->steps[i]);
+			assert_int_equal(r, 0);
+		}
+	}
 	member->plans[which].plan = NULL;
-	node_disk_done(member->node, plan, 0);
+	node_disk_done(member->node, plan, r);
 }
 
 static inline void world_deliver(struct world *world)

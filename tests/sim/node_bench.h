@@ -21,8 +21,9 @@ struct bench {
 	int64_t now_ns, wall_ns;
 	unsigned plans_run, steps_run, fail_at; /* the fail_at-th step of all fails */
 	unsigned spares_refused;
-	bool no_space;		/* for segments made ahead of time */
-	const char *unreadable; /* reading files with this in their name fails; NULL: none */
+	bool no_space;		 /* for segments made ahead of time */
+	uint64_t disk_bytes_max; /* 0: endless */
+	const char *unreadable;	 /* reading files with this in their name fails; NULL: none */
 	unsigned sent, members_changed, errors_noted;
 	/* the last answer */
 	unsigned replies;
@@ -51,6 +52,16 @@ static inline void env_random(struct env *env, void *ret_bytes, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
 		((char *)ret_bytes)[i] = (char)rng_next(&of(env)->rng);
+}
+
+static inline uint64_t env_room(struct env *env)
+{
+	const struct bench *bench = of(env);
+	uint64_t taken = disk_bytes(bench->disk);
+
+	if (!bench->disk_bytes_max)
+		return UINT64_MAX;
+	return bench->disk_bytes_max - MIN(bench->disk_bytes_max, taken);
 }
 
 static inline int env_list(struct env *env, void (*fn)(void *, const char *, uint64_t), void *arg)
@@ -121,6 +132,7 @@ static const struct env_ops env_ops = {
 	.disk_list = env_list,
 	.disk_read = env_read,
 	.disk_read_range = env_read_range,
+	.disk_room = env_room,
 	.disk_submit = env_submit,
 	.send = env_send,
 	.reply = env_reply,
@@ -188,6 +200,25 @@ static inline void bench_open(struct bench *bench, size_t count)
 	assert_int_equal(node_open(&config, &bench->env, &bench->node, &error), 0);
 }
 
+/* A sole member with checkpoints whenever the log has grown by so much. */
+static inline void bench_open_sized(struct bench *bench, uint64_t segment_bytes, uint64_t checkpoint_bytes)
+{
+	struct node_config config = config_of(1);
+	char *error = NULL;
+
+	config.segment_bytes = segment_bytes;
+	config.checkpoint_log_bytes = checkpoint_bytes;
+	assert_int_equal(node_open(&config, &bench->env, &bench->node, &error), 0);
+}
+
+static inline bool lacks_space(const struct bench *bench, const struct wal_step *step)
+{
+	uint64_t bytes = step->kind == WAL_STEP_CREATE ? step->size_bytes : step->bytes_len;
+
+	return bench->disk_bytes_max && disk_grows(bench->disk, step) &&
+	       disk_bytes(bench->disk) + bytes > bench->disk_bytes_max;
+}
+
 static inline void run_plan(struct bench *bench, unsigned which)
 {
 	const struct wal_plan *plan = bench->plans[which];
@@ -201,7 +232,11 @@ static inline void run_plan(struct bench *bench, unsigned which)
 		r = -ENOSPC;
 	}
 	for (size_t i = 0; i < plan->steps_len && r == 0; i++) {
-		if (++bench->steps_run == bench->fail_at) {
+		if (lacks_space(bench, &plan->steps[i])) {
+			assert_true(plan->background);
+			bench->spares_refused++;
+			r = -ENOSPC;
+		} else if (++bench->steps_run == bench->fail_at) {
 			disk_step_fails(bench->disk, plan, &plan->steps[i]);
 			r = -EIO;
 		} else {

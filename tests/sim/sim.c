@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 #define SETTLE_MIN_NS (3 * NS_PER_S) /* what was to expire has */
-#define SETTLE_NS (20 * NS_PER_S)    /* longer than a request may take */
+#define SETTLE_NS (20 * NS_PER_S)    /* longer than a request may take, or a full disk is not looked at */
 #define FINAL_NS (5 * NS_PER_S)
 #define REST_LOOK_NS (250 * NS_PER_MS)
 #define AGREE_RETRIES 20
@@ -135,6 +135,22 @@ static void end(struct world *world, unsigned tries)
 	world->stopped = true;
 }
 
+/* A member takes no writes until a checkpoint fits, and looks for that less and less often; then the others
+ * have to hear of it. */
+static bool alarmed(struct world *world)
+{
+	struct node_status status;
+
+	for (unsigned i = 0; i < world->member_count; i++) {
+		if (!member_counts(&world->members[i]) || !world->members[i].node)
+			continue;
+		node_get_status(world->members[i].node, &status);
+		if (status.space != NODE_SPACE_OK)
+			world->alarmed_ns = world->now_ns;
+	}
+	return world->alarmed_ns && world->now_ns < world->alarmed_ns + NS_PER_S;
+}
+
 /* The faults are over. As soon as all is quiet, and at the latest after a while, everybody is asked once
  * more; then the run ends when all have answered, or should have. */
 static void rest(struct world *world, bool asked)
@@ -144,7 +160,7 @@ static void rest(struct world *world, bool asked)
 
 	if (world->profile.wire)
 		operator_settle(world);
-	quiet = members_agree(world) && clients_rest(world) && operator_rests(world);
+	quiet = !alarmed(world) && members_agree(world) && clients_rest(world) && operator_rests(world);
 	if (asked ? quiet : (quiet && world->now_ns >= since_ns + SETTLE_MIN_NS))
 		world_at(world, world->now_ns, asked ? EVENT_END : EVENT_FINAL, 0, 0);
 	else if (world->now_ns >= (asked ? world->asked_ns + FINAL_NS : since_ns + SETTLE_NS))

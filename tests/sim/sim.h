@@ -328,8 +328,9 @@ struct world {
 	bool cut[MEMBERS_MAX][MEMBERS_MAX];	       /* [from][to] */
 	int64_t net_slow_until_ns;
 	unsigned flap_sides;
-	bool calm;	  /* faults are over: the cluster must come to rest */
-	int64_t asked_ns; /* everybody, for the last time */
+	int64_t alarmed_ns; /* when a member was seen without space last */
+	bool calm;	    /* faults are over: the cluster must come to rest */
+	int64_t asked_ns;   /* everybody, for the last time */
 	struct client clients[CLIENTS_MAX];
 	struct op **ops;
 	size_t ops_len, ops_cap;

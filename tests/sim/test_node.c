@@ -243,96 +243,6 @@ static void log_of_another_member_or_cluster_is_refused(void **state)
 	bench_free(bench);
 }
 
-static void full_disk_refuses_growth_and_takes_deletes_until_there_is_space(void **state)
-{
-	struct bench *bench = bench_new();
-	struct store_command delete = {.op = STORE_OP_DELETE, .path = slice_str("/1/a"), .time_ns = 1};
-	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
-	struct node_status status;
-	unsigned grown = 0;
-	int r;
-
-	(void)state;
-	bench->no_space = true;
-	bench_open(bench, 1);
-	while ((r = propose(bench, "/1/a", 900, 0, &token)) == 0 && grown < 1000) {
-		grown++;
-		run_for(bench, 10 * NS_PER_MS);
-	}
-	assert_int_equal(r, -ENOSPC);
-	assert_in_range(grown, 1, 999);
-	assert_in_range(bench->spares_refused, 1, 4); /* with the checkpoint that is tried */
-	node_get_status(bench->node, &status);
-	assert_int_equal(status.space, NODE_SPACE_LOW);
-	assert_int_equal(bench->replies, grown);
-	assert_true(bench->error == NODE_OK || bench->error == NODE_ERROR_NO_SPACE);
-	store_command_encode(&delete, &bytes);
-	assert_int_equal(node_propose(bench->node, buf_slice(&bytes), &token), 0);
-	run_for(bench, 10 * NS_PER_MS);
-	assert_int_equal(bench->replies, grown + 1);
-	assert_int_equal(bench->error, NODE_OK);
-	/* Deletes too end when the log has room left only for votes. */
-	for (unsigned i = 0; i < 10000 && status.space == NODE_SPACE_LOW; i++) {
-		r = node_propose(bench->node, buf_slice(&bytes), &token);
-		assert_true(r == 0 || r == -ENOSPC);
-		run_for(bench, NS_PER_MS);
-		node_get_status(bench->node, &status);
-	}
-	assert_int_equal(status.space, NODE_SPACE_NONE);
-	assert_int_equal(node_propose(bench->node, buf_slice(&bytes), &token), -ENOSPC);
-	assert_null(node_failure(bench->node));
-	bench->no_space = false;
-	run_for(bench, 5 * NS_PER_S);
-	node_get_status(bench->node, &status);
-	assert_int_equal(status.space, NODE_SPACE_OK);
-	assert_int_equal(propose(bench, "/1/a", 900, 0, &token), 0);
-	run_for(bench, 10 * NS_PER_MS);
-	assert_int_equal(bench->error, NODE_OK);
-	bench_free(bench);
-}
-
-/* Nothing can be done about the key, so nothing is to be tried again and again. */
-static void full_member_sleeps_when_a_key_is_due(void **state)
-{
-	struct store_command delete = {.op = STORE_OP_DELETE, .path = slice_str("/1/a"), .time_ns = 1};
-	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
-	struct bench *bench = bench_new();
-	struct node_status status = {0};
-	struct slice value;
-	unsigned turns = 0;
-	int64_t end_ns;
-
-	(void)state;
-	bench->no_space = true;
-	bench_open(bench, 1);
-	run_for(bench, NS_PER_S);
-	assert_int_equal(propose(bench, "/1/t", 1, 60 * NS_PER_S, &token), 0);
-	while (propose(bench, "/1/a", 900, 0, &token) == 0)
-		run_for(bench, 10 * NS_PER_MS);
-	store_command_encode(&delete, &bytes);
-	for (unsigned i = 0; i < 10000 && status.space != NODE_SPACE_NONE; i++) {
-		int r = node_propose(bench->node, buf_slice(&bytes), &token);
-
-		assert_true(r == 0 || r == -ENOSPC);
-		run_for(bench, NS_PER_MS);
-		node_get_status(bench->node, &status);
-	}
-	assert_int_equal(status.space, NODE_SPACE_NONE);
-	bench->now_ns += 60 * NS_PER_S;
-	for (end_ns = bench->now_ns + NS_PER_S; bench->now_ns < end_ns && turns < 10000; turns++) {
-		node_turn(bench->node);
-		run_plan(bench, 0);
-		run_plan(bench, 1);
-		bench->now_ns = MAX(bench->now_ns + 1000, node_deadline_ns(bench->node));
-	}
-	assert_in_range(turns, 1, 100);
-	assert_true(store_peek(node_store(bench->node), slice_str("/1/t"), &value));
-	bench->no_space = false;
-	run_for(bench, 5 * NS_PER_S);
-	assert_false(store_peek(node_store(bench->node), slice_str("/1/t"), &value));
-	bench_free(bench);
-}
-
 static void more_members_than_can_vote_are_refused(void **state)
 {
 	struct node_member many[NODE_VOTERS_MAX + 1];
@@ -617,8 +527,6 @@ int main(void)
 		cmocka_unit_test(forgotten_request_is_not_answered_but_takes_effect),
 		cmocka_unit_test(linearizable_read_follows_the_write_before_it),
 		cmocka_unit_test(log_of_another_member_or_cluster_is_refused),
-		cmocka_unit_test(full_disk_refuses_growth_and_takes_deletes_until_there_is_space),
-		cmocka_unit_test(full_member_sleeps_when_a_key_is_due),
 		cmocka_unit_test(more_members_than_can_vote_are_refused),
 		cmocka_unit_test(log_without_its_oldest_segment_is_refused),
 		cmocka_unit_test(restart_loads_the_newest_checkpoint_and_the_log_behind_it),

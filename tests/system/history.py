@@ -68,6 +68,8 @@ class Op:
             self.outcome = "exists"
         elif status == 412 and code == 101 and self.kind in ("cas", "cad"):
             self.outcome, self.seen = "mismatch", int(body["cause"].strip("[]").split(" != ")[1])
+        elif status == 500 and "space exceeded" in body.get("cause", ""):
+            self.outcome = "refused"  # before it was proposed: it has not happened
         else:
             return status >= 500
         return True
@@ -135,7 +137,7 @@ class Clients:
 
     def _record(self, op):
         with self.lock:
-            if op.outcome != "unknown" or op.kind != "get":
+            if op.outcome != "refused" and (op.outcome != "unknown" or op.kind != "get"):
                 self.ops.append(op)
             if op.outcome == "ok":
                 self.last_seen[op.key] = op.seen if op.kind == "get" else op.value if op.kind in WRITES_A_VALUE else 0

@@ -238,7 +238,7 @@ def full_disk():
         return "%06d" % number * 50000
 
     def write_until_refused(world, victims):
-        """Large values until a member ends or refuses; what was acknowledged, and the refusal."""
+        """Large values to the victims until one ends or refuses; what was acknowledged, and the refusal."""
         acknowledged = {}
         for member in world.members:  # an alarm of the round before ends within moments
             wait_for(lambda m=member: m.request("GET", "/health")[0] == 200, 30, member.name + " without an alarm")
@@ -247,7 +247,7 @@ def full_disk():
                 fill(world, victim, 1000000)
             if any(world.members[victim].process.poll() is not None for victim in victims):
                 return acknowledged, None
-            for member in world.members:
+            for member in [world.members[victim] for victim in victims]:
                 try:
                     status, body = member.request("PUT", "/v2/keys/large/%d" % number, "value=" + large_value(number), timeout=3)
                 except (OSError, ValueError):
@@ -277,6 +277,28 @@ def full_disk():
                 assert status == 200 and body["node"]["value"] == value, (member.name, key, status)
         world.members[0].request("DELETE", "/v2/keys/large?recursive=true")
     run_case("full", faults, 2, disk="100m")
+
+
+@cases.case("disks that the store itself fills: growth is refused, deletes are taken, and all goes on behind them")
+def filled_by_the_store():
+    def faults(world, clients, number, rng):
+        count, refusals, size = 0, 0, [300000, 100000, 20000][number % 3]
+        while refusals < 3:  # one alone may be over in a moment, with the next checkpoint
+            try:
+                status, body = rng.choice(world.members).request("PUT", "/v2/keys/fill/%d" % count, "value=" + "x" * size, timeout=5)
+            except (OSError, ValueError):
+                continue
+            count, refusals = count + (status < 400), 0 if status < 400 else refusals + 1
+            assert status < 400 or "space exceeded" in body["cause"], body
+            time.sleep(0.5 if refusals else 0)
+        # Two checkpoints and a little log share the disk, but less than half of it would be a waste.
+        assert 30 << 20 < count * size < 75 << 20, (count, size)
+        status, body = rng.choice(world.members).request("DELETE", "/v2/keys/fill?recursive=true", timeout=10)
+        assert status == 200, body
+        clients.wait_for_write(what="a write behind the deletes")
+        for member in world.members:
+            wait_for(lambda m=member: m.request("GET", "/health")[0] == 200, 60, member.name + " without an alarm")
+    run_case("filled", faults, 2, disk="100m")
 
 
 @cases.case("wall clocks that jump by hours disturb nothing, and keys expire by the time that has passed")

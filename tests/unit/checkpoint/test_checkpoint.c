@@ -457,20 +457,6 @@ static void replaced_generation_is_removed_and_the_files_shrink_with_the_state(v
 	buf_done(&plan.bytes);
 }
 
-static void is_due_when_the_log_has_the_size_of_the_state(void **state)
-{
-	struct checkpoint small = {.refs = 1}, large = {.refs = 1};
-
-	(void)state;
-	large.info.data_bytes = UINT64_C(300) << 20;
-	assert_false(checkpoint_due(NULL, CHECKPOINT_LOG_MIN_BYTES - 1));
-	assert_true(checkpoint_due(NULL, CHECKPOINT_LOG_MIN_BYTES));
-	assert_false(checkpoint_due(&small, CHECKPOINT_LOG_MIN_BYTES - 1));
-	assert_true(checkpoint_due(&small, CHECKPOINT_LOG_MIN_BYTES));
-	assert_false(checkpoint_due(&large, large.info.data_bytes - 1));
-	assert_true(checkpoint_due(&large, large.info.data_bytes));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -492,7 +478,6 @@ int main(void)
 		cmocka_unit_test(checkpoint_of_another_cluster_is_refused),
 		cmocka_unit_test(start_removes_leftovers_and_nothing_else),
 		cmocka_unit_test(replaced_generation_is_removed_and_the_files_shrink_with_the_state),
-		cmocka_unit_test(is_due_when_the_log_has_the_size_of_the_state),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

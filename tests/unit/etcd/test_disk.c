@@ -309,6 +309,7 @@ static void files_are_listed_and_read(void **state)
 	assert_int_equal(disk_run_plan(f->dir_fd, &file, &plan, &counts), 0);
 	plan_done(&plan);
 	disk_file_done(&file);
+	assert_in_range(disk_room(f->disk), 1, INT64_MAX);
 	/* Twice: listing does not use up the directory. */
 	assert_int_equal(disk_list(f->disk, add_name, &names), 0);
 	assert_int_equal(disk_list(f->disk, add_name, &names), 0);

@@ -1,0 +1,209 @@
+/* Members whose disks run full, each at a time of its own. */
+#include "members_world.h"
+
+#define KIB ((uint64_t)1 << 10)
+#define WRITES_MAX 40000u
+
+static struct world_answer answers[WRITES_MAX];
+static unsigned asked;
+static uint64_t watched, watched_bytes; /* sent to one member in bulk */
+static struct env_ops ops;
+
+static void count_and_send(struct env *env, uint64_t to, struct slice message, bool bulk)
+{
+	if (to == watched && bulk)
+		watched_bytes += message.len;
+	world_ops.send(env, to, message, bulk);
+}
+
+static struct world *cluster_of_three(
+	uint64_t segment_bytes, uint64_t checkpoint_log_bytes, uint64_t checkpoint_entries)
+{
+	struct world *world = world_new();
+
+	asked = 0;
+	watched = watched_bytes = 0;
+	ops = world_ops;
+	ops.send = count_and_send;
+	world->segment_bytes = segment_bytes;
+	world->checkpoint_log_bytes = checkpoint_log_bytes;
+	world->checkpoint_entries = checkpoint_entries;
+	for (uint64_t id = 1; id <= 3; id++) {
+		world->members[id].env.ops = &ops;
+		world_start(world, id, 3);
+	}
+	world_run(world, 3000);
+	assert_true(world_leader(world));
+	return world;
+}
+
+/* A write of so many bytes, or with 0 the removal of the key, at one member. */
+static bool is_taken_at(struct world *world, uint64_t id, unsigned key, size_t len)
+{
+	_cleanup_buf_ struct buf bytes = BUF_INIT(0), value = BUF_INIT(0);
+	struct store_command command = {.op = len ? STORE_OP_SET : STORE_OP_DELETE};
+	struct node *node = world->members[id].node;
+	struct world_answer *answer = &answers[asked];
+	char path[32];
+
+	assert_true(asked < WRITES_MAX);
+	*answer = (struct world_answer){0};
+	(void)snprintf(path, sizeof(path), "/1/k%u", key);
+	buf_add_fill(&value, 'v', len);
+	command.path = slice_str(path);
+	command.value = buf_slice(&value);
+	command.time_ns = node_clock_ns(node);
+	store_command_encode(&command, &bytes);
+	if (node_propose(node, buf_slice(&bytes), answer) < 0)
+		return false;
+	asked++;
+	for (unsigned ms = 0; ms < 8000 && !answer->came; ms++)
+		world_run(world, 1);
+	assert_true(answer->came);
+	return answer->error == NODE_OK;
+}
+
+/* At whichever member takes it, as a client with several endpoints does; tried for a while. */
+static bool is_taken(struct world *world, unsigned key, size_t len)
+{
+	for (unsigned tries = 0; tries < 5; tries++) {
+		for (uint64_t id = 1; id <= 3; id++)
+			if (is_taken_at(world, id, key, len))
+				return true;
+		world_run(world, 4000);
+	}
+	return false;
+}
+
+static void assert_all_are_well(struct world *world)
+{
+	for (uint64_t id = 1; id <= 3; id++) {
+		assert_int_equal(world_status(world, id).space, NODE_SPACE_OK);
+		assert_int_equal(world_status(world, id).applied, world_status(world, 1).applied);
+	}
+}
+
+static void fill_and_empty(uint64_t one, uint64_t two, uint64_t three)
+{
+	struct world *world = cluster_of_three(64 * KIB, 128 * KIB, 0);
+	unsigned taken = 0;
+
+	world->members[1].disk_bytes_max = one;
+	world->members[2].disk_bytes_max = two;
+	world->members[3].disk_bytes_max = three;
+	while (is_taken(world, taken, 500))
+		taken++;
+	assert_in_range(taken, 1000, 12000);
+	for (unsigned key = 0; key < taken; key++)
+		assert_true(is_taken(world, key, 0));
+	world_run(world, 60000);
+	assert_true(is_taken(world, 0, 500));
+	world_run(world, 1000);
+	assert_all_are_well(world);
+	world_free(world);
+}
+
+static void cluster_is_filled_and_emptied_whichever_disk_is_smallest(void **state)
+{
+	(void)state;
+	fill_and_empty(4096 * KIB, 4096 * KIB, 4096 * KIB);
+	fill_and_empty(4096 * KIB, 4096 * KIB, 0);
+	fill_and_empty(0, 4096 * KIB, 4096 * KIB);
+	fill_and_empty(4608 * KIB, 4096 * KIB, 5120 * KIB);
+}
+
+/* The others go on with the majority that they are, slowly or all within the second that a checkpoint waits.
+ */
+static void outgrow_one_disk(unsigned keys, size_t len)
+{
+	struct world *world = cluster_of_three(64 * KIB, 128 * KIB, 0);
+	uint64_t leader = world_leader(world);
+
+	watched = leader == 3 ? 2 : 3;
+	world->members[watched].disk_bytes_max = 4096 * KIB;
+	for (unsigned key = 0; key < keys; key++)
+		assert_true(is_taken_at(world, leader, key, len));
+	assert_true(world_status(world, watched).space != NODE_SPACE_OK);
+	for (unsigned key = 0; key < keys; key++)
+		assert_true(is_taken_at(world, leader, key, 0));
+	for (unsigned i = 0; i < 8000; i++) /* the leader's log behind it goes */
+		assert_true(is_taken_at(world, leader, 0, 500));
+	watched_bytes = 0;
+	world_run(world, 60000);
+	assert_all_are_well(world);
+	assert_in_range(watched_bytes, 0, 16 << 20);
+	world_free(world);
+}
+
+static void member_with_the_only_small_disk_comes_back_when_the_store_is_small_again(void **state)
+{
+	(void)state;
+	outgrow_one_disk(8000, 500);
+	outgrow_one_disk(400, 10000);
+	outgrow_one_disk(100, 50000);
+}
+
+/* Its own state does not fit a second time, and its log is at its end; the leader's is small by now. */
+static void member_without_room_for_its_log_takes_a_checkpoint(void **state)
+{
+	struct world *world = cluster_of_three(128 * KIB, 256 * KIB, 500);
+	uint64_t leader = world_leader(world);
+	struct world_member *full;
+
+	(void)state;
+	watched = leader == 3 ? 2 : 3;
+	full = &world->members[watched];
+	for (unsigned key = 0; key < 400; key++)
+		assert_true(is_taken_at(world, leader, key, 2500));
+	world_run(world, 1000);
+	full->no_space = true;
+	for (unsigned key = 0; key < 400; key++)
+		assert_true(is_taken_at(world, leader, key, 0));
+	for (unsigned i = 0; i < 8000; i++)
+		assert_true(is_taken_at(world, leader, 0, 1));
+	assert_int_equal(world_status(world, watched).space, NODE_SPACE_NONE);
+	assert_true(world_status(world, watched).applied < world_status(world, leader).applied - 1000);
+	full->no_space = false;
+	full->disk_bytes_max = disk_bytes(full->disk) + 120 * KIB;
+	world_run(world, 30000);
+	assert_int_equal(world_status(world, watched).applied, world_status(world, leader).applied);
+	assert_int_equal(world_status(world, watched).checkpoints_received, 1);
+	world_free(world);
+}
+
+static void checkpoint_that_does_not_fit_is_not_sent_again_and_again(void **state)
+{
+	struct world *world = cluster_of_three(256 * KIB, 512 * KIB, 20);
+	uint64_t leader = world_leader(world);
+
+	(void)state;
+	watched = leader == 3 ? 2 : 3;
+	world->members[watched].lonely = true;
+	for (unsigned key = 0; key < 100; key++)
+		assert_true(is_taken_at(world, leader, key, 40000));
+	world_run(world, 3000);
+	assert_int_equal(world_leader(world), leader);
+	world->members[watched].checkpoint_room = 3000 * KIB;
+	world->members[watched].lonely = false;
+	watched_bytes = 0;
+	world_run(world, 60000);
+	/* After 1, 2, 4, 8, 16, 16 seconds. */
+	assert_in_range(watched_bytes, 1, (uint64_t)9 * 100 * 40000);
+	assert_int_equal(world_status(world, watched).space, NODE_SPACE_LOW);
+	world->members[watched].checkpoint_room = 0;
+	world_run(world, 20000);
+	assert_all_are_well(world);
+	world_free(world);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(cluster_is_filled_and_emptied_whichever_disk_is_smallest),
+		cmocka_unit_test(member_with_the_only_small_disk_comes_back_when_the_store_is_small_again),
+		cmocka_unit_test(member_without_room_for_its_log_takes_a_checkpoint),
+		cmocka_unit_test(checkpoint_that_does_not_fit_is_not_sent_again_and_again),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
