@@ -174,6 +174,8 @@ def main():
     parser.add_argument("--long", action="store_true")
     parser.add_argument("-k", metavar="WORD", default="")
     options = parser.parse_args()
+    if options.long:
+        os.environ.setdefault("FLOTILLA_ROUNDS", "5")  # of each fault in test_cluster_nemesis.py
     # A shell that starts this in the background has it ignore these, and every test's children would inherit that.
     for number, action in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL),
                            (signal.SIGHUP, signal.SIG_DFL)):

@@ -435,7 +435,8 @@ static void check_final_reads(struct world *world)
 	for (size_t i = 0; i < world->ops_len; i++)
 		if (world->ops[i]->client == CLIENTS_MAX &&
 			(world->ops[i]->state != OP_DONE || world->ops[i]->lin.result == LIN_UNKNOWN) &&
-			!skipped(world, world->ops[i]) && !world->members[world->ops[i]->member].removed)
+			!skipped(world, world->ops[i]) && !world->members[world->ops[i]->member].removed &&
+			world->members[world->ops[i]->member].moved_at_ns <= world->ops[i]->lin.call_ns)
 			world_finding(world,
 				"no progress after the faults were over: a request at member %u is not "
 				"answered",

@@ -53,6 +53,7 @@ const char *const fault_names[FAULT_MAX] = {
 	[FAULT_URL_UPDATED] = "member moved to another URL",
 	[FAULT_STRANGER] = "connection of an unknown member taken",
 	[FAULT_NONSENSE] = "entry of another version forwarded",
+	[FAULT_DISK_FULL] = "small disk full",
 };
 
 /* Those that happen at a time, chosen by weight; the others by chance at what they befall. */
@@ -243,6 +244,14 @@ static void draw_wire(struct profile *profile, struct rng *rng)
 	profile->calm_bytes_per_s = MAX(profile->bytes_per_s, INT64_C(25) << 20);
 }
 
+/* Disks of about the size of the state, so that some are too small for it. */
+static void draw_disks(struct profile *profile, struct rng *rng)
+{
+	if (rng_below(rng, 5) || profile->large)
+		return;
+	profile->disk_bytes = 4 * profile->segment_bytes + (UINT64_C(1) << (12 + rng_below(rng, 9)));
+}
+
 /* No fault but one, and all kinds of work of the disk in little time. */
 static void one_fault(struct profile *profile)
 {
@@ -304,8 +313,10 @@ void fault_profile(struct world *world)
 		break;
 	}
 	rng_seed(&rng, hash_u64(world->seed));
-	if (!world->options->crash_step && !world->options->contradict)
+	if (!world->options->crash_step && !world->options->contradict) {
 		draw_wire(profile, &rng);
+		draw_disks(profile, &rng);
+	}
 	if (world->options->crash_step)
 		one_fault(profile);
 	if (world->options->contradict)

@@ -44,17 +44,28 @@ static void env_random(struct env *env, void *ret_bytes, size_t len)
 }
 
 /* Some disks are small, now and then. */
+/* 0: endless. */
+static uint64_t disk_limit(const struct member *member)
+{
+	const struct world *world = member->world;
+
+	if (world->calm || member->number % 2)
+		return 0;
+	return world->profile.disk_bytes * (4 + member->number) / 4;
+}
+
 static uint64_t env_room(struct env *env)
 {
 	struct member *member = of(env);
 	struct world *world = member->world;
+	uint64_t limit = disk_limit(member), used;
 
-	/* A checkpoint that is written early would hand a false state on as a true one. */
-	if (world->calm || world->options->contradict)
-		return UINT64_MAX;
 	if (member->no_space_until_ns > world->now_ns)
 		return 0;
-	return rng_below(&world->rng, 8) ? UINT64_MAX : rng_below(&world->rng, 1u << 17);
+	if (!limit)
+		return UINT64_MAX;
+	used = disk_bytes(member->disk);
+	return limit > used ? limit - used : 0;
 }
 
 static int env_list(struct env *env, void (*fn)(void *, const char *, uint64_t), void *arg)
@@ -610,9 +621,15 @@ static int step_error(struct member *member, const struct wal_plan *plan, const 
 {
 	struct world *world = member->world;
 	enum work work = work_of(plan);
+	uint64_t limit = disk_limit(member);
+	uint64_t bytes = step->kind == WAL_STEP_CREATE ? step->size_bytes : step->bytes_len;
 
 	if (member->no_space_until_ns > world->now_ns && disk_grows(member->disk, step)) {
 		world->summary->faults[FAULT_NO_SPACE]++;
+		return -ENOSPC;
+	}
+	if (limit && disk_grows(member->disk, step) && disk_bytes(member->disk) + bytes > limit) {
+		world->summary->faults[FAULT_DISK_FULL]++;
 		return -ENOSPC;
 	}
 	if (work == WORK_LOG || work == WORK_LOG_CUT || work == WORK_SPARE) {

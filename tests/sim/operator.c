@@ -279,6 +279,7 @@ void operator_settle(struct world *world)
 		if (!*member->place || strcmp(member->place, member->listens) == 0)
 			continue;
 		memcpy(member->listens, member->place, sizeof(member->listens));
+		member->moved_at_ns = world->now_ns;
 		world_log(world, "member %u moves to %s", i, member->listens);
 		world->summary->faults[FAULT_URL_UPDATED]++;
 		if (member->node)

@@ -67,6 +67,7 @@ enum fault {
 	FAULT_URL_UPDATED, /* a member moved */
 	FAULT_STRANGER,	   /* a member took a connection of one that it did not know */
 	FAULT_NONSENSE,	   /* a member forwards what is no entry of this version */
+	FAULT_DISK_FULL,   /* a step found no room on a small disk that is full of what the member wrote */
 	FAULT_MAX
 };
 #define FAULTS_FIRST (FAULT_HAND_OVER + 1) /* those before it have their chances from the first generator */
@@ -194,6 +195,7 @@ struct member {
 	int64_t paused_until_ns, disk_slow_until_ns, no_space_until_ns, down_until_ns;
 	int64_t mono_offset_ns, mono_drift_ppm, wall_offset_ns, wall_drift_ppm, wall_drift_since_ns;
 	int64_t replaced_at_ns;	  /* when its store was last replaced by a received one */
+	int64_t moved_at_ns;	  /* when it was last started anew at another address */
 	bool expects_failure;	  /* its disk failed: it may stop */
 	bool has_log;		  /* as the server's identity file tells the next start */
 	bool rotten;		  /* it may refuse to start, saying why */
@@ -286,6 +288,7 @@ struct profile { /* what this seed does; chances are per million */
 	size_t socket_bytes;		       /* that leave the queue before they arrive */
 	uint32_t line_lost, nonsense;
 	int64_t export_every_ns; /* 0: never */
+	uint64_t disk_bytes;	 /* of every second member at least; 0: endless */
 };
 
 /* What is known of the time of life of a value. */
