@@ -83,7 +83,8 @@ WAITING = ["test_fleet_cluster"]
 
 
 def system_programs(names):
-    return [Program("system/" + name[5:], [sys.executable, os.path.join(ROOT, "tests", "system", name + ".py")], 900,
+    timeout_s = 900 * int(os.environ.get("FLOTILLA_ROUNDS", "1"))
+    return [Program("system/" + name[5:], [sys.executable, os.path.join(ROOT, "tests", "system", name + ".py")], timeout_s,
                     {"FLOTILLA_BUILD": RELEASE if name in TIMED else ASAN, "FLOTILLA_RELEASE": RELEASE}) for name in names]
 
 
