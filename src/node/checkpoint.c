@@ -380,7 +380,8 @@ void node_checkpoint_became(struct node *node, struct checkpoint *checkpoint)
 	own->unsure.len = 0;
 	(void)checkpoint_unref(own->current);
 	own->current = checkpoint;
-	own->asked = own->unreadable = own->no_room = false;
+	own->asked = own->unreadable = false;
+	own->room_pause_ns = 0;
 }
 
 /* ---- Writing ---- */
@@ -509,10 +510,8 @@ static void no_room(struct node *node)
 {
 	struct checkpoints *own = &node->checkpoints;
 
-	own->room_pause_ns =
-		own->no_room ? MIN(2 * own->room_pause_ns, NODE_ROOM_RETRY_MAX_NS) : NODE_ROOM_RETRY_NS;
+	own->room_pause_ns = node_space_pause_ns(own->room_pause_ns);
 	own->after_ns = node_mono(node) + own->room_pause_ns;
-	own->no_room = true;
 	node_space_out(node);
 	/* Deletes must still have room. */
 	if (own->gave_reserve || wal_room(node->wal) < node->segment_bytes + node->segment_bytes / 2)
@@ -538,11 +537,11 @@ static bool give_reserve(struct node *node)
 static void failed(struct node *node, bool switched, int error)
 {
 	struct checkpoints *own = &node->checkpoints;
-	bool full = error == -ENOSPC || error == -EDQUOT;
+	bool full = node_space_is_out(error);
 
 	/* After a failed switch both are whole. */
 	(void)node_generations_add(switched ? &own->unsure : &own->stale, own->writer_generation);
-	if (!full || !own->no_room)
+	if (!full || !own->room_pause_ns)
 		node_note(node, LOG_LEVEL_WARNING,
 			"a checkpoint could not be written (%s): the log cannot be cut; it is tried again, "
 			"make room or check the disk",

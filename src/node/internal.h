@@ -213,12 +213,12 @@ struct checkpoints {
 	struct checkpoint_writer *writer;
 	uint64_t writer_index, writer_generation, writer_log_bytes, writer_bytes; /* bytes: written so far */
 	bool give_reserve, gave_reserve;
-	uint64_t disk_room; /* as it was seen last */
-	bool no_room;	    /* none fitted on the disk since the current one */
-	bool asked;	    /* one is needed though none is due */
-	bool unreadable;    /* the current one cannot be read: one of the same index is better than it */
-	int64_t after_ns;   /* not before */
-	int64_t room_pause_ns;
+	uint64_t disk_room;    /* as it was seen last */
+	bool asked;	       /* one is needed though none is due */
+	bool unreadable;       /* the current one cannot be read: one of the same index is better than it */
+	int64_t after_ns;      /* not before */
+	int64_t room_pause_ns; /* none fitted on the disk since the current one: how long after that; 0: one
+				  may */
 
 	/* Bytes of entries applied, and how many there were at the index of the current checkpoint. */
 	uint64_t log_bytes, current_log_bytes;
@@ -438,6 +438,9 @@ void *node_request_end(struct request *request); /* answers the name; NULL: nobo
 /* space.c */
 enum node_space node_space(const struct node *node);
 bool node_grows(const struct store_command *command);
+bool node_space_is_out(int error); /* what a plan's error says */
+/* Until it is tried again what did not fit: longer than the last time; 0: it is the first. */
+int64_t node_space_pause_ns(int64_t last_ns);
 bool node_ends_growth(const struct node *node); /* by its own alarm, or as a leader by the others' */
 bool node_refuses(const struct node *node, const struct store_command *command);
 void node_space_out(struct node *node); /* a plan had no space */

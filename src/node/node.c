@@ -83,7 +83,7 @@ void node_disk_done(struct node *node, const struct wal_plan *plan, int error)
 	} else {
 		assert(plan == &node->spare_plan && node->spare_busy && !node->spare_done);
 		node->spare_done = true;
-		if (error == -ENOSPC || error == -EDQUOT) {
+		if (node_space_is_out(error)) {
 			node->spare_full = true;
 			return;
 		}
@@ -306,12 +306,15 @@ static void make_spare(struct node *node)
  * no checkpoint would ever be written. */
 static void work_in_background(struct node *node)
 {
-	if (!node->spare_was_last)
+	bool last = node->spare_was_last;
+
+	if (!last)
 		make_spare(node);
 	node_checkpoint_background(node);
 	if (node->checkpoints.job)
 		node->spare_was_last = false;
-	make_spare(node);
+	if (last)
+		make_spare(node);
 }
 
 static bool may_apply_more(const struct node *node)

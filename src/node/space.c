@@ -23,6 +23,16 @@ enum node_space node_space(const struct node *node)
 	return node->no_fit || wal_room(node->wal) < least_room(node) ? NODE_SPACE_NONE : NODE_SPACE_LOW;
 }
 
+bool node_space_is_out(int error)
+{
+	return error == -ENOSPC || error == -EDQUOT;
+}
+
+int64_t node_space_pause_ns(int64_t last_ns)
+{
+	return last_ns ? MIN(2 * last_ns, NODE_ROOM_RETRY_MAX_NS) : NODE_ROOM_RETRY_NS;
+}
+
 bool node_grows(const struct store_command *command)
 {
 	return (command->op == STORE_OP_SET || command->op == STORE_OP_CREATE ||
@@ -137,17 +147,16 @@ void node_space_out(struct node *node)
  * none. */
 bool node_space_for_append(struct node *node, uint64_t bytes)
 {
-	struct checkpoint_space at;
 	uint64_t all = wal_batch_bytes(node->wal) + node->taken_bytes + bytes;
+	uint64_t room = node->checkpoints.disk_room;
 
-	node_checkpoint_space(node, &at);
-	if (all <= wal_room(node->wal) || (!node->space_low && all + node->segment_bytes <= at.room)) {
-		node->taken_bytes += bytes;
-		return true;
+	if (all > wal_room(node->wal) && (node->space_low || room < node->segment_bytes + all)) {
+		node_space_out(node);
+		node->no_fit = true;
+		return false;
 	}
-	node_space_out(node);
-	node->no_fit = true;
-	return false;
+	node->taken_bytes += bytes;
+	return true;
 }
 
 /* To a voter that has space, and the most of the log. */
@@ -186,9 +195,8 @@ static void watch_others(struct node *node)
 	if (low) {
 		node_refuse_growth(node);
 		node_note(node, LOG_LEVEL_ERROR,
-			"alarm: most members of the cluster have no space left on their disks: writes that "
-			"grow "
-			"the store are refused until they have; make room there, or delete keys");
+			"alarm: the disks of most members are full: writes that grow the store are refused "
+			"until they have space; make room there, or delete keys");
 	} else {
 		node_note(node, LOG_LEVEL_NOTICE,
 			"the alarm of the other members' disks is over, as far as this member is concerned");
@@ -211,7 +219,7 @@ void node_space_turn(struct node *node, int64_t now_ns)
 	}
 	if (stocked)
 		node->checkpoints.gave_reserve = false;
-	if (!stocked || node->checkpoints.no_room || node_transfer_lacks_room(node) ||
+	if (!stocked || node->checkpoints.room_pause_ns || node_transfer_lacks_room(node) ||
 		is_cramped(node, node->segment_bytes)) {
 		hand_over(node, now_ns);
 		return;

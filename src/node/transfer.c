@@ -353,7 +353,7 @@ static void did_not_fit(struct node *node)
 {
 	struct incoming *in = &node->checkpoints.incoming;
 
-	in->pause_ns = in->pause_ns ? MIN(2 * in->pause_ns, NODE_ROOM_RETRY_MAX_NS) : NODE_ROOM_RETRY_NS;
+	in->pause_ns = node_space_pause_ns(in->pause_ns);
 	in->after_ns = node_mono(node) + in->pause_ns;
 	node_space_out(node);
 }
@@ -368,7 +368,7 @@ static void written(struct node *node, bool switched, int error)
 			strerror(-error));
 		answer(node, MESSAGE_REFUSED, in->from, &in->id);
 		stop_receiving(node, switched);
-		if (error == -ENOSPC || error == -EDQUOT)
+		if (node_space_is_out(error))
 			did_not_fit(node);
 	} else if (switched) {
 		checkpoint_receiver_take(in->receiver, &in->checkpoint, &in->store);

@@ -332,6 +332,18 @@ bool disk_grows(const struct disk *disk, const struct wal_step *step)
 	return step->kind == WAL_STEP_WRITE && name && step->offset + step->bytes_len > name->file->size;
 }
 
+uint64_t disk_left(const struct disk *disk, uint64_t bytes_max)
+{
+	return bytes_max ? bytes_max - MIN(bytes_max, disk_bytes(disk)) : UINT64_MAX;
+}
+
+bool disk_lacks(const struct disk *disk, uint64_t bytes_max, const struct wal_step *step)
+{
+	uint64_t bytes = step->kind == WAL_STEP_CREATE ? step->size_bytes : step->bytes_len;
+
+	return bytes_max && disk_grows(disk, step) && disk_left(disk, bytes_max) < bytes;
+}
+
 struct slice disk_peek(const struct disk *disk, const char *text)
 {
 	const struct name *name = names_find(&disk->now, text);

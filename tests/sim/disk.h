@@ -27,6 +27,10 @@ void disk_step_partly(struct disk *disk, const struct wal_plan *plan, const stru
 void disk_step_fails(struct disk *disk, const struct wal_plan *plan, const struct wal_step *step);
 /* Whether the step takes space that was not taken before. */
 bool disk_grows(const struct disk *disk, const struct wal_step *step);
+/* Of a disk with room for so many bytes (0: endless): what is left of them, UINT64_MAX without an end; and
+ * whether there is too little for the step. */
+uint64_t disk_left(const struct disk *disk, uint64_t bytes_max);
+bool disk_lacks(const struct disk *disk, uint64_t bytes_max, const struct wal_step *step);
 /* What became of the unsynced writes. */
 struct disk_losses {
 	unsigned lost, torn;

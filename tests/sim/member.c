@@ -43,9 +43,8 @@ static void env_random(struct env *env, void *ret_bytes, size_t len)
 		at[i] = (unsigned char)rng_next(&of(env)->world->rng);
 }
 
-/* Some disks are small, now and then. */
-/* 0: endless. */
-static uint64_t disk_limit(const struct member *member)
+/* Bytes that the member's disk has room for; 0: it is endless. */
+static uint64_t disk_bytes_max(const struct member *member)
 {
 	const struct world *world = member->world;
 
@@ -57,15 +56,10 @@ static uint64_t disk_limit(const struct member *member)
 static uint64_t env_room(struct env *env)
 {
 	struct member *member = of(env);
-	struct world *world = member->world;
-	uint64_t limit = disk_limit(member), used;
 
-	if (member->no_space_until_ns > world->now_ns)
+	if (member->no_space_until_ns > member->world->now_ns)
 		return 0;
-	if (!limit)
-		return UINT64_MAX;
-	used = disk_bytes(member->disk);
-	return limit > used ? limit - used : 0;
+	return disk_left(member->disk, disk_bytes_max(member));
 }
 
 static int env_list(struct env *env, void (*fn)(void *, const char *, uint64_t), void *arg)
@@ -621,14 +615,12 @@ static int step_error(struct member *member, const struct wal_plan *plan, const 
 {
 	struct world *world = member->world;
 	enum work work = work_of(plan);
-	uint64_t limit = disk_limit(member);
-	uint64_t bytes = step->kind == WAL_STEP_CREATE ? step->size_bytes : step->bytes_len;
 
 	if (member->no_space_until_ns > world->now_ns && disk_grows(member->disk, step)) {
 		world->summary->faults[FAULT_NO_SPACE]++;
 		return -ENOSPC;
 	}
-	if (limit && disk_grows(member->disk, step) && disk_bytes(member->disk) + bytes > limit) {
+	if (disk_lacks(member->disk, disk_bytes_max(member), step)) {
 		world->summary->faults[FAULT_DISK_FULL]++;
 		return -ENOSPC;
 	}

@@ -85,12 +85,7 @@ static inline void world_random(struct env *env, void *ret_bytes, size_t len)
 
 static inline uint64_t world_disk_room(struct env *env)
 {
-	const struct world_member *member = world_of(env);
-	uint64_t taken = disk_bytes(member->disk);
-
-	if (!member->disk_bytes_max)
-		return UINT64_MAX;
-	return member->disk_bytes_max - MIN(member->disk_bytes_max, taken);
+	return disk_left(world_of(env)->disk, world_of(env)->disk_bytes_max);
 }
 
 static inline int world_list(struct env *env, void (*fn)(void *, const char *, uint64_t), void *arg)
@@ -260,14 +255,10 @@ static inline void world_start(struct world *world, uint64_t id, size_t initial)
 
 static inline bool world_lacks_space(const struct world_member *member, const struct wal_step *step)
 {
-	uint64_t bytes = step->kind == WAL_STEP_CREATE ? step->size_bytes : step->bytes_len;
-
-	if (!disk_grows(member->disk, step))
-		return false;
-	if (member->checkpoint_room && strstr(step->name, ".checkpoint") &&
-		step->offset + step->bytes_len > member->checkpoint_room)
-		return true;
-	return member->disk_bytes_max && disk_bytes(member->disk) + bytes > member->disk_bytes_max;
+	return disk_lacks(member->disk, member->disk_bytes_max, step) ||
+	       (member->checkpoint_room && disk_grows(member->disk, step) &&
+		       strstr(step->name, ".checkpoint") &&
+		       step->offset + step->bytes_len > member->checkpoint_room);
 }
 
 static inline void world_run_plan(struct world_member *member, unsigned which)

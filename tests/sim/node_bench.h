@@ -56,12 +56,7 @@ static inline void env_random(struct env *env, void *ret_bytes, size_t len)
 
 static inline uint64_t env_room(struct env *env)
 {
-	const struct bench *bench = of(env);
-	uint64_t taken = disk_bytes(bench->disk);
-
-	if (!bench->disk_bytes_max)
-		return UINT64_MAX;
-	return bench->disk_bytes_max - MIN(bench->disk_bytes_max, taken);
+	return disk_left(of(env)->disk, of(env)->disk_bytes_max);
 }
 
 static inline int env_list(struct env *env, void (*fn)(void *, const char *, uint64_t), void *arg)
@@ -211,14 +206,6 @@ static inline void bench_open_sized(struct bench *bench, uint64_t segment_bytes,
 	assert_int_equal(node_open(&config, &bench->env, &bench->node, &error), 0);
 }
 
-static inline bool lacks_space(const struct bench *bench, const struct wal_step *step)
-{
-	uint64_t bytes = step->kind == WAL_STEP_CREATE ? step->size_bytes : step->bytes_len;
-
-	return bench->disk_bytes_max && disk_grows(bench->disk, step) &&
-	       disk_bytes(bench->disk) + bytes > bench->disk_bytes_max;
-}
-
 static inline void run_plan(struct bench *bench, unsigned which)
 {
 	const struct wal_plan *plan = bench->plans[which];
@@ -232,7 +219,7 @@ static inline void run_plan(struct bench *bench, unsigned which)
 		r = -ENOSPC;
 	}
 	for (size_t i = 0; i < plan->steps_len && r == 0; i++) {
-		if (lacks_space(bench, &plan->steps[i])) {
+		if (disk_lacks(bench->disk, bench->disk_bytes_max, &plan->steps[i])) {
 			assert_true(plan->background);
 			bench->spares_refused++;
 			r = -ENOSPC;

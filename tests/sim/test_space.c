@@ -131,6 +131,14 @@ static void delete_all(struct bench *bench)
 	assert_int_equal(bench->store_error, STORE_OK);
 }
 
+static void assert_deletes_help(struct bench *bench)
+{
+	delete_all(bench);
+	run_for(bench, 40 * NS_PER_S);
+	assert_int_equal(space(bench), NODE_SPACE_OK);
+	assert_true(is_taken(bench, 0, 900));
+}
+
 /* Writes are tried as long as some are taken, also after alarms that end by themselves. The store and its log
  * fill the disk; then the store shrinks to its history of a thousand values. */
 static void fill_and_empty(uint64_t disk_bytes_max)
@@ -153,10 +161,7 @@ static void fill_and_empty(uint64_t disk_bytes_max)
 	/* Two checkpoints and a little log share the disk. */
 	assert_in_range(taken, disk_bytes_max * 35 / 100 / 900, disk_bytes_max * 60 / 100 / 900);
 	assert_int_equal(space(bench), NODE_SPACE_LOW);
-	delete_all(bench);
-	run_for(bench, 40 * NS_PER_S);
-	assert_int_equal(space(bench), NODE_SPACE_OK);
-	assert_true(is_taken(bench, 0, 900));
+	assert_deletes_help(bench);
 	assert_true(disk_bytes(bench->disk) < disk_bytes_max / 2);
 	bench_free(bench);
 }
@@ -247,10 +252,7 @@ static void fill_and_empty_slowly(uint64_t disk_bytes_max, unsigned writes_per_p
 	}
 	/* As with a fast one. */
 	assert_in_range(number, disk_bytes_max * 40 / 100 / 2000, disk_bytes_max * 65 / 100 / 2000);
-	delete_all(bench);
-	run_for(bench, 40 * NS_PER_S);
-	assert_int_equal(space(bench), NODE_SPACE_OK);
-	assert_true(is_taken(bench, 0, 900));
+	assert_deletes_help(bench);
 	bench_free(bench);
 }
 
@@ -288,10 +290,7 @@ static void log_leaves_room_for_a_smaller_checkpoint_during_an_alarm(void **stat
 		run_for(bench, 10 * NS_PER_MS);
 		assert_int_equal(bench->error, NODE_OK);
 	}
-	delete_all(bench);
-	run_for(bench, 40 * NS_PER_S);
-	assert_int_equal(space(bench), NODE_SPACE_OK);
-	assert_true(is_taken(bench, 0, 900));
+	assert_deletes_help(bench);
 	bench_free(bench);
 }
 
@@ -318,10 +317,7 @@ static void restarts_do_not_let_the_log_take_what_a_checkpoint_needs(void **stat
 	}
 	bench_open_sized(bench, 128u << 10, 256u << 10);
 	run_for(bench, NS_PER_S);
-	delete_all(bench);
-	run_for(bench, 40 * NS_PER_S);
-	assert_int_equal(space(bench), NODE_SPACE_OK);
-	assert_true(is_taken(bench, 0, 900));
+	assert_deletes_help(bench);
 	bench_free(bench);
 }
 

@@ -470,6 +470,17 @@ static void log_of_another_cluster_member_or_format_is_refused(void **state)
 	disk_done(&disk);
 }
 
+/* The next batch begins a segment unless it is tiny. */
+static void fill_segment(struct disk *disk, struct wal *wal, struct model *model, struct wal_plan *plan)
+{
+	model->first = 1;
+	do {
+		add_entry(wal, model, model->last + 1, 1);
+		add_hard_state(wal, model, 1, 0, 1);
+		flush_batch(disk, wal, plan);
+	} while (wal_room(wal) > 200);
+}
+
 /* A new leader's entries take the place of some that lie on both sides of a segment's beginning; later the
  * log is cut there. It is sound as long as what was committed behind the cut is there. */
 static void cut_log_whose_end_was_replaced_below_the_cut_must_reach_it_again(void **state)
@@ -531,12 +542,7 @@ static void segment_begun_by_entries_of_two_leaders_stands_alone(void **state)
 
 	(void)state;
 	start_log(&disk, &model, &wal, &plan);
-	model.first = 1;
-	do {
-		add_entry(wal, &model, model.last + 1, 1);
-		add_hard_state(wal, &model, 1, 0, 1);
-		flush_batch(&disk, wal, &plan);
-	} while (wal_room(wal) > 200);
+	fill_segment(&disk, wal, &model, &plan);
 	end = model.last;
 	add_entry(wal, &model, end + 1, 1);
 	for (uint64_t i = end - 5; i <= end + 3; i++)
@@ -569,12 +575,7 @@ static void segment_begun_by_entries_that_were_lost_stands_alone(void **state)
 
 	(void)state;
 	start_log(&disk, &model, &wal, &plan);
-	model.first = 1;
-	do {
-		add_entry(wal, &model, model.last + 1, 1);
-		add_hard_state(wal, &model, 1, 0, 1);
-		flush_batch(&disk, wal, &plan);
-	} while (wal_room(wal) > 200);
+	fill_segment(&disk, wal, &model, &plan);
 	lost = model;
 	for (uint64_t i = model.last - 5; i <= model.last + 3; i++)
 		add_entry(wal, &lost, i, 2);
@@ -620,18 +621,17 @@ static void damage_of_the_only_frame_is_reported(void **state)
 
 	(void)state;
 	start_log(&disk, &model, &wal, &plan);
-	model.first = 1;
-	while (disk.files_len < 2) {
+	fill_segment(&disk, wal, &model, &plan);
+	for (int i = 0; i < 10; i++)
 		add_entry(wal, &model, model.last + 1, 1);
-		add_hard_state(wal, &model, 1, 0, model.last);
-		flush_batch(&disk, wal, &plan);
-		wal_flushed(wal);
-	}
-	assert_true(wal_release(wal, model.last, &plan));
+	add_hard_state(wal, &model, 1, 0, model.last);
+	flush_batch(&disk, wal, &plan);
+	wal_flushed(wal);
+	assert_true(wal_release(wal, model.last - 9, &plan));
 	assert_int_equal(disk_run(&disk, &plan), 0);
 	wal_free(wal);
 	assert_int_equal(open_log(&disk, &back, &wal, &found, &error), 0);
-	assert_int_equal(found.first_index, model.last);
+	assert_int_equal(found.first_index, model.last - 9);
 	wal_free(wal);
 
 	file = disk_find(&disk, "0000000000000002.wal");
