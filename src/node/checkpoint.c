@@ -431,6 +431,17 @@ static bool is_tight(const struct node *node)
 	return at.log_bytes >= at.step_bytes && at.room < at.data_bytes + at.log_bytes + 2 * at.step_bytes;
 }
 
+/* By how much the log grows until the next one is due. The members do not write theirs at the same time: what
+ * one of them is slow with meanwhile, a majority does without it. */
+static uint64_t growth_until_due(const struct node *node, uint64_t data_bytes)
+{
+	uint64_t bytes = MAX(node->checkpoints.log_min_bytes, data_bytes), rank = 0;
+
+	for (size_t i = 0; i < node->members_len; i++)
+		rank += node->members[i].view.id < node->id;
+	return bytes + bytes / 8 * (rank % 4);
+}
+
 static bool is_due(const struct node *node)
 {
 	const struct checkpoints *own = &node->checkpoints;
@@ -445,7 +456,7 @@ static bool is_due(const struct node *node)
 		return false;
 	return own->asked || is_tight(node) ||
 	       (own->entries_max && node->applied - info.id.index >= own->entries_max) ||
-	       own->log_bytes - own->current_log_bytes >= MAX(own->log_min_bytes, info.data_bytes);
+	       own->log_bytes - own->current_log_bytes >= growth_until_due(node, info.data_bytes);
 }
 
 static void begin(struct node *node)
@@ -464,20 +475,39 @@ static void begin(struct node *node)
 	own->writer = checkpoint_writer_new(node->store, &meta, own->writer_generation);
 }
 
+/* Two thirds of the time the disk and this thread are the writes' alone, while there are some, nobody waits
+ * for the checkpoint and it does not come too late for the log. */
+static void rest(struct node *node)
+{
+	struct checkpoints *own = &node->checkpoints;
+	int64_t now_ns = node_mono(node);
+	struct checkpoint_space at;
+
+	node_checkpoint_space(node, &at);
+	if (own->log_bytes > own->piece_log_bytes && !own->asked && !own->unreadable && !node->space_low &&
+		list_empty(&own->exports) && !is_tight(node) &&
+		own->log_bytes - own->writer_log_bytes < MAX(own->log_min_bytes, at.data_bytes) / 2)
+		own->after_ns = now_ns + MIN(2 * (now_ns - own->piece_ns), NODE_CHECKPOINT_REST_MAX_NS);
+}
+
 static bool write_next(struct node *node)
 {
 	struct checkpoints *own = &node->checkpoints;
 	struct raft_status status;
 	bool more;
 
+	if (node_mono(node) < own->after_ns)
+		return false;
 	if (!own->writer) {
 		raft_status_get(node->raft, &status);
 		/* A member that is to be given a checkpoint needs no own one meanwhile. */
 		if (own->incoming.receiver || own->incoming.store || !is_due(node) ||
-			node_mono(node) < own->after_ns || status.persisted < node->applied)
+			status.persisted < node->applied)
 			return false;
 		begin(node);
 	}
+	own->piece_ns = node_mono(node);
+	own->piece_log_bytes = own->log_bytes;
 	do
 		more = checkpoint_writer_step(own->writer, own->step_bytes, &own->steps);
 	while (more && !own->steps.steps_len);
@@ -566,6 +596,7 @@ static void written(struct node *node, bool switched, int error)
 		if (node->space_low) /* deletes go on: not one after the other */
 			own->after_ns = node_mono(node) + 4 * NODE_ROOM_RETRY_NS;
 	} else {
+		rest(node);
 		return;
 	}
 	own->writer = checkpoint_writer_free(own->writer);

@@ -137,6 +137,7 @@ struct member {
 
 /* ---- Checkpoints ---- */
 #define NODE_CHECKPOINT_RETRY_NS (10 * NS_PER_S) /* after one failed */
+#define NODE_CHECKPOINT_REST_MAX_NS NS_PER_S	 /* between two pieces */
 /* After one that did not fit on the disk, each time twice as long: trying costs writing all that fits. */
 #define NODE_ROOM_RETRY_NS NS_PER_S
 #define NODE_ROOM_RETRY_MAX_NS (16 * NS_PER_S)
@@ -213,10 +214,12 @@ struct checkpoints {
 	struct checkpoint_writer *writer;
 	uint64_t writer_index, writer_generation, writer_log_bytes, writer_bytes; /* bytes: written so far */
 	bool give_reserve, gave_reserve;
-	uint64_t disk_room;    /* as it was seen last */
-	bool asked;	       /* one is needed though none is due */
-	bool unreadable;       /* the current one cannot be read: one of the same index is better than it */
-	int64_t after_ns;      /* not before */
+	uint64_t disk_room; /* as it was seen last */
+	bool asked;	    /* one is needed though none is due */
+	bool unreadable;    /* the current one cannot be read: one of the same index is better than it */
+	int64_t after_ns;   /* not before: the next one, or the next piece of the one under way */
+	int64_t piece_ns;   /* of the piece under way or written last: since when, */
+	uint64_t piece_log_bytes; /* and log_bytes then */
 	int64_t room_pause_ns; /* none fitted on the disk since the current one: how long after that; 0: one
 				  may */
 

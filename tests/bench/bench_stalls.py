@@ -63,9 +63,9 @@ class Bench:
     def transfer(self):
         """The windows from the start of a member that was away to the end of its transfer."""
         harness.kill(self.away.process)
-        cut = metrics(self.leader)["etcd_log_first_index"]
+        has = metrics(self.leader)["etcd_server_proposals_applied_total"]
         deadline = time.monotonic() + 300
-        while metrics(self.leader)["etcd_log_first_index"] == cut and time.monotonic() < deadline:
+        while metrics(self.leader)["etcd_log_first_index"] <= has and time.monotonic() < deadline:
             self.window()
         self.away.start()
         sent = metrics(self.leader)["etcd_checkpoints_sent_total"]

@@ -43,6 +43,7 @@ struct world_member {
 	struct node *node; /* NULL: down */
 	struct world_plan plans[2];
 	int64_t disk_ns;	      /* how long a plan takes */
+	int64_t background_ns;	      /* and one beside the log's */
 	int64_t wall_ns;	      /* how far its wall clock is ahead */
 	unsigned checkpoints_to_fail; /* the next ones: their first write fails */
 	bool no_space;		      /* for files made beside the log's write */
@@ -110,8 +111,8 @@ static inline void world_submit(struct env *env, const struct wal_plan *plan)
 	struct world_member *member = world_of(env);
 
 	assert_null(member->plans[plan->background].plan);
-	member->plans[plan->background] =
-		(struct world_plan){plan, member->world->now_ns + (plan->background ? 0 : member->disk_ns)};
+	member->plans[plan->background] = (struct world_plan){
+		plan, member->world->now_ns + (plan->background ? member->background_ns : member->disk_ns)};
 }
 
 static inline void world_send(struct env *env, uint64_t to, struct slice message, bool bulk)

@@ -1,0 +1,153 @@
+/* Checkpoints are written beside writes: how much of the disk's time they take, and how many members write
+ * one at a time. */
+#include "members_world.h"
+
+enum { WRITES_MAX = 16000, KEYS = 1000 };
+
+static struct world_answer answers[WRITES_MAX];
+static unsigned asked;
+/* Of checkpoints under way, in ms: the disk was busy with one, or with none. */
+static unsigned busy, resting;
+static unsigned together; /* of two or more members */
+
+static struct world *cluster(size_t count)
+{
+	struct world *world = world_new();
+
+	memset(answers, 0, sizeof(answers));
+	asked = busy = resting = together = 0;
+	world->segment_bytes = 2u << 20;
+	world->checkpoint_log_bytes = 1u << 20;
+	for (uint64_t id = 1; id <= count; id++) {
+		world->members[id].background_ns = 10 * NS_PER_MS;
+		world_start(world, id, count);
+	}
+	world_run(world, 3000);
+	assert_true(world_leader(world));
+	return world;
+}
+
+static void write_one(struct world *world)
+{
+	_cleanup_buf_ struct buf bytes = BUF_INIT(0), value = BUF_INIT(0);
+	struct node *node = world->members[world_leader(world)].node;
+	struct store_command command = {.op = STORE_OP_SET};
+	char path[32];
+
+	assert_true(asked < WRITES_MAX);
+	(void)snprintf(path, sizeof(path), "/1/k%u", asked % KEYS);
+	buf_add_fill(&value, 'v', 4000);
+	command.path = slice_str(path);
+	command.value = buf_slice(&value);
+	command.time_ns = node_clock_ns(node);
+	store_command_encode(&command, &bytes);
+	assert_int_equal(node_propose(node, buf_slice(&bytes), &answers[asked]), 0);
+	asked++;
+}
+
+static bool is_writing(struct world *world, uint64_t id)
+{
+	return world->members[id].node && world_status(world, id).checkpoint_writing;
+}
+
+static void look(struct world *world)
+{
+	unsigned writing = 0;
+
+	for (uint64_t id = 1; id <= 3; id++) {
+		if (!is_writing(world, id))
+			continue;
+		writing++;
+		if (world->members[id].plans[1].plan)
+			busy++;
+		else
+			resting++;
+	}
+	together += writing > 1;
+}
+
+static void write_some(struct world *world, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		write_one(world);
+		world_run(world, 1);
+		look(world);
+	}
+}
+
+static void checkpoint_takes_a_third_of_the_time_while_there_are_writes(void **state)
+{
+	struct world *world = cluster(1);
+
+	(void)state;
+	write_some(world, 6000);
+	assert_true(world_status(world, 1).checkpoints_written >= 3);
+	assert_in_range(resting, busy, 2 * busy);
+	world_free(world);
+}
+
+/* After the last write one piece at most is waited for. */
+static void checkpoint_does_not_wait_without_writes(void **state)
+{
+	struct world *world = cluster(1);
+
+	(void)state;
+	write_some(world, 2000);
+	while (!is_writing(world, 1))
+		write_some(world, 1);
+	busy = resting = 0;
+	while (is_writing(world, 1)) {
+		world_run(world, 1);
+		look(world);
+	}
+	assert_true(busy > 100);
+	assert_in_range(resting, 0, 15);
+	world_free(world);
+}
+
+/* Else restarts read more and more of a log. */
+static void checkpoint_on_a_slow_disk_does_not_fall_behind_the_log(void **state)
+{
+	struct world *world = cluster(1);
+	struct node_status before;
+
+	(void)state;
+	write_some(world, 2000);
+	world->members[1].background_ns = 60 * NS_PER_MS;
+	while (!is_writing(world, 1))
+		write_some(world, 1);
+	before = world_status(world, 1);
+	busy = resting = 0;
+	while (is_writing(world, 1))
+		write_some(world, 1);
+	assert_true(world_status(world, 1).checkpoints_written > before.checkpoints_written);
+	assert_in_range(resting, 120, busy / 4);
+	/* A write a ms: with a rest after each piece it were three times the time the disk needs. */
+	assert_in_range(world_status(world, 1).applied - before.applied, busy, busy * 5 / 4);
+	world_free(world);
+}
+
+static void members_write_theirs_at_different_times(void **state)
+{
+	struct world *world = cluster(3);
+
+	(void)state;
+	write_some(world, 5000);
+	assert_true(busy > 0);
+	for (uint64_t id = 1; id <= 3; id++)
+		assert_true(world_status(world, id).checkpoints_written >= 2);
+	assert_in_range(together * 100 / (busy + resting), 0, 20);
+	world_free(world);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(checkpoint_takes_a_third_of_the_time_while_there_are_writes),
+		cmocka_unit_test(checkpoint_does_not_wait_without_writes),
+		cmocka_unit_test(checkpoint_on_a_slow_disk_does_not_fall_behind_the_log),
+		cmocka_unit_test(members_write_theirs_at_different_times),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
