@@ -26,6 +26,13 @@ void peer_urls_done(struct peer_urls *urls)
 		mem_free(urls->items[--urls->count]);
 }
 
+void peer_urls_move(struct peer_urls *to, struct peer_urls *from)
+{
+	peer_urls_done(to);
+	*to = *from;
+	*from = (struct peer_urls){0};
+}
+
 void peer_urls_add(struct peer_urls *urls, const char *const *more)
 {
 	for (; more && *more; more++) {

@@ -11,7 +11,8 @@ struct peer_urls {		    /* begins as {0} */
 	char *items[PEER_URLS_MAX]; /* owned; none twice */
 	size_t count;
 };
-void peer_urls_done(struct peer_urls *urls); /* empty afterwards */
+void peer_urls_done(struct peer_urls *urls);			   /* empty afterwards */
+void peer_urls_move(struct peer_urls *to, struct peer_urls *from); /* `from` is empty then */
 #define _cleanup_peer_urls_ _cleanup_(peer_urls_done)
 /* Adds those of a NULL-terminated list (may be NULL) that are URLs by identity_check_url() and have no comma
  * in them, as far as there is room. */
