@@ -169,5 +169,7 @@ void node_peer_state(struct node *node, uint64_t id, bool connected)
 		raft_unreachable(node->raft, id);
 		node_append_lost(member);
 	}
+	if (!member->connected && connected)
+		node->propose_blocked = node->conf_blocked = false;
 	member->connected = connected;
 }

@@ -275,10 +275,20 @@ static void flush_queue(struct node *node)
 		was_sent(pieces[i], r == RAFT_FORWARDED, status.term, r == RAFT_FORWARDED ? id : id + i);
 }
 
+/* What is sent to a leader without a connection is lost, and nobody would know before its time is up. */
+static bool leader_is_away(const struct node *node)
+{
+	const struct member *leader = node_member_find(node, node->status.leader);
+
+	return node->status.role != RAFT_LEADER && leader && !leader->connected;
+}
+
 void node_flush_proposals(struct node *node)
 {
 	if (wal_runs_short(node->wal) && !node->space_low)
 		node->propose_blocked = true; /* until a segment is made, or there is no space for one */
+	if (leader_is_away(node))
+		node->propose_blocked = node->conf_blocked = true; /* until it is connected */
 	if (!node_queue_waits(node))
 		flush_queue(node);
 	flush_changes(node);

@@ -153,7 +153,7 @@ static void give_up(struct world *world, struct client *client)
 	op_done(world, op);
 }
 
-static void start_op(struct world *world, struct op *op)
+static int start_op(struct world *world, struct op *op)
 {
 	struct member *member = &world->members[op->member];
 	int r = op_submit(world, op);
@@ -165,9 +165,10 @@ static void start_op(struct world *world, struct op *op)
 		op->lin.kind = LIN_GET; /* never happened */
 		world->summary->ops_refused++;
 		op_done(world, op);
-		return;
+		return r;
 	}
 	member_schedule(member, world->now_ns + world_rand(world, 50000));
+	return 0;
 }
 
 void client_step(struct world *world, struct client *client)
@@ -196,7 +197,7 @@ void client_step(struct world *world, struct client *client)
 		world->now_ns +
 		(rng_below(&world->rng, 50) ? CLIENT_PATIENCE_NS : 1 + world_rand(world, 20 * NS_PER_MS));
 	world_at(world, client->give_up_ns, EVENT_CLIENT, 0, client->number);
-	start_op(world, client->op);
+	(void)start_op(world, client->op);
 }
 
 static uint32_t parse_value(const char *text)
@@ -299,6 +300,23 @@ void client_lost_member(struct world *world, const struct member *member)
 			give_up(world, &world->clients[i]);
 }
 
+/* A member may refuse it for a moment, when what another one sent during its alarm comes late. */
+void client_final_writes(struct world *world)
+{
+	for (unsigned m = 0; m < world->member_count; m++) {
+		struct member *member = &world->members[m];
+		struct op *op;
+
+		if (!member->owes_write || !member->node)
+			continue;
+		op = op_new(world, CLIENTS_MAX, m);
+		op->lin.kind = LIN_SET;
+		op->lin.value = new_value(world);
+		member->owes_write = start_op(world, op) == -ENOSPC;
+		op->repeated = member->owes_write;
+	}
+}
+
 void client_final_reads(struct world *world)
 {
 	for (unsigned m = 0; m < world->member_count; m++) {
@@ -313,14 +331,11 @@ void client_final_reads(struct world *world)
 
 			op->key = key;
 			op->lin.kind = LIN_GET;
-			start_op(world, op);
+			(void)start_op(world, op);
 		}
-		struct op *op = op_new(world, CLIENTS_MAX, m);
-
-		op->lin.kind = LIN_SET;
-		op->lin.value = new_value(world);
-		start_op(world, op);
+		world->members[m].owes_write = true;
 	}
+	client_final_writes(world);
 }
 
 static void check_key(struct world *world, unsigned key)
@@ -427,13 +442,19 @@ bool clients_rest(const struct world *world)
 	for (size_t i = world->ops_len; i-- > 0 && world->ops[i]->client == CLIENTS_MAX;)
 		if (world->ops[i]->state == OP_RUNNING)
 			return false;
+	for (unsigned m = 0; m < world->member_count; m++)
+		if (world->members[m].owes_write && world->members[m].node)
+			return false;
 	return true;
 }
 
 static void check_final_reads(struct world *world)
 {
+	for (unsigned m = 0; m < world->member_count; m++)
+		if (world->members[m].owes_write && member_counts(&world->members[m]))
+			world_finding(world, "member %u takes no writes, long after the faults were over", m);
 	for (size_t i = 0; i < world->ops_len; i++)
-		if (world->ops[i]->client == CLIENTS_MAX &&
+		if (world->ops[i]->client == CLIENTS_MAX && !world->ops[i]->repeated &&
 			(world->ops[i]->state != OP_DONE || world->ops[i]->lin.result == LIN_UNKNOWN) &&
 			!skipped(world, world->ops[i]) && !world->members[world->ops[i]->member].removed &&
 			world->members[world->ops[i]->member].moved_at_ns <= world->ops[i]->lin.call_ns)

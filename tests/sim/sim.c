@@ -7,7 +7,9 @@
 #include <stdio.h>
 
 #define SETTLE_MIN_NS (3 * NS_PER_S) /* what was to expire has */
-#define SETTLE_NS (20 * NS_PER_S)    /* longer than a request may take, or a full disk is not looked at */
+#define SETTLE_NS (20 * NS_PER_S)    /* longer than a request may take */
+/* Twice as long as a full disk is not looked at, at most: its own checkpoint, and one that it is sent. */
+#define SETTLE_ALARM_NS (45 * NS_PER_S)
 #define FINAL_NS (5 * NS_PER_S)
 #define REST_LOOK_NS (250 * NS_PER_MS)
 #define AGREE_RETRIES 20
@@ -155,15 +157,19 @@ static bool alarmed(struct world *world)
  * more; then the run ends when all have answered, or should have. */
 static void rest(struct world *world, bool asked)
 {
-	int64_t since_ns = world->profile.run_ns;
+	int64_t since_ns = world->profile.run_ns, settle_ns = SETTLE_NS;
 	bool quiet;
 
 	if (world->profile.wire)
 		operator_settle(world);
+	if (asked)
+		client_final_writes(world);
+	if (alarmed(world))
+		settle_ns = SETTLE_ALARM_NS;
 	quiet = !alarmed(world) && members_agree(world) && clients_rest(world) && operator_rests(world);
 	if (asked ? quiet : (quiet && world->now_ns >= since_ns + SETTLE_MIN_NS))
 		world_at(world, world->now_ns, asked ? EVENT_END : EVENT_FINAL, 0, 0);
-	else if (world->now_ns >= (asked ? world->asked_ns + FINAL_NS : since_ns + SETTLE_NS))
+	else if (world->now_ns >= (asked ? world->asked_ns + FINAL_NS : since_ns + settle_ns))
 		world_at(world, world->now_ns, asked ? EVENT_END : EVENT_FINAL, 0, 0);
 	else
 		world_at(world, world->now_ns + REST_LOOK_NS, EVENT_REST, 0, asked);

@@ -173,6 +173,7 @@ struct wire_peer {
 	char url[32], told_url[32];
 	struct line lines[LINE_KINDS];
 	uint64_t incoming[LINE_KINDS]; /* the connection that it made; 0: none */
+	int64_t heard_ns;	       /* when its last message came; 0: none did */
 };
 struct seed_url {
 	unsigned number;
@@ -217,6 +218,7 @@ struct member {
 	const char *moved_urls[2];
 	unsigned moves;
 	bool powered_off;
+	bool owes_write; /* at the end: none was taken yet */
 	int64_t disk_hangs_until_ns;
 	unsigned idle_turns;	   /* that were due in the past, since anything happened */
 	struct export_run *export; /* under way; NULL: none */
@@ -228,6 +230,7 @@ struct op {
 	enum op_state state;
 	unsigned client, key, member;
 	bool in_order, expiring;
+	bool repeated; /* it was refused, and is asked for again */
 	int64_t expires_ns;
 	uint64_t life;	/* of the member asked */
 	uint64_t index; /* the store's, of what it did; in-order: the name it got */
@@ -412,7 +415,8 @@ void client_step(struct world *world, struct client *client);
 void client_reply(struct member *member, struct op *op, const struct node_reply *reply);
 void client_lost_member(struct world *world, const struct member *member);
 void client_final_reads(struct world *world);
-bool clients_rest(const struct world *world); /* no request is under way */
+void client_final_writes(struct world *world); /* again, where they were refused */
+bool clients_rest(const struct world *world);  /* no request is under way */
 void client_check(struct world *world);
 struct op *client_change(struct world *world, unsigned member, enum fault fault);
 /* operator.c */

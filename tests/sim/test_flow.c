@@ -420,6 +420,25 @@ static void leadership_can_be_handed_over_at_any_time(void **state)
 	world_free(world);
 }
 
+static void write_at_a_follower_waits_for_the_connection_to_the_leader(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world), follower = leader % 3 + 1;
+	struct node *node = world->members[follower].node;
+	struct world_answer answer;
+
+	(void)state;
+	node_peer_state(node, leader, false);
+	world_write(world, follower, "/1/k", &answer);
+	world_run(world, 400);
+	assert_false(answer.came); /* here it would have arrived */
+	node_peer_state(node, leader, true);
+	world_run(world, 10);
+	assert_true(answer.came);
+	assert_int_equal(answer.error, NODE_OK);
+	world_free(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -433,6 +452,7 @@ int main(void)
 		cmocka_unit_test(follower_takes_no_more_than_it_can_write),
 		cmocka_unit_test(what_nobody_can_apply_does_not_get_into_the_log),
 		cmocka_unit_test(leadership_can_be_handed_over_at_any_time),
+		cmocka_unit_test(write_at_a_follower_waits_for_the_connection_to_the_leader),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

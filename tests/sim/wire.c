@@ -281,18 +281,22 @@ static void answer(
 	event->other_life = accepted ? member->life + 1 : 0; /* 0: removed */
 }
 
-static bool take_stranger(struct member *member, unsigned from)
+/* The one that was silent longest makes room. */
+static void take_stranger(struct member *member, unsigned from)
 {
 	struct world *world = member->world;
-	unsigned strangers = 0;
+	unsigned strangers = 0, quietest = 0;
 
-	for (unsigned i = 0; i < world->member_count; i++)
-		strangers += member->peers[i].stranger;
+	for (unsigned i = 0; i < world->member_count; i++) {
+		if (!member->peers[i].stranger)
+			continue;
+		if (!strangers++ || member->peers[i].heard_ns < member->peers[quietest].heard_ns)
+			quietest = i;
+	}
 	if (strangers == STRANGERS_MAX)
-		return false;
+		forget_peer(member, quietest);
 	world->summary->faults[FAULT_STRANGER]++;
 	member->peers[from].stranger = true;
-	return true;
 }
 
 static void hello(struct member *member, unsigned from, enum line_kind kind, uint64_t number)
@@ -306,8 +310,8 @@ static void hello(struct member *member, unsigned from, enum line_kind kind, uin
 		answer(member, from, kind, number, false);
 		return;
 	}
-	if (!peer->member && !peer->stranger && !take_stranger(member, from))
-		return;
+	if (!peer->member && !peer->stranger)
+		take_stranger(member, from);
 	(void)snprintf(peer->told_url, sizeof(peer->told_url), "%s", world->members[from].listens);
 	peer->incoming[kind] = number; /* an older one's other end is gone */
 	begin_lines(member, from);
@@ -460,6 +464,7 @@ static void deliver(struct member *to, struct member *from, enum line_kind kind)
 
 	list_remove(&letter->link);
 	line->queued_bytes -= letter->len + FRAME_BYTES;
+	to->peers[from->number].heard_ns = to->world->now_ns;
 	if (!member_receive(to, from->number, slice_make(letter->bytes, letter->len)))
 		world_finding(to->world, "member %u refuses what member %u sent", to->number, from->number);
 	free(letter->bytes);
