@@ -592,6 +592,9 @@ void fault_inject(struct world *world)
 void fault_heal_network(struct world *world)
 {
 	memset(world->cut, 0, sizeof(world->cut));
+	for (unsigned i = 0; i < world->member_count && !world->profile.wire; i++)
+		for (unsigned peer = 0; peer < world->member_count; peer++)
+			member_notice(&world->members[i], peer, true);
 }
 
 void fault_calm(struct world *world)

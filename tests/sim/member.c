@@ -426,7 +426,8 @@ void member_crash(struct member *member, bool power)
 void member_notice(struct member *observer, unsigned peer, bool connected)
 {
 	struct world *world = observer->world;
-	int64_t after_ns = world_rand(world, (connected ? 300 : 20) * NS_PER_MS);
+	int64_t after_ns = connected ? 20 * NS_PER_MS + world_rand(world, 280 * NS_PER_MS)
+				     : world_rand(world, 20 * NS_PER_MS);
 	struct event *event;
 
 	if (!observer->node || observer->number == peer)
@@ -438,10 +439,14 @@ void member_notice(struct member *observer, unsigned peer, bool connected)
 
 void member_peer(struct member *member, const struct event *event)
 {
+	const struct world *world = member->world;
+
 	if (!member->node || event->life != member->life)
 		return;
-	node_peer_state(member->node, member->world->members[event->other].id, event->len);
-	member_schedule(member, member->world->now_ns);
+	if (event->len && (!world->members[event->other].node || world->cut[member->number][event->other]))
+		return; /* not any more */
+	node_peer_state(member->node, world->members[event->other].id, event->len);
+	member_schedule(member, world->now_ns);
 }
 
 /* A bit flips in a member's memory: a change behind the log's back. */
