@@ -138,6 +138,8 @@ struct member {
 /* ---- Checkpoints ---- */
 #define NODE_CHECKPOINT_RETRY_NS (10 * NS_PER_S) /* after one failed */
 #define NODE_CHECKPOINT_REST_MAX_NS NS_PER_S	 /* between two pieces */
+#define NODE_RECEIVE_PATIENCE \
+	10 /* election timeouts that a checkpoint is waited for of which nobody speaks */
 /* After one that did not fit on the disk, each time twice as long: trying costs writing all that fits. */
 #define NODE_ROOM_RETRY_NS NS_PER_S
 #define NODE_ROOM_RETRY_MAX_NS (16 * NS_PER_S)
@@ -187,6 +189,7 @@ struct incoming {
 	struct store *store;
 	struct checkpoint_id id;
 	uint64_t generation, from;
+	int64_t heard_ns;     /* when the leader last offered it or sent a piece */
 	bool want_due, begun; /* begun: the data file may be there */
 	bool understood;      /* its membership was read */
 	bool plan_ready, plan_switches;

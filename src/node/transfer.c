@@ -470,14 +470,22 @@ static void install(struct node *node)
 	install_end(node, &info);
 }
 
-static void incoming_turn(struct node *node)
+static bool is_forsaken(const struct node *node, int64_t now_ns)
+{
+	return now_ns - node->checkpoints.incoming.heard_ns >
+	       NODE_RECEIVE_PATIENCE * (int64_t)node->election_ms * NS_PER_MS;
+}
+
+static void incoming_turn(struct node *node, int64_t now_ns)
 {
 	struct incoming *in = &node->checkpoints.incoming;
 	struct checkpoint_id id = in->answer_id;
 	enum message_type type = in->answer;
 
 	install(node);
-	if (in->receiver && !is_writing(node) && in->id.index <= node->applied)
+	/* A leader that has all of the log again does not go on with it, and it takes space that an own
+	 * checkpoint may need. */
+	if (in->receiver && !is_writing(node) && (in->id.index <= node->applied || is_forsaken(node, now_ns)))
 		stop_receiving(node, false);
 	type = in->answer;
 	id = in->answer_id;
@@ -498,6 +506,7 @@ static void from_leader(struct node *node, uint64_t from, enum message_type type
 {
 	struct incoming *in = &node->checkpoints.incoming;
 
+	in->heard_ns = node_mono(node);
 	if (type == MESSAGE_OFFER)
 		offered(node, from, id);
 	else if (type == MESSAGE_PIECE && in->receiver && !is_writing(node) &&
@@ -537,7 +546,7 @@ void node_transfer_receive(struct node *node, const struct node_envelope *envelo
 void node_transfer_turn(struct node *node, int64_t now_ns)
 {
 	node->checkpoints.freeing = free_retired(node);
-	incoming_turn(node);
+	incoming_turn(node, now_ns);
 	list_for_each_safe (it, &node->checkpoints.outgoing)
 		outgoing_turn(node, list_item(it, struct outgoing, link), now_ns);
 }

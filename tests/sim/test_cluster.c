@@ -106,6 +106,42 @@ static void follower_that_needs_damaged_entries_gets_a_checkpoint_that_covers_th
 	world_free(world);
 }
 
+/* The next leader may have all of the log. */
+static void checkpoint_that_no_leader_goes_on_with_is_not_waited_for(void **state)
+{
+	struct world *world = world_new();
+	const struct incoming *in;
+	uint64_t leader, behind;
+
+	(void)state;
+	world->checkpoint_entries = 30;
+	for (uint64_t id = 1; id <= 3; id++)
+		world_start(world, id, 3);
+	world_run(world, 3000);
+	leader = world_leader(world);
+	behind = leader % 3 + 1;
+	world_stop(&world->members[behind]);
+	while (world_status(world, leader).log_first < 2) {
+		write_one(world, leader);
+		world_run(world, 20);
+	}
+	world_start(world, behind, 3);
+	in = &world->members[behind].node->checkpoints.incoming;
+	for (unsigned ms = 0; ms < 5000 && !in->receiver; ms++)
+		world_run(world, 1);
+	assert_non_null(in->receiver);
+	world->members[behind].lonely = true;
+	world_run(world, 9000);
+	assert_non_null(in->receiver);
+	world_run(world, 2000);
+	assert_null(in->receiver);
+	world->members[behind].lonely = false;
+	world_run(world, 5000);
+	assert_int_equal(world_status(world, behind).checkpoints_received, 1);
+	assert_int_equal(world_status(world, behind).applied, world_status(world, leader).applied);
+	world_free(world);
+}
+
 /* Starts member 1 anew with its wall clock that far ahead; whether it leads next, and none before it. */
 static bool restart_to_lead(struct world *world, int64_t wall_ns)
 {
@@ -480,6 +516,7 @@ int main(void)
 		cmocka_unit_test(rotten_checkpoint_of_an_idle_member_is_made_anew_for_an_export),
 		cmocka_unit_test(leader_whose_checkpoint_rotted_makes_another_for_the_follower_it_needs),
 		cmocka_unit_test(follower_that_needs_damaged_entries_gets_a_checkpoint_that_covers_them),
+		cmocka_unit_test(checkpoint_that_no_leader_goes_on_with_is_not_waited_for),
 		cmocka_unit_test(leader_that_comes_back_with_an_earlier_clock_is_followed_at_once),
 	};
 
