@@ -125,7 +125,8 @@ struct member {
 	struct node_member view;
 	char **peer_urls, **client_urls, *name; /* owned */
 	bool connected;
-	bool no_space;						       /* as it told last */
+	bool no_space;	     /* as it told last */
+	uint64_t told_index; /* of the checkpoint that it was last said to be sent */
 	uint64_t hash_index[NODE_HASHES_KEPT], hash[NODE_HASHES_KEPT]; /* what it told of its state */
 	struct node_follower follower;
 	uint64_t timed_index, timed_term; /* of the append that is being timed; 0: none */

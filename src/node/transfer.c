@@ -75,6 +75,21 @@ uint64_t node_transfer_keeps(const struct node *node, uint64_t index)
 	return index;
 }
 
+/* Once: one that the follower has no room for is offered again and again. */
+static void tell_of(struct node *node, const struct outgoing *outgoing)
+{
+	struct member *member = node_member_find(node, outgoing->to);
+	const struct checkpoint_info *info = &outgoing->info;
+
+	if (!member || member->told_index == info->id.index)
+		return;
+	member->told_index = info->id.index;
+	node_note(node, LOG_LEVEL_NOTICE,
+		"member %" PRIx64 " is behind the log: sending it the checkpoint of index %" PRIu64
+		" (%" PRIu64 " bytes)",
+		outgoing->to, info->id.index, info->manifest_bytes + info->data_bytes);
+}
+
 void node_transfer_wanted(struct node *node, uint64_t to)
 {
 	struct checkpoints *own = &node->checkpoints;
@@ -100,10 +115,7 @@ void node_transfer_wanted(struct node *node, uint64_t to)
 	outgoing->offer_due = true;
 	outgoing->heard_ns = node_mono(node);
 	list_push_back(&own->outgoing, &outgoing->link);
-	node_note(node, LOG_LEVEL_NOTICE,
-		"member %" PRIx64 " is behind the log: sending it the checkpoint of index %" PRIu64
-		" (%" PRIu64 " bytes)",
-		to, info.id.index, info.manifest_bytes + info.data_bytes);
+	tell_of(node, outgoing);
 }
 
 static void give_up(struct node *node, struct outgoing *outgoing)
@@ -260,11 +272,18 @@ static bool is_here(struct node *node, const struct checkpoint_id *id)
 	return id->index <= status.commit && id->index <= status.persisted;
 }
 
+static int64_t patience_ns(const struct node *node)
+{
+	return NODE_RECEIVE_PATIENCE * (int64_t)node->election_ms * NS_PER_MS;
+}
+
+/* Until it is clear that nobody offers it again: another leader may have all of the log. */
 bool node_transfer_lacks_room(const struct node *node)
 {
 	const struct incoming *in = &node->checkpoints.incoming;
 
-	return in->pause_ns && in->id.index > node->applied;
+	return in->pause_ns && in->id.index > node->applied &&
+	       (in->receiver || in->store || node_mono(node) < in->after_ns + patience_ns(node));
 }
 
 /* The same one did not fit a moment ago. */
@@ -472,8 +491,7 @@ static void install(struct node *node)
 
 static bool is_forsaken(const struct node *node, int64_t now_ns)
 {
-	return now_ns - node->checkpoints.incoming.heard_ns >
-	       NODE_RECEIVE_PATIENCE * (int64_t)node->election_ms * NS_PER_MS;
+	return now_ns - node->checkpoints.incoming.heard_ns > patience_ns(node);
 }
 
 static void incoming_turn(struct node *node, int64_t now_ns)

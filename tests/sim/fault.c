@@ -387,10 +387,8 @@ static void reset_connection(struct world *world)
 		wire_reset(world, a->number, b->number);
 		return;
 	}
-	for (unsigned up = 0; up < 2; up++) {
-		member_notice(a, b->number, up);
-		member_notice(b, a->number, up);
-	}
+	member_notice(a, b->number, false);
+	member_notice(b, a->number, false);
 }
 
 static void jump_clock(struct world *world)

@@ -440,13 +440,14 @@ void member_notice(struct member *observer, unsigned peer, bool connected)
 void member_peer(struct member *member, const struct event *event)
 {
 	const struct world *world = member->world;
+	bool reachable = world->members[event->other].node && !world->cut[member->number][event->other];
 
-	if (!member->node || event->life != member->life)
+	if (!member->node || event->life != member->life || (event->len && !reachable))
 		return;
-	if (event->len && (!world->members[event->other].node || world->cut[member->number][event->other]))
-		return; /* not any more */
 	node_peer_state(member->node, world->members[event->other].id, event->len);
 	member_schedule(member, world->now_ns);
+	if (!event->len && reachable) /* it may have come late: a paused member learns all at once */
+		member_notice(member, event->other, true);
 }
 
 /* A bit flips in a member's memory: a change behind the log's back. */
@@ -722,8 +723,6 @@ static void message_cut(struct member *member, unsigned from, struct slice messa
 		world_finding(world, "member %u took a message that did not arrive whole", member->number);
 	member_notice(member, from, false);
 	member_notice(&world->members[from], member->number, false);
-	member_notice(member, from, true);
-	member_notice(&world->members[from], member->number, true);
 }
 
 /* The transfer of a checkpoint is when many things can go wrong. */

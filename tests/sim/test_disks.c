@@ -196,6 +196,33 @@ static void checkpoint_that_does_not_fit_is_not_sent_again_and_again(void **stat
 	world_free(world);
 }
 
+/* Its log goes on under a leader that has all of it, and nobody offers the checkpoint again. */
+static void member_without_room_for_a_checkpoint_is_well_when_it_needs_none(void **state)
+{
+	struct world *world = cluster_of_three(64 * KIB, 0, 30);
+	uint64_t first = world_leader(world), behind = first % 3 + 1, other = behind % 3 + 1;
+	unsigned key = 0;
+
+	(void)state;
+	world_stop(&world->members[behind]);
+	world->members[other].checkpoints_to_fail = 1000; /* keeps its log */
+	while (world_status(world, first).log_first < 2)
+		assert_true(is_taken_at(world, first, key++, 8000));
+	world->members[behind].checkpoint_room = 1;
+	world_start(world, behind, 3);
+	for (unsigned ms = 0; ms < 5000 && world_status(world, behind).space == NODE_SPACE_OK; ms++)
+		world_run(world, 1);
+	assert_int_not_equal(world_status(world, behind).space, NODE_SPACE_OK);
+	world_stop(&world->members[first]);
+	world->members[behind].checkpoint_room = 0;
+	world_run(world, 20000);
+	assert_int_equal(world_leader(world), other);
+	assert_int_equal(world_status(world, behind).space, NODE_SPACE_OK);
+	assert_int_equal(world_status(world, behind).checkpoints_received, 0);
+	assert_true(is_taken_at(world, behind, 0, 100));
+	world_free(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -203,6 +230,7 @@ int main(void)
 		cmocka_unit_test(member_with_the_only_small_disk_comes_back_when_the_store_is_small_again),
 		cmocka_unit_test(member_without_room_for_its_log_takes_a_checkpoint),
 		cmocka_unit_test(checkpoint_that_does_not_fit_is_not_sent_again_and_again),
+		cmocka_unit_test(member_without_room_for_a_checkpoint_is_well_when_it_needs_none),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
