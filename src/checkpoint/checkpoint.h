@@ -88,8 +88,8 @@ enum {
 	CHECKPOINT_CHUNK_BYTES = 256 * 1024, /* a chunk ends with the first record that makes it so long */
 	CHECKPOINT_STEP_BYTES = 64 * 1024,   /* a good budget for a turn: a fraction of a millisecond */
 	CHECKPOINT_PIECE_BYTES = 256 * 1024, /* of one message of a transfer: taken in one turn */
-	CHECKPOINT_SYNC_BYTES = 512 * 1024,  /* written between two syncs of the data file: the log's wait
-					      * for the disk behind each of them */
+	CHECKPOINT_SYNC_BYTES = 512 * 1024,  /* written between two syncs of the data file: those of the log
+					      * wait behind each of them */
 	CHECKPOINT_MEMBERSHIP_MAX = 4 * 1024 * 1024,
 	CHECKPOINT_MANIFEST_MAX = 64 * 1024 * 1024,
 };

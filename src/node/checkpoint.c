@@ -431,8 +431,8 @@ static bool is_tight(const struct node *node)
 	return at.log_bytes >= at.step_bytes && at.room < at.data_bytes + at.log_bytes + 2 * at.step_bytes;
 }
 
-/* By how much the log grows until the next one is due. The members do not write theirs at the same time: what
- * one of them is slow with meanwhile, a majority does without it. */
+/* By how much the log grows until the next one is due: not the same for all members, so that they seldom
+ * write theirs at the same time. What one of them is slow with meanwhile, a majority does without it. */
 static uint64_t growth_until_due(const struct node *node, uint64_t data_bytes)
 {
 	uint64_t bytes = MAX(node->checkpoints.log_min_bytes, data_bytes), rank = 0;
@@ -470,44 +470,54 @@ static void begin(struct node *node)
 	meta.membership = buf_slice(&membership);
 	own->writer_generation = own->next_generation++;
 	own->writer_index = node->applied;
-	own->writer_log_bytes = own->log_bytes;
+	own->writer_log_bytes = own->piece_log_bytes = own->log_bytes;
 	own->writer_bytes = 0;
 	own->writer = checkpoint_writer_new(node->store, &meta, own->writer_generation);
 }
 
-/* Two thirds of the time the disk and this thread are the writes' alone, while there are some, nobody waits
- * for the checkpoint and it does not come too late for the log. */
+/* Whether the writes come first: nobody waits for the checkpoint, and it does not come too late for the log.
+ */
+static bool may_rest(const struct node *node)
+{
+	const struct checkpoints *own = &node->checkpoints;
+	struct checkpoint_space at;
+
+	node_checkpoint_space(node, &at);
+	return !own->asked && !own->unreadable && !node->space_low && !node_exports_wait(node) &&
+	       !is_tight(node) &&
+	       own->log_bytes - own->writer_log_bytes < MAX(own->log_min_bytes, at.data_bytes) / 2;
+}
+
+/* After a piece beside which there were writes: two thirds of the time the disk and this thread are theirs.
+ */
 static void rest(struct node *node)
 {
 	struct checkpoints *own = &node->checkpoints;
 	int64_t now_ns = node_mono(node);
-	struct checkpoint_space at;
 
-	node_checkpoint_space(node, &at);
-	if (own->log_bytes > own->piece_log_bytes && !own->asked && !own->unreadable && !node->space_low &&
-		list_empty(&own->exports) && !is_tight(node) &&
-		own->log_bytes - own->writer_log_bytes < MAX(own->log_min_bytes, at.data_bytes) / 2)
-		own->after_ns = now_ns + MIN(2 * (now_ns - own->piece_ns), NODE_CHECKPOINT_REST_MAX_NS);
+	if (own->log_bytes > own->piece_log_bytes || node->log_busy)
+		own->rest_until_ns = now_ns + MIN(2 * (now_ns - own->piece_ns), NODE_CHECKPOINT_REST_MAX_NS);
+	own->piece_log_bytes = own->log_bytes;
 }
 
 static bool write_next(struct node *node)
 {
 	struct checkpoints *own = &node->checkpoints;
+	int64_t now_ns = node_mono(node);
 	struct raft_status status;
 	bool more;
 
-	if (node_mono(node) < own->after_ns)
-		return false;
 	if (!own->writer) {
 		raft_status_get(node->raft, &status);
 		/* A member that is to be given a checkpoint needs no own one meanwhile. */
 		if (own->incoming.receiver || own->incoming.store || !is_due(node) ||
-			status.persisted < node->applied)
+			now_ns < own->after_ns || status.persisted < node->applied)
 			return false;
 		begin(node);
+	} else if (now_ns < own->rest_until_ns && may_rest(node)) {
+		return false;
 	}
-	own->piece_ns = node_mono(node);
-	own->piece_log_bytes = own->log_bytes;
+	own->piece_ns = now_ns;
 	do
 		more = checkpoint_writer_step(own->writer, own->step_bytes, &own->steps);
 	while (more && !own->steps.steps_len);

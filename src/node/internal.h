@@ -139,8 +139,7 @@ struct member {
 /* ---- Checkpoints ---- */
 #define NODE_CHECKPOINT_RETRY_NS (10 * NS_PER_S) /* after one failed */
 #define NODE_CHECKPOINT_REST_MAX_NS NS_PER_S	 /* between two pieces */
-#define NODE_RECEIVE_PATIENCE \
-	10 /* election timeouts that a checkpoint is waited for of which nobody speaks */
+#define NODE_RECEIVE_PATIENCE 10 /* election timeouts without an offer or a piece, then it is given up */
 /* After one that did not fit on the disk, each time twice as long: trying costs writing all that fits. */
 #define NODE_ROOM_RETRY_NS NS_PER_S
 #define NODE_ROOM_RETRY_MAX_NS (16 * NS_PER_S)
@@ -190,7 +189,8 @@ struct incoming {
 	struct store *store;
 	struct checkpoint_id id;
 	uint64_t generation, from;
-	int64_t heard_ns;     /* when the leader last offered it or sent a piece */
+	int64_t heard_ns;     /* when a leader last offered one or sent a piece */
+	int64_t turn_ns;      /* of the last turn */
 	bool want_due, begun; /* begun: the data file may be there */
 	bool understood;      /* its membership was read */
 	bool plan_ready, plan_switches;
@@ -221,9 +221,12 @@ struct checkpoints {
 	uint64_t disk_room; /* as it was seen last */
 	bool asked;	    /* one is needed though none is due */
 	bool unreadable;    /* the current one cannot be read: one of the same index is better than it */
-	int64_t after_ns;   /* not before: the next one, or the next piece of the one under way */
-	int64_t piece_ns;   /* of the piece under way or written last: since when, */
-	uint64_t piece_log_bytes; /* and log_bytes then */
+	int64_t after_ns;   /* the next one not before */
+	/* Of the one under way: when its last piece was begun, how far the log had grown when writes were
+	 * looked for last, and when it goes on unless it has to at once. */
+	int64_t piece_ns;
+	uint64_t piece_log_bytes;
+	int64_t rest_until_ns;
 	int64_t room_pause_ns; /* none fitted on the disk since the current one: how long after that; 0: one
 				  may */
 
@@ -507,6 +510,7 @@ void node_log_turn(struct node *node, int64_t now_ns);
 void node_log_free(struct node *node);
 /* export.c */
 void node_exports_turn(struct node *node);
+bool node_exports_wait(const struct node *node);	/* one does, for a checkpoint */
 void node_exports_failed(struct node *node, int error); /* those that wait */
 bool node_exports_read(const struct node *node, uint64_t generation);
 bool node_exports_background(struct node *node); /* true: it submitted a plan */

@@ -415,8 +415,8 @@ int64_t node_deadline_ns(const struct node *node)
 		due_ns = MIN(due_ns, list_first(&node->pendings, struct pending, link)->deadline_ns);
 	if (!node->published && node->status.leader && !node->internal_under_way[NODE_PUBLISH])
 		due_ns = MIN(due_ns, node->publish_after_ns);
-	if (node->checkpoints.writer && node->checkpoints.after_ns > now_ns)
-		due_ns = MIN(due_ns, node->checkpoints.after_ns);
+	if (node->checkpoints.writer && !node->checkpoints.job && !node->spare_busy)
+		due_ns = MIN(due_ns, node->checkpoints.rest_until_ns);
 	due_ns = MIN(due_ns, node_reads_deadline(node));
 	return MIN(due_ns, leader_due_ns(node, now_ns));
 }

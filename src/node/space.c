@@ -225,6 +225,7 @@ void node_space_turn(struct node *node, int64_t now_ns)
 		return;
 	}
 	node->space_low = node->no_fit = false;
+	node->checkpoints.incoming.pause_ns = 0;
 	node_note(node, LOG_LEVEL_NOTICE,
 		"there is space again on the disk of the data directory: writes are taken again");
 }

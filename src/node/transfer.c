@@ -193,6 +193,14 @@ static void was_read(struct node *node, int error)
 	give_up(node, outgoing);
 }
 
+static void forget_told(struct node *node, uint64_t to)
+{
+	struct member *member = node_member_find(node, to);
+
+	if (member)
+		member->told_index = 0;
+}
+
 static void from_follower(
 	struct node *node, struct outgoing *outgoing, enum message_type type, uint64_t offset)
 {
@@ -203,6 +211,7 @@ static void from_follower(
 	} else if (type == MESSAGE_DONE) {
 		node->checkpoints.sent++;
 		raft_snapshot_sent(node->raft, outgoing->to, outgoing->info.id.index);
+		forget_told(node, outgoing->to);
 		outgoing_free(outgoing);
 	} else if (type == MESSAGE_REFUSED) {
 		give_up(node, outgoing);
@@ -272,18 +281,18 @@ static bool is_here(struct node *node, const struct checkpoint_id *id)
 	return id->index <= status.commit && id->index <= status.persisted;
 }
 
-static int64_t patience_ns(const struct node *node)
+/* A leader that has all of the log offers none. */
+static bool is_forsaken(const struct node *node)
 {
-	return NODE_RECEIVE_PATIENCE * (int64_t)node->election_ms * NS_PER_MS;
+	return node_mono(node) - node->checkpoints.incoming.heard_ns >
+	       NODE_RECEIVE_PATIENCE * (int64_t)node->election_ms * NS_PER_MS;
 }
 
-/* Until it is clear that nobody offers it again: another leader may have all of the log. */
 bool node_transfer_lacks_room(const struct node *node)
 {
 	const struct incoming *in = &node->checkpoints.incoming;
 
-	return in->pause_ns && in->id.index > node->applied &&
-	       (in->receiver || in->store || node_mono(node) < in->after_ns + patience_ns(node));
+	return in->pause_ns && in->id.index > node->applied && !is_forsaken(node);
 }
 
 /* The same one did not fit a moment ago. */
@@ -489,9 +498,18 @@ static void install(struct node *node)
 	install_end(node, &info);
 }
 
-static bool is_forsaken(const struct node *node, int64_t now_ns)
+/* Time counts in which a leader could have spoken: neither without one, nor while this process was stopped.
+ */
+static void count_silence(struct node *node, int64_t now_ns)
 {
-	return now_ns - node->checkpoints.incoming.heard_ns > patience_ns(node);
+	struct incoming *in = &node->checkpoints.incoming;
+	int64_t gap_ns = now_ns - in->turn_ns;
+
+	in->turn_ns = now_ns;
+	if (!node->status.leader)
+		in->heard_ns = now_ns;
+	else if (gap_ns > (int64_t)node->election_ms * NS_PER_MS)
+		in->heard_ns = MIN(now_ns, in->heard_ns + gap_ns);
 }
 
 static void incoming_turn(struct node *node, int64_t now_ns)
@@ -501,9 +519,9 @@ static void incoming_turn(struct node *node, int64_t now_ns)
 	enum message_type type = in->answer;
 
 	install(node);
-	/* A leader that has all of the log again does not go on with it, and it takes space that an own
-	 * checkpoint may need. */
-	if (in->receiver && !is_writing(node) && (in->id.index <= node->applied || is_forsaken(node, now_ns)))
+	count_silence(node, now_ns);
+	/* It takes space that an own checkpoint may need. */
+	if (in->receiver && !is_writing(node) && (in->id.index <= node->applied || is_forsaken(node)))
 		stop_receiving(node, false);
 	type = in->answer;
 	id = in->answer_id;
