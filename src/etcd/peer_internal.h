@@ -1,5 +1,6 @@
 /* What the parts of the transport share: peer.c has the set of peers and their life, peer_line.c their
- * outgoing lines, peer_accept.c the incoming streams and strangers. */
+ * outgoing lines, peer_accept.c the incoming streams and strangers. `struct peers` owns them all; a peer ends
+ * with its place in the set, a stranger with its last incoming stream. Loop's thread. */
 #pragma once
 #include "base/list.h"
 #include "base/log.h"

@@ -16,6 +16,7 @@ enum {
 	REFUSAL_BYTES_MAX = 4096,
 	AGAIN_EVERY_MS = 100, /* see peer_call_again() */
 };
+
 const char *const peer_kind_names[PEER_KINDS] = {"small", "bulk"};
 
 static void line_call(struct line *line);

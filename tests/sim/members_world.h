@@ -372,17 +372,26 @@ static inline uint64_t world_leader(struct world *world)
 	return leader;
 }
 
+/* A write at member `at`, of so many bytes: what node_propose() answers. */
+static inline int world_propose(struct world *world, uint64_t at, enum store_op op, const char *path,
+	size_t len, struct world_answer *answer)
+{
+	_cleanup_buf_ struct buf bytes = BUF_INIT(0), value = BUF_INIT(0);
+	struct node *node = world->members[at].node;
+	struct store_command command = {.op = op, .path = slice_str(path)};
+
+	*answer = (struct world_answer){0};
+	buf_add_fill(&value, 'v', len);
+	command.value = buf_slice(&value);
+	command.time_ns = node_clock_ns(node);
+	store_command_encode(&command, &bytes);
+	return node_propose(node, buf_slice(&bytes), answer);
+}
+
 static inline void world_write(
 	struct world *world, uint64_t at, const char *path, struct world_answer *answer)
 {
-	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
-	struct node *node = world->members[at].node;
-	struct store_command command = {.op = STORE_OP_SET, .path = slice_str(path), .value = slice_str("v")};
-
-	*answer = (struct world_answer){0};
-	command.time_ns = node_clock_ns(node);
-	store_command_encode(&command, &bytes);
-	assert_int_equal(node_propose(node, buf_slice(&bytes), answer), 0);
+	assert_int_equal(world_propose(world, at, STORE_OP_SET, path, 1, answer), 0);
 }
 
 /* Asks member `at` for the change and waits for the answer, `ms` at most. */

@@ -40,21 +40,12 @@ static struct world *cluster_of_three(
 /* A write of so many bytes, or with 0 the removal of the key, at one member. */
 static bool is_taken_at(struct world *world, uint64_t id, unsigned key, size_t len)
 {
-	_cleanup_buf_ struct buf bytes = BUF_INIT(0), value = BUF_INIT(0);
-	struct store_command command = {.op = len ? STORE_OP_SET : STORE_OP_DELETE};
-	struct node *node = world->members[id].node;
 	struct world_answer *answer = &answers[asked];
 	char path[32];
 
 	assert_true(asked < WRITES_MAX);
-	*answer = (struct world_answer){0};
 	(void)snprintf(path, sizeof(path), "/1/k%u", key);
-	buf_add_fill(&value, 'v', len);
-	command.path = slice_str(path);
-	command.value = buf_slice(&value);
-	command.time_ns = node_clock_ns(node);
-	store_command_encode(&command, &bytes);
-	if (node_propose(node, buf_slice(&bytes), answer) < 0)
+	if (world_propose(world, id, len ? STORE_OP_SET : STORE_OP_DELETE, path, len, answer) < 0)
 		return false;
 	asked++;
 	for (unsigned ms = 0; ms < 8000 && !answer->came; ms++)

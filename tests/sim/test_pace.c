@@ -14,7 +14,6 @@ static struct world *cluster(size_t count)
 {
 	struct world *world = world_new();
 
-	memset(answers, 0, sizeof(answers));
 	asked = busy = resting = together = 0;
 	world->segment_bytes = 2u << 20;
 	world->checkpoint_log_bytes = 1u << 20;
@@ -29,19 +28,12 @@ static struct world *cluster(size_t count)
 
 static void write_one(struct world *world)
 {
-	_cleanup_buf_ struct buf bytes = BUF_INIT(0), value = BUF_INIT(0);
-	struct node *node = world->members[world_leader(world)].node;
-	struct store_command command = {.op = STORE_OP_SET};
 	char path[32];
 
 	assert_true(asked < WRITES_MAX);
 	(void)snprintf(path, sizeof(path), "/1/k%u", asked % KEYS);
-	buf_add_fill(&value, 'v', 4000);
-	command.path = slice_str(path);
-	command.value = buf_slice(&value);
-	command.time_ns = node_clock_ns(node);
-	store_command_encode(&command, &bytes);
-	assert_int_equal(node_propose(node, buf_slice(&bytes), &answers[asked]), 0);
+	assert_int_equal(
+		world_propose(world, world_leader(world), STORE_OP_SET, path, 4000, &answers[asked]), 0);
 	asked++;
 }
 
