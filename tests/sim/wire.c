@@ -175,9 +175,12 @@ static void begin_lines(struct member *member, unsigned other)
 static void know(struct member *member, unsigned other, const char *url)
 {
 	struct wire_peer *peer = &member->peers[other];
+	bool is_new = peer->stranger || peer->lines[LINE_SMALL].state == LINE_NONE;
 
 	peer->member = true;
 	peer->stranger = false;
+	if (is_new)
+		tell(member, other, peer->connected);
 	(void)snprintf(peer->url, sizeof(peer->url), "%s", url);
 	begin_lines(member, other);
 }

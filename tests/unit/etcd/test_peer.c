@@ -21,7 +21,8 @@ struct member {
 	size_t messages, bytes;
 	uint64_t last_number;
 	bool out_of_order;
-	int states; /* connected minus lost */
+	struct buf told; /* "peer+;" for each that can be reached, "peer-;" for each that cannot */
+	int states;	 /* connected minus lost */
 	unsigned changes;
 	uint64_t removed_id; /* whom it knows to be removed */
 	int told_removed;    /* how often it was told so of itself */
@@ -54,7 +55,7 @@ static void on_state(uint64_t id, bool connected, void *user)
 {
 	struct member *member = user;
 
-	(void)id;
+	buf_printf(&member->told, "%llu%c;", (unsigned long long)id, connected ? '+' : '-');
 	if ((member->states > 0) == connected)
 		return;
 	member->states = connected;
@@ -153,6 +154,7 @@ static void stop(struct member *member)
 {
 	member->peers = peers_free(member->peers);
 	buf_done(&member->got);
+	buf_done(&member->told);
 }
 
 static int setup(void **state)
@@ -386,6 +388,31 @@ static void a_stranger_is_answered_where_it_says_and_becomes_a_member_without_a_
 	assert_int_equal(a.changes, 1);
 	assert_int_equal(d.changes, 1);
 	stop(&a);
+	stop(&d);
+}
+
+/* Who sends to it before would wait for an answer that nobody gives. */
+static void a_peer_counts_as_out_of_reach_until_it_is_connected(void **state)
+{
+	struct member a, b, d, *all[] = {&a, &b, &d}, *both[] = {&a, &d};
+
+	(void)state;
+	start(&a, 1, 77, 0);
+	start(&b, 2, 77, 0);
+	start(&d, 4, 77, 0);
+	introduce(&a, &b);
+	assert_string_equal(a.told.data, "2-;");
+	introduce(&a, &b);
+	wait_for(a.states, 1);
+	assert_string_equal(a.told.data, "2-;2+;");
+	/* What was told of a stranger was told when it was no member. */
+	know(&d, both, 2);
+	while (!strstr(a.told.data, "4+;"))
+		assert_int_equal(uv_run(&loop, UV_RUN_ONCE), 1);
+	know(&a, all, 3);
+	assert_string_equal(a.told.data, "2-;2+;4+;4+;");
+	stop(&a);
+	stop(&b);
 	stop(&d);
 }
 
@@ -638,6 +665,7 @@ int main(void)
 		CASE(the_next_url_is_tried),
 		CASE(others_are_refused),
 		CASE(a_stranger_is_answered_where_it_says_and_becomes_a_member_without_a_break),
+		CASE(a_peer_counts_as_out_of_reach_until_it_is_connected),
 		CASE(a_stranger_that_was_removed_is_told_so_when_that_is_known),
 		CASE(a_stranger_that_goes_is_forgotten),
 		CASE(strangers_are_bounded_and_who_speaks_stays),
