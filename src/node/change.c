@@ -302,7 +302,7 @@ void node_promote_turn(struct node *node, int64_t now_ns)
 {
 	const struct raft_conf *conf = raft_conf_get(node->raft);
 
-	if (!conf->learners.count || conf->outgoing.count || node->internal_under_way[NODE_PROMOTE])
+	if (!conf->learners.count || conf->outgoing.count || node->under_way[NODE_PROMOTE])
 		return;
 	for (uint32_t i = 0; i < conf->learners.count; i++) {
 		struct member *member = node_member_find(node, conf->learners.ids[i]);

@@ -380,7 +380,7 @@ struct node {
 	struct list requests[NODE_BUCKETS]; /* under way, by name */
 	uint64_t next_sequence;
 	size_t pending_count, pending_bytes;
-	bool internal_under_way[NODE_INTERNAL_MAX];
+	struct pending *under_way[NODE_INTERNAL_MAX]; /* of this member's own accord: one of each kind */
 	bool published;
 	int64_t publish_after_ns, expiry_after_ns;
 	struct list reads, read_queue, read_batches;

@@ -182,7 +182,7 @@ static void publish(struct node *node, int64_t now_ns)
 {
 	_cleanup_buf_ struct buf payload = BUF_INIT(0);
 
-	if (node->published || node->internal_under_way[NODE_PUBLISH] || !node->status.leader ||
+	if (node->published || node->under_way[NODE_PUBLISH] || !node->status.leader ||
 		now_ns < node->publish_after_ns)
 		return;
 	wire_add_varint(&payload, node->id);
@@ -195,7 +195,7 @@ static void publish(struct node *node, int64_t now_ns)
 static bool version_is_due(const struct node *node)
 {
 	return node->status.role == RAFT_LEADER && node->published && !node->cluster_version[0] &&
-	       !node->internal_under_way[NODE_VERSION];
+	       !node->under_way[NODE_VERSION];
 }
 
 /* What only the leader does: it moves the clock when something expires, and decides the cluster's version. */
@@ -215,7 +215,7 @@ static void lead(struct node *node, int64_t now_ns)
 		node_propose_internal(
 			node, NODE_VERSION, NODE_ENTRY_VERSION_SET, slice_str(node->server_version));
 	clock_ns = node_clock_at(node, now_ns);
-	if (store_next_expiry_ns(node->store) <= clock_ns && !node->internal_under_way[NODE_TICK] &&
+	if (store_next_expiry_ns(node->store) <= clock_ns && !node->under_way[NODE_TICK] &&
 		now_ns >= node->expiry_after_ns) {
 		struct store_command command = {.op = STORE_OP_TICK, .time_ns = clock_ns};
 
@@ -389,7 +389,7 @@ static int64_t leader_due_ns(const struct node *node, int64_t now_ns)
 		return INT64_MAX;
 	if (version_is_due(node))
 		return INT64_MIN;
-	if (node->internal_under_way[NODE_TICK] || expiry_ns == INT64_MAX)
+	if (node->under_way[NODE_TICK] || expiry_ns == INT64_MAX)
 		return node_handover_due_ns(node);
 	tick_ns = expiry_ns <= clock_ns ? now_ns : now_ns + MIN(expiry_ns - clock_ns, NS_PER_S);
 	tick_ns = MAX(tick_ns, node->expiry_after_ns);
@@ -413,7 +413,7 @@ int64_t node_deadline_ns(const struct node *node)
 		due_ns = MIN(due_ns, node->ticked_ns + node->tick_ns);
 	if (!list_empty(&node->pendings))
 		due_ns = MIN(due_ns, list_first(&node->pendings, struct pending, link)->deadline_ns);
-	if (!node->published && node->status.leader && !node->internal_under_way[NODE_PUBLISH])
+	if (!node->published && node->status.leader && !node->under_way[NODE_PUBLISH])
 		due_ns = MIN(due_ns, node->publish_after_ns);
 	if (node->checkpoints.writer && !node->checkpoints.job && !node->spare_busy)
 		due_ns = MIN(due_ns, node->checkpoints.rest_until_ns);

@@ -122,7 +122,8 @@ int node_identity(struct env *env, bool *ret_exists, uint64_t *ret_cluster_id, u
  * that member. */
 int node_receive(struct node *node, uint64_t from, struct slice message);
 void node_disk_done(struct node *node, const struct wal_plan *plan, int error);
-/* The transport lost or regained a peer: only affects error texts and pacing. */
+/* The transport lost or regained a peer; one that it said nothing of counts as connected. Affects what is
+ * sent to it when, and error texts. */
 void node_peer_state(struct node *node, uint64_t id, bool connected);
 
 /* Proposes a store command (encoded by store/command.h). Answered by env->reply(request) with NODE_OK when

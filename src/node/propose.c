@@ -37,7 +37,8 @@ static void unlink_pending(struct node *node, struct pending *pending)
 	(void)node_request_end(&pending->request);
 	node->pending_count--;
 	node->pending_bytes -= pending->blob->len;
-	node->internal_under_way[pending->internal] = false;
+	if (pending->internal != NODE_REQUEST)
+		node->under_way[pending->internal] = NULL;
 }
 
 static void pending_free(struct pending *pending)
@@ -61,7 +62,7 @@ static void queue(struct node *node, struct pending *pending)
 	list_push_back(pending->conf ? &node->conf_queue : &node->queue, &pending->queue_link);
 }
 
-static struct pending *add(struct node *node, enum node_internal internal, enum node_entry_kind kind,
+static void add(struct node *node, enum node_internal internal, enum node_entry_kind kind,
 	struct slice payload, const struct raft_conf_change *steps, void *request)
 {
 	struct pending *pending = mem_new(struct pending), **bucket;
@@ -96,7 +97,10 @@ static struct pending *add(struct node *node, enum node_internal internal, enum 
 	queue(node, pending);
 	node->pending_count++;
 	node->pending_bytes += pending->blob->len;
-	return pending;
+	if (internal == NODE_REQUEST)
+		return;
+	assert(!node->under_way[internal]);
+	node->under_way[internal] = pending;
 }
 
 static bool is_full(const struct node *node, size_t more_bytes)
@@ -120,7 +124,7 @@ int node_propose(struct node *node, struct slice command, void *request)
 		return -ENOSPC;
 	if (is_full(node, command.len))
 		return -EBUSY;
-	(void)add(node, NODE_REQUEST, NODE_ENTRY_COMMAND, command, NULL, request);
+	add(node, NODE_REQUEST, NODE_ENTRY_COMMAND, command, NULL, request);
 	return 0;
 }
 
@@ -134,8 +138,7 @@ void node_propose_conf(struct node *node, enum node_internal internal,
 	node_change_encode(change, &payload);
 	if (!update)
 		node_change_steps(change, &steps);
-	(void)add(node, internal, NODE_ENTRY_MEMBER, buf_slice(&payload), update ? NULL : &steps, request);
-	node->internal_under_way[internal] = internal != NODE_REQUEST;
+	add(node, internal, NODE_ENTRY_MEMBER, buf_slice(&payload), update ? NULL : &steps, request);
 }
 
 int node_propose_member(struct node *node, const struct node_member_change *change, void *request)
@@ -175,18 +178,25 @@ void node_refuse_growth(struct node *node)
 void node_propose_internal(
 	struct node *node, enum node_internal internal, enum node_entry_kind kind, struct slice payload)
 {
-	assert(!node->internal_under_way[internal]);
-	(void)add(node, internal, kind, payload, NULL, NULL);
-	node->internal_under_way[internal] = true;
+	add(node, internal, kind, payload, NULL, NULL);
 }
 
-/* Only the leader moves the clock and decides the version; what was queued before leadership went is dropped.
- */
-static bool is_pointless(const struct node *node, const struct pending *pending)
+/* Only the leader moves the clock, decides the version and promotes: what was queued before leadership went
+ * is dropped. */
+static void drop_pointless(struct node *node)
 {
-	return (pending->internal == NODE_TICK || pending->internal == NODE_VERSION ||
-		       pending->internal == NODE_PROMOTE) &&
-	       node->status.role != RAFT_LEADER;
+	static const enum node_internal of_leaders[] = {NODE_VERSION, NODE_TICK, NODE_PROMOTE};
+
+	if (node->status.role == RAFT_LEADER)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(of_leaders); i++) {
+		struct pending *pending = node->under_way[of_leaders[i]];
+
+		if (pending && !pending->sent) {
+			unlink_pending(node, pending);
+			pending_free(pending);
+		}
+	}
 }
 
 /* Collects the next piece of the queue. */
@@ -194,14 +204,9 @@ static size_t collect(struct node *node, struct raft_blob **blobs, struct pendin
 {
 	size_t count = 0, bytes = 0;
 
-	list_for_each_safe (it, &node->queue) {
+	list_for_each (it, &node->queue) {
 		struct pending *pending = list_item(it, struct pending, queue_link);
 
-		if (is_pointless(node, pending)) {
-			unlink_pending(node, pending);
-			pending_free(pending);
-			continue;
-		}
 		if (count == NODE_TURN_PROPOSED_MAX ||
 			(count && bytes + pending->blob->len > NODE_TURN_PROPOSED_BYTES))
 			break;
@@ -230,11 +235,6 @@ static void flush_changes(struct node *node)
 		uint64_t id;
 		int r;
 
-		if (is_pointless(node, pending)) {
-			unlink_pending(node, pending);
-			pending_free(pending);
-			continue;
-		}
 		r = raft_conf_change_decode(raft_blob_slice(pending->blob), &change);
 		assert(r == 0);
 		raft_status_get(node->raft, &status);
@@ -285,6 +285,7 @@ static bool leader_is_away(const struct node *node)
 
 void node_flush_proposals(struct node *node)
 {
+	drop_pointless(node);
 	if (wal_runs_short(node->wal) && !node->space_low)
 		node->propose_blocked = true; /* until a segment is made, or there is no space for one */
 	if (leader_is_away(node))

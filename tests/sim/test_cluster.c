@@ -161,6 +161,47 @@ static void checkpoint_that_no_leader_goes_on_with_is_not_waited_for(void **stat
 	world_free(world);
 }
 
+/* Its answers to the offers are all that is heard of it meanwhile. */
+static void receiver_is_waited_for_as_long_as_its_disk_takes(void **state)
+{
+	struct world *world = world_new();
+	const struct incoming *in;
+	const void *receiver;
+	uint64_t leader, behind;
+	struct list *outgoing;
+
+	(void)state;
+	world->checkpoint_entries = 30;
+	for (uint64_t id = 1; id <= 3; id++)
+		world_start(world, id, 3);
+	world_run(world, 3000);
+	leader = world_leader(world);
+	behind = leader % 3 + 1;
+	outgoing = &world->members[leader].node->checkpoints.outgoing;
+	world_stop(&world->members[behind]);
+	while (world_status(world, leader).log_first < 2) {
+		write_one(world, leader);
+		world_run(world, 20);
+	}
+	world_start(world, behind, 3);
+	in = &world->members[behind].node->checkpoints.incoming;
+	for (unsigned ms = 0; ms < 5000 && !in->receiver; ms++)
+		world_run(world, 1);
+	assert_non_null(in->receiver);
+	receiver = in->receiver;
+	world->members[behind].background_ns = 20 * NS_PER_S;
+	for (unsigned ms = 0; ms < 200000 && in->receiver; ms++) {
+		assert_ptr_equal(in->receiver, receiver);
+		assert_false(list_empty(outgoing));
+		world_run(world, 1);
+	}
+	assert_int_equal(world_status(world, behind).checkpoints_received, 1);
+	world_run(world, 1000);
+	assert_int_equal(world_status(world, leader).checkpoints_sent, 1);
+	assert_int_equal(world_status(world, behind).applied, world_status(world, leader).applied);
+	world_free(world);
+}
+
 /* Starts member 1 anew with its wall clock that far ahead; whether it leads next, and none before it. */
 static bool restart_to_lead(struct world *world, int64_t wall_ns)
 {
@@ -536,6 +577,7 @@ int main(void)
 		cmocka_unit_test(leader_whose_checkpoint_rotted_makes_another_for_the_follower_it_needs),
 		cmocka_unit_test(follower_that_needs_damaged_entries_gets_a_checkpoint_that_covers_them),
 		cmocka_unit_test(checkpoint_that_no_leader_goes_on_with_is_not_waited_for),
+		cmocka_unit_test(receiver_is_waited_for_as_long_as_its_disk_takes),
 		cmocka_unit_test(leader_that_comes_back_with_an_earlier_clock_is_followed_at_once),
 	};
 

@@ -420,22 +420,98 @@ static void leadership_can_be_handed_over_at_any_time(void **state)
 	world_free(world);
 }
 
-static void write_at_a_follower_waits_for_the_connection_to_the_leader(void **state)
+/* A write and a change of the membership, at a follower that lost its connection to the leader. */
+static struct world *with_held_requests(uint64_t *ret_follower, struct world_answer *ret_held)
 {
 	struct world *world = cluster_of_three();
 	uint64_t leader = world_leader(world), follower = leader % 3 + 1;
 	struct node *node = world->members[follower].node;
-	struct world_answer answer;
+	struct node_member_change change = {
+		.op = NODE_MEMBER_ADD, .id = 4, .peer_urls = (const char *const *)world->members[4].urls};
+
+	node_peer_state(node, leader, false);
+	memset(ret_held, 0, 2 * sizeof(*ret_held));
+	world_write(world, follower, "/1/k", &ret_held[0]);
+	assert_int_equal(node_propose_member(node, &change, &ret_held[1]), 0);
+	world_run(world, 400);
+	assert_false(ret_held[0].came); /* here they would have arrived */
+	assert_false(ret_held[1].came);
+	assert_null(node_member_by_id(node, 4));
+	*ret_follower = follower;
+	return world;
+}
+
+static void requests_at_a_follower_wait_for_the_connection_to_the_leader(void **state)
+{
+	struct world_answer held[2];
+	uint64_t follower;
+	struct world *world = with_held_requests(&follower, held);
+
+	(void)state;
+	node_peer_state(world->members[follower].node, world_leader(world), true);
+	world_run(world, 20);
+	for (size_t i = 0; i < 2; i++) {
+		assert_true(held[i].came);
+		assert_int_equal(held[i].error, NODE_OK);
+	}
+	world_free(world);
+}
+
+static void requests_at_a_follower_go_to_the_next_leader_that_is_connected(void **state)
+{
+	struct world_answer held[2];
+	uint64_t follower, old;
+	struct world *world = with_held_requests(&follower, held);
+
+	(void)state;
+	old = world_leader(world);
+	assert_int_equal(node_transfer_leader(world->members[old].node, 6 - old - follower), 0);
+	world_run(world, 100);
+	assert_int_equal(world_leader(world), 6 - old - follower);
+	for (size_t i = 0; i < 2; i++) {
+		assert_true(held[i].came);
+		assert_int_equal(held[i].error, NODE_OK);
+	}
+	world_free(world);
+}
+
+static void requests_at_a_follower_do_not_wait_for_ever(void **state)
+{
+	struct world_answer held[2];
+	uint64_t follower;
+	struct world *world = with_held_requests(&follower, held);
+
+	(void)state;
+	world_run(world, 6000);
+	assert_false(held[0].came);
+	world_run(world, 2000);
+	for (size_t i = 0; i < 2; i++) {
+		assert_true(held[i].came);
+		assert_int_equal(held[i].error, NODE_ERROR_CONNECTION_LOST);
+	}
+	/* And they have no effect afterwards. */
+	node_peer_state(world->members[follower].node, world_leader(world), true);
+	world_run(world, 1000);
+	assert_null(node_member_by_id(world->members[follower].node, 4));
+	world_free(world);
+}
+
+static void what_only_a_leader_proposes_goes_with_its_leadership(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world), follower = leader % 3 + 1;
+	struct node *node = world->members[follower].node;
 
 	(void)state;
 	node_peer_state(node, leader, false);
-	world_write(world, follower, "/1/k", &answer);
-	world_run(world, 400);
-	assert_false(answer.came); /* here it would have arrived */
-	node_peer_state(node, leader, true);
-	world_run(world, 10);
-	assert_true(answer.came);
-	assert_int_equal(answer.error, NODE_OK);
+	node_propose_internal(node, NODE_VERSION, NODE_ENTRY_VERSION_SET, slice_str("2.3.0"));
+	node_propose_internal(node, NODE_TICK, NODE_ENTRY_COMMAND, slice_str("never looked at"));
+	node_propose_internal(node, NODE_PUBLISH, NODE_ENTRY_VERSION_SET, slice_str("2.3.0"));
+	world_run(world, 1);
+	assert_int_equal(world_status(world, follower).pending_count, 1);
+	assert_null(node->under_way[NODE_VERSION]);
+	assert_null(node->under_way[NODE_TICK]);
+	assert_non_null(node->under_way[NODE_PUBLISH]);
 	world_free(world);
 }
 
@@ -452,7 +528,10 @@ int main(void)
 		cmocka_unit_test(follower_takes_no_more_than_it_can_write),
 		cmocka_unit_test(what_nobody_can_apply_does_not_get_into_the_log),
 		cmocka_unit_test(leadership_can_be_handed_over_at_any_time),
-		cmocka_unit_test(write_at_a_follower_waits_for_the_connection_to_the_leader),
+		cmocka_unit_test(requests_at_a_follower_wait_for_the_connection_to_the_leader),
+		cmocka_unit_test(requests_at_a_follower_go_to_the_next_leader_that_is_connected),
+		cmocka_unit_test(requests_at_a_follower_do_not_wait_for_ever),
+		cmocka_unit_test(what_only_a_leader_proposes_goes_with_its_leadership),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
