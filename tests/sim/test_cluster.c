@@ -117,35 +117,46 @@ static void send_no_transfers(struct env *env, uint64_t to, struct slice message
 		world_send(env, to, message, bulk);
 }
 
+/* Three members, of which one was away for so long that it is being sent a checkpoint. */
+static struct world *with_receiver(const struct env_ops *ops, uint64_t *ret_leader, uint64_t *ret_behind)
+{
+	struct world *world = world_new();
+	const struct incoming *in;
+
+	world->checkpoint_entries = 30;
+	for (uint64_t id = 1; id <= 3; id++) {
+		world->members[id].env.ops = ops;
+		world_start(world, id, 3);
+	}
+	world_run(world, 3000);
+	*ret_leader = world_leader(world);
+	*ret_behind = *ret_leader % 3 + 1;
+	world_stop(&world->members[*ret_behind]);
+	while (world_status(world, *ret_leader).log_first < 2) {
+		write_one(world, *ret_leader);
+		world_run(world, 20);
+	}
+	world_start(world, *ret_behind, 3);
+	in = &world->members[*ret_behind].node->checkpoints.incoming;
+	for (unsigned ms = 0; ms < 5000 && !in->receiver; ms++)
+		world_run(world, 1);
+	assert_non_null(in->receiver);
+	return world;
+}
+
 /* A leader that has all of the log speaks of none. Without a leader, nobody could. */
 static void checkpoint_that_no_leader_goes_on_with_is_not_waited_for(void **state)
 {
 	struct env_ops ops = world_ops;
-	struct world *world = world_new();
+	struct world *world;
 	const struct incoming *in;
 	uint64_t leader, behind;
 
 	(void)state;
 	ops.send = send_no_transfers;
 	transfers_lost = false;
-	world->checkpoint_entries = 30;
-	for (uint64_t id = 1; id <= 3; id++) {
-		world->members[id].env.ops = &ops;
-		world_start(world, id, 3);
-	}
-	world_run(world, 3000);
-	leader = world_leader(world);
-	behind = leader % 3 + 1;
-	world_stop(&world->members[behind]);
-	while (world_status(world, leader).log_first < 2) {
-		write_one(world, leader);
-		world_run(world, 20);
-	}
-	world_start(world, behind, 3);
+	world = with_receiver(&ops, &leader, &behind);
 	in = &world->members[behind].node->checkpoints.incoming;
-	for (unsigned ms = 0; ms < 5000 && !in->receiver; ms++)
-		world_run(world, 1);
-	assert_non_null(in->receiver);
 	world->members[behind].lonely = transfers_lost = true;
 	world_run(world, 20000);
 	assert_non_null(in->receiver);
@@ -164,31 +175,13 @@ static void checkpoint_that_no_leader_goes_on_with_is_not_waited_for(void **stat
 /* Its answers to the offers are all that is heard of it meanwhile. */
 static void receiver_is_waited_for_as_long_as_its_disk_takes(void **state)
 {
-	struct world *world = world_new();
-	const struct incoming *in;
-	const void *receiver;
 	uint64_t leader, behind;
-	struct list *outgoing;
+	struct world *world = with_receiver(&world_ops, &leader, &behind);
+	const struct incoming *in = &world->members[behind].node->checkpoints.incoming;
+	const struct list *outgoing = &world->members[leader].node->checkpoints.outgoing;
+	const void *receiver = in->receiver;
 
 	(void)state;
-	world->checkpoint_entries = 30;
-	for (uint64_t id = 1; id <= 3; id++)
-		world_start(world, id, 3);
-	world_run(world, 3000);
-	leader = world_leader(world);
-	behind = leader % 3 + 1;
-	outgoing = &world->members[leader].node->checkpoints.outgoing;
-	world_stop(&world->members[behind]);
-	while (world_status(world, leader).log_first < 2) {
-		write_one(world, leader);
-		world_run(world, 20);
-	}
-	world_start(world, behind, 3);
-	in = &world->members[behind].node->checkpoints.incoming;
-	for (unsigned ms = 0; ms < 5000 && !in->receiver; ms++)
-		world_run(world, 1);
-	assert_non_null(in->receiver);
-	receiver = in->receiver;
 	world->members[behind].background_ns = 20 * NS_PER_S;
 	for (unsigned ms = 0; ms < 200000 && in->receiver; ms++) {
 		assert_ptr_equal(in->receiver, receiver);
