@@ -250,6 +250,8 @@ enum node_error node_change_apply(struct node *node, const struct node_member_ch
 		return error;
 	if (change->op == NODE_MEMBER_UPDATE) {
 		node_member_set_peer_urls(node, change->id, change->peer_urls);
+		/* Members that are all moved at once find each other by what their logs say. */
+		raft_keep_commit(node->raft);
 		return NODE_OK;
 	}
 	node_change_steps(change, &steps);

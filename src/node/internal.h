@@ -329,6 +329,8 @@ struct node {
 	int64_t leader_since_wall_ns;
 	bool propose_blocked; /* raft took nothing: look again at the next tick or change */
 	bool conf_blocked;    /* the same for changes of the membership */
+	/* What the leader refused is sent again, all of its bytes: after twice as long each time. */
+	int64_t propose_after_ns, refused_pause_ns;
 	bool more_work;
 	/* Of the present turn: what it may still answer, and what it applied. */
 	unsigned replies_left;
@@ -430,6 +432,7 @@ void node_propose_conf(struct node *node, enum node_internal internal,
 void node_flush_proposals(struct node *node);
 bool node_queue_waits(const struct node *node); /* for something to happen, or for proposals */
 void node_proposals_refused(struct node *node, const uint64_t *contexts, size_t count);
+void node_proposals_go_on(struct node *node); /* under another leader or term */
 void node_proposals_lost_before(struct node *node, uint64_t term);
 /* Entries were skipped: what was proposed may be among them. */
 void node_proposals_skipped(struct node *node);

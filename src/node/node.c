@@ -259,7 +259,7 @@ static void take_status(struct node *node)
 	raft_status_get(node->raft, &node->status);
 	if (node->status.leader == leader && node->status.term == term)
 		return;
-	node->propose_blocked = node->conf_blocked = false;
+	node_proposals_go_on(node);
 	if (node->status.leader != leader) {
 		node->leader_changes++;
 		node->leader_since_wall_ns = node->status.leader ? node->env->ops->wall_ns(node->env) : 0;

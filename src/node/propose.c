@@ -226,6 +226,16 @@ static void was_sent(struct pending *pending, bool forwarded, uint64_t term, uin
 	pending->raft_id = raft_id;
 }
 
+/* A leader refuses when too much is under way, until its disk or a majority wrote it: seconds, at worst. Then
+ * one piece at a time shows whether it has room again, after twice as long each time. */
+static void pause_proposals(struct node *node)
+{
+	int64_t most_ns = (int64_t)node->election_ms * NS_PER_MS;
+
+	node->refused_pause_ns = MIN(MAX(2 * node->refused_pause_ns, node->tick_ns), most_ns);
+	node->propose_after_ns = node_mono(node) + node->refused_pause_ns;
+}
+
 static void flush_changes(struct node *node)
 {
 	while (!node->conf_blocked && !list_empty(&node->conf_queue)) {
@@ -273,6 +283,8 @@ static void flush_queue(struct node *node)
 	}
 	for (size_t i = 0; i < count; i++)
 		was_sent(pieces[i], r == RAFT_FORWARDED, status.term, r == RAFT_FORWARDED ? id : id + i);
+	if (node->refused_pause_ns)
+		pause_proposals(node);
 }
 
 /* What is sent to a leader without a connection is lost, and nobody would know before its time is up. */
@@ -288,6 +300,8 @@ void node_flush_proposals(struct node *node)
 	drop_pointless(node);
 	if (wal_runs_short(node->wal) && !node->space_low)
 		node->propose_blocked = true; /* until a segment is made, or there is no space for one */
+	if (node_mono(node) < node->propose_after_ns)
+		node->propose_blocked = true;
 	if (leader_is_away(node))
 		node->propose_blocked = node->conf_blocked = true; /* until it is connected */
 	if (!node_queue_waits(node))
@@ -301,6 +315,21 @@ static void queue_again(struct node *node, struct pending *pending)
 	queue(node, pending);
 }
 
+void node_proposals_go_on(struct node *node)
+{
+	node->propose_after_ns = node->refused_pause_ns = 0;
+	node->propose_blocked = node->conf_blocked = false;
+}
+
+static void was_refused(struct node *node, struct pending *pending)
+{
+	queue_again(node, pending);
+	if (pending->conf)
+		node->conf_blocked = true; /* until the next tick or change: one at a time */
+	else if (!node->refused_pause_ns)
+		pause_proposals(node);
+}
+
 void node_proposals_refused(struct node *node, const uint64_t *contexts, size_t count)
 {
 	if (!count)
@@ -310,12 +339,10 @@ void node_proposals_refused(struct node *node, const uint64_t *contexts, size_t 
 
 		for (size_t i = 0; i < count; i++)
 			if (pending->sent && pending->forwarded && pending->raft_id == contexts[i]) {
-				queue_again(node, pending);
+				was_refused(node, pending);
 				break;
 			}
 	}
-	node->propose_blocked = node->conf_blocked =
-		true; /* until the next tick or change: a full leader needs a moment */
 }
 
 void node_proposals_lost_before(struct node *node, uint64_t term)
@@ -353,6 +380,8 @@ void node_complete(struct node *node, const struct node_entry *entry, const stru
 	if (!pending)
 		return; /* given up on */
 	assert(pending->sent);
+	if (node->refused_pause_ns)
+		node_proposals_go_on(node);
 	answer(node, pending, &reply);
 }
 

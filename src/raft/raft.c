@@ -134,6 +134,12 @@ void raft_set_conf(struct raft *raft, const struct raft_conf *conf)
 	raft->conf = *conf;
 }
 
+void raft_keep_commit(struct raft *raft)
+{
+	if (raft->commit > raft->commit_written)
+		raft->hard_state_dirty = true;
+}
+
 int raft_apply_conf(struct raft *raft, const struct raft_conf_change *change)
 {
 	struct raft_conf next;
@@ -145,8 +151,7 @@ int raft_apply_conf(struct raft *raft, const struct raft_conf_change *change)
 	raft_set_conf(raft, &next);
 	/* Once started anew this member must still know that it is committed: who was removed may be gone
 	 * then, and with the old membership it would wait for its vote for ever. */
-	if (raft->commit > raft->commit_written)
-		raft->hard_state_dirty = true;
+	raft_keep_commit(raft);
 	if (raft->role == RAFT_LEADER) {
 		if (!raft_may_lead(raft)) {
 			raft_leader_removed(raft);

@@ -228,6 +228,9 @@ int raft_propose_conf(
  * that makes no sense changes nothing (-EINVAL, -ENOSPC as raft_conf_change_apply()). A leader that is no
  * longer a voter steps down and lets the voter that is furthest campaign at once. */
 int raft_apply_conf(struct raft *raft, const struct raft_conf_change *change);
+/* What is applied now is known to be committed after a start too: the commit index is written, although raft
+ * does not need it to be. */
+void raft_keep_commit(struct raft *raft);
 
 /* Asks for a linearizable read (ReadIndex, thesis 6.4), on any member. A later batch.reads holds `context`
  * with the index that must be applied before the answer is read, or says that the read was dropped because

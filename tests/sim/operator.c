@@ -270,7 +270,7 @@ void operator_members_changed(struct member *member)
 	}
 }
 
-/* Whoever moved is started anew where the others look for it. */
+/* Whoever moved is started anew where the others look for it; one of them at a time. */
 void operator_settle(struct world *world)
 {
 	for (unsigned i = 0; i < world->member_count; i++) {
@@ -284,6 +284,7 @@ void operator_settle(struct world *world)
 		world->summary->faults[FAULT_URL_UPDATED]++;
 		if (member->node)
 			member_crash(member, false);
+		return;
 	}
 }
 

@@ -496,6 +496,36 @@ static void requests_at_a_follower_do_not_wait_for_ever(void **state)
 	world_free(world);
 }
 
+/* Nobody commits, and the leader has taken what it may: it refuses what is forwarded to it, all of its bytes.
+ */
+static void what_a_full_leader_refuses_is_not_sent_again_and_again(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world);
+
+	(void)state;
+	wrote = 0;
+	for (uint64_t id = 1; id <= 3; id++)
+		world->members[id].disk_ns = 4 * NS_PER_S;
+	for (unsigned i = 0; i < 80; i++) {
+		write_large(world, (leader + i / 40) % 3 + 1, 1000000);
+		world_run(world, 1);
+	}
+	assert_true(world_status(world, leader).last < 80);
+	narrow.to = leader;
+	world_run(world, 3000);
+	assert_int_equal(world_leader(world), leader);
+	assert_in_range(narrow.sent_bytes, 2000000, 10000000);
+	for (uint64_t id = 1; id <= 3; id++)
+		world->members[id].disk_ns = NS_PER_MS;
+	world_run(world, 3500);
+	for (unsigned i = 0; i < 80; i++) {
+		assert_true(answers[i].came);
+		assert_int_equal(answers[i].error, NODE_OK);
+	}
+	world_free(world);
+}
+
 static void what_only_a_leader_proposes_goes_with_its_leadership(void **state)
 {
 	struct world *world = cluster_of_three();
@@ -531,6 +561,7 @@ int main(void)
 		cmocka_unit_test(requests_at_a_follower_wait_for_the_connection_to_the_leader),
 		cmocka_unit_test(requests_at_a_follower_go_to_the_next_leader_that_is_connected),
 		cmocka_unit_test(requests_at_a_follower_do_not_wait_for_ever),
+		cmocka_unit_test(what_a_full_leader_refuses_is_not_sent_again_and_again),
 		cmocka_unit_test(what_only_a_leader_proposes_goes_with_its_leadership),
 	};
 

@@ -119,6 +119,34 @@ static void any_member_takes_changes_and_refuses_what_makes_no_sense(void **stat
 	world_free(world);
 }
 
+/* All at once, right after it was settled where to: nobody is there to tell them. */
+static void members_that_all_move_know_the_new_places(void **state)
+{
+	struct world *world = cluster_of(3);
+	uint64_t at = follower_of(world);
+	struct node_member_change change = {.op = NODE_MEMBER_UPDATE};
+
+	(void)state;
+	for (uint64_t id = 1; id <= 3; id++) {
+		change.id = id;
+		change.peer_urls = (const char *const *)world->members[10 + id].urls;
+		assert_int_equal(world_change(world, at, change, 500), NODE_OK);
+	}
+	world_run(world, 150); /* a heartbeat tells the others */
+	for (uint64_t id = 1; id <= 3; id++)
+		world_stop(&world->members[id]);
+	for (uint64_t id = 1; id <= 3; id++) {
+		world_start(world, id, 3);
+		world->members[id].lonely = true;
+	}
+	world_run(world, 100);
+	for (uint64_t id = 1; id <= 3; id++)
+		for (uint64_t other = 1; other <= 3; other++)
+			assert_string_equal(node_member_by_id(world->members[id].node, other)->peer_urls[0],
+				world->members[10 + other].url);
+	world_free(world);
+}
+
 static void removed_member_hears_of_it_and_its_id_is_never_used_again(void **state)
 {
 	struct world *world = cluster_of(3);
@@ -591,6 +619,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(added_member_does_not_count_before_it_is_there),
 		cmocka_unit_test(any_member_takes_changes_and_refuses_what_makes_no_sense),
+		cmocka_unit_test(members_that_all_move_know_the_new_places),
 		cmocka_unit_test(removed_member_hears_of_it_and_its_id_is_never_used_again),
 		cmocka_unit_test(removed_leader_is_followed_at_once),
 		cmocka_unit_test(only_member_may_be_removed),
