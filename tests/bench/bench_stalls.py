@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Measures what the upkeep of a large state costs the writes that go on: p99 of PUT, in windows of a second, while nothing
-else happens, while a checkpoint is written (and the log cut behind it), and while one is sent to a follower that was away.
-State hashes are compared every 64 entries, so in each of the windows.
+else happens, while a checkpoint is written (and the log cut behind it), while a snapshot is saved (`etcdctl snapshot save`,
+for which a checkpoint is written too), and while one is sent to a follower that was away. State hashes are compared every 64 entries, so in each of the windows.
 
   bench_stalls.py [--keys 1000000] [--connections 64] [--seconds 10] [--dir DIR] [--no-results]
 
-Three members on this machine, 256-byte values, load on the leader. The bar: within twice the quiet value, window by window
-in the median and for all of them together. What is printed, and every window, is written to tests/bench/results/.
+Three members on this machine, 256-byte values, load on the leader. The bar: within twice the quiet value, in the
+median of the windows. What is printed, and every window, is written to tests/bench/results/.
 FLOTILLA_BUILD names the (release) build directory."""
 import argparse
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -59,6 +60,17 @@ class Bench:
                 found.append(result)
             before = after
         return found
+
+    def save(self):
+        """The windows while the leader is asked for a snapshot."""
+        found = []
+        path = os.path.join(self.servers.directory, "saved")
+        process = subprocess.Popen([harness.program("etcdctl"), "--endpoints", self.leader.endpoint, "snapshot", "save", path],
+                                   stdout=subprocess.DEVNULL)
+        while process.poll() is None:
+            found.append(self.window())
+        os.unlink(path)
+        return found if process.returncode == 0 else []
 
     def transfer(self):
         """The windows from the start of a member that was away to the end of its transfer."""
@@ -111,6 +123,7 @@ def measure(bench, options):
     took("a checkpoint is written",
          bench.windows(lambda a, b: a["etcd_checkpoint_writing"] or b["etcd_checkpoint_writing"] or
                        a["etcd_checkpoint_index"] != b["etcd_checkpoint_index"], options.seconds), base)
+    took("a snapshot is saved", bench.save(), base)
     took("a checkpoint is transferred", bench.transfer(), base)
     return lines, kinds
 
