@@ -5,220 +5,171 @@
  */
 static void a_log_without_a_next_segment_runs_short_at_half_of_its_own(void **state)
 {
-	struct disk disk = {0};
-	struct model model;
-	struct wal_plan plan = {0}, spare = {0};
-	struct wal *wal;
+	struct bench bench = {0};
+	struct wal_plan spare = {0};
 	uint64_t whole;
 
 	(void)state;
-	start_log(&disk, &model, &wal, &plan);
-	assert_false(wal_runs_short(wal));
-	add_hard_state(wal, &model, 1, 1, 0);
-	wal_flush(wal, &plan);
-	assert_int_equal(disk_run(&disk, &plan), 0);
-	whole = wal_room(wal);
-	while (!wal_runs_short(wal)) {
-		add_entry(wal, &model, model.last + 1, 1);
-		add_hard_state(wal, &model, 1, 1, 0);
-		wal_flush(wal, &plan);
-		assert_int_equal(disk_run(&disk, &plan), 0);
-		wal_flushed(wal);
-		assert_true(wal_room(wal) > whole / 4);
+	bench_start(&bench);
+	assert_false(wal_runs_short(bench.wal));
+	add_hard_state(&bench, 1, 1, 0);
+	bench_flush(&bench);
+	whole = wal_room(bench.wal);
+	while (!wal_runs_short(bench.wal)) {
+		add_next_entry(&bench, 1);
+		add_hard_state(&bench, 1, 1, 0);
+		bench_flush(&bench);
+		wal_flushed(bench.wal);
+		assert_true(wal_room(bench.wal) > whole / 4);
 	}
-	assert_true(wal_spare_plan(wal, true, &spare));
-	assert_true(wal_runs_short(wal)); /* it is still to be made */
-	assert_int_equal(disk_run(&disk, &spare), 0);
-	wal_spare_done(wal);
-	assert_false(wal_runs_short(wal));
-	wal_free(wal);
-	buf_done(&plan.bytes);
+	assert_true(wal_spare_plan(bench.wal, true, &spare));
+	assert_true(wal_runs_short(bench.wal)); /* it is still to be made */
+	assert_int_equal(disk_run(&bench.disk, &spare), 0);
+	wal_spare_done(bench.wal);
+	assert_false(wal_runs_short(bench.wal));
 	buf_done(&spare.bytes);
-	disk_done(&disk);
+	bench_done(&bench);
 }
 
 /* Else the new one would be renamed onto the one that the write is about to take. */
 static void no_spare_is_made_while_a_write_under_way_takes_the_one_there_is(void **state)
 {
-	struct disk disk = {0};
-	struct model model;
-	struct wal_plan plan = {0}, spare = {0};
-	struct wal *wal;
+	struct bench bench = {0};
+	struct wal_plan spare = {0};
 
 	(void)state;
-	start_log(&disk, &model, &wal, &plan);
-	for (unsigned i = 0; !takes_the_spare(&plan); i++) {
+	bench_start(&bench);
+	for (unsigned i = 0; !takes_the_spare(&bench.plan); i++) {
 		if (i)
-			assert_int_equal(disk_run(&disk, &plan), 0);
-		run_spare(wal, &disk, &spare);
+			bench_run(&bench);
+		run_spare(&bench, &spare);
 		for (unsigned k = 0; k < 4; k++)
-			add_entry(wal, &model, model.last + 1, 1);
-		add_hard_state(wal, &model, 1, 1, 0);
-		wal_flush(wal, &plan);
+			add_next_entry(&bench, 1);
+		add_hard_state(&bench, 1, 1, 0);
+		wal_flush(bench.wal, &bench.plan);
 		assert_true(i < 10000);
 	}
-	assert_false(wal_spare_plan(wal, false, &spare));
-	assert_int_equal(disk_run(&disk, &plan), 0);
-	plan.steps_len = spare.steps_len = 0;
-	add_hard_state(wal, &model, 1, 1, 0);
-	wal_flush(wal, &plan);
-	assert_int_equal(disk_run(&disk, &plan), 0);
-	for (unsigned i = 0; !wal_spare_plan(wal, false, &spare); i++) {
+	assert_false(wal_spare_plan(bench.wal, false, &spare));
+	bench_run(&bench);
+	bench.plan.steps_len = spare.steps_len = 0;
+	add_hard_state(&bench, 1, 1, 0);
+	bench_flush(&bench);
+	for (unsigned i = 0; !wal_spare_plan(bench.wal, false, &spare); i++) {
 		assert_true(i < 10000);
-		add_entry(wal, &model, model.last + 1, 1);
-		add_hard_state(wal, &model, 1, 1, 0);
-		wal_flush(wal, &plan);
-		assert_int_equal(disk_run(&disk, &plan), 0);
+		add_next_entry(&bench, 1);
+		add_hard_state(&bench, 1, 1, 0);
+		bench_flush(&bench);
 	}
-	wal_free(wal);
-	buf_done(&plan.bytes);
 	buf_done(&spare.bytes);
-	disk_done(&disk);
+	bench_done(&bench);
 }
 
 static void what_was_written_is_read_back(void **state)
 {
-	struct disk disk = {0};
-	struct model model, back;
-	struct wal_recovered found;
-	struct wal_plan plan = {0};
-	struct wal *wal;
+	struct bench bench = {0};
 	struct rng rng;
-	char *error;
 
 	(void)state;
 	rng_seed(&rng, 1);
-	assert_int_equal(open_log(&disk, &model, &wal, &found, &error), 0);
-	assert_true(found.fresh);
-	assert_int_equal(found.first_index, 1);
+	bench_open(&bench);
+	assert_true(bench.found.fresh);
+	assert_int_equal(bench.found.first_index, 1);
 	for (int life = 0; life < 20; life++) {
-		wal_start_plan(wal, &plan);
-		assert_int_equal(disk_run(&disk, &plan), 0);
+		bench_begin(&bench);
 		for (int i = 0; i < 12; i++) {
-			add_batch(wal, &model, &rng);
-			wal_flush(wal, &plan);
-			assert_int_equal(wal_batch_bytes(wal), 0);
-			assert_int_equal(disk_run(&disk, &plan), 0);
-			run_spare(wal, &disk, &plan);
+			add_batch(&bench, &rng);
+			wal_flush(bench.wal, &bench.plan);
+			assert_int_equal(wal_batch_bytes(bench.wal), 0);
+			bench_run(&bench);
+			run_spare(&bench, &bench.plan);
 		}
-		assert_int_equal(read_all_back(wal, &disk, &model), model.hard_state.commit);
-		wal_free(wal);
-		disk_power_off(&disk);
-		assert_int_equal(open_log(&disk, &back, &wal, &found, &error), 0);
-		assert_false(found.fresh);
-		assert_int_equal(found.torn_bytes, 0);
-		model.first = 1;
-		assert_true(model_equal(&model, &back));
-		assert_int_equal(wal_last_index(wal), model.last);
-		assert_int_equal(read_all_back(wal, &disk, &model), model.hard_state.commit);
+		assert_int_equal(read_all_back(&bench), bench.model.hard_state.commit);
+		bench_reopen_after_power_failed(&bench);
+		assert_false(bench.found.fresh);
+		assert_int_equal(bench.found.torn_bytes, 0);
+		assert_true(model_equal(&bench.model, &bench.back));
+		assert_int_equal(wal_last_index(bench.wal), bench.model.last);
+		assert_int_equal(read_all_back(&bench), bench.model.hard_state.commit);
 	}
-	assert_true(disk.files_len > 5);
-	wal_free(wal);
-	buf_done(&plan.bytes);
-	disk_done(&disk);
+	assert_true(bench.disk.files_len > 5);
+	bench_done(&bench);
 }
 
 static void batch_larger_than_a_segment_gets_a_large_one(void **state)
 {
-	struct disk disk = {0};
-	struct model model, back;
-	struct wal_recovered found;
-	struct wal_plan plan = {0};
-	struct wal *wal;
-	char *error;
+	struct bench bench = {0};
 
 	(void)state;
-	start_log(&disk, &model, &wal, &plan);
+	bench_start(&bench);
 	for (uint64_t i = 1; i <= 300; i++)
-		add_entry(wal, &model, i, 1);
-	add_hard_state(wal, &model, 1, 0, 0);
-	wal_flush(wal, &plan);
-	assert_int_equal(disk_run(&disk, &plan), 0);
-	assert_true(disk.files[0].size > 4096);
-	assert_int_equal(wal_disk_bytes(wal), disk.files[0].size);
-	add_entry(wal, &model, 301, 1);
-	wal_flush(wal, &plan);
-	assert_int_equal(disk_run(&disk, &plan), 0);
-	wal_free(wal);
-	assert_int_equal(open_log(&disk, &back, &wal, &found, &error), 0);
-	model.first = 1;
-	assert_true(model_equal(&model, &back));
-	wal_free(wal);
-	buf_done(&plan.bytes);
-	disk_done(&disk);
+		add_entry(&bench, i, 1);
+	add_hard_state(&bench, 1, 0, 0);
+	bench_flush(&bench);
+	assert_true(bench.disk.files[0].size > 4096);
+	assert_int_equal(wal_disk_bytes(bench.wal), bench.disk.files[0].size);
+	add_entry(&bench, 301, 1);
+	bench_flush(&bench);
+	bench_reopen(&bench);
+	assert_true(model_equal(&bench.model, &bench.back));
+	bench_done(&bench);
 }
 
 /* The log is cut again and again while it grows, with a crash after each cut: it stays small, recycles its
  * files, and what is behind the cut is read back. */
 static void log_cut_behind_a_checkpoint_recycles_segments(void **state)
 {
-	struct disk disk = {0};
-	struct model model, back;
-	struct wal_recovered found;
-	struct wal_plan plan = {0};
-	struct wal *wal;
+	struct bench bench = {0};
 	struct rng rng;
-	char *error;
 	unsigned renamed = 0;
 
 	(void)state;
 	rng_seed(&rng, 8);
-	start_log(&disk, &model, &wal, &plan);
+	bench_start(&bench);
 	for (int round = 0; round < 60; round++) {
 		uint64_t keep;
 
 		for (int i = 0; i < 10; i++) {
-			add_batch(wal, &model, &rng);
-			wal_flush(wal, &plan);
-			assert_int_equal(disk_run(&disk, &plan), 0);
+			add_batch(&bench, &rng);
+			bench_flush(&bench);
 			if (round % 2)
-				run_spare(wal, &disk, &plan);
+				run_spare(&bench, &bench.plan);
 		}
-		keep = model.hard_state.commit;
-		if (wal_release(wal, keep, &plan)) {
-			renamed += plan.steps[0].kind == WAL_STEP_RENAME;
-			assert_true(plan.background);
-			assert_int_equal(disk_run(&disk, &plan), 0);
-			wal_release_done(wal);
+		keep = bench.model.hard_state.commit;
+		if (wal_release(bench.wal, keep, &bench.plan)) {
+			renamed += bench.plan.steps[0].kind == WAL_STEP_RENAME;
+			assert_true(bench.plan.background);
+			bench_run(&bench);
+			wal_release_done(bench.wal);
 		}
-		assert_true(disk.files_len < 12);
-		assert_true(read_all_back(wal, &disk, &model) >= model.hard_state.commit + 1 - keep);
-		wal_free(wal);
-		disk_power_off(&disk);
-		assert_int_equal(open_log(&disk, &back, &wal, &found, &error), 0);
-		assert_true(found.first_index <= keep + 1);
-		assert_true(model_equal(&model, &back));
-		wal_start_plan(wal, &plan);
-		assert_int_equal(disk_run(&disk, &plan), 0);
+		assert_true(bench.disk.files_len < 12);
+		assert_true(read_all_back(&bench) >= bench.model.hard_state.commit + 1 - keep);
+		bench_reopen_after_power_failed(&bench);
+		assert_true(bench.found.first_index <= keep + 1);
+		assert_true(model_equal(&bench.model, &bench.back));
+		bench_begin(&bench);
 	}
 	assert_true(renamed > 3);
-	assert_true(found.first_index > 1000);
-	wal_free(wal);
-	buf_done(&plan.bytes);
-	disk_done(&disk);
+	assert_true(bench.found.first_index > 1000);
+	bench_done(&bench);
 }
 
 /* A file that was changed behind the log's back: what is given out is right, or nothing. */
 static void what_is_read_back_is_checked(void **state)
 {
-	struct disk disk = {0};
-	struct model model;
-	struct wal_plan plan = {0};
+	struct bench bench = {0};
 	struct wal_range range;
-	struct wal *wal;
 	struct file *file;
 
 	(void)state;
-	start_log(&disk, &model, &wal, &plan);
+	bench_start(&bench);
 	for (uint64_t i = 1; i <= 5; i++) {
-		add_entry(wal, &model, i, 1);
-		add_hard_state(wal, &model, 1, 0, i);
-		wal_flush(wal, &plan);
-		assert_int_equal(disk_run(&disk, &plan), 0);
+		add_entry(&bench, i, 1);
+		add_hard_state(&bench, 1, 0, i);
+		bench_flush(&bench);
 	}
-	assert_true(wal_locate(wal, 3, &range));
-	assert_false(wal_locate(wal, 6, &range));
-	file = disk_find(&disk, range.name);
+	assert_true(wal_locate(bench.wal, 3, &range));
+	assert_false(wal_locate(bench.wal, 6, &range));
+	file = disk_find(&bench.disk, range.name);
 	for (size_t at = 0; at < range.len; at++) {
 		struct run *run = mem_new(struct run);
 		struct wal_sink sink = {.entry = run_entry, .arg = run};
@@ -231,70 +182,57 @@ static void what_is_read_back_is_checked(void **state)
 		file->now[range.offset + at] ^= 4;
 		free(run);
 	}
-	wal_free(wal);
-	buf_done(&plan.bytes);
-	disk_done(&disk);
+	bench_done(&bench);
 }
 
 /* No space: the next segments come from the spare and then the reserve, without anything being made; both are
  * found again at a start. */
 static void reserve_lasts_when_nothing_can_be_made(void **state)
 {
-	struct disk disk = {0};
-	struct model model, back;
-	struct wal_recovered found;
-	struct wal_plan plan = {0};
-	struct wal *wal;
+	struct bench bench = {0};
 	uint64_t index = 1, room;
-	char *error;
 
 	(void)state;
-	start_log(&disk, &model, &wal, &plan);
-	for (; !wal_is_stocked(wal); index++) {
-		add_entry(wal, &model, index, 1);
-		add_hard_state(wal, &model, 1, 0, index);
-		wal_flush(wal, &plan);
-		assert_int_equal(disk_run(&disk, &plan), 0);
-		run_spare(wal, &disk, &plan);
+	bench_start(&bench);
+	for (; !wal_is_stocked(bench.wal); index++) {
+		add_entry(&bench, index, 1);
+		add_hard_state(&bench, 1, 0, index);
+		bench_flush(&bench);
+		run_spare(&bench, &bench.plan);
 	}
-	wal_free(wal);
-	assert_int_equal(open_log(&disk, &back, &wal, &found, &error), 0);
-	wal_start_plan(wal, &plan);
-	assert_int_equal(disk_run(&disk, &plan), 0);
-	assert_true(wal_is_stocked(wal));
-	room = wal_room(wal);
+	bench_reopen(&bench);
+	bench_begin(&bench);
+	assert_true(wal_is_stocked(bench.wal));
+	room = wal_room(bench.wal);
 	assert_true(room > 2 * config.segment_bytes);
-	while (wal_room(wal) > 400) {
-		assert_true(wal_room(wal) <= room);
-		room = wal_room(wal);
-		add_entry(wal, &model, index, 1);
-		add_hard_state(wal, &model, 1, 0, index++);
-		wal_flush(wal, &plan);
-		for (size_t i = 0; i < plan.steps_len; i++)
-			assert_true(plan.steps[i].kind != WAL_STEP_CREATE);
-		assert_int_equal(disk_run(&disk, &plan), 0);
-		wal_flushed(wal);
+	while (wal_room(bench.wal) > 400) {
+		assert_true(wal_room(bench.wal) <= room);
+		room = wal_room(bench.wal);
+		add_entry(&bench, index, 1);
+		add_hard_state(&bench, 1, 0, index++);
+		wal_flush(bench.wal, &bench.plan);
+		for (size_t i = 0; i < bench.plan.steps_len; i++)
+			assert_true(bench.plan.steps[i].kind != WAL_STEP_CREATE);
+		bench_run(&bench);
+		wal_flushed(bench.wal);
 	}
-	assert_false(wal_give_reserve(wal, &plan));
-	assert_true(wal_spare_plan(wal, true, &plan)); /* there is space again */
-	assert_int_equal(disk_run(&disk, &plan), 0);
-	wal_spare_done(wal);
-	assert_true(wal_spare_plan(wal, true, &plan));
-	wal_spare_failed(wal);
-	assert_true(wal_spare_plan(wal, true, &plan));
-	assert_int_equal(disk_run(&disk, &plan), 0);
-	wal_spare_done(wal);
-	assert_true(wal_is_stocked(wal));
-	assert_true(wal_give_reserve(wal, &plan) && plan.background);
-	assert_int_equal(disk_run(&disk, &plan), 0);
-	assert_null(disk_find(&disk, WAL_RESERVE_NAME));
-	wal_free(wal);
-	assert_int_equal(open_log(&disk, &back, &wal, &found, &error), 0);
-	assert_int_equal(found.last_index, index - 1);
-	assert_false(wal_is_stocked(wal));
-	wal_free(wal);
-	buf_done(&plan.bytes);
-	disk_done(&disk);
+	assert_false(wal_give_reserve(bench.wal, &bench.plan));
+	assert_true(wal_spare_plan(bench.wal, true, &bench.plan)); /* there is space again */
+	bench_run(&bench);
+	wal_spare_done(bench.wal);
+	assert_true(wal_spare_plan(bench.wal, true, &bench.plan));
+	wal_spare_failed(bench.wal);
+	assert_true(wal_spare_plan(bench.wal, true, &bench.plan));
+	bench_run(&bench);
+	wal_spare_done(bench.wal);
+	assert_true(wal_is_stocked(bench.wal));
+	assert_true(wal_give_reserve(bench.wal, &bench.plan) && bench.plan.background);
+	bench_run(&bench);
+	assert_null(disk_find(&bench.disk, WAL_RESERVE_NAME));
+	bench_reopen(&bench);
+	assert_int_equal(bench.found.last_index, index - 1);
+	assert_false(wal_is_stocked(bench.wal));
+	bench_done(&bench);
 }
 
 int main(void)

@@ -1,6 +1,6 @@
 /* A log on a disk made of memory (writes are volatile until synced, names until the directory is synced; a
  * sync that fails leaves what was written in the cache, clean, and no later one brings it to the platter),
- * and a model of what it should hold. */
+ * and a model of what it should hold: struct bench has all three. */
 #pragma once
 #include "base/buf.h"
 #include "base/memory.h"
@@ -89,11 +89,6 @@ static inline int disk_read(void *arg, const char *name, size_t max_bytes, char 
 	*ret_data = mem_dup(file->now, file->size);
 	*ret_len = file->size;
 	return 0;
-}
-
-static inline struct wal_disk disk_ops(struct disk *disk)
-{
-	return (struct wal_disk){.list = disk_list, .read = disk_read, .arg = disk};
 }
 
 static inline int disk_step(
@@ -199,21 +194,36 @@ static inline void sink_restart(void *arg, uint64_t index)
 static const struct wal_config config = {
 	.cluster_id = 5, .member_id = 6, .segment_bytes = 4096, .random_seed = 99};
 
-static inline int open_log(struct disk *disk, struct model *model, struct wal **ret_wal,
-	struct wal_recovered *found, char **error)
+/* One log through all its lives. What hangs on it goes with bench_done(). */
+struct bench {
+	struct disk disk;
+	struct model model;  /* what the log should hold */
+	struct model before; /* what it held before the batch that is under way: where a test says so */
+	struct model back;   /* what the newest start read */
+	struct wal_recovered found;
+	struct wal_plan plan;
+	struct wal *wal; /* NULL between two lives */
+	char *error;	 /* why the newest start was refused; NULL: it was not */
+};
+
+/* Starts the log as a member would whose configuration is `as`. */
+static inline int open_log(struct bench *bench, const struct wal_config *as, struct model *model)
 {
-	struct wal_disk ops = disk_ops(disk);
+	struct wal_disk disk = {.list = disk_list, .read = disk_read, .arg = &bench->disk};
 	struct wal_sink sink = {.entry = sink_entry, .restart = sink_restart, .arg = model};
+	struct wal_recovered *found = &bench->found;
 	int r;
 
+	assert_null(bench->wal);
 	memset(model, 0, sizeof(*model));
-	*error = NULL;
-	r = wal_open(&config, &ops, &sink, ret_wal, found, error);
+	free(bench->error);
+	bench->error = NULL;
+	r = wal_open(as, &disk, &sink, &bench->wal, found, &bench->error);
 	if (r < 0) {
-		assert_non_null(*error);
+		assert_non_null(bench->error);
 		return r;
 	}
-	assert_null(*error);
+	assert_null(bench->error);
 	assert_int_equal(model->last, found->last_index >= found->first_index ? found->last_index : 0);
 	model->last = found->last_index;
 	model->first = found->first_index;
@@ -221,35 +231,90 @@ static inline int open_log(struct disk *disk, struct model *model, struct wal **
 	return 0;
 }
 
-/* A new log, up to where entries can be added. */
-static inline void start_log(
-	struct disk *disk, struct model *model, struct wal **ret_wal, struct wal_plan *plan)
+/* Starts the log that lies there, if it lets itself be started. */
+static inline int bench_try(struct bench *bench)
 {
-	struct wal_recovered found;
-	char *error;
-
-	assert_int_equal(open_log(disk, model, ret_wal, &found, &error), 0);
-	wal_start_plan(*ret_wal, plan);
-	assert_int_equal(disk_run(disk, plan), 0);
+	return open_log(bench, &config, &bench->back);
 }
 
-static inline void add_entry(struct wal *wal, struct model *model, uint64_t index, uint64_t term)
+/* The first life of a log: there is nothing yet. */
+static inline void bench_open(struct bench *bench)
+{
+	assert_int_equal(open_log(bench, &config, &bench->model), 0);
+	assert_int_equal(bench->model.first, 1);
+}
+
+static inline void bench_run(struct bench *bench)
+{
+	assert_int_equal(disk_run(&bench->disk, &bench->plan), 0);
+}
+
+/* From a start up to where entries can be added. */
+static inline void bench_begin(struct bench *bench)
+{
+	wal_start_plan(bench->wal, &bench->plan);
+	bench_run(bench);
+}
+
+static inline void bench_start(struct bench *bench)
+{
+	bench_open(bench);
+	bench_begin(bench);
+}
+
+static inline void bench_flush(struct bench *bench)
+{
+	wal_flush(bench->wal, &bench->plan);
+	bench_run(bench);
+}
+
+static inline void bench_close(struct bench *bench)
+{
+	bench->wal = wal_free(bench->wal);
+}
+
+static inline void bench_reopen(struct bench *bench)
+{
+	bench_close(bench);
+	assert_int_equal(bench_try(bench), 0);
+}
+
+static inline void bench_reopen_after_power_failed(struct bench *bench)
+{
+	bench_close(bench);
+	disk_power_off(&bench->disk);
+	bench_reopen(bench);
+}
+
+static inline void bench_done(struct bench *bench)
+{
+	bench_close(bench);
+	free(bench->error);
+	buf_done(&bench->plan.bytes);
+	disk_done(&bench->disk);
+}
+
+static inline void add_entry(struct bench *bench, uint64_t index, uint64_t term)
 {
 	char text[160];
 
 	entry_text(text, sizeof(text), index, term);
-	wal_add_entry(wal,
+	wal_add_entry(bench->wal,
 		&(struct wal_entry){
 			.index = index, .term = term, .kind = (uint8_t)(index % 3), .data = slice_str(text)});
-	model->terms[index] = term;
-	model->last = index;
+	bench->model.terms[index] = term;
+	bench->model.last = index;
 }
 
-static inline void add_hard_state(
-	struct wal *wal, struct model *model, uint64_t term, uint64_t vote, uint64_t commit)
+static inline void add_next_entry(struct bench *bench, uint64_t term)
 {
-	model->hard_state = (struct wal_hard_state){term, vote, commit};
-	wal_add_hard_state(wal, &model->hard_state);
+	add_entry(bench, bench->model.last + 1, term);
+}
+
+static inline void add_hard_state(struct bench *bench, uint64_t term, uint64_t vote, uint64_t commit)
+{
+	bench->model.hard_state = (struct wal_hard_state){term, vote, commit};
+	wal_add_hard_state(bench->wal, &bench->model.hard_state);
 }
 
 static inline bool model_equal(const struct model *a, const struct model *b)
@@ -263,8 +328,9 @@ static inline bool model_equal(const struct model *a, const struct model *b)
 }
 
 /* A random batch; now and then a new term that replaces what is not committed. */
-static inline void add_batch(struct wal *wal, struct model *model, struct rng *rng)
+static inline void add_batch(struct bench *bench, struct rng *rng)
 {
+	const struct model *model = &bench->model;
 	uint64_t term = MAX(model->hard_state.term, UINT64_C(1)), commit = model->hard_state.commit;
 	uint64_t next = model->last + 1, count = rng_below(rng, 8);
 
@@ -275,9 +341,9 @@ static inline void add_batch(struct wal *wal, struct model *model, struct rng *r
 		count++;
 	}
 	for (uint64_t i = 0; i < count; i++)
-		add_entry(wal, model, next + i, term);
+		add_entry(bench, next + i, term);
 	commit += rng_below(rng, model->last - commit + 1);
-	add_hard_state(wal, model, term, rng_below(rng, 3), commit);
+	add_hard_state(bench, term, rng_below(rng, 3), commit);
 }
 
 struct run {
@@ -295,8 +361,9 @@ static inline int run_entry(void *arg, const struct wal_entry *entry)
 
 /* All that is committed can be found in the files again, in its newest version. Answers how many were there.
  */
-static inline unsigned read_all_back(const struct wal *wal, struct disk *disk, const struct model *model)
+static inline unsigned read_all_back(struct bench *bench)
 {
+	const struct model *model = &bench->model;
 	unsigned found = 0;
 
 	for (uint64_t index = 1; index <= model->hard_state.commit; index++) {
@@ -306,9 +373,9 @@ static inline unsigned read_all_back(const struct wal *wal, struct disk *disk, c
 		struct file *file;
 
 		run->lowest = UINT64_MAX;
-		if (wal_locate(wal, index, &range)) {
+		if (wal_locate(bench->wal, index, &range)) {
 			assert_true(range.first <= index && index < range.end);
-			file = disk_find(disk, range.name);
+			file = disk_find(&bench->disk, range.name);
 			assert_true(file && range.offset + range.len <= file->size);
 			assert_int_equal(
 				wal_read_back(&range, slice_make(file->now + range.offset, range.len), &sink),
@@ -324,12 +391,13 @@ static inline unsigned read_all_back(const struct wal *wal, struct disk *disk, c
 	return found;
 }
 
-static inline void run_spare(struct wal *wal, struct disk *disk, struct wal_plan *plan)
+/* Makes a segment ahead of time if one is wanted; its plan can be another than that of a write under way. */
+static inline void run_spare(struct bench *bench, struct wal_plan *plan)
 {
-	if (wal_spare_plan(wal, false, plan)) {
+	if (wal_spare_plan(bench->wal, false, plan)) {
 		assert_true(plan->background);
-		assert_int_equal(disk_run(disk, plan), 0);
-		wal_spare_done(wal);
+		assert_int_equal(disk_run(&bench->disk, plan), 0);
+		wal_spare_done(bench->wal);
 	}
 }
 
