@@ -1,6 +1,24 @@
 /* The server and its requests. */
 #include "http_world.h"
 
+#define GET(target) "GET " target " HTTP/1.1\r\nHost: h\r\n\r\n"
+
+static int setup(void **state)
+{
+	struct world *world = malloc(sizeof(*world));
+
+	world_open(world, (struct http_server_options){0});
+	*state = world;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	world_close(*state);
+	free(*state);
+	return 0;
+}
+
 static size_t requests_open(struct world *world)
 {
 	struct http_server_stats stats;
@@ -9,197 +27,194 @@ static size_t requests_open(struct world *world)
 	return stats.requests_open;
 }
 
+static void await(struct world *world, const char *text)
+{
+	if (!raw_wait(&world->raw, text))
+		fail_msg("the connection ended before \"%s\"; got \"%s\"", text, buf_text(&world->raw.in));
+}
+
+static void assert_arrived(struct world *world, const char *text)
+{
+	if (!strstr(buf_text(&world->raw.in), text))
+		fail_msg("no \"%s\" in \"%s\"", text, buf_text(&world->raw.in));
+}
+
+static void assert_not_arrived(struct world *world, const char *text)
+{
+	if (strstr(buf_text(&world->raw.in), text))
+		fail_msg("there is \"%s\" in \"%s\"", text, buf_text(&world->raw.in));
+}
+
+static void await_request_held(struct world *world)
+{
+	while (!world->held)
+		raw_turn(&world->raw);
+}
+
+static void await_cancel(struct world *world)
+{
+	for (int i = 0; i < 1000 && !world->cancelled; i++, usleep(1000))
+		raw_turn(&world->raw);
+	assert_int_equal(world->cancelled, 1);
+}
+
 static void a_request_gets_its_answer_and_the_connection_stays(void **state)
 {
-	struct world world;
+	struct world *world = *state;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw, "GET /a%20b?x=1&y HTTP/1.1\r\nHost: h\r\n\r\n");
-	assert_non_null(raw_wait(&world.raw, "\r\n\r\nhello"));
-	assert_non_null(strstr(buf_text(&world.raw.in), "HTTP/1.1 200 OK\r\nDate: "));
-	assert_non_null(strstr(buf_text(&world.raw.in), "Content-Length: 5\r\n"));
-	assert_null(strstr(buf_text(&world.raw.in), "Connection:"));
-	buf_clear(&world.raw.in);
-	raw_send(&world.raw, "FROB / HTTP/1.1\nHost: h\n\n"); /* bare line feeds, a method of one's own */
-	assert_non_null(raw_wait(&world.raw, "\r\n\r\nhello"));
-	assert_string_equal(buf_text(&world.seen), "GET /a%20b x=1&y ;FROB /  ;");
-	world_close(&world);
+	raw_send(&world->raw, GET("/a%20b?x=1&y"));
+	await(world, "\r\n\r\nhello");
+	assert_arrived(world, "HTTP/1.1 200 OK\r\nDate: ");
+	assert_arrived(world, "Content-Length: 5\r\n");
+	assert_not_arrived(world, "Connection:");
+	buf_clear(&world->raw.in);
+	raw_send(&world->raw, "FROB / HTTP/1.1\nHost: h\n\n"); /* bare line feeds, a method of one's own */
+	await(world, "\r\n\r\nhello");
+	assert_string_equal(buf_text(&world->seen), "GET /a%20b x=1&y ;FROB /  ;");
 }
 
 static void a_request_may_come_byte_by_byte(void **state)
 {
+	struct world *world = *state;
 	static const char text[] =
 		"\r\nPUT /echo HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nContent-Length: 4\r\n\r\nabcd";
-	struct world world;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
 	for (size_t i = 0; i < sizeof(text) - 1; i++) {
-		raw_send_bytes(&world.raw, slice_make(text + i, 1));
-		raw_turn(&world.raw);
+		raw_send_bytes(&world->raw, slice_make(text + i, 1));
+		raw_turn(&world->raw);
 	}
-	assert_non_null(raw_wait(&world.raw, "\r\n\r\nabcd"));
-	world_close(&world);
+	await(world, "\r\n\r\nabcd");
 }
 
 static void pipelined_requests_are_answered_in_order(void **state)
 {
-	struct world world;
+	struct world *world = *state;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw, "GET /one HTTP/1.1\r\nHost: h\r\n\r\nGET /later HTTP/1.1\r\nHost: h\r\n\r\n"
-			     "PUT /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nxyz"
-			     "GET /stream HTTP/1.1\r\nHost: h\r\n\r\nGET /last HTTP/1.1\r\nHost: "
-			     "h\r\nConnection: close\r\n\r\n");
-	raw_wait_end(&world.raw);
+	raw_send(&world->raw, "GET /one HTTP/1.1\r\nHost: h\r\n\r\nGET /later HTTP/1.1\r\nHost: h\r\n\r\n"
+			      "PUT /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nxyz"
+			      "GET /stream HTTP/1.1\r\nHost: h\r\n\r\nGET /last HTTP/1.1\r\nHost: "
+			      "h\r\nConnection: close\r\n\r\n");
+	raw_wait_end(&world->raw);
 	assert_string_equal(
-		buf_text(&world.seen), "GET /one  ;GET /later  ;PUT /echo  xyz;GET /stream  ;GET /last  ;");
-	assert_int_equal(raw_count(&world.raw, "HTTP/1.1 200 OK"), 5);
+		buf_text(&world->seen), "GET /one  ;GET /later  ;PUT /echo  xyz;GET /stream  ;GET /last  ;");
+	assert_int_equal(raw_count(&world->raw, "HTTP/1.1 200 OK"), 5);
 	{
-		const char *later = strstr(buf_text(&world.raw.in), "later");
-		const char *echo = strstr(buf_text(&world.raw.in), "xyz");
+		const char *later = strstr(buf_text(&world->raw.in), "later");
+		const char *echo = strstr(buf_text(&world->raw.in), "xyz");
 		const char *tick = strstr(
-			buf_text(&world.raw.in), "5\r\ntick \r\n5\r\ntick \r\n5\r\ntick \r\n0\r\n\r\n");
+			buf_text(&world->raw.in), "5\r\ntick \r\n5\r\ntick \r\n5\r\ntick \r\n0\r\n\r\n");
 
 		assert_true(later && echo && tick && later < echo && echo < tick);
 	}
-	assert_non_null(strstr(buf_text(&world.raw.in), "Connection: close\r\n"));
-	world_close(&world);
+	assert_arrived(world, "Connection: close\r\n");
 }
 
 static void a_thousand_pipelined_requests_are_all_answered(void **state)
 {
-	struct world world;
+	struct world *world = *state;
 	struct buf many = BUF_INIT(0);
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
 	for (int i = 0; i < 3000; i++)
-		buf_add_str(&many, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+		buf_add_str(&many, GET("/"));
 	buf_add_str(&many, "GET / HTTP/1.0\r\n\r\n");
-	raw_send_bytes(&world.raw, buf_slice(&many));
-	raw_wait_end(&world.raw);
-	assert_int_equal(world.requests, 3001);
-	assert_int_equal(raw_count(&world.raw, "\r\n\r\nhello"), 3001);
+	raw_send_bytes(&world->raw, buf_slice(&many));
+	raw_wait_end(&world->raw);
+	assert_int_equal(world->requests, 3001);
+	assert_int_equal(raw_count(&world->raw, "\r\n\r\nhello"), 3001);
 	buf_done(&many);
-	world_close(&world);
 }
 
 static void pipelined_large_answers_all_arrive(void **state)
 {
-	struct world world;
+	struct world *world = *state;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw, "GET /big HTTP/1.1\r\nHost: h\r\n\r\nGET /big HTTP/1.1\r\nHost: h\r\n\r\n"
-			     "GET /big HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-	raw_idle(&world.raw, 30); /* the socket's buffers fill up */
-	raw_wait_end(&world.raw);
-	assert_int_equal(raw_count(&world.raw, "HTTP/1.1 200 OK"), 3);
-	assert_true(
-		world.raw.in.len > 3 * (size_t)BIG_BYTES && world.raw.in.len < 3 * (size_t)BIG_BYTES + 1000);
-	world_close(&world);
+	raw_send(&world->raw,
+		GET("/big") GET("/big") "GET /big HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+	raw_idle(&world->raw, 30); /* the socket's buffers fill up */
+	raw_wait_end(&world->raw);
+	assert_int_equal(raw_count(&world->raw, "HTTP/1.1 200 OK"), 3);
+	assert_true(world->raw.in.len > 3 * (size_t)BIG_BYTES &&
+		    world->raw.in.len < 3 * (size_t)BIG_BYTES + 1000);
 }
 
 /* The answer alone is more than may be unsent when the next request is taken up. */
 static void a_request_behind_a_large_late_answer_is_answered(void **state)
 {
+	struct world *world = *state;
 	static char body[400000];
-	struct world world;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw, "GET /hang HTTP/1.1\r\nHost: h\r\n\r\nGET /x HTTP/1.1\r\nHost: h\r\n\r\n");
-	raw_idle(&world.raw, 20);
-	assert_int_equal(world.requests, 1);
+	raw_send(&world->raw, GET("/hang") GET("/x"));
+	raw_idle(&world->raw, 20);
+	assert_int_equal(world->requests, 1);
 	memset(body, 'l', sizeof(body));
-	http_reply(world.held, 200, NULL, 0, slice_make(body, sizeof(body)));
-	assert_non_null(raw_wait(&world.raw, "hello"));
-	assert_true(world.raw.in.len > sizeof(body));
-	world_close(&world);
+	http_reply(world->held, 200, NULL, 0, slice_make(body, sizeof(body)));
+	await(world, "hello");
+	assert_true(world->raw.in.len > sizeof(body));
 }
 
 static void chunked_bodies_are_put_together(void **state)
 {
-	struct world world;
+	struct world *world = *state;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw, "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-			     "3\r\nabc\r\n4;ext=1\r\ndefg\r\n0\r\nTrailer: x\r\n\r\n"
-			     "GET /after HTTP/1.1\r\nHost: h\r\n\r\n");
-	assert_non_null(raw_wait(&world.raw, "\r\n\r\nabcdefg"));
-	assert_non_null(raw_wait(&world.raw, "\r\n\r\nhello"));
-	world_close(&world);
+	raw_send(&world->raw, "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+			      "3\r\nabc\r\n4;ext=1\r\ndefg\r\n0\r\nTrailer: x\r\n\r\n" GET("/after"));
+	await(world, "\r\n\r\nabcdefg");
+	await(world, "\r\n\r\nhello");
 }
 
 static void http_1_0_closes_unless_asked_to_stay(void **state)
 {
-	struct world world;
+	struct world *world = *state;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw, "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
-	assert_non_null(raw_wait(&world.raw, "\r\n\r\nhello"));
-	assert_non_null(strstr(buf_text(&world.raw.in), "HTTP/1.0 200 OK\r\n"));
-	assert_non_null(strstr(buf_text(&world.raw.in), "Connection: keep-alive\r\n"));
-	buf_clear(&world.raw.in);
-	raw_send(&world.raw, "GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
-	raw_wait_end(&world.raw);
-	assert_null(strstr(buf_text(&world.raw.in), "chunked"));
-	assert_non_null(strstr(buf_text(&world.raw.in), "\r\n\r\ntick tick tick "));
-	world_close(&world);
+	raw_send(&world->raw, "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+	await(world, "\r\n\r\nhello");
+	assert_arrived(world, "HTTP/1.0 200 OK\r\n");
+	assert_arrived(world, "Connection: keep-alive\r\n");
+	buf_clear(&world->raw.in);
+	raw_send(&world->raw, "GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+	raw_wait_end(&world->raw);
+	assert_not_arrived(world, "chunked");
+	assert_arrived(world, "\r\n\r\ntick tick tick ");
 }
 
 static void head_is_answered_without_a_body(void **state)
 {
-	struct world world;
+	struct world *world = *state;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw, "HEAD / HTTP/1.1\r\nHost: h\r\n\r\nHEAD /big HTTP/1.1\r\nHost: h\r\n\r\n"
-			     "HEAD /stream HTTP/1.1\r\nHost: h\r\n\r\nGET /nothing HTTP/1.0\r\n\r\n");
-	raw_wait_end(&world.raw);
-	assert_non_null(strstr(buf_text(&world.raw.in), "Content-Length: 5\r\n"));
-	assert_non_null(strstr(buf_text(&world.raw.in), "Content-Length: 5000000\r\n"));
-	assert_null(strstr(buf_text(&world.raw.in), "hello"));
-	assert_null(strstr(buf_text(&world.raw.in), "tick"));
-	assert_non_null(strstr(buf_text(&world.raw.in), "HTTP/1.0 204 No Content\r\n"));
-	assert_int_equal(raw_count(&world.raw, "\r\n\r\nHTTP/1."), 3);
-	world_close(&world);
+	raw_send(&world->raw, "HEAD / HTTP/1.1\r\nHost: h\r\n\r\nHEAD /big HTTP/1.1\r\nHost: h\r\n\r\n"
+			      "HEAD /stream HTTP/1.1\r\nHost: h\r\n\r\nGET /nothing HTTP/1.0\r\n\r\n");
+	raw_wait_end(&world->raw);
+	assert_arrived(world, "Content-Length: 5\r\n");
+	assert_arrived(world, "Content-Length: 5000000\r\n");
+	assert_not_arrived(world, "hello");
+	assert_not_arrived(world, "tick");
+	assert_arrived(world, "HTTP/1.0 204 No Content\r\n");
+	assert_int_equal(raw_count(&world->raw, "\r\n\r\nHTTP/1."), 3);
 }
 
 static void continue_is_said_before_the_body_and_other_expectations_fail(void **state)
 {
-	struct world world;
+	struct world *world = *state;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw,
+	raw_send(&world->raw,
 		"PUT /echo HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
-	assert_non_null(raw_wait(&world.raw, "HTTP/1.1 100 Continue\r\n\r\n"));
-	assert_int_equal(world.requests, 0);
-	raw_send(&world.raw, "ok");
-	assert_non_null(raw_wait(&world.raw, "\r\n\r\nok"));
-	raw_send(&world.raw, "PUT /echo HTTP/1.1\r\nHost: h\r\nExpect: magic\r\nContent-Length: 2\r\n\r\n");
-	raw_wait_end(&world.raw);
-	assert_non_null(strstr(buf_text(&world.raw.in), "HTTP/1.1 417 Expectation Failed\r\n"));
-	assert_int_equal(world.requests, 1);
-	world_close(&world);
+	await(world, "HTTP/1.1 100 Continue\r\n\r\n");
+	assert_int_equal(world->requests, 0);
+	raw_send(&world->raw, "ok");
+	await(world, "\r\n\r\nok");
+	raw_send(&world->raw, "PUT /echo HTTP/1.1\r\nHost: h\r\nExpect: magic\r\nContent-Length: 2\r\n\r\n");
+	raw_wait_end(&world->raw);
+	assert_arrived(world, "HTTP/1.1 417 Expectation Failed\r\n");
+	assert_int_equal(world->requests, 1);
 }
 
 static void header_values_cannot_inject_lines(void **state)
 {
-	struct world world;
+	struct world *world = *state;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw, "GET /odd HTTP/1.1\r\nHost: h\r\n\r\n");
-	assert_non_null(raw_wait(&world.raw, "\r\n\r\nodd"));
-	assert_non_null(strstr(buf_text(&world.raw.in), "X-Odd: a  Injected: yes\r\n"));
-	world_close(&world);
+	raw_send(&world->raw, GET("/odd"));
+	await(world, "\r\n\r\nodd");
+	assert_arrived(world, "X-Odd: a  Injected: yes\r\n");
 }
 
 static void a_request_may_be_answered_after_its_client_has_gone(void **state)
@@ -208,14 +223,11 @@ static void a_request_may_be_answered_after_its_client_has_gone(void **state)
 
 	(void)state;
 	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw, "GET /watch HTTP/1.1\r\nHost: h\r\n\r\n");
-	while (!world.held)
-		raw_turn(&world.raw);
+	raw_send(&world.raw, GET("/watch"));
+	await_request_held(&world);
 	assert_true(http_request_is_open(world.held));
 	raw_close(&world.raw);
-	for (int i = 0; i < 1000 && !world.cancelled; i++, usleep(1000))
-		raw_turn(&world.raw);
-	assert_int_equal(world.cancelled, 1);
+	await_cancel(&world);
 	assert_false(http_request_is_open(world.held));
 	assert_true(slice_is(world.held->path, "/watch")); /* its texts are still there */
 	http_reply(world.held, 200, NULL, 0, SLICE_LITERAL("nobody hears"));
@@ -230,112 +242,90 @@ static void a_request_may_be_answered_after_its_client_has_gone(void **state)
 
 static void a_client_that_only_closed_its_sending_side_is_still_answered(void **state)
 {
-	struct world world;
+	struct world *world = *state;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw, "GET /hang HTTP/1.1\r\nHost: h\r\n\r\nGET /two HTTP/1.1\r\nHost: h\r\n\r\n");
-	shutdown(world.raw.fd, SHUT_WR);
-	raw_idle(&world.raw, 30);
-	assert_int_equal(world.cancelled, 0);
-	http_reply(world.held, 200, NULL, 0, SLICE_LITERAL("after all"));
-	raw_wait_end(&world.raw);
-	assert_non_null(strstr(buf_text(&world.raw.in), "after all"));
-	assert_non_null(strstr(buf_text(&world.raw.in), "hello"));
-	world_close(&world);
+	raw_send(&world->raw, GET("/hang") GET("/two"));
+	shutdown(world->raw.fd, SHUT_WR);
+	raw_idle(&world->raw, 30);
+	assert_int_equal(world->cancelled, 0);
+	http_reply(world->held, 200, NULL, 0, SLICE_LITERAL("after all"));
+	raw_wait_end(&world->raw);
+	assert_arrived(world, "after all");
+	assert_arrived(world, "hello");
 }
 
 static void a_reset_connection_cancels_its_stream(void **state)
 {
+	struct world *world = *state;
 	struct linger hard = {.l_onoff = 1};
-	struct world world;
 	char *piece;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw, "GET /open HTTP/1.1\r\nHost: h\r\n\r\n");
-	assert_non_null(raw_wait(&world.raw, "chunked\r\n\r\n"));
-	assert_int_equal(http_reply_piece(world.held, SLICE_LITERAL("event")), 0);
-	assert_non_null(raw_wait(&world.raw, "5\r\nevent\r\n"));
+	raw_send(&world->raw, GET("/open"));
+	await(world, "chunked\r\n\r\n");
+	assert_int_equal(http_reply_piece(world->held, SLICE_LITERAL("event")), 0);
+	await(world, "5\r\nevent\r\n");
 	piece = calloc(1, 300);
-	assert_int_equal(http_reply_piece(world.held, slice_make(piece, 300)), 0);
+	assert_int_equal(http_reply_piece(world->held, slice_make(piece, 300)), 0);
 	free(piece);
-	assert_non_null(raw_wait(&world.raw, "\r\n12c\r\n"));
+	await(world, "\r\n12c\r\n");
 	/* What was given back reads as empty. */
-	assert_null(http_request_header(world.held, "Host"));
-	assert_true(slice_is(world.held->method, "GET") && !world.held->path.len);
-	setsockopt(world.raw.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
-	raw_close(&world.raw);
-	for (int i = 0; i < 1000 && !world.cancelled; i++, usleep(1000))
-		raw_turn(&world.raw);
-	assert_int_equal(world.cancelled, 1);
-	assert_int_equal(http_reply_piece(world.held, SLICE_LITERAL("more")), -EPIPE);
-	world_close(&world);
+	assert_null(http_request_header(world->held, "Host"));
+	assert_true(slice_is(world->held->method, "GET") && !world->held->path.len);
+	setsockopt(world->raw.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	raw_close(&world->raw);
+	await_cancel(world);
+	assert_int_equal(http_reply_piece(world->held, SLICE_LITERAL("more")), -EPIPE);
 }
 
 static void a_shrunk_request_ends_and_the_next_one_is_read(void **state)
 {
-	struct world world;
+	struct world *world = *state;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw, "GET /open HTTP/1.1\r\nHost: h\r\n\r\n");
-	assert_non_null(raw_wait(&world.raw, "chunked\r\n\r\n"));
-	http_reply_end(world.held);
-	assert_non_null(raw_wait(&world.raw, "0\r\n\r\n"));
-	world.held = http_request_unref(world.held);
-	raw_send(&world.raw, "PUT /echo?a=b HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody");
-	assert_non_null(raw_wait(&world.raw, "\r\n\r\nbody"));
-	assert_string_equal(buf_text(&world.seen), "GET /open  ;PUT /echo a=b body;");
-	world_close(&world);
+	raw_send(&world->raw, GET("/open"));
+	await(world, "chunked\r\n\r\n");
+	http_reply_end(world->held);
+	await(world, "0\r\n\r\n");
+	world->held = http_request_unref(world->held);
+	raw_send(&world->raw, "PUT /echo?a=b HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody");
+	await(world, "\r\n\r\nbody");
+	assert_string_equal(buf_text(&world->seen), "GET /open  ;PUT /echo a=b body;");
 }
 
 static void a_connection_can_be_taken_over(void **state)
 {
-	struct world world;
+	struct world *world = *state;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw,
-		"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /raw HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n"
-		"Upgrade: frames\r\n\r\nfirst bytes");
-	assert_non_null(raw_wait(&world.raw, "HTTP/1.1 101 Switching Protocols\r\n\r\n"));
-	assert_non_null(strstr(buf_text(&world.raw.in), "hello"));
-	assert_non_null(world.taken);
-	assert_string_equal(buf_text(&world.unread), "first bytes");
-	assert_int_equal(requests_open(&world), 0);
-	world_close(&world);
+	raw_send(&world->raw, GET("/") "GET /raw HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n"
+				       "Upgrade: frames\r\n\r\nfirst bytes");
+	await(world, "HTTP/1.1 101 Switching Protocols\r\n\r\n");
+	assert_arrived(world, "hello");
+	assert_non_null(world->taken);
+	assert_string_equal(buf_text(&world->unread), "first bytes");
+	assert_int_equal(requests_open(world), 0);
 }
 
 static void an_aborted_request_closes_without_an_answer(void **state)
 {
-	struct world world;
+	struct world *world = *state;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw, "GET /abort HTTP/1.1\r\nHost: h\r\n\r\n");
-	raw_wait_end(&world.raw);
-	assert_int_equal(world.raw.in.len, 0);
-	assert_int_equal(world.cancelled, 0);
-	world_close(&world);
+	raw_send(&world->raw, GET("/abort"));
+	raw_wait_end(&world->raw);
+	assert_int_equal(world->raw.in.len, 0);
+	assert_int_equal(world->cancelled, 0);
 }
 
 static void draining_finishes_what_was_begun(void **state)
 {
-	struct world world;
+	struct world *world = *state;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw, "GET /hang HTTP/1.1\r\nHost: h\r\n\r\n");
-	while (!world.held)
-		raw_turn(&world.raw);
-	http_server_drain(world.server);
-	raw_idle(&world.raw, 10);
-	http_reply(world.held, 200, NULL, 0, SLICE_LITERAL("done"));
-	raw_wait_end(&world.raw);
-	assert_non_null(strstr(buf_text(&world.raw.in), "Connection: close\r\n"));
-	assert_non_null(strstr(buf_text(&world.raw.in), "done"));
-	world_close(&world);
+	raw_send(&world->raw, GET("/hang"));
+	await_request_held(world);
+	http_server_drain(world->server);
+	raw_idle(&world->raw, 10);
+	http_reply(world->held, 200, NULL, 0, SLICE_LITERAL("done"));
+	raw_wait_end(&world->raw);
+	assert_arrived(world, "Connection: close\r\n");
+	assert_arrived(world, "done");
 }
 
 static void closing_the_server_cancels_what_is_pending(void **state)
@@ -344,9 +334,8 @@ static void closing_the_server_cancels_what_is_pending(void **state)
 
 	(void)state;
 	world_open(&world, (struct http_server_options){0});
-	raw_send(&world.raw, "GET /hang HTTP/1.1\r\nHost: h\r\n\r\n");
-	while (!world.held)
-		raw_turn(&world.raw);
+	raw_send(&world.raw, GET("/hang"));
+	await_request_held(&world);
 	world_close(&world);
 	assert_int_equal(world.cancelled, 1);
 }
@@ -369,7 +358,7 @@ static void a_unix_socket_serves_and_is_removed_at_the_end(void **state)
 	assert_int_equal(http_server_listen_unix(world.server, path, 0600, &why), -EADDRINUSE);
 	assert_non_null(strstr(buf_text(&why), ": bind: address already in use"));
 	raw_open_unix(&raw, &world.loop, path);
-	raw_send(&raw, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	raw_send(&raw, GET("/"));
 	assert_non_null(raw_wait(&raw, "hello"));
 	raw_close(&raw);
 	world_close(&world);
@@ -398,51 +387,48 @@ static void a_stale_unix_socket_is_replaced(void **state)
 
 static void a_port_in_use_is_told_in_words(void **state)
 {
+	struct world *world = *state;
 	struct buf why = BUF_INIT(0), want = BUF_INIT(0);
-	struct world world;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
 	assert_int_equal(
-		http_server_listen_tcp(world.server, "127.0.0.1", world.port, NULL, &why), -EADDRINUSE);
-	buf_printf(&want, "listen tcp 127.0.0.1:%u: bind: address already in use", world.port);
+		http_server_listen_tcp(world->server, "127.0.0.1", world->port, NULL, &why), -EADDRINUSE);
+	buf_printf(&want, "listen tcp 127.0.0.1:%u: bind: address already in use", world->port);
 	assert_string_equal(buf_text(&why), buf_text(&want));
 	buf_done(&why);
 	buf_done(&want);
-	world_close(&world);
+}
+
+static void assert_served_at(struct world *world, uint16_t port)
+{
+	struct raw raw;
+
+	raw_open(&raw, &world->loop, port);
+	raw_send(&raw, "GET / HTTP/1.0\r\n\r\n");
+	assert_non_null(raw_wait(&raw, "hello"));
+	raw_close(&raw);
 }
 
 static void a_name_is_listened_on_at_its_addresses(void **state)
 {
+	struct world *world = *state;
 	struct buf why = BUF_INIT(0);
-	struct world world;
-	struct raw raw;
 	uint16_t port;
 
-	(void)state;
-	world_open(&world, (struct http_server_options){0});
-	assert_int_equal(http_server_listen_tcp(world.server, "localhost", 0, &port, &why), 0);
+	assert_int_equal(http_server_listen_tcp(world->server, "localhost", 0, &port, &why), 0);
 	assert_string_equal(buf_text(&why), "");
-	raw_open(&raw, &world.loop, port);
-	raw_send(&raw, "GET / HTTP/1.0\r\n\r\n");
-	assert_non_null(raw_wait(&raw, "hello"));
-	raw_close(&raw);
-	assert_int_equal(http_server_listen_tcp(world.server, "", 0, &port, NULL), 0);
-	raw_open(&raw, &world.loop, port);
-	raw_send(&raw, "GET / HTTP/1.0\r\n\r\n");
-	assert_non_null(raw_wait(&raw, "hello"));
-	raw_close(&raw);
+	assert_served_at(world, port);
+	assert_int_equal(http_server_listen_tcp(world->server, "", 0, &port, NULL), 0);
+	assert_served_at(world, port);
 	assert_int_equal(
-		http_server_listen_tcp(world.server, "no.such.name.invalid", 0, &port, &why), -ENOENT);
+		http_server_listen_tcp(world->server, "no.such.name.invalid", 0, &port, &why), -ENOENT);
 	assert_non_null(strstr(buf_text(&why), "listen tcp: lookup no.such.name.invalid: "));
 	/* An address of somebody else (TEST-NET-1). */
 	buf_clear(&why);
 	assert_int_equal(
-		http_server_listen_tcp(world.server, "192.0.2.1", 4001, &port, &why), -EADDRNOTAVAIL);
+		http_server_listen_tcp(world->server, "192.0.2.1", 4001, &port, &why), -EADDRNOTAVAIL);
 	assert_string_equal(
 		buf_text(&why), "listen tcp 192.0.2.1:4001: bind: cannot assign requested address");
 	buf_done(&why);
-	world_close(&world);
 }
 
 static void malformed_requests_are_refused(void **state)
@@ -541,37 +527,40 @@ static void odd_but_valid_requests_are_taken(void **state)
 		if (strcmp(buf_text(&world.seen), cases[i].seen) != 0)
 			fail_msg("case %zu: saw \"%s\", answered \"%s\"", i, buf_text(&world.seen),
 				buf_text(&world.raw.in));
-		assert_non_null(strstr(buf_text(&world.raw.in), " 200 OK\r\n"));
+		assert_arrived(&world, " 200 OK\r\n");
 		world_close(&world);
 	}
 }
 
+/* The others say themselves when their server is opened and closed. */
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_request_gets_its_answer_and_the_connection_stays),
-		cmocka_unit_test(a_request_may_come_byte_by_byte),
-		cmocka_unit_test(pipelined_requests_are_answered_in_order),
-		cmocka_unit_test(a_thousand_pipelined_requests_are_all_answered),
-		cmocka_unit_test(pipelined_large_answers_all_arrive),
-		cmocka_unit_test(a_request_behind_a_large_late_answer_is_answered),
-		cmocka_unit_test(chunked_bodies_are_put_together),
-		cmocka_unit_test(http_1_0_closes_unless_asked_to_stay),
-		cmocka_unit_test(head_is_answered_without_a_body),
-		cmocka_unit_test(continue_is_said_before_the_body_and_other_expectations_fail),
-		cmocka_unit_test(header_values_cannot_inject_lines),
+		CASE(a_request_gets_its_answer_and_the_connection_stays),
+		CASE(a_request_may_come_byte_by_byte),
+		CASE(pipelined_requests_are_answered_in_order),
+		CASE(a_thousand_pipelined_requests_are_all_answered),
+		CASE(pipelined_large_answers_all_arrive),
+		CASE(a_request_behind_a_large_late_answer_is_answered),
+		CASE(chunked_bodies_are_put_together),
+		CASE(http_1_0_closes_unless_asked_to_stay),
+		CASE(head_is_answered_without_a_body),
+		CASE(continue_is_said_before_the_body_and_other_expectations_fail),
+		CASE(header_values_cannot_inject_lines),
 		cmocka_unit_test(a_request_may_be_answered_after_its_client_has_gone),
-		cmocka_unit_test(a_client_that_only_closed_its_sending_side_is_still_answered),
-		cmocka_unit_test(a_reset_connection_cancels_its_stream),
-		cmocka_unit_test(a_shrunk_request_ends_and_the_next_one_is_read),
-		cmocka_unit_test(a_connection_can_be_taken_over),
-		cmocka_unit_test(an_aborted_request_closes_without_an_answer),
-		cmocka_unit_test(draining_finishes_what_was_begun),
+		CASE(a_client_that_only_closed_its_sending_side_is_still_answered),
+		CASE(a_reset_connection_cancels_its_stream),
+		CASE(a_shrunk_request_ends_and_the_next_one_is_read),
+		CASE(a_connection_can_be_taken_over),
+		CASE(an_aborted_request_closes_without_an_answer),
+		CASE(draining_finishes_what_was_begun),
 		cmocka_unit_test(closing_the_server_cancels_what_is_pending),
 		cmocka_unit_test(a_unix_socket_serves_and_is_removed_at_the_end),
 		cmocka_unit_test(a_stale_unix_socket_is_replaced),
-		cmocka_unit_test(a_port_in_use_is_told_in_words),
-		cmocka_unit_test(a_name_is_listened_on_at_its_addresses),
+		CASE(a_port_in_use_is_told_in_words),
+		CASE(a_name_is_listened_on_at_its_addresses),
 		cmocka_unit_test(malformed_requests_are_refused),
 		cmocka_unit_test(odd_but_valid_requests_are_taken),
 	};
