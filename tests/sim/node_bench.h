@@ -187,23 +187,28 @@ static inline void bench_free(struct bench *bench)
 	free(bench);
 }
 
+static inline void bench_open_as(struct bench *bench, const struct node_config *config)
+{
+	char *error = NULL;
+
+	assert_int_equal(node_open(config, &bench->env, &bench->node, &error), 0);
+}
+
 static inline void bench_open(struct bench *bench, size_t count)
 {
 	struct node_config config = config_of(count);
-	char *error = NULL;
 
-	assert_int_equal(node_open(&config, &bench->env, &bench->node, &error), 0);
+	bench_open_as(bench, &config);
 }
 
 /* A sole member with checkpoints whenever the log has grown by so much. */
 static inline void bench_open_sized(struct bench *bench, uint64_t segment_bytes, uint64_t checkpoint_bytes)
 {
 	struct node_config config = config_of(1);
-	char *error = NULL;
 
 	config.segment_bytes = segment_bytes;
 	config.checkpoint_log_bytes = checkpoint_bytes;
-	assert_int_equal(node_open(&config, &bench->env, &bench->node, &error), 0);
+	bench_open_as(bench, &config);
 }
 
 static inline void run_plan(struct bench *bench, unsigned which)
