@@ -18,33 +18,45 @@ cases = harness.Cases()
 
 
 class World:
-    """A configuration directory, and where results go."""
+    """A configuration directory, where results go, and the confd that goes on running there, if a case starts one."""
 
     def __init__(self):
         self.directory = harness.temp_dir()
         self.out = os.path.join(self.directory, "out")
         self.log = os.path.join(self.directory, "log")
+        self.process = None
         for name in ("conf.d", "templates", "out"):
             os.mkdir(os.path.join(self.directory, name))
 
     def path(self, name):
         return os.path.join(self.directory, name)
 
+    def dest(self, name):
+        return os.path.join(self.out, name)
+
     def write(self, name, text):
         with open(self.path(name), "w", encoding="utf-8") as file:
             file.write(text)
 
+    def text(self, name):
+        with open(self.path(name), encoding="utf-8") as file:
+            return file.read()
+
     def resource(self, name, template, keys=("/t",), **more):
         """A resource that writes out/NAME."""
         self.write("templates/" + name, template)
-        lines = ["[template]", "src = %s" % json.dumps(name), "dest = %s" % json.dumps(os.path.join(self.out, name)),
+        lines = ["[template]", "src = %s" % json.dumps(name), "dest = %s" % json.dumps(self.dest(name)),
                  "keys = %s" % json.dumps(list(keys))]
         lines += ["%s = %s" % (key, json.dumps(value)) for key, value in more.items()]
         self.write("conf.d/%s.toml" % name, "\n".join(lines) + "\n")
 
+    def gated_reload(self):
+        """A reload command that fails until the case writes "gate", and makes "reloaded" from then on."""
+        return "test -e %s && touch %s" % (self.path("gate"), self.path("reloaded"))
+
     def read(self, name):
-        with open(os.path.join(self.out, name), encoding="utf-8") as file:
-            return file.read()
+        """What out/NAME holds."""
+        return self.text(os.path.join("out", name))
 
     def argv(self, *flags):
         return [CONFD, "-confdir", self.directory, "-config-file", self.path("confd.toml")] + list(flags)
@@ -54,13 +66,29 @@ class World:
                               stderr=subprocess.PIPE, text=True, timeout=60)
         return done.returncode, done.stderr
 
-    def start(self, *flags, **environment):
+    def start(self, *flags):
         with open(self.log, "ab") as log:
-            return harness.start(self.argv(*flags), env=dict(os.environ, **environment), stderr=log, stdout=log)
+            self.process = harness.start(self.argv(*flags), stderr=log, stdout=log)
+
+    def watch(self, store):
+        self.start("-node", store.url, "-watch")
+
+    def stop(self):
+        """Answers the exit status."""
+        self.process.terminate()
+        return self.process.wait(60)
 
     def lines(self):
-        with open(self.log, encoding="utf-8") as file:
-            return file.read()
+        return self.text("log")
+
+    def await_file(self, name, text, what, **patience):
+        harness.wait_for(lambda: self.read(name) == text, what=what, **patience)
+
+    def await_line(self, text, what):
+        harness.wait_for(lambda: text in self.lines(), what=what)
+
+    def await_reload(self, what, **patience):
+        harness.wait_for(lambda: os.path.exists(self.path("reloaded")), what=what, **patience)
 
 
 def once(world, *flags, **environment):
@@ -99,6 +127,12 @@ class Store:
         self.request("PUT", "/v2/keys" + key, {"value": value})
 
 
+def store_with(key, value):
+    store = Store().start()
+    store.put(key, value)
+    return store
+
+
 # ---- onetime ----
 
 
@@ -109,11 +143,11 @@ def onetime_log():
     status, log = once(world, T_A="hello")
     assert status == 0, log
     assert world.read("a") == "hello\n"
-    assert os.stat(os.path.join(world.out, "a")).st_mode & 0o7777 == 0o640
+    assert os.stat(world.dest("a")).st_mode & 0o7777 == 0o640
     for line in log.splitlines():
         assert LINE.match(line), line
     texts = [line.split(": ", 1)[1] for line in log.splitlines()]
-    dest = os.path.join(world.out, "a")
+    dest = world.dest("a")
     assert texts == ["INFO Backend set to env", "INFO Starting confd", "INFO Backend source(s) set to ",
                      "INFO Target config %s out of sync" % dest, "INFO Target config %s has been updated" % dest], texts
 
@@ -123,13 +157,12 @@ def in_sync():
     world = World()
     world.resource("a", "x", reload_cmd="echo reloaded >> %s" % world.path("reloads"))
     assert once(world)[0] == 0
-    before = os.stat(os.path.join(world.out, "a"))
+    before = os.stat(world.dest("a"))
     status, log = once(world, "-log-level", "debug")
-    assert status == 0 and "DEBUG Target config %s in sync" % os.path.join(world.out, "a") in log, log
-    after = os.stat(os.path.join(world.out, "a"))
+    assert status == 0 and "DEBUG Target config %s in sync" % world.dest("a") in log, log
+    after = os.stat(world.dest("a"))
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    with open(world.path("reloads"), encoding="utf-8") as file:
-        assert file.read() == "reloaded\n"
+    assert world.text("reloads") == "reloaded\n"
     assert os.listdir(world.out) == ["a"]
 
 
@@ -144,7 +177,7 @@ def one_bad():
     status, log = once(world)
     assert status == 1, log
     assert world.read("b") == "good" and world.read("e") == "also good"
-    assert not os.path.exists(os.path.join(world.out, "a"))
+    assert not os.path.exists(world.dest("a"))
     assert "ERROR template: a:1:2: executing \"a\" at <getv \"/nope\">: error calling getv: key does not exist: /nope" in log
     assert "ERROR Cannot process template resource %s - toml: line 2 (last key \"template.src\"): expected a string" % (
         world.path("conf.d/c.toml")) in log, log
@@ -187,7 +220,7 @@ def noop():
     world = World()
     world.resource("a", "x", reload_cmd="touch %s" % world.path("reloaded"))
     status, log = once(world, "-noop")
-    dest = os.path.join(world.out, "a")
+    dest = world.dest("a")
     assert status == 0 and "WARNING Noop mode enabled. %s will not be modified" % dest in log, log
     assert os.listdir(world.out) == [] and not os.path.exists(world.path("reloaded"))
 
@@ -203,14 +236,13 @@ def check():
     status, log = once(world, T="bad")
     assert status == 1 and "ERROR Config check failed: exit status 1" in log, log
     assert world.read("a") == "good 1" and os.listdir(world.out) == ["a"]
-    with open(world.path("reloads"), encoding="utf-8") as file:
-        assert file.read() == "x\n"
+    assert world.text("reloads") == "x\n"
 
 
 @cases.case("a check that does not name the staged file sees the new one in place, and takes it back when it fails")
 def check_in_place():
     world = World()
-    dest = os.path.join(world.out, "a")
+    dest = world.dest("a")
     world.resource("a", "{{getv \"/t\"}}", check_cmd="grep -q good %s" % dest)
     status, log = once(world, T="bad")
     assert status == 1 and os.listdir(world.out) == [], log
@@ -254,8 +286,7 @@ def reload_braces():
     world = World()
     world.resource("a", "x", reload_cmd="printf '%%s' '{{.Names}}' > %s" % world.path("names"))
     assert once(world)[0] == 0
-    with open(world.path("names"), encoding="utf-8") as file:
-        assert file.read() == "{{.Names}}"
+    assert world.text("names") == "{{.Names}}"
 
 
 @cases.case("-keep-stage-file keeps what was staged when nothing was renamed")
@@ -275,15 +306,14 @@ def bind_mount():
     world.write("out/a", "old")
     world.write("mounted", "old")
     script = "mount --bind %s %s && %s" % (
-        world.path("mounted"), os.path.join(world.out, "a"),
+        world.path("mounted"), world.dest("a"),
         " ".join(world.argv("-onetime", "-backend", "env", "-log-level", "debug")))
     namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
     for expected in ("has been updated", "in sync"):
         done = subprocess.run(namespace + ["sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                               timeout=60)
         assert done.returncode == 0 and expected in done.stderr, done.stderr
-    with open(world.path("mounted"), encoding="utf-8") as file:
-        assert file.read() == "new contents"
+    assert world.text("mounted") == "new contents"
     assert os.stat(world.path("mounted")).st_mode & 0o7777 == 0o600
 
 
@@ -309,7 +339,7 @@ def old_flags():
     world.resource("a", "x")
     status, log = once(world, "-debug", "-verbose")
     assert status == 0 and " DEBUG " in log, log
-    os.unlink(os.path.join(world.out, "a"))
+    os.unlink(world.dest("a"))
     status, log = once(world, "-quiet", "-etcd-scheme", "http")
     assert status == 0 and log == "", log
 
@@ -372,15 +402,14 @@ def refused():
 
 @cases.case("nodes may be host:port, URLs, several, or come from ETCDCTL_PEERS; a dead one is passed over")
 def nodes():
-    store = Store().start()
-    store.put("/t", "v")
+    store = store_with("/t", "v")
     world = World()
     world.resource("a", "{{getv \"/t\"}}")
     address = "127.0.0.1:%d" % store.port
     for flags_given, environment in ((["-node", address], {}), (["-node", "http://" + address], {}),
                                      (["-node", "127.0.0.1:1", "-node", address], {}), ([], {"ETCDCTL_PEERS": address})):
-        if os.path.exists(os.path.join(world.out, "a")):
-            os.unlink(os.path.join(world.out, "a"))
+        if os.path.exists(world.dest("a")):
+            os.unlink(world.dest("a"))
         status, log = world.run("-onetime", *flags_given, **environment)
         assert status == 0 and world.read("a") == "v", log
     status, log = world.run("-onetime", "-node", "127.0.0.1:1")
@@ -393,19 +422,18 @@ def nodes():
 @cases.case("in interval mode files are read again for each pass, and a failed reload is tried again")
 def interval():
     world = World()
-    gate = world.path("gate")
-    world.resource("a", "x", reload_cmd="test -e %s && touch %s" % (gate, world.path("reloaded")))
-    process = world.start("-backend", "env", "-interval", "1")
-    harness.wait_for(lambda: "Config reload failed" in world.lines(), what="the reload to fail")
+    world.resource("a", "x", reload_cmd=world.gated_reload())
+    world.start("-backend", "env", "-interval", "1")
+    world.await_line("Config reload failed", "the reload to fail")
     world.resource("b", "later")
-    harness.wait_for(lambda: world.read("b") == "later", what="the new resource")
-    harness.wait_for(lambda: "is in sync, but its last reload failed: once more" in world.lines(), what="another reload")
+    world.await_file("b", "later", "the new resource")
+    world.await_line("is in sync, but its last reload failed: once more", "another reload")
     world.write("gate", "")
-    harness.wait_for(lambda: os.path.exists(world.path("reloaded")), what="the reload that works")
+    world.await_reload("the reload that works")
     time.sleep(2.5)
     assert world.lines().rstrip().splitlines()[-1].count("Config reload failed") == 0, world.lines()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+    world.process.send_signal(signal.SIGINT)
+    assert world.process.wait(60) == 0
     assert world.lines().rstrip().endswith("INFO Captured interrupt. Exiting..."), world.lines()
 
 
@@ -416,79 +444,69 @@ def interval():
 def env_watch():
     world = World()
     world.resource("a", "x")
-    process = world.start("-backend", "env", "-watch")
-    harness.wait_for(lambda: world.read("a") == "x", what="the file")
+    world.start("-backend", "env", "-watch")
+    world.await_file("a", "x", "the file")
     time.sleep(0.3)
-    assert process.poll() is None
-    process.terminate()
-    assert process.wait(60) == 0
+    assert world.process.poll() is None
+    assert world.stop() == 0
 
 
 @cases.case("no change is lost: a slow reload is followed by another for what changed meanwhile")
 def no_lost_changes():
-    store = Store().start()
-    store.put("/t/a", "0")
+    store = store_with("/t/a", "0")
     world = World()
     world.resource("a", "{{getv \"/t/a\"}}", reload_cmd="sleep 0.2")
-    process = world.start("-node", store.url, "-watch")
-    harness.wait_for(lambda: world.read("a") == "0", what="the first file")
+    world.watch(store)
+    world.await_file("a", "0", "the first file")
     for number in range(1, 60):
         store.put("/t/a", str(number))
         time.sleep(0.02)
-    harness.wait_for(lambda: world.read("a") == "59", timeout_s=3, what="the last value")
-    process.terminate()
-    process.wait(60)
+    world.await_file("a", "59", "the last value", timeout_s=3)
+    world.stop()
 
 
 @cases.case("a directory deleted and made again is followed")
 def deleted():
-    store = Store().start()
-    store.put("/t/a", "1")
+    store = store_with("/t/a", "1")
     world = World()
     world.resource("a", "{{range gets \"/t/*\"}}{{.Key}}={{.Value}} {{end}}")
-    process = world.start("-node", store.url, "-watch")
-    harness.wait_for(lambda: world.read("a") == "/t/a=1 ", what="the first file")
+    world.watch(store)
+    world.await_file("a", "/t/a=1 ", "the first file")
     store.request("DELETE", "/v2/keys/t?recursive=true")
-    harness.wait_for(lambda: "100: Key not found (/t)" in world.lines(), what="the missing key to be told")
+    world.await_line("100: Key not found (/t)", "the missing key to be told")
     assert world.read("a") == "/t/a=1 "
     store.put("/t/b", "2")
-    harness.wait_for(lambda: world.read("a") == "/t/b=2 ", timeout_s=2, what="the new key")
-    process.terminate()
-    process.wait(60)
+    world.await_file("a", "/t/b=2 ", "the new key", timeout_s=2)
+    world.stop()
 
 
 @cases.case("a failed render and a failed check are tried again with the next change")
 def failed_then_changed():
-    store = Store().start()
-    store.put("/t/a", "1")
+    store = store_with("/t/a", "1")
     world = World()
     world.resource("a", "{{getv \"/t/a\"}}{{getv \"/t/b\"}}", check_cmd="! grep -q bad {{.src}}")
-    process = world.start("-node", store.url, "-watch")
-    harness.wait_for(lambda: "key does not exist: /t/b" in world.lines(), what="the missing key to be told")
+    world.watch(store)
+    world.await_line("key does not exist: /t/b", "the missing key to be told")
     store.put("/t/b", "2")
-    harness.wait_for(lambda: world.read("a") == "12", timeout_s=2, what="the file")
+    world.await_file("a", "12", "the file", timeout_s=2)
     store.put("/t/b", "bad")
-    harness.wait_for(lambda: "Config check failed: exit status 1" in world.lines(), what="the check to fail")
+    world.await_line("Config check failed: exit status 1", "the check to fail")
     assert world.read("a") == "12"
     store.put("/t/b", "3")
-    harness.wait_for(lambda: world.read("a") == "13", timeout_s=2, what="the file after the repair")
-    process.terminate()
-    process.wait(60)
+    world.await_file("a", "13", "the file after the repair", timeout_s=2)
+    world.stop()
 
 
 @cases.case("a failed reload is tried again without any change")
 def failed_reload():
-    store = Store().start()
-    store.put("/t/a", "1")
+    store = store_with("/t/a", "1")
     world = World()
-    gate = world.path("gate")
-    world.resource("a", "{{getv \"/t/a\"}}", reload_cmd="test -e %s && touch %s" % (gate, world.path("reloaded")))
-    process = world.start("-node", store.url, "-watch")
-    harness.wait_for(lambda: "Config reload failed" in world.lines(), what="the reload to fail")
+    world.resource("a", "{{getv \"/t/a\"}}", reload_cmd=world.gated_reload())
+    world.watch(store)
+    world.await_line("Config reload failed", "the reload to fail")
     world.write("gate", "")
-    harness.wait_for(lambda: os.path.exists(world.path("reloaded")), timeout_s=10, what="the second reload")
-    process.terminate()
-    process.wait(60)
+    world.await_reload("the second reload", timeout_s=10)
+    world.stop()
 
 
 @cases.case("watch mode starts without a store, and survives its restart")
@@ -496,55 +514,51 @@ def store_restarts():
     store = Store()
     world = World()
     world.resource("a", "{{getv \"/t/a\"}}")
-    process = world.start("-node", store.url, "-watch")
-    harness.wait_for(lambda: "connection refused" in world.lines(), what="the store to be missed")
+    world.watch(store)
+    world.await_line("connection refused", "the store to be missed")
     store.start()
     store.put("/t/a", "1")
-    harness.wait_for(lambda: world.read("a") == "1", timeout_s=10, what="the first file")
+    world.await_file("a", "1", "the first file", timeout_s=10)
     store.stop()
-    harness.wait_for(lambda: "ERROR Watching the keys of" in world.lines(), what="the outage to be told")
+    world.await_line("ERROR Watching the keys of", "the outage to be told")
     store.start()
     store.put("/t/a", "2")
-    harness.wait_for(lambda: world.read("a") == "2", timeout_s=15, what="the value after the restart")
-    assert process.poll() is None
-    process.terminate()
-    assert process.wait(60) == 0
+    world.await_file("a", "2", "the value after the restart", timeout_s=15)
+    assert world.process.poll() is None
+    assert world.stop() == 0
 
 
 @cases.case("a history that was cleared meanwhile (401) is caught up by reading again")
 def cleared_history():
-    store = Store().start()
-    store.put("/t/a", "1")
+    store = store_with("/t/a", "1")
     world = World()
     world.resource("a", "{{getv \"/t/a\"}}")
-    process = world.start("-node", store.url, "-watch")
-    harness.wait_for(lambda: world.read("a") == "1", what="the first file")
-    process.send_signal(signal.SIGSTOP)
+    world.watch(store)
+    world.await_file("a", "1", "the first file")
+    world.process.send_signal(signal.SIGSTOP)
     store.put("/t/a", "2")
     store.put("/t/a", "3")
     for number in range(1200):  # the store keeps 1000 events
         store.put("/other", str(number))
-    process.send_signal(signal.SIGCONT)
-    harness.wait_for(lambda: world.read("a") == "3", timeout_s=5, what="the value set meanwhile")
+    world.process.send_signal(signal.SIGCONT)
+    world.await_file("a", "3", "the value set meanwhile", timeout_s=5)
     time.sleep(0.5)
     store.put("/t/a", "4")
-    harness.wait_for(lambda: world.read("a") == "4", timeout_s=5, what="the value set afterwards")
-    process.terminate()
-    assert process.wait(60) == 0
+    world.await_file("a", "4", "the value set afterwards", timeout_s=5)
+    assert world.stop() == 0
 
 
 @cases.case("an idle watch asks the store for nothing and uses no processor time")
 def idle():
-    store = Store().start()
-    store.put("/t/a", "1")
+    store = store_with("/t/a", "1")
     world = World()
     world.resource("a", "{{getv \"/t/a\"}}")
-    process = world.start("-node", store.url, "-watch")
-    harness.wait_for(lambda: world.read("a") == "1", what="the first file")
+    world.watch(store)
+    world.await_file("a", "1", "the first file")
     time.sleep(0.5)
 
     def spent():
-        with open("/proc/%d/stat" % process.pid, encoding="utf-8") as file:
+        with open("/proc/%d/stat" % world.process.pid, encoding="utf-8") as file:
             fields = file.read().rsplit(")", 1)[1].split()
         return int(fields[11]) + int(fields[12])
 
@@ -552,25 +566,22 @@ def idle():
     time.sleep(3)
     assert spent() - before <= 1, "%d ticks in 3 seconds" % (spent() - before)
     assert len(world.lines()) == lines
-    process.terminate()
-    assert process.wait(60) == 0
+    assert world.stop() == 0
 
 
 @cases.case("resources do not wait for each other's commands")
 def independent():
-    store = Store().start()
-    store.put("/t/a", "1")
+    store = store_with("/t/a", "1")
     world = World()
     world.resource("a", "{{getv \"/t/a\"}}", reload_cmd="sleep 20")
     world.resource("b", "{{getv \"/t/a\"}}")
-    process = world.start("-node", store.url, "-watch")
+    world.watch(store)
     harness.wait_for(lambda: world.read("b") == "1" and world.read("a") == "1", what="both files")
     store.put("/t/a", "2")
     begun = time.monotonic()
-    harness.wait_for(lambda: world.read("b") == "2", what="the other file")
+    world.await_file("b", "2", "the other file")
     assert time.monotonic() - begun < 15, "it waited for the other's command"
-    process.terminate()
-    assert process.wait(60) == 0
+    assert world.stop() == 0
 
 
 cases.run()
