@@ -21,7 +21,6 @@ struct server_env {
 	struct disk *disk;
 	struct peers *peers;
 	struct node *node; /* NULL until attached */
-	uint64_t sent_appends;
 };
 
 static struct server_env *from_env(struct env *env)

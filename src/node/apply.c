@@ -141,6 +141,8 @@ static void apply_version(struct node *node, const struct node_entry *entry)
 {
 	struct store_result result;
 
+	if (entry->payload.len > NODE_VERSION_BYTES_MAX)
+		return;
 	free(node->cluster_version);
 	node->cluster_version = mem_strndup(entry->payload.data, entry->payload.len);
 	store_set(node, slice_str(STORE_CLUSTER_PREFIX "/version"), entry->payload, &result);
@@ -205,15 +207,14 @@ bool node_entry_is_sound(const struct raft_entry *raft_entry, uint64_t origin)
 		return false;
 	switch (entry.kind) {
 	case NODE_ENTRY_COMMAND:
-		return store_command_decode(entry.payload, &command) == 0;
+		return store_command_decode(entry.payload, &command) == 0 && command.op != STORE_OP_TICK;
 	case NODE_ENTRY_ATTRIBUTES:
-	case NODE_ENTRY_VERSION_SET:
 		return true;
 	case NODE_ENTRY_MEMBER:
 		if (node_change_decode(entry.payload, &change, &urls) < 0)
 			return false;
 		node_urls_free(urls);
-		return (change.op == NODE_MEMBER_UPDATE) != is_conf;
+		return (change.op == NODE_MEMBER_UPDATE) != is_conf && change.op != NODE_MEMBER_PROMOTE;
 	default:
 		return false;
 	}

@@ -442,6 +442,13 @@ static uint64_t growth_until_due(const struct node *node, uint64_t data_bytes)
 	return bytes + bytes / 8 * (rank % 4);
 }
 
+/* Whatever was deleted since is loaded by each start, and sent to each new member. */
+static bool has_shrunk(const struct node *node, const struct checkpoint_info *info)
+{
+	return info->data_bytes >= node->checkpoints.log_min_bytes / 4 &&
+	       store_nodes(node->store) < info->image.nodes / 2;
+}
+
 static bool is_due(const struct node *node)
 {
 	const struct checkpoints *own = &node->checkpoints;
@@ -454,7 +461,7 @@ static bool is_due(const struct node *node)
 		return node->applied >= info.id.index;
 	if (node->applied <= info.id.index)
 		return false;
-	return own->asked || is_tight(node) ||
+	return own->asked || is_tight(node) || has_shrunk(node, &info) ||
 	       (own->entries_max && node->applied - info.id.index >= own->entries_max) ||
 	       own->log_bytes - own->current_log_bytes >= growth_until_due(node, info.data_bytes);
 }
@@ -475,16 +482,15 @@ static void begin(struct node *node)
 	own->writer = checkpoint_writer_new(node->store, &meta, own->writer_generation);
 }
 
-/* Whether the writes come first: nobody waits for the checkpoint, and it does not come too late for the log.
- */
+/* Whether the writes come first, also before who waits for the checkpoint: unless it would come too late for
+ * the log or the disk. */
 static bool may_rest(const struct node *node)
 {
 	const struct checkpoints *own = &node->checkpoints;
 	struct checkpoint_space at;
 
 	node_checkpoint_space(node, &at);
-	return !own->asked && !own->unreadable && !node->space_low && !node_exports_wait(node) &&
-	       !is_tight(node) &&
+	return !own->unreadable && !node->space_low && !is_tight(node) &&
 	       own->log_bytes - own->writer_log_bytes < MAX(own->log_min_bytes, at.data_bytes) / 2;
 }
 
@@ -539,9 +545,11 @@ static void cut(struct node *node)
 			index = own->marks[i].index;
 			break;
 		}
-	index = node_transfer_keeps(node, index);
+	if (!node->space_low) /* else those that need it begin anew with this checkpoint */
+		index = node_transfer_keeps(node, index);
 	raft_compact(node->raft, index);
 	own->release_index = index + 1;
+	own->release_due = true;
 }
 
 /* The alarm lasts until one fits: the log behind it would take what the next, smaller one needs. With the
@@ -612,6 +620,11 @@ static void written(struct node *node, bool switched, int error)
 	own->writer = checkpoint_writer_free(own->writer);
 }
 
+static bool is_removable(const struct node *node, uint64_t generation)
+{
+	return !node_transfer_reads(node, generation) && !node_exports_read(node, generation);
+}
+
 static bool remove_next(struct node *node)
 {
 	struct checkpoints *own = &node->checkpoints;
@@ -619,7 +632,7 @@ static bool remove_next(struct node *node)
 	for (size_t i = 0; i < own->stale.len; i++) {
 		uint64_t generation = own->stale.at[i];
 
-		if (node_transfer_reads(node, generation) || node_exports_read(node, generation))
+		if (!is_removable(node, generation))
 			continue;
 		own->stale.at[i] = own->stale.at[--own->stale.len];
 		checkpoint_remove_plan(generation, &own->steps);
@@ -627,6 +640,16 @@ static bool remove_next(struct node *node)
 		return true;
 	}
 	return false;
+}
+
+bool node_checkpoint_gives_back(const struct node *node)
+{
+	const struct checkpoints *own = &node->checkpoints;
+
+	for (size_t i = 0; i < own->stale.len; i++)
+		if (is_removable(node, own->stale.at[i]))
+			return true;
+	return own->writer || own->release_due || own->job == NODE_JOB_REMOVE || own->job == NODE_JOB_RELEASE;
 }
 
 /* Whole segments of the log that are no longer needed. Removing files takes long: not in the way of writes.
@@ -637,6 +660,7 @@ static bool release_next(struct node *node)
 
 	if (!own->release_index)
 		return false;
+	own->release_due = false;
 	if (!wal_release(node->wal, own->release_index, &own->plan)) {
 		if (!node->log_busy)
 			own->release_index = 0; /* else the log may be about to leave one of them */
@@ -647,14 +671,28 @@ static bool release_next(struct node *node)
 	return true;
 }
 
+static bool (*const background[])(struct node *node) = {
+	node_log_background,
+	node_transfer_background,
+	node_exports_background,
+	release_next,
+	remove_next,
+	give_reserve,
+	write_next,
+};
+
+/* In turn: who reads all of the log must not keep it from being cut, nor others from a checkpoint. */
 void node_checkpoint_background(struct node *node)
 {
-	if (node->checkpoints.job || node->spare_busy)
-		return;
-	/* Followers wait for what transfers do; the rest has time. */
-	if (!node_log_background(node) && !node_transfer_background(node) && !node_exports_background(node) &&
-		!release_next(node) && !remove_next(node) && !give_reserve(node))
-		(void)write_next(node);
+	struct checkpoints *own = &node->checkpoints;
+	unsigned first = own->last_kind + 1;
+
+	for (unsigned i = 0; i < ARRAY_LEN(background) && !own->job && !node->spare_busy; i++) {
+		unsigned kind = (first + i) % (unsigned)ARRAY_LEN(background);
+
+		if (background[kind](node))
+			own->last_kind = kind;
+	}
 }
 
 void node_checkpoint_done(struct node *node)

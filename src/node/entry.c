@@ -76,7 +76,7 @@ int node_envelope_decode(struct slice bytes, struct node_envelope *ret_envelope)
 	envelope.hash = wire_read_u64(&reader);
 	envelope.agreed_index = wire_read_u64(&reader);
 	envelope.agreed_hash = wire_read_u64(&reader);
-	if (reader.failed || envelope.clock_ns < 0)
+	if (reader.failed || envelope.clock_ns < 0 || envelope.clock_ns > NODE_CLOCK_MAX_NS)
 		return -EBADMSG;
 	envelope.payload = slice_make(bytes.data + NODE_ENVELOPE_BYTES, bytes.len - NODE_ENVELOPE_BYTES);
 	*ret_envelope = envelope;

@@ -3,7 +3,9 @@
  *
  * All calls come from the thread that runs the node, and none of them may call back into the node: what they
  * start is answered later by node_disk_done(), node_receive() and so on. Only reply() may call
- * node_propose(), node_read_index(), node_forget() and read the store. */
+ * node_propose(), node_read_index(), node_forget() and read the store, and members_changed()
+ * node_peer_state().
+ */
 #pragma once
 #include "base/slice.h"
 #include "wal/plan.h"

@@ -104,14 +104,6 @@ void node_exports_turn(struct node *node)
 	}
 }
 
-bool node_exports_wait(const struct node *node)
-{
-	list_for_each (it, &node->checkpoints.exports)
-		if (!list_item(it, struct node_export, link)->source)
-			return true;
-	return false;
-}
-
 void node_exports_failed(struct node *node, int error)
 {
 	list_for_each (it, &node->checkpoints.exports) {

@@ -23,6 +23,9 @@
 /* A leader proposes no more while so much waits for the write of its log that is under way: to make the next
  * write of all that clients may have under way would take too long for a turn. */
 #define NODE_GATHERED_BYTES_MAX (4u << 20)
+#define NODE_FORWARDED_BYTES_MAX (4u << 20) /* to a leader, and not applied yet */
+#define NODE_VERSION_BYTES_MAX 64u
+#define NODE_CLOCK_MAX_NS (INT64_MAX / 2) /* of a cluster clock that another member tells: the year 2116 */
 #define NODE_REQUEST_TIMEOUT_NS (5 * NS_PER_S) /* plus two election timeouts, as in etcd */
 #define NODE_EXPIRY_INTERVAL_NS (25 * NS_PER_MS)
 #define NODE_PUBLISH_RETRY_NS (500 * NS_PER_MS)
@@ -104,6 +107,7 @@ struct pending {
 	enum node_internal internal;
 	bool conf; /* goes through raft_propose_conf() */
 	bool sent, forwarded;
+	uint64_t window; /* node.window in which it was forwarded; another one: it no longer counts */
 	struct request request;
 };
 
@@ -179,6 +183,10 @@ struct outgoing {
 	int64_t heard_ns, offered_ns;
 	bool offer_due, wanted;
 	uint64_t offset; /* of the bytes wanted */
+	/* The last piece: its offset, when it was sent first and last (0: none is on its way), and after how
+	 * long again. */
+	uint64_t sent_offset;
+	int64_t first_ns, sent_ns, again_ns;
 };
 
 /* A checkpoint on its way here: first `receiver`, then `store`, while a leader is waited for under whom it
@@ -201,6 +209,7 @@ struct incoming {
 	uint8_t answer; /* due to answer_to; 0: none */
 	uint64_t answer_to;
 	struct checkpoint_id answer_id;
+	uint8_t answer_why; /* of a refusal */
 };
 
 /* What decides whether the next checkpoint will fit: the size of the current one, by how much the log has
@@ -237,6 +246,8 @@ struct checkpoints {
 	} marks[NODE_MARKS]; /* oldest first: where the log can be cut */
 	size_t marks_len;
 	uint64_t release_index; /* the log's entries below it can go; 0: nothing to do */
+	bool release_due;	/* it was not tried yet */
+	unsigned last_kind;	/* of background work, see node_checkpoint_background() */
 
 	/* Unsure: what CHECKPOINT names after its switch failed; to be removed after the next one. */
 	struct generations stale, unsure;
@@ -331,6 +342,9 @@ struct node {
 	bool conf_blocked;    /* the same for changes of the membership */
 	/* What the leader refused is sent again, all of its bytes: after twice as long each time. */
 	int64_t propose_after_ns, refused_pause_ns;
+	/* Of what is forwarded: a leader that is full refuses all of it. What was on its way to another one,
+	 * or over another connection, is not waited for. */
+	uint64_t window, window_bytes;
 	bool more_work;
 	/* Of the present turn: what it may still answer, and what it applied. */
 	unsigned replies_left;
@@ -430,9 +444,12 @@ void node_propose_internal(
 void node_propose_conf(struct node *node, enum node_internal internal,
 	const struct node_member_change *change, void *request);
 void node_flush_proposals(struct node *node);
-bool node_queue_waits(const struct node *node); /* for something to happen, or for proposals */
+/* So many bytes wait for the log, or it has no next segment: a leader takes no more until it is not. */
+bool node_log_is_behind(const struct node *node, size_t gathered_max);
+bool node_entry_grows(const struct raft_entry *entry); /* the store */
+bool node_queue_waits(const struct node *node);	       /* for something to happen, or for proposals */
 void node_proposals_refused(struct node *node, const uint64_t *contexts, size_t count);
-void node_proposals_go_on(struct node *node); /* under another leader or term */
+void node_proposals_go_on(struct node *node); /* under another leader or term, or over another connection */
 void node_proposals_lost_before(struct node *node, uint64_t term);
 /* Entries were skipped: what was proposed may be among them. */
 void node_proposals_skipped(struct node *node);
@@ -488,6 +505,7 @@ void node_hash_reached(struct node *node, uint64_t index);
 int node_checkpoint_open(struct node *node, struct raft_conf *ret_conf, char **ret_error) _must_check_;
 int node_checkpoint_start(struct node *node, char **ret_error) _must_check_;
 void node_checkpoint_applied(struct node *node, const struct raft_entry *entry);
+bool node_checkpoint_gives_back(const struct node *node); /* space, before long */
 void node_checkpoint_background(struct node *node);
 void node_checkpoint_done(struct node *node);
 void node_checkpoint_became(struct node *node, struct checkpoint *checkpoint);
@@ -513,7 +531,6 @@ void node_log_turn(struct node *node, int64_t now_ns);
 void node_log_free(struct node *node);
 /* export.c */
 void node_exports_turn(struct node *node);
-bool node_exports_wait(const struct node *node);	/* one does, for a checkpoint */
 void node_exports_failed(struct node *node, int error); /* those that wait */
 bool node_exports_read(const struct node *node, uint64_t generation);
 bool node_exports_background(struct node *node); /* true: it submitted a plan */
@@ -528,6 +545,7 @@ bool node_transfer_reads(const struct node *node, uint64_t generation);
 /* A checkpoint that this member needs does not fit on its disk. */
 bool node_transfer_lacks_room(const struct node *node);
 uint64_t node_transfer_keeps(const struct node *node, uint64_t index);
+void node_transfer_cut_off(struct node *node, uint64_t to); /* what was on its way to it is lost */
 void node_transfers_free(struct node *node);
 /* node.c */
 void node_run_batch(struct node *node);

@@ -168,8 +168,9 @@ void node_peer_state(struct node *node, uint64_t id, bool connected)
 	if (member->connected && !connected) {
 		raft_unreachable(node->raft, id);
 		node_append_lost(member);
+		node_transfer_cut_off(node, id);
 	}
 	if (!member->connected && connected)
-		node->propose_blocked = node->conf_blocked = false;
+		node_proposals_go_on(node);
 	member->connected = connected;
 }

@@ -411,6 +411,8 @@ int64_t node_deadline_ns(const struct node *node)
 	if ((node->propose_blocked && !list_empty(&node->queue)) ||
 		(node->conf_blocked && !list_empty(&node->conf_queue)))
 		due_ns = MIN(due_ns, node->ticked_ns + node->tick_ns);
+	if (now_ns < node->propose_after_ns && !list_empty(&node->queue))
+		due_ns = MIN(due_ns, node->propose_after_ns);
 	if (!list_empty(&node->pendings))
 		due_ns = MIN(due_ns, list_first(&node->pendings, struct pending, link)->deadline_ns);
 	if (!node->published && node->status.leader && !node->under_way[NODE_PUBLISH])

@@ -233,8 +233,29 @@ static bool is_dropped(struct node *node, const struct raft_message *message, si
 {
 	if (message->type == RAFT_MSG_APPEND)
 		return is_append_dropped(node, message, bytes);
-	return message->entry_count &&
-	       (node_space(node) == NODE_SPACE_NONE || !may_be_proposed(node, message));
+	return message->entry_count && !may_be_proposed(node, message);
+}
+
+/* What other members forward waits there, as the leader's own proposals do here; later than those, since it
+ * has come a long way. */
+static bool must_wait(const struct node *node, const struct raft_message *message)
+{
+	if (node_log_is_behind(node, 2 * NODE_GATHERED_BYTES_MAX) || node_space(node) == NODE_SPACE_NONE)
+		return true;
+	for (size_t i = 0; i < message->entry_count && node_ends_growth(node); i++)
+		if (node_entry_grows(&message->entries[i]))
+			return true;
+	return false;
+}
+
+/* What waits in this member's queue would be refused by the leader. */
+static void hear_of_space(struct node *node, struct member *member, bool no_space)
+{
+	bool ends = no_space && !member->no_space && member->view.id == node->status.leader;
+
+	member->no_space = no_space;
+	if (ends)
+		node_refuse_growth(node);
 }
 
 int node_receive(struct node *node, uint64_t from, struct slice bytes)
@@ -255,7 +276,7 @@ int node_receive(struct node *node, uint64_t from, struct slice bytes)
 		return 0;
 	member = node_member_find(node, from);
 	if (member)
-		member->no_space = envelope.no_space;
+		hear_of_space(node, member, envelope.no_space);
 	if (envelope.kind == NODE_ENVELOPE_CHECKPOINT) {
 		node_transfer_receive(node, &envelope);
 		return 0;
@@ -263,6 +284,8 @@ int node_receive(struct node *node, uint64_t from, struct slice bytes)
 	if (raft_message_decode(envelope.payload, &message) < 0)
 		return -EBADMSG;
 	if (message.from == from && message.to == node->id && !is_dropped(node, &message, bytes.len)) {
+		if (message.type == RAFT_MSG_PROPOSE)
+			message.reject = must_wait(node, &message);
 		raft_step(node->raft, &message);
 		raft_status_get(node->raft, &status);
 		if (envelope.clock_ns && status.leader == from && message.term == status.term)

@@ -24,6 +24,13 @@ static struct pending *find(struct node *node, uint64_t sequence)
 	return pending;
 }
 
+static void leave_window(struct node *node, struct pending *pending)
+{
+	if (pending->window == node->window)
+		node->window_bytes -= pending->blob->len;
+	pending->window = 0;
+}
+
 /* Takes it out of all tables; the caller frees it. */
 static void unlink_pending(struct node *node, struct pending *pending)
 {
@@ -34,6 +41,7 @@ static void unlink_pending(struct node *node, struct pending *pending)
 	*at = pending->chain;
 	list_remove(&pending->link);
 	list_remove(&pending->queue_link);
+	leave_window(node, pending);
 	(void)node_request_end(&pending->request);
 	node->pending_count--;
 	node->pending_bytes -= pending->blob->len;
@@ -47,12 +55,17 @@ static void pending_free(struct pending *pending)
 	free(pending);
 }
 
+static void drop(struct node *node, struct pending *pending)
+{
+	unlink_pending(node, pending);
+	pending_free(pending);
+}
+
 static void answer(struct node *node, struct pending *pending, const struct node_reply *reply)
 {
 	void *request = pending->request.name;
 
-	unlink_pending(node, pending);
-	pending_free(pending);
+	drop(node, pending);
 	if (request)
 		node->env->ops->reply(node->env, request, reply);
 }
@@ -158,19 +171,28 @@ int node_propose_member(struct node *node, const struct node_member_change *chan
 	return 0;
 }
 
+static bool blob_grows(const struct raft_blob *blob)
+{
+	struct store_command command;
+	struct node_entry entry;
+
+	return node_entry_decode(raft_blob_slice(blob), &entry) == 0 && entry.kind == NODE_ENTRY_COMMAND &&
+	       store_command_decode(entry.payload, &command) == 0 && node_grows(&command);
+}
+
+bool node_entry_grows(const struct raft_entry *entry)
+{
+	return entry->type == RAFT_ENTRY_DATA && blob_grows(entry->data);
+}
+
 void node_refuse_growth(struct node *node)
 {
 	struct node_reply reply = {.error = NODE_ERROR_NO_SPACE};
 
 	list_for_each_safe (it, &node->queue) {
 		struct pending *pending = list_item(it, struct pending, queue_link);
-		struct store_command command;
-		struct node_entry entry;
 
-		if (pending->internal == NODE_REQUEST &&
-			node_entry_decode(raft_blob_slice(pending->blob), &entry) == 0 &&
-			entry.kind == NODE_ENTRY_COMMAND &&
-			store_command_decode(entry.payload, &command) == 0 && node_grows(&command))
+		if (pending->internal == NODE_REQUEST && blob_grows(pending->blob))
 			answer(node, pending, &reply);
 	}
 }
@@ -192,10 +214,8 @@ static void drop_pointless(struct node *node)
 	for (size_t i = 0; i < ARRAY_LEN(of_leaders); i++) {
 		struct pending *pending = node->under_way[of_leaders[i]];
 
-		if (pending && !pending->sent) {
-			unlink_pending(node, pending);
-			pending_free(pending);
-		}
+		if (pending && !pending->sent)
+			drop(node, pending);
 	}
 }
 
@@ -217,8 +237,13 @@ static size_t collect(struct node *node, struct raft_blob **blobs, struct pendin
 	return count;
 }
 
-static void was_sent(struct pending *pending, bool forwarded, uint64_t term, uint64_t raft_id)
+static void was_sent(
+	struct node *node, struct pending *pending, bool forwarded, uint64_t term, uint64_t raft_id)
 {
+	if (forwarded) {
+		pending->window = node->window;
+		node->window_bytes += pending->blob->len;
+	}
 	list_remove(&pending->queue_link);
 	pending->sent = true;
 	pending->forwarded = forwarded;
@@ -252,15 +277,24 @@ static void flush_changes(struct node *node)
 		if (r < 0)
 			node->conf_blocked = true;
 		else
-			was_sent(pending, r == RAFT_FORWARDED, status.term, id);
+			was_sent(node, pending, r == RAFT_FORWARDED, status.term, id);
 	}
+}
+
+bool node_log_is_behind(const struct node *node, size_t gathered_max)
+{
+	/* Until a segment is made, or there is no space for one. */
+	return (wal_runs_short(node->wal) && !node->space_low) ||
+	       (node->log_busy && wal_batch_bytes(node->wal) >= gathered_max);
 }
 
 bool node_queue_waits(const struct node *node)
 {
-	return list_empty(&node->queue) || node->propose_blocked ||
-	       (node->status.role == RAFT_LEADER && node->log_busy &&
-		       wal_batch_bytes(node->wal) >= NODE_GATHERED_BYTES_MAX);
+	if (list_empty(&node->queue) || node->propose_blocked)
+		return true;
+	if (node->status.role == RAFT_LEADER)
+		return node_log_is_behind(node, NODE_GATHERED_BYTES_MAX);
+	return node->window_bytes >= NODE_FORWARDED_BYTES_MAX || node_mono(node) < node->propose_after_ns;
 }
 
 static void flush_queue(struct node *node)
@@ -282,7 +316,8 @@ static void flush_queue(struct node *node)
 		return;
 	}
 	for (size_t i = 0; i < count; i++)
-		was_sent(pieces[i], r == RAFT_FORWARDED, status.term, r == RAFT_FORWARDED ? id : id + i);
+		was_sent(
+			node, pieces[i], r == RAFT_FORWARDED, status.term, r == RAFT_FORWARDED ? id : id + i);
 	if (node->refused_pause_ns)
 		pause_proposals(node);
 }
@@ -298,10 +333,6 @@ static bool leader_is_away(const struct node *node)
 void node_flush_proposals(struct node *node)
 {
 	drop_pointless(node);
-	if (wal_runs_short(node->wal) && !node->space_low)
-		node->propose_blocked = true; /* until a segment is made, or there is no space for one */
-	if (node_mono(node) < node->propose_after_ns)
-		node->propose_blocked = true;
 	if (leader_is_away(node))
 		node->propose_blocked = node->conf_blocked = true; /* until it is connected */
 	if (!node_queue_waits(node))
@@ -312,11 +343,14 @@ void node_flush_proposals(struct node *node)
 static void queue_again(struct node *node, struct pending *pending)
 {
 	pending->sent = false;
+	leave_window(node, pending);
 	queue(node, pending);
 }
 
 void node_proposals_go_on(struct node *node)
 {
+	node->window++;
+	node->window_bytes = 0;
 	node->propose_after_ns = node->refused_pause_ns = 0;
 	node->propose_blocked = node->conf_blocked = false;
 }
@@ -332,6 +366,8 @@ static void was_refused(struct node *node, struct pending *pending)
 
 void node_proposals_refused(struct node *node, const uint64_t *contexts, size_t count)
 {
+	const struct member *leader = node_member_find(node, node->status.leader);
+
 	if (!count)
 		return;
 	list_for_each (it, &node->pendings) {
@@ -343,15 +379,21 @@ void node_proposals_refused(struct node *node, const uint64_t *contexts, size_t 
 				break;
 			}
 	}
+	if (leader && leader->no_space)
+		node_refuse_growth(node);
 }
 
 void node_proposals_lost_before(struct node *node, uint64_t term)
 {
-	list_for_each (it, &node->pendings) {
+	list_for_each_safe (it, &node->pendings) {
 		struct pending *pending = list_item(it, struct pending, link);
 
-		if (pending->sent && pending->term < term)
+		if (!pending->sent || pending->term >= term)
+			continue;
+		if (pending->internal == NODE_REQUEST || pending->internal == NODE_PUBLISH)
 			queue_again(node, pending);
+		else
+			drop(node, pending); /* whether it makes sense yet is for who leads now to see */
 	}
 }
 
@@ -380,8 +422,7 @@ void node_complete(struct node *node, const struct node_entry *entry, const stru
 	if (!pending)
 		return; /* given up on */
 	assert(pending->sent);
-	if (node->refused_pause_ns)
-		node_proposals_go_on(node);
+	node->propose_after_ns = node->refused_pause_ns = 0;
 	answer(node, pending, &reply);
 }
 

@@ -115,11 +115,9 @@ bool node_space_for_segment(const struct node *node)
  * one will give back, the room is the same all the while. `more`: that much must be left over. */
 static bool is_cramped(const struct node *node, uint64_t more)
 {
-	const struct checkpoints *own = &node->checkpoints;
 	struct checkpoint_space at;
 
-	/* Space is about to be given back. */
-	if (own->writer || own->job || own->release_index || own->stale.len)
+	if (node_checkpoint_gives_back(node))
 		return more > 0;
 	node_checkpoint_space(node, &at);
 	return at.room + at.log_bytes < at.data_bytes + 2 * at.step_bytes + more;

@@ -2,11 +2,11 @@
  * for the bytes at an offset, the leader answers with a piece, and so on until the follower has checked all
  * of it, switched to it and put it in the place of its state. The follower asks for the next piece when the
  * one before is in its file's cache, so it sets the pace. Whatever is lost on the way is asked for again when
- * the leader repeats its offer; another leader that offers the same checkpoint goes on where the first one
- * stopped.
+ * the leader repeats its offer; the leader sends it again when it should have come, by the time that pieces
+ * before it took. Another leader that offers the same checkpoint goes on where the first one stopped.
  *
  *   message = u8 type | u64 raft term | u64 index | u64 term | u32 check (these three: which checkpoint) |
- *             u64 offset | bytes
+ *             u64 offset, or of a refusal why | bytes
  *
  * Messages are events: what they ask for is done in the turn. */
 #include "node/internal.h"
@@ -24,6 +24,8 @@ enum message_type {
 	MESSAGE_REFUSED,   /* follower: not this one */
 	MESSAGE_TYPE_MAX
 };
+
+enum refusal { REFUSED_NOW, REFUSED_NO_ROOM };
 
 static void send_message(struct node *node, uint64_t to, enum message_type type,
 	const struct checkpoint_id *id, uint64_t offset, struct slice bytes)
@@ -120,14 +122,19 @@ void node_transfer_wanted(struct node *node, uint64_t to)
 
 static void give_up(struct node *node, struct outgoing *outgoing)
 {
-	struct checkpoints *own = &node->checkpoints;
-
 	raft_snapshot_refused(node->raft, outgoing->to);
-	/* It may not have fitted; one that is smaller by now would. */
-	if (store_nodes(node->store) < outgoing->info.image.nodes ||
-		own->log_bytes - own->current_log_bytes > outgoing->info.data_bytes / 2)
-		own->asked = true;
 	outgoing_free(outgoing);
+}
+
+/* It did not fit on the follower's disk: one that is clearly smaller may. */
+static void had_no_room(struct node *node, const struct outgoing *outgoing)
+{
+	struct checkpoints *own = &node->checkpoints;
+	const struct checkpoint_info *info = &outgoing->info;
+
+	if (store_nodes(node->store) < info->image.nodes - info->image.nodes / 8 ||
+		own->log_bytes - own->current_log_bytes > info->data_bytes / 2)
+		own->asked = true;
 }
 
 static void outgoing_turn(struct node *node, struct outgoing *outgoing, int64_t now_ns)
@@ -138,7 +145,10 @@ static void outgoing_turn(struct node *node, struct outgoing *outgoing, int64_t 
 		outgoing_free(outgoing);
 		return;
 	}
-	if (now_ns - outgoing->heard_ns > 2 * patience_ns) {
+	if (outgoing->wanted) /* a disk of this member that is slow is no fault of the other */
+		outgoing->heard_ns = now_ns;
+	if (now_ns - outgoing->heard_ns > 2 * patience_ns ||
+		outgoing->info.id.index + 1 < node->status.first_index /* cut in an alarm */) {
 		give_up(node, outgoing);
 		return;
 	}
@@ -155,8 +165,11 @@ static void send_piece(struct node *node, struct outgoing *outgoing)
 	struct slice bytes;
 
 	outgoing->wanted = false;
-	outgoing->heard_ns =
-		node_mono(node); /* a disk of this member that is slow is no fault of the other */
+	outgoing->heard_ns = node_mono(node);
+	if (!outgoing->sent_ns || outgoing->offset != outgoing->sent_offset)
+		outgoing->first_ns = outgoing->heard_ns;
+	outgoing->sent_ns = outgoing->heard_ns;
+	outgoing->sent_offset = outgoing->offset;
 	if (checkpoint_source_piece(
 		    outgoing->source, outgoing->offset, node->checkpoints.piece_bytes, &bytes) == 0 &&
 		bytes.len)
@@ -201,19 +214,48 @@ static void forget_told(struct node *node, uint64_t to)
 		member->told_index = 0;
 }
 
+/* Over a slow link a piece is long on its way, and offers overtake it: what is asked for again meanwhile
+ * would be sent again, and be in the way of the next one. What was lost with a connection is known to be. */
+static void want(struct node *node, struct outgoing *outgoing, uint64_t offset)
+{
+	int64_t least_ns = (int64_t)node->election_ms * NS_PER_MS, now_ns = node_mono(node);
+	int64_t took_ns = now_ns - outgoing->first_ns,
+		again_ns = MAX(3 * took_ns, outgoing->again_ns / 4 * 3);
+
+	if (!outgoing->sent_ns)
+		outgoing->again_ns = least_ns;
+	else if (offset != outgoing->sent_offset) /* pieces are not equally long: it goes down slowly */
+		outgoing->again_ns = MAX(again_ns, least_ns);
+	else if (now_ns - outgoing->sent_ns < outgoing->again_ns)
+		return;
+	else
+		outgoing->again_ns *= 2;
+	outgoing->wanted = true;
+	outgoing->offset = offset;
+}
+
+void node_transfer_cut_off(struct node *node, uint64_t to)
+{
+	struct outgoing *outgoing = outgoing_find(node, to);
+
+	if (outgoing)
+		outgoing->sent_ns = 0;
+}
+
 static void from_follower(
 	struct node *node, struct outgoing *outgoing, enum message_type type, uint64_t offset)
 {
 	outgoing->heard_ns = node_mono(node);
 	if (type == MESSAGE_WANT) {
-		outgoing->wanted = true;
-		outgoing->offset = offset;
+		want(node, outgoing, offset);
 	} else if (type == MESSAGE_DONE) {
 		node->checkpoints.sent++;
 		raft_snapshot_sent(node->raft, outgoing->to, outgoing->info.id.index);
 		forget_told(node, outgoing->to);
 		outgoing_free(outgoing);
 	} else if (type == MESSAGE_REFUSED) {
+		if (offset == REFUSED_NO_ROOM)
+			had_no_room(node, outgoing);
 		give_up(node, outgoing);
 	}
 }
@@ -227,6 +269,13 @@ static void answer(struct node *node, enum message_type type, uint64_t to, const
 	in->answer = (uint8_t)type;
 	in->answer_to = to;
 	in->answer_id = *id;
+	in->answer_why = REFUSED_NOW;
+}
+
+static void refuse(struct node *node, enum refusal why, uint64_t to, const struct checkpoint_id *id)
+{
+	answer(node, MESSAGE_REFUSED, to, id);
+	node->checkpoints.incoming.answer_why = why;
 }
 
 static bool is_writing(const struct node *node)
@@ -318,9 +367,10 @@ static void offered(struct node *node, uint64_t from, const struct checkpoint_id
 		answer(node, MESSAGE_BUSY, from, id);
 	} else if (in->receiver && checkpoint_id_equal(in->id, *id)) {
 		in->want_due = true;
-	} else if (id->index <= status.commit || own->writer || is_too_soon(node, id) || !id->index ||
-		   !id->term) {
-		answer(node, MESSAGE_REFUSED, from, id);
+	} else if (is_too_soon(node, id)) {
+		refuse(node, REFUSED_NO_ROOM, from, id);
+	} else if (id->index <= status.commit || own->writer || !id->index || !id->term) {
+		refuse(node, REFUSED_NOW, from, id);
 	} else {
 		stop_receiving(node, false);
 		in->id = *id;
@@ -371,7 +421,7 @@ static void took_piece(struct node *node, uint64_t offset, struct slice bytes)
 	else if (r < 0 && (r != -EAGAIN || ++in->bad_chunks > NODE_BAD_CHUNKS_MAX)) {
 		node_note(node, LOG_LEVEL_WARNING, "the checkpoint that was offered is of no use: %s",
 			reason ? reason : "its bytes do not check");
-		answer(node, MESSAGE_REFUSED, in->from, &in->id);
+		refuse(node, REFUSED_NOW, in->from, &in->id);
 		stop_receiving(node, false);
 	}
 }
@@ -394,7 +444,7 @@ static void written(struct node *node, bool switched, int error)
 	if (error < 0) {
 		node_note(node, LOG_LEVEL_WARNING, "a received checkpoint could not be written: %s",
 			strerror(-error));
-		answer(node, MESSAGE_REFUSED, in->from, &in->id);
+		refuse(node, node_space_is_out(error) ? REFUSED_NO_ROOM : REFUSED_NOW, in->from, &in->id);
 		stop_receiving(node, switched);
 		if (node_space_is_out(error))
 			did_not_fit(node);
@@ -527,7 +577,7 @@ static void incoming_turn(struct node *node, int64_t now_ns)
 	id = in->answer_id;
 	in->answer = 0;
 	if (type)
-		send_message(node, in->answer_to, type, &id, 0, slice_make("", 0));
+		send_message(node, in->answer_to, type, &id, in->answer_why, slice_make("", 0));
 	if (in->receiver && in->want_due && !is_writing(node)) {
 		in->want_due = false;
 		send_message(node, in->from, MESSAGE_WANT, &in->id, checkpoint_receiver_wanted(in->receiver),

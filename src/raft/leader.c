@@ -456,7 +456,7 @@ void raft_handle_propose(struct raft *raft, struct raft_peer *peer, const struct
 	 * not. */
 	if (raft->led_term != raft->term || !message->entry_count || seen_before(peer, message->context))
 		return;
-	if (raft->role == RAFT_LEADER && !(is_conf && conf_in_flight(raft)) &&
+	if (raft->role == RAFT_LEADER && !message->reject && !(is_conf && conf_in_flight(raft)) &&
 		raft_leader_propose(raft, message->entries, message->entry_count, &index) == 0) {
 		if (is_conf)
 			raft->pending_conf_index = index;

@@ -106,7 +106,8 @@ enum raft_message_type {
 	RAFT_MSG_VOTE_RES,    /* reject */
 	RAFT_MSG_READ,	      /* context: a follower asks for a read index */
 	RAFT_MSG_READ_RES,    /* context, index */
-	RAFT_MSG_PROPOSE,     /* context, entries (index and term 0): forwarded proposal */
+	RAFT_MSG_PROPOSE, /* context, entries (index and term 0): forwarded proposal; reject: set by the owner
+			    of a leader that cannot take it now */
 	RAFT_MSG_PROPOSE_RES, /* context: refused, surely not in the log */
 	RAFT_MSG_TIMEOUT_NOW, /* campaign at once (thesis 3.10) */
 	RAFT_MSG_TYPE_MAX

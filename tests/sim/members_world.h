@@ -58,7 +58,7 @@ struct world_member {
 struct world {
 	struct world_member members[WORLD_MEMBERS_MAX + 1]; /* by id */
 	struct rng rng;
-	struct list messages;
+	struct list messages; /* in the order in which they arrive */
 	int64_t now_ns;
 	uint64_t checkpoint_entries, checkpoint_log_bytes, log_cache_bytes, segment_bytes;
 };
@@ -115,19 +115,28 @@ static inline void world_submit(struct env *env, const struct wal_plan *plan)
 		plan, member->world->now_ns + (plan->background ? member->background_ns : member->disk_ns)};
 }
 
-static inline void world_send(struct env *env, uint64_t to, struct slice message, bool bulk)
+static inline void world_send_at(struct env *env, uint64_t to, struct slice message, int64_t at_ns)
 {
 	struct world_member *member = world_of(env);
 	struct world_message *copy = mem_new(struct world_message);
+	struct list *at = &member->world->messages;
 
-	(void)bulk;
 	assert_in_range(to, 1, WORLD_MEMBERS_MAX);
 	*copy = (struct world_message){.from = member->id,
 		.to = to,
-		.at_ns = member->world->now_ns + NS_PER_MS / 5,
+		.at_ns = at_ns,
 		.bytes = mem_dup(message.data, message.len),
 		.len = message.len};
-	list_push_back(&member->world->messages, &copy->link);
+	while (at->prev != &member->world->messages &&
+		list_item(at->prev, struct world_message, link)->at_ns > at_ns)
+		at = at->prev;
+	list_insert_before(at, &copy->link);
+}
+
+static inline void world_send(struct env *env, uint64_t to, struct slice message, bool bulk)
+{
+	(void)bulk;
+	world_send_at(env, to, message, world_of(env)->world->now_ns + NS_PER_MS / 5);
 }
 
 static inline void world_reply(struct env *env, void *request, const struct node_reply *reply)

@@ -106,93 +106,49 @@ static void follower_that_needs_damaged_entries_gets_a_checkpoint_that_covers_th
 	world_free(world);
 }
 
-static bool transfers_lost;
-
-static void send_no_transfers(struct env *env, uint64_t to, struct slice message, bool bulk)
-{
-	struct node_envelope envelope;
-
-	assert_int_equal(node_envelope_decode(message, &envelope), 0);
-	if (!transfers_lost || envelope.kind != NODE_ENVELOPE_CHECKPOINT)
-		world_send(env, to, message, bulk);
-}
-
-/* Three members, of which one was away for so long that it is being sent a checkpoint. */
-static struct world *with_receiver(const struct env_ops *ops, uint64_t *ret_leader, uint64_t *ret_behind)
+/* Entries of a leader that nobody followed begin a segment, and are replaced from further down. When the
+ * segment before is released, the log begins with them. */
+static void begin_with_entries_that_were_replaced(unsigned writes_first)
 {
 	struct world *world = world_new();
-	const struct incoming *in;
+	static struct world_answer lost[12];
+	uint64_t old;
 
-	world->checkpoint_entries = 30;
-	for (uint64_t id = 1; id <= 3; id++) {
-		world->members[id].env.ops = ops;
+	world->checkpoint_log_bytes = 100000;
+	for (uint64_t id = 1; id <= 3; id++)
 		world_start(world, id, 3);
-	}
 	world_run(world, 3000);
-	*ret_leader = world_leader(world);
-	*ret_behind = *ret_leader % 3 + 1;
-	world_stop(&world->members[*ret_behind]);
-	while (world_status(world, *ret_leader).log_first < 2) {
-		write_one(world, *ret_leader);
-		world_run(world, 20);
+	old = world_leader(world);
+	world->members[old].lonely = true;
+	for (size_t i = 0; i < ARRAY_LEN(lost); i++) {
+		assert_int_equal(world_propose(world, old, STORE_OP_SET, "/1/lost", 2500, &lost[i]), 0);
+		world_run(world, 10);
 	}
-	world_start(world, *ret_behind, 3);
-	in = &world->members[*ret_behind].node->checkpoints.incoming;
-	for (unsigned ms = 0; ms < 5000 && !in->receiver; ms++)
-		world_run(world, 1);
-	assert_non_null(in->receiver);
-	return world;
-}
-
-/* A leader that has all of the log speaks of none. Without a leader, nobody could. */
-static void checkpoint_that_no_leader_goes_on_with_is_not_waited_for(void **state)
-{
-	struct env_ops ops = world_ops;
-	struct world *world;
-	const struct incoming *in;
-	uint64_t leader, behind;
-
-	(void)state;
-	ops.send = send_no_transfers;
-	transfers_lost = false;
-	world = with_receiver(&ops, &leader, &behind);
-	in = &world->members[behind].node->checkpoints.incoming;
-	world->members[behind].lonely = transfers_lost = true;
-	world_run(world, 20000);
-	assert_non_null(in->receiver);
-	world->members[behind].lonely = false;
-	world_run(world, 9000);
-	assert_non_null(in->receiver);
-	world_run(world, 4000);
-	assert_null(in->receiver);
-	transfers_lost = false;
-	world_run(world, 5000);
-	assert_int_equal(world_status(world, behind).checkpoints_received, 1);
-	assert_int_equal(world_status(world, behind).applied, world_status(world, leader).applied);
-	world_free(world);
-}
-
-/* Its answers to the offers are all that is heard of it meanwhile. */
-static void receiver_is_waited_for_as_long_as_its_disk_takes(void **state)
-{
-	uint64_t leader, behind;
-	struct world *world = with_receiver(&world_ops, &leader, &behind);
-	const struct incoming *in = &world->members[behind].node->checkpoints.incoming;
-	const struct list *outgoing = &world->members[leader].node->checkpoints.outgoing;
-	const void *receiver = in->receiver;
-
-	(void)state;
-	world->members[behind].background_ns = 20 * NS_PER_S;
-	for (unsigned ms = 0; ms < 200000 && in->receiver; ms++) {
-		assert_ptr_equal(in->receiver, receiver);
-		assert_false(list_empty(outgoing));
-		world_run(world, 1);
-	}
-	assert_int_equal(world_status(world, behind).checkpoints_received, 1);
+	world_run(world, 8000); /* nobody asks for them any more */
+	world->members[old].lonely = false;
 	world_run(world, 1000);
-	assert_int_equal(world_status(world, leader).checkpoints_sent, 1);
-	assert_int_equal(world_status(world, behind).applied, world_status(world, leader).applied);
+	assert_int_not_equal(world_leader(world), old);
+	for (unsigned i = 0; i < writes_first; i++)
+		write_one(world, world_leader(world));
+	for (size_t i = 0; i < ARRAY_LEN(lost); i++) {
+		write_one(world, world_leader(world));
+		world_run(world, 200);
+		world->members[old].node->checkpoints.asked = true;
+		world_run(world, 200);
+		world_stop(&world->members[old]);
+		world_start(world, old, 3);
+		world_run(world, 200);
+	}
+	assert_int_equal(world_status(world, old).applied, world_status(world, world_leader(world)).applied);
 	world_free(world);
+}
+
+/* Each round is two entries. */
+static void log_may_begin_with_entries_that_were_replaced(void **state)
+{
+	(void)state;
+	begin_with_entries_that_were_replaced(0);
+	begin_with_entries_that_were_replaced(1);
 }
 
 /* Starts member 1 anew with its wall clock that far ahead; whether it leads next, and none before it. */
@@ -569,9 +525,8 @@ int main(void)
 		cmocka_unit_test(rotten_checkpoint_of_an_idle_member_is_made_anew_for_an_export),
 		cmocka_unit_test(leader_whose_checkpoint_rotted_makes_another_for_the_follower_it_needs),
 		cmocka_unit_test(follower_that_needs_damaged_entries_gets_a_checkpoint_that_covers_them),
-		cmocka_unit_test(checkpoint_that_no_leader_goes_on_with_is_not_waited_for),
-		cmocka_unit_test(receiver_is_waited_for_as_long_as_its_disk_takes),
 		cmocka_unit_test(leader_that_comes_back_with_an_earlier_clock_is_followed_at_once),
+		cmocka_unit_test(log_may_begin_with_entries_that_were_replaced),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

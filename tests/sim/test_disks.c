@@ -1,5 +1,6 @@
 /* Members whose disks run full, each at a time of its own. */
 #include "members_world.h"
+#include "node/internal.h"
 
 #define KIB ((uint64_t)1 << 10)
 #define WRITES_MAX 40000u
@@ -214,6 +215,92 @@ static void member_without_room_for_a_checkpoint_is_well_when_it_needs_none(void
 	world_free(world);
 }
 
+static void on_export(void *arg)
+{
+	(void)arg;
+}
+
+/* Somebody takes long to fetch a snapshot, and its file stays for so long. */
+static void alarm_ends_although_an_old_checkpoint_is_still_read(void **state)
+{
+	struct world *world = cluster_of_three(64 * KIB, 1024 * KIB, 0);
+	uint64_t leader = world_leader(world);
+	struct world_member *member = &world->members[leader];
+	struct node_export *saving = node_export_new(member->node, on_export, NULL);
+	struct slice bytes;
+
+	(void)state;
+	assert_true(is_taken_at(world, leader, 0, 4000));
+	world_run(world, 1000);
+	assert_int_equal(node_export_next(saving, 10, &bytes), 0);
+	for (unsigned i = 0; !member->node->checkpoints.stale.len; i++)
+		assert_true(is_taken_at(world, leader, 0, 4000) && i < 1000);
+	member->disk_bytes_max = 1024 * 1024 * KIB;
+	member->no_space = true;
+	for (unsigned i = 0; world_status(world, leader).space == NODE_SPACE_OK; i++)
+		assert_true((is_taken_at(world, leader, 0, 4000) || i) && i < 1000);
+	member->no_space = false;
+	world_run(world, 20000);
+	assert_int_equal(world_status(world, leader).space, NODE_SPACE_OK);
+	assert_true(member->node->checkpoints.stale.len);
+	(void)node_export_free(saving);
+	world_run(world, 1000);
+	assert_int_equal(member->node->checkpoints.stale.len, 0);
+	world_free(world);
+}
+
+/* Segments go one after the other then, so there is nearly always one that could go next. */
+static void log_that_is_always_written_to_hides_no_lack_of_space(void **state)
+{
+	struct world *world = cluster_of_three(64 * KIB, 256 * KIB, 0);
+	uint64_t leader = world_leader(world);
+	unsigned hidden = 0, all = 0;
+
+	(void)state;
+	for (uint64_t id = 1; id <= 3; id++)
+		world->members[id].disk_ns = 2 * NS_PER_MS;
+	for (unsigned ms = 0; ms < 8000; ms++) {
+		struct node *node = world->members[leader].node;
+
+		assert_int_equal(
+			world_propose(world, leader, STORE_OP_SET, "/1/k", 300, &answers[asked++]), 0);
+		world_run(world, 1);
+		if (!world_status(world, leader).checkpoints_written)
+			continue;
+		all++;
+		hidden += node_checkpoint_gives_back(node);
+	}
+	assert_true(all > 4000);
+	assert_in_range(hidden, 1, all / 2);
+	world_free(world);
+}
+
+/* At a follower that is not connected to the leader it waits; what gets to the leader is refused there. */
+static void growth_is_refused_wherever_it_is_when_the_leader_has_an_alarm(void **state)
+{
+	struct world *world = cluster_of_three(64 * KIB, 1024 * KIB, 0);
+	uint64_t leader = world_leader(world), one = leader % 3 + 1, other = one % 3 + 1;
+	struct world_answer waiting, sent, removal;
+
+	(void)state;
+	node_peer_state(world->members[one].node, leader, false);
+	assert_int_equal(world_propose(world, one, STORE_OP_SET, "/1/k", 300, &waiting), 0);
+	assert_int_equal(world_propose(world, one, STORE_OP_DELETE, "/1/k", 0, &removal), 0);
+	world->members[leader].no_space = true;
+	world->members[leader].node->hand_over_after_ns = INT64_MAX;
+	node_space_out(world->members[leader].node);
+	assert_int_equal(world_propose(world, other, STORE_OP_SET, "/1/k", 300, &sent), 0);
+	world_run(world, 200);
+	assert_true(waiting.came && sent.came);
+	assert_int_equal(waiting.error, NODE_ERROR_NO_SPACE);
+	assert_int_equal(sent.error, NODE_ERROR_NO_SPACE);
+	node_peer_state(world->members[one].node, leader, true);
+	world_run(world, 1000);
+	assert_true(removal.came);
+	assert_int_equal(removal.error, NODE_OK);
+	world_free(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -222,6 +309,9 @@ int main(void)
 		cmocka_unit_test(member_without_room_for_its_log_takes_a_checkpoint),
 		cmocka_unit_test(checkpoint_that_does_not_fit_is_not_sent_again_and_again),
 		cmocka_unit_test(member_without_room_for_a_checkpoint_is_well_when_it_needs_none),
+		cmocka_unit_test(alarm_ends_although_an_old_checkpoint_is_still_read),
+		cmocka_unit_test(log_that_is_always_written_to_hides_no_lack_of_space),
+		cmocka_unit_test(growth_is_refused_wherever_it_is_when_the_leader_has_an_alarm),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,21 +17,10 @@ static struct {
 static int64_t latency_ns;
 static uint64_t messages_sent;
 
-static void send_in_order(struct world *world, struct world_message *copy)
-{
-	struct list *at = &world->messages;
-
-	while (at->prev != &world->messages &&
-		list_item(at->prev, struct world_message, link)->at_ns > copy->at_ns)
-		at = at->prev;
-	list_insert_before(at, &copy->link);
-}
-
 static void narrow_send(struct env *env, uint64_t to, struct slice message, bool bulk)
 {
 	struct world_member *member = world_of(env);
 	struct world *world = member->world;
-	struct world_message *copy;
 	int64_t at_ns = world->now_ns + latency_ns, len = (int64_t)message.len;
 
 	messages_sent++;
@@ -46,13 +35,7 @@ static void narrow_send(struct env *env, uint64_t to, struct slice message, bool
 		at_ns += narrow.busy_until_ns - world->now_ns;
 		narrow.sent_bytes += message.len;
 	}
-	copy = mem_new(struct world_message);
-	*copy = (struct world_message){.from = member->id,
-		.to = to,
-		.at_ns = at_ns,
-		.bytes = mem_dup(message.data, message.len),
-		.len = message.len};
-	send_in_order(world, copy);
+	world_send_at(env, to, message, at_ns);
 }
 
 static struct env_ops flow_ops;
@@ -358,9 +341,9 @@ static void forward(struct world *world, struct raft_blob *data, enum raft_entry
 	world_run(world, 50);
 }
 
-static struct raft_blob *entry_of(unsigned kind, uint64_t origin, const char *payload)
+static struct raft_blob *entry_of(unsigned kind, uint64_t origin, struct slice payload)
 {
-	struct node_entry entry = {.kind = kind, .origin = origin, .boot = 9, .payload = slice_str(payload)};
+	struct node_entry entry = {.kind = kind, .origin = origin, .boot = 9, .payload = payload};
 
 	return node_entry_encode(&entry);
 }
@@ -372,19 +355,33 @@ static void what_nobody_can_apply_does_not_get_into_the_log(void **state)
 	uint64_t leader = world_leader(world), from = leader == 3 ? 2 : 3;
 	uint64_t last = world_status(world, leader).last, context = UINT64_MAX / 2;
 	struct raft_conf_change change = {.step_count = 1, .context = slice_str("nonsense")};
+	struct store_command tick = {.op = STORE_OP_TICK, .time_ns = INT64_MAX - 1};
+	struct node_member_change promotion = {.op = NODE_MEMBER_PROMOTE, .id = from, .replaces = leader};
+	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
+	struct raft_blob *promoting;
 
 	(void)state;
 	change.steps[0].op = RAFT_CONF_REMOVE;
 	change.steps[0].id = from;
 	forward(world, raft_blob_new("nonsense", 8), RAFT_ENTRY_DATA, ++context);
-	forward(world, entry_of(NODE_ENTRY_COMMAND, from, "nonsense"), RAFT_ENTRY_DATA, ++context);
-	forward(world, entry_of(NODE_ENTRY_MEMBER, from, "nonsense"), RAFT_ENTRY_DATA, ++context);
-	forward(world, entry_of(NODE_ENTRY_MEMBER + 1, from, ""), RAFT_ENTRY_DATA, ++context);
+	forward(world, entry_of(NODE_ENTRY_COMMAND, from, slice_str("nonsense")), RAFT_ENTRY_DATA, ++context);
+	forward(world, entry_of(NODE_ENTRY_MEMBER, from, slice_str("nonsense")), RAFT_ENTRY_DATA, ++context);
+	forward(world, entry_of(NODE_ENTRY_MEMBER + 1, from, slice_str("")), RAFT_ENTRY_DATA, ++context);
 	forward(world, raft_conf_change_encode(&change), RAFT_ENTRY_CONF, ++context);
+	/* What only the leader of itself proposes. */
+	forward(world, entry_of(NODE_ENTRY_VERSION_SET, from, slice_str("2.3.0")), RAFT_ENTRY_DATA,
+		++context);
+	store_command_encode(&tick, &bytes);
+	forward(world, entry_of(NODE_ENTRY_COMMAND, from, buf_slice(&bytes)), RAFT_ENTRY_DATA, ++context);
+	buf_clear(&bytes);
+	node_change_encode(&promotion, &bytes);
+	change.context = raft_blob_slice(promoting = entry_of(NODE_ENTRY_MEMBER, from, buf_slice(&bytes)));
+	forward(world, raft_conf_change_encode(&change), RAFT_ENTRY_CONF, ++context);
+	raft_blob_unref(promoting);
 	/* A sound one, but another member's. */
-	forward(world, entry_of(NODE_ENTRY_VERSION_SET, leader, "2.3.0"), RAFT_ENTRY_DATA, ++context);
+	forward(world, entry_of(NODE_ENTRY_ATTRIBUTES, leader, slice_str("")), RAFT_ENTRY_DATA, ++context);
 	assert_int_equal(world_status(world, leader).last, last);
-	forward(world, entry_of(NODE_ENTRY_VERSION_SET, from, "2.3.0"), RAFT_ENTRY_DATA, ++context);
+	forward(world, entry_of(NODE_ENTRY_ATTRIBUTES, from, slice_str("")), RAFT_ENTRY_DATA, ++context);
 	assert_int_equal(world_status(world, leader).applied, last + 1);
 	world_free(world);
 }
@@ -507,19 +504,20 @@ static void what_a_full_leader_refuses_is_not_sent_again_and_again(void **state)
 	wrote = 0;
 	for (uint64_t id = 1; id <= 3; id++)
 		world->members[id].disk_ns = 4 * NS_PER_S;
-	for (unsigned i = 0; i < 80; i++) {
-		write_large(world, (leader + i / 40) % 3 + 1, 1000000);
+	for (unsigned i = 0; i < 60; i++) {
+		write_large(world, (leader + 2 + i / 20) % 3 + 1, 1000000); /* the leader first */
 		world_run(world, 1);
 	}
-	assert_true(world_status(world, leader).last < 80);
 	narrow.to = leader;
 	world_run(world, 3000);
 	assert_int_equal(world_leader(world), leader);
-	assert_in_range(narrow.sent_bytes, 2000000, 10000000);
+	assert_in_range(narrow.sent_bytes, 2000000, 20000000);
+	assert_in_range(wal_batch_bytes(world->members[leader].node->wal), 4000000, 10000000);
 	for (uint64_t id = 1; id <= 3; id++)
 		world->members[id].disk_ns = NS_PER_MS;
+	narrow.to = 0;
 	world_run(world, 3500);
-	for (unsigned i = 0; i < 80; i++) {
+	for (unsigned i = 0; i < 60; i++) {
 		assert_true(answers[i].came);
 		assert_int_equal(answers[i].error, NODE_OK);
 	}
@@ -545,6 +543,25 @@ static void what_only_a_leader_proposes_goes_with_its_leadership(void **state)
 	world_free(world);
 }
 
+/* Who leads again may have forgotten why: a member that was caught up then may not be any more. */
+static void what_a_leader_proposed_in_an_earlier_term_is_not_proposed_again(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world);
+	struct node *node = world->members[leader].node;
+
+	(void)state;
+	world->members[leader].lonely = true;
+	node_propose_internal(node, NODE_VERSION, NODE_ENTRY_VERSION_SET, slice_str("2.3.0"));
+	node_propose_internal(node, NODE_PUBLISH, NODE_ENTRY_ATTRIBUTES, slice_str(""));
+	world_run(world, 1);
+	assert_true(node->under_way[NODE_VERSION]->sent && node->under_way[NODE_PUBLISH]->sent);
+	node_proposals_lost_before(node, node->status.term + 1);
+	assert_null(node->under_way[NODE_VERSION]);
+	assert_false(node->under_way[NODE_PUBLISH]->sent);
+	world_free(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -563,6 +580,7 @@ int main(void)
 		cmocka_unit_test(requests_at_a_follower_do_not_wait_for_ever),
 		cmocka_unit_test(what_a_full_leader_refuses_is_not_sent_again_and_again),
 		cmocka_unit_test(what_only_a_leader_proposes_goes_with_its_leadership),
+		cmocka_unit_test(what_a_leader_proposed_in_an_earlier_term_is_not_proposed_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* One member on a simulated disk, step by step: what the original's users see of it, its limits, and what it
  * does when its disk fails. What several members do together is the simulator's part. */
+#include "node/internal.h"
 #include "node_bench.h"
 
 static int token;
@@ -331,6 +332,64 @@ static void fill(struct bench *bench, unsigned from, unsigned to)
 	}
 }
 
+static void checkpoint_follows_when_most_is_deleted(void **state)
+{
+	struct bench *bench = *state;
+	struct store_command delete = {.op = STORE_OP_DELETE, .recursive = true, .path = slice_str("/1/d")};
+	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
+	struct checkpoint_info info;
+	struct node_status status;
+
+	bench_open_sized(bench, 64 * 1024, 256 * 1024);
+	for (unsigned i = 0; i < 400; i++) {
+		char path[32];
+
+		(void)snprintf(path, sizeof(path), "/1/d/%u", i);
+		set_key(bench, path, 900);
+		run_for(bench, 10 * NS_PER_MS);
+	}
+	node_get_status(bench->node, &status);
+	assert_true(status.checkpoints_written > 0);
+	delete.time_ns = node_clock_ns(bench->node);
+	store_command_encode(&delete, &bytes);
+	assert_int_equal(node_propose(bench->node, buf_slice(&bytes), &token), 0);
+	run_for(bench, 100 * NS_PER_MS);
+	checkpoint_get_info(bench->node->checkpoints.current, &info);
+	assert_int_equal(info.image.nodes, store_nodes(node_store(bench->node)));
+	/* Once is enough. */
+	node_get_status(bench->node, &status);
+	set_key(bench, "/1/a", 900);
+	run_for(bench, NS_PER_S);
+	checkpoint_get_info(bench->node->checkpoints.current, &info);
+	assert_int_equal(info.id.index, status.checkpoint_index);
+}
+
+static void entry_of_a_newer_version_is_no_damage(void **state)
+{
+	struct bench *bench = *state;
+	struct node_config config = config_of(1);
+	char *error;
+
+	bench_open_sized(bench, 1 << 20, 0);
+	run_for(bench, NS_PER_S);
+	/* So many that it is written, and written to be committed, before it is applied. */
+	for (unsigned i = 0; i < 3 * NODE_TURN_PROPOSED_MAX; i++)
+		set_key(bench, "/1/a", 1);
+	node_propose_internal(bench->node, NODE_PUBLISH, NODE_ENTRY_MEMBER + 1, slice_str("to come"));
+	for (unsigned i = 0; i < 100 && !node_failure(bench->node); i++) {
+		set_key(bench, "/1/a", 1);
+		node_turn(bench->node);
+		run_plan(bench, 0);
+		run_plan(bench, 1);
+	}
+	assert_non_null(node_failure(bench->node));
+	bench_stop(bench, false);
+	error = refusal(bench, &config, -EPROTONOSUPPORT);
+	assert_non_null(strstr(error, "of a kind that this version does not know"));
+	assert_non_null(strstr(error, "update the program"));
+	free(error);
+}
+
 static void restart_loads_the_newest_checkpoint_and_the_log_behind_it(void **state)
 {
 	struct bench *bench = *state;
@@ -530,6 +589,8 @@ int main(void)
 		CASE(log_of_another_member_or_cluster_is_refused),
 		CASE(more_members_than_can_vote_are_refused),
 		CASE(log_without_its_oldest_segment_is_refused),
+		CASE(checkpoint_follows_when_most_is_deleted),
+		CASE(entry_of_a_newer_version_is_no_damage),
 		CASE(restart_loads_the_newest_checkpoint_and_the_log_behind_it),
 		CASE(log_and_checkpoint_are_refused_without_each_other),
 		CASE(what_the_disk_cannot_read_is_refused_like_damage_and_nothing_is_changed),
