@@ -56,7 +56,9 @@ static int load_entry(void *arg, const struct wal_entry *record)
 	struct raft_entry entry = {.index = record->index, .term = record->term, .type = record->kind};
 	int r;
 
-	if (record->kind >= RAFT_ENTRY_TYPE_MAX || record->data.len > RAFT_ENTRY_BYTES_MAX)
+	if (record->kind >= RAFT_ENTRY_TYPE_MAX)
+		return -EPROTONOSUPPORT;
+	if (record->data.len > RAFT_ENTRY_BYTES_MAX)
 		return -EBADMSG;
 	if (record->index <= loading->checkpoint_index) {
 		/* It replaces all behind it as well. */
@@ -67,6 +69,9 @@ static int load_entry(void *arg, const struct wal_entry *record)
 	}
 	if (loading->term_there && loading->term_there != loading->checkpoint_term)
 		return 0; /* a log that the checkpoint, a received one, was to replace */
+	if (record->term < loading->checkpoint_term)
+		return 0; /* replaced further on, from below the checkpoint, where this segment does not begin
+			   */
 	if (record->index > last_loaded(loading) + 1) {
 		loading->gap = true;
 		return 0;
@@ -194,9 +199,10 @@ static int replay(struct node *node, char **ret_error)
 		node_apply_batch(node, &batch);
 		raft_advance(node->raft);
 	}
-	if (node->failure) {
-		*ret_error = mem_strdup(node->failure);
-		return -EBADMSG;
+	if (node->failure) { /* checksums fit, and this version does not know what it says */
+		*ret_error = mem_printf(
+			"%s: it is of a newer version, update the program on this host", node->failure);
+		return -EPROTONOSUPPORT;
 	}
 	raft_status_get(node->raft, &status);
 	if (node->applied == status.commit)
@@ -358,6 +364,7 @@ int node_open(const struct node_config *config, struct env *env, struct node **r
 	node->cluster_version = mem_strdup("");
 	node->election_ms = config->election_ms;
 	node->next_sequence = 1;
+	node->window = 1;
 	node->next_read_context = 1;
 	list_init(&node->pendings);
 	list_init(&node->queue);

@@ -103,6 +103,12 @@ static int read_entry(struct scan *scan, struct wire_reader *reader, uint64_t of
 	if (!scan->frame.lowest || entry.index < scan->frame.lowest)
 		scan->frame.lowest = entry.index;
 	r = scan->sink->entry(scan->sink->arg, &entry);
+	if (r == -EPROTONOSUPPORT)
+		return fail(scan, r,
+			"log segment %s holds an entry of kind %u, which this version does not know: it is "
+			"of a "
+			"newer version, update the program on this host",
+			scan->name, entry.kind);
 	return r < 0 ? damaged(scan, offset, "an entry makes no sense behind those before it") : 0;
 }
 

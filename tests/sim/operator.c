@@ -216,8 +216,8 @@ void operator_reply(struct world *world, struct op *op, const struct node_reply 
 		world->voters_low++; /* surely not done */
 }
 
-/* Whether a majority of the others know that the member was removed: before that its process must not go,
- * since they may wait for its vote. */
+/* Whether a majority of the others know that the member was removed, and have it on their disks: before that
+ * its process must not go, since they may wait for its vote. */
 bool operator_may_end(const struct member *member)
 {
 	const struct world *world = member->world;
@@ -226,8 +226,8 @@ bool operator_may_end(const struct member *member)
 	for (unsigned i = 0; i < world->member_count; i++) {
 		const struct node *node = world->members[i].node;
 
-		know += node && node_member_by_id(node, world->members[i].id) &&
-			node_was_removed(node, member->id);
+		know += node && !world->members[i].runs[0].plan &&
+			node_member_by_id(node, world->members[i].id) && node_was_removed(node, member->id);
 	}
 	return know > node_member_count(member->node) / 2;
 }
