@@ -312,19 +312,30 @@ void raft_leader_tick(struct raft *raft, uint32_t ticks)
 
 /* ---- Answers ---- */
 
+/* Whether its disk lost what it once confirmed. Of a learner any refusal of an append behind that says so: it
+ * had no vote, so nothing was decided by what it had. Of a voter only one at the place that it is probed at
+ * does, where probing begins when an append further on was refused. That may still be a late refusal, of the
+ * time before it confirmed this much. To believe it is safe, since what is committed stays so and a lower
+ * match can only delay what is not; and it costs one probe, whose answer sets the match right, while another
+ * copy of the refusal is no answer to it. Not to believe a true one would leave the others without this voter
+ * until there is another leader. */
+static bool has_lost_confirmed(
+	const struct raft *raft, const struct raft_peer *peer, const struct raft_message *message)
+{
+	if (!peer->match || message->index != peer->match || message->hint_index >= peer->match)
+		return false;
+	return !raft_conf_is_voter(&raft->conf, peer->id) ||
+	       (peer->state == RAFT_PROBE && peer->next == message->index + 1);
+}
+
 static void rejected(struct raft *raft, struct raft_peer *peer, const struct raft_message *message)
 {
 	uint64_t hint = message->hint_index;
 
-	/* A learner that has less than it confirmed began anew with an empty disk, before it was known to
-	 * have started. It had no vote, so nothing was decided by what it had. */
-	if (message->index == peer->match && peer->match && hint < peer->match &&
-		!raft_conf_is_voter(&raft->conf, peer->id)) {
+	if (has_lost_confirmed(raft, peer, message)) {
 		peer->match = 0;
 		raft_probe(peer);
-		peer->next = MIN(message->index, hint + 1);
-		raft->send_due = true;
-		return;
+		peer->next = message->index + 1; /* what was asked about: the hint leads back from here */
 	}
 	if (message->index <= peer->match || message->index >= peer->next)
 		return; /* late, or nonsense */

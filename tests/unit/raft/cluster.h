@@ -341,12 +341,19 @@ static inline void node_crash(struct cluster *cluster, struct node *node, size_t
 	node->raft = raft_free(node->raft);
 }
 
+/* It crashes, and its disk holds no entry behind `last` from then on. */
+static inline void node_lose(struct cluster *cluster, struct node *node, uint64_t last)
+{
+	node_crash(cluster, node, 0);
+	while (node->disk_count > last)
+		raft_blob_unref(node->disk[--node->disk_count].data);
+	node->hard_state.commit = MIN(node->hard_state.commit, last);
+}
+
 /* It crashes, and its disk is empty from then on. */
 static inline void node_wipe(struct cluster *cluster, struct node *node)
 {
-	node_crash(cluster, node, 0);
-	while (node->disk_count)
-		raft_blob_unref(node->disk[--node->disk_count].data);
+	node_lose(cluster, node, 0);
 	node->hard_state = (struct raft_hard_state){0};
 	node->applied = 0;
 }

@@ -452,6 +452,8 @@ static bool run_member_command(struct cluster *cluster, const struct words *word
 		node->log_gone = number(word_at(words, 2));
 	else if (strcmp(verb, "crash") == 0)
 		node_crash(cluster, node, words->count > 2 ? number(words->items[2]) : 0);
+	else if (strcmp(verb, "lose") == 0)
+		node_lose(cluster, node, number(word_at(words, 2)));
 	else if (strcmp(verb, "wipe") == 0)
 		node_wipe(cluster, node);
 	else if (strcmp(verb, "restart") == 0)
