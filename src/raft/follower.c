@@ -6,6 +6,9 @@
 #include "raft/internal.h"
 #include <errno.h>
 
+/* How far a message's term may be ahead: each term takes an election, so no true one ever is. */
+#define TERM_LEAP_MAX (UINT64_C(1) << 32)
+
 static void handle_append(struct raft *raft, const struct raft_message *message)
 {
 	struct raft_log *log = &raft->log;
@@ -58,6 +61,13 @@ static bool from_leader(const struct raft_message *message)
 	       message->type == RAFT_MSG_COMMIT;
 }
 
+/* A term that was damaged on its way, or made up, would be followed and written down, and near the end of all
+ * terms nobody could ever be elected again. */
+static bool is_out_of_reach(const struct raft *raft, uint64_t term)
+{
+	return term > UINT64_MAX / 2 || (term > raft->term && term - raft->term > TERM_LEAP_MAX);
+}
+
 static bool makes_sense(const struct raft *raft, const struct raft_message *message)
 {
 	uint64_t term = message->log_term;
@@ -65,8 +75,7 @@ static bool makes_sense(const struct raft *raft, const struct raft_message *mess
 	if (message->type >= RAFT_MSG_TYPE_MAX || !message->term || !message->from ||
 		message->to != raft->options.id || message->from == raft->options.id)
 		return false;
-	/* No term may be one that none can follow. */
-	if (message->term > UINT64_MAX / 2)
+	if (is_out_of_reach(raft, message->term))
 		return false;
 	if (message->type != RAFT_MSG_APPEND)
 		return true;
