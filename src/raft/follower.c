@@ -114,9 +114,11 @@ static bool step_term(struct raft *raft, const struct raft_message *message)
 	if (message->term == raft->term)
 		return true;
 	/* A leader of the past steps down at this answer; without it a member that came back with a higher
-	 * term could neither be reached nor win (thesis 9.6 leaves this case open). */
+	 * term could neither be reached nor win (thesis 9.6 leaves this case open). Not before the term is on
+	 * the disk: until then this member can ask for no votes, and nobody would lead. */
 	if (from_leader(message))
-		raft_send(raft, (struct raft_message){.type = RAFT_MSG_APPEND_RES, .to = message->from});
+		raft_send_durable(
+			raft, (struct raft_message){.type = RAFT_MSG_APPEND_RES, .to = message->from});
 	else if (message->type == RAFT_MSG_PREVOTE)
 		raft_send(raft, (struct raft_message){
 					.type = RAFT_MSG_PREVOTE_RES, .to = message->from, .reject = true});
