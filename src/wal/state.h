@@ -17,6 +17,9 @@ struct wal_mark {
 };
 #define WAL_MARKS_PER_SEGMENT 128u /* about; a run between two of them is read at once */
 
+/* What a buffer keeps for the next batch: what a burst took is given back. */
+#define WAL_KEPT_BYTES (8u << 20)
+
 /* What a frame holds, as far as marks need to know. */
 struct wal_frame_entries {
 	uint64_t lowest; /* index of its entries behind the last restart in it; 0: none */
@@ -39,6 +42,7 @@ struct wal {
 	struct wal_hard_state hard_state;	  /* of everything added */
 	struct wal_hard_state flushed_hard_state; /* of everything flushed */
 
+	struct wal_plan *plan;	    /* of the newest flush, its owner's; NULL: it was carried out */
 	struct buf batch;	    /* room for a frame header, then records */
 	uint64_t batch_first_index; /* of the first entry in the batch, which later ones may replace from
 				       below; 0: none */

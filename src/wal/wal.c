@@ -23,8 +23,16 @@ struct wal *wal_free(struct wal *wal)
 	return NULL;
 }
 
+/* Of what nobody uses. */
+static void give_back(struct buf *buf)
+{
+	if (buf->cap > WAL_KEPT_BYTES)
+		buf_done(buf);
+}
+
 void wal_batch_reset(struct wal *wal)
 {
+	give_back(&wal->batch);
 	buf_clear(&wal->batch);
 	buf_add_fill(&wal->batch, 0, WAL_FRAME_HEADER_BYTES);
 	wal->batch_first_index = 0;
@@ -129,6 +137,7 @@ static void plan_add_rename(struct wal_plan *plan, const char *name, const char 
 
 static void plan_reset(struct wal_plan *plan, bool background)
 {
+	give_back(&plan->bytes);
 	buf_clear(&plan->bytes);
 	plan->steps_len = 0;
 	plan->background = background;
@@ -260,6 +269,7 @@ void wal_flush(struct wal *wal, struct wal_plan *plan)
 	assert(wal_batch_bytes(wal) > 0 && wal_batch_bytes(wal) <= WAL_BATCH_MAX_BYTES);
 	assert(!wal->doomed_len);
 	plan_reset(plan, false);
+	wal->plan = plan;
 	wal->spare_leaving = wal->reserve_leaving = false;
 	payload_len = plan_take_batch(wal, plan, first);
 	frame_bytes = wal_frame_bytes(payload_len);
@@ -305,6 +315,10 @@ void wal_start_plan(struct wal *wal, struct wal_plan *plan)
 void wal_flushed(struct wal *wal)
 {
 	wal->spare_leaving = wal->reserve_leaving = wal->sealing = false;
+	/* The next write may be far away. */
+	if (wal->plan)
+		give_back(&wal->plan->bytes);
+	wal->plan = NULL;
 }
 
 bool wal_is_stocked(const struct wal *wal)

@@ -96,8 +96,8 @@ size_t wal_batch_bytes(const struct wal *wal); /* 0: nothing to write */
  * `plan` is overwritten (its memory is used again); it must stay as it is until carried out. */
 void wal_flush(struct wal *wal, struct wal_plan *plan);
 
-/* The newest plan of wal_flush() was carried out: what it took the names of is free again. The next flush
- * says so too. */
+/* The newest plan of wal_flush(), which is still there, was carried out: what it took the names of is free
+ * again, and its memory when it took much. The next flush says so too. */
 void wal_flushed(struct wal *wal);
 
 /* Two segments are kept ready: the next one, and a reserve behind it, so that there is room to write for a

@@ -1,5 +1,6 @@
 /* The log as it is written: batches, segments, spares, cuts, reading back. */
 #include "wal_helpers.h"
+#include "wal/state.h"
 
 /* A log whose next segment is not made in time says so while it can still be written to without taking space.
  */
@@ -235,6 +236,52 @@ static void reserve_lasts_when_nothing_can_be_made(void **state)
 	bench_done(&bench);
 }
 
+static void write_so_much(struct bench *bench, size_t len)
+{
+	_cleanup_buf_ struct buf value = BUF_INIT(0);
+
+	buf_add_fill(&value, 'v', len);
+	wal_add_entry(bench->wal,
+		&(struct wal_entry){
+			.index = wal_last_index(bench->wal) + 1, .term = 1, .data = buf_slice(&value)});
+	wal_flush(bench->wal, &bench->plan);
+	assert_true(bench->plan.bytes.len > len); /* as long as it is carried out */
+	bench_run(bench);
+}
+
+/* A batch is copied behind a hard state where a segment begins, else its buffer becomes the plan's. */
+static void memory_of_a_burst_is_given_back(void **state)
+{
+	const size_t burst = WAL_KEPT_BYTES + 1000000;
+	struct wal_config large = config;
+	struct bench bench = {0};
+	const struct buf *carried_out = &bench.plan.bytes, *batch;
+
+	(void)state;
+	large.segment_bytes = WAL_SEGMENT_MAX_BYTES;
+	assert_int_equal(open_log(&bench, &large, &bench.model), 0);
+	batch = &bench.wal->batch;
+	wal_start_plan(bench.wal, &bench.plan);
+	wal_flushed(bench.wal);
+	write_so_much(&bench, 100000);
+	wal_flushed(bench.wal);
+	assert_true(carried_out->cap >= 100000); /* this much is used again */
+	write_so_much(&bench, burst);
+	assert_int_equal(bench.disk.files_len, 1);
+	wal_flushed(bench.wal);
+	assert_true(carried_out->cap <= WAL_KEPT_BYTES && batch->cap <= WAL_KEPT_BYTES);
+	write_so_much(&bench, burst);
+	assert_int_equal(bench.disk.files_len, 2);
+	assert_true(batch->cap <= WAL_KEPT_BYTES);
+	wal_flushed(bench.wal);
+	assert_true(carried_out->cap <= WAL_KEPT_BYTES);
+	/* Nobody said that it was carried out: the next flush gives it back. */
+	write_so_much(&bench, burst);
+	write_so_much(&bench, 1);
+	assert_true(carried_out->cap <= WAL_KEPT_BYTES && batch->cap <= WAL_KEPT_BYTES);
+	bench_done(&bench);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -245,6 +292,7 @@ int main(void)
 		cmocka_unit_test(reserve_lasts_when_nothing_can_be_made),
 		cmocka_unit_test(batch_larger_than_a_segment_gets_a_large_one),
 		cmocka_unit_test(log_cut_behind_a_checkpoint_recycles_segments),
+		cmocka_unit_test(memory_of_a_burst_is_given_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
