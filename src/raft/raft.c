@@ -413,6 +413,8 @@ uint32_t raft_ticks_until_due(const struct raft *raft)
 		return due; /* waits for snapshots are as long as an election timeout: a tick late does not
 			       matter */
 	}
+	if (!raft->leader && !raft_may_lead(raft))
+		return options->election_ticks; /* it can do nothing about that */
 	due = left(raft->timeout, raft->elapsed);
 	if (raft->role != RAFT_FOLLOWER)
 		due = MIN(due, left(options->heartbeat_ticks, raft->heartbeat_elapsed));

@@ -328,6 +328,31 @@ static void a_candidate_is_due_at_its_next_question(void **state)
 	raft_free(raft);
 }
 
+/* One that joins is no member yet, as far as it knows. */
+static void who_may_not_lead_does_not_wake_up_for_a_leader(void **state)
+{
+	struct raft_options joining = options_of(9, 3), learning = options_of(9, 3);
+	struct raft_message heartbeat = {.type = RAFT_MSG_HEARTBEAT, .from = 1, .to = 9, .term = 1};
+
+	(void)state;
+	assert_int_equal(raft_set_add(&learning.conf.learners, 9), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		struct raft *raft = started(i ? &learning : &joining);
+
+		for (uint32_t ticks = 0; ticks < 100; ticks += raft_ticks_until_due(raft)) {
+			assert_int_equal(raft_ticks_until_due(raft), 10);
+			raft_tick(raft, raft_ticks_until_due(raft));
+		}
+		raft_step(raft, &heartbeat);
+		assert_in_range(raft_ticks_until_due(raft), 10, 19);
+		raft_tick(raft, raft_ticks_until_due(raft)); /* it gives the leader up */
+		assert_int_equal(raft_ticks_until_due(raft), 10);
+		raft_tick(raft, 1);
+		assert_int_equal(raft_ticks_until_due(raft), 10);
+		raft_free(raft);
+	}
+}
+
 /* A member that has not applied a committed membership change must not campaign: its majority may be another
  * one. */
 static void who_has_not_applied_a_change_does_not_campaign(void **state)
@@ -422,6 +447,7 @@ int main(void)
 		cmocka_unit_test(proposals_have_limits),
 		cmocka_unit_test(a_write_is_told_of_once),
 		cmocka_unit_test(a_candidate_is_due_at_its_next_question),
+		cmocka_unit_test(who_may_not_lead_does_not_wake_up_for_a_leader),
 		cmocka_unit_test(who_has_not_applied_a_change_does_not_campaign),
 		cmocka_unit_test(committed_entries_that_change_no_members_do_not_stop_a_campaign),
 		cmocka_unit_test(an_entry_above_the_limit_is_refused),
