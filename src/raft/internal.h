@@ -29,7 +29,8 @@ struct raft_peer {
 	bool probe_sent; /* RAFT_PROBE: wait for an answer */
 	bool probe_full; /* RAFT_PROBE: the entries at next went with a probe; another one asks without them
 			  */
-	bool nudge;	 /* a heartbeat showed that an append may be lost: find out with an empty one */
+	bool check_due;	 /* its next answer to a heartbeat is taken for a sign that an append may be lost */
+	bool nudge;	 /* there was one: find out with an empty append */
 	uint32_t snapshot_wait_ticks; /* RAFT_SNAPSHOT after a refusal: ticks until it is asked for again */
 	uint64_t acked_round;	      /* newest read round it answered */
 	struct raft_inflight *window; /* ring of window_cap */

@@ -306,6 +306,8 @@ void raft_leader_tick(struct raft *raft, uint32_t ticks)
 	}
 	if (raft->heartbeat_elapsed >= raft->options.heartbeat_ticks) {
 		raft->heartbeat_elapsed = 0;
+		for (size_t i = 0; i < raft->peer_count; i++)
+			raft->peers[i].check_due = true;
 		raft_leader_heartbeat(raft);
 	}
 }
@@ -388,13 +390,19 @@ void raft_handle_append_res(struct raft *raft, struct raft_peer *peer, const str
 void raft_handle_heartbeat_res(struct raft *raft, struct raft_peer *peer, const struct raft_message *message)
 {
 	peer->active = true;
-	peer->probe_sent = false;
 	peer->acked_round = MAX(peer->acked_round, MIN(message->context, raft->round));
+	raft_reads_confirm(raft);
+	/* What is under way, or the answer to it, may be lost. Rounds of reads say so as well, but they may
+	 * come with every turn, while much is under way that is not lost: once in a heartbeat interval is
+	 * enough. */
+	if (!peer->check_due)
+		return;
+	peer->check_due = false;
+	peer->probe_sent = false;
 	if (peer->match < raft->log.last) {
-		peer->nudge = true; /* what is under way, or the answer to it, may be lost */
+		peer->nudge = true;
 		raft->send_due = true;
 	}
-	raft_reads_confirm(raft);
 }
 
 /* ---- Proposals ---- */

@@ -16,6 +16,25 @@ static struct {
 } narrow;
 static int64_t latency_ns;
 static uint64_t messages_sent;
+static struct {
+	uint64_t heartbeats, appends, empty_appends;
+} sent;
+
+/* All but those with large entries. */
+static void count_sent(struct slice bytes)
+{
+	struct node_envelope envelope;
+	struct raft_message message;
+
+	messages_sent++;
+	if (bytes.len > 4096 || node_envelope_decode(bytes, &envelope) < 0 ||
+		envelope.kind != NODE_ENVELOPE_RAFT || raft_message_decode(envelope.payload, &message) < 0)
+		return;
+	sent.heartbeats += message.type == RAFT_MSG_HEARTBEAT;
+	sent.appends += message.type == RAFT_MSG_APPEND;
+	sent.empty_appends += message.type == RAFT_MSG_APPEND && !message.entry_count;
+	raft_message_done(&message);
+}
 
 static void narrow_send(struct env *env, uint64_t to, struct slice message, bool bulk)
 {
@@ -23,7 +42,7 @@ static void narrow_send(struct env *env, uint64_t to, struct slice message, bool
 	struct world *world = member->world;
 	int64_t at_ns = world->now_ns + latency_ns, len = (int64_t)message.len;
 
-	messages_sent++;
+	count_sent(message);
 	if (to == narrow.to && bulk && !member->lonely && !world->members[to].lonely) {
 		narrow.busy_until_ns = MAX(narrow.busy_until_ns, world->now_ns);
 		if ((narrow.busy_until_ns - world->now_ns) * LINK_BYTES_PER_S / NS_PER_S + len >
@@ -168,6 +187,30 @@ static void reads_do_not_make_a_follower_be_sent_more(void **state)
 	}
 	assert_int_equal(narrow.dropped, 0);
 	assert_in_range(narrow.sent_bytes, 18000000, 26000000);
+	world_free(world);
+}
+
+/* A write and a read with each millisecond, and disks that take longer: something is always under way. */
+static void reads_do_not_make_appends_be_asked_for(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world);
+	static struct world_answer reads[2000];
+
+	(void)state;
+	wrote = 0;
+	memset(reads, 0, sizeof(reads));
+	for (uint64_t id = 1; id <= 3; id++)
+		world->members[id].disk_ns = 5 * NS_PER_MS;
+	memset(&sent, 0, sizeof(sent));
+	for (unsigned ms = 0; ms < 2000; ms++) {
+		write_large(world, leader, 100);
+		assert_int_equal(node_read_index(world->members[leader].node, &reads[ms]), 0);
+		world_run(world, 1);
+	}
+	assert_in_range(sent.heartbeats, 2 * 2000, 2 * 2100);
+	assert_in_range(sent.appends - sent.empty_appends, 2 * 2000, 2 * 2000);
+	assert_in_range(sent.empty_appends, 0, 2 * 21); /* one a heartbeat interval */
 	world_free(world);
 }
 
@@ -568,6 +611,7 @@ int main(void)
 		cmocka_unit_test(follower_behind_a_narrow_link_is_sent_everything_once),
 		cmocka_unit_test(learner_behind_a_narrow_link_is_promoted),
 		cmocka_unit_test(reads_do_not_make_a_follower_be_sent_more),
+		cmocka_unit_test(reads_do_not_make_appends_be_asked_for),
 		cmocka_unit_test(lost_question_of_a_read_is_not_missed),
 		cmocka_unit_test(reads_without_an_answer_do_not_add_up),
 		cmocka_unit_test(follower_whose_disk_hangs_is_sent_its_window),
