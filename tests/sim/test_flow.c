@@ -190,6 +190,31 @@ static void reads_do_not_make_a_follower_be_sent_more(void **state)
 	world_free(world);
 }
 
+static void reads_of_one_turn_take_one_round(void **state)
+{
+	enum { EACH = 100 };
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world);
+	static struct world_answer reads[3 * EACH];
+
+	(void)state;
+	memset(reads, 0, sizeof(reads));
+	memset(&sent, 0, sizeof(sent));
+	while (!sent.heartbeats) /* the next one of a tick is far */
+		world_run(world, 1);
+	world_run(world, 10);
+	memset(&sent, 0, sizeof(sent));
+	for (unsigned i = 0; i < 3 * EACH; i++)
+		assert_int_equal(node_read_index(world->members[1 + i / EACH].node, &reads[i]), 0);
+	world_run(world, 10);
+	for (unsigned i = 0; i < 3 * EACH; i++)
+		assert_true(reads[i].came && reads[i].error == NODE_OK);
+	/* The leader's own, then those of both followers, whose questions come together. */
+	assert_int_equal(sent.heartbeats, 2 * 2);
+	assert_int_equal(world_leader(world), leader);
+	world_free(world);
+}
+
 /* A write and a read with each millisecond, and disks that take longer: something is always under way. */
 static void reads_do_not_make_appends_be_asked_for(void **state)
 {
@@ -611,6 +636,7 @@ int main(void)
 		cmocka_unit_test(follower_behind_a_narrow_link_is_sent_everything_once),
 		cmocka_unit_test(learner_behind_a_narrow_link_is_promoted),
 		cmocka_unit_test(reads_do_not_make_a_follower_be_sent_more),
+		cmocka_unit_test(reads_of_one_turn_take_one_round),
 		cmocka_unit_test(reads_do_not_make_appends_be_asked_for),
 		cmocka_unit_test(lost_question_of_a_read_is_not_missed),
 		cmocka_unit_test(reads_without_an_answer_do_not_add_up),

@@ -333,6 +333,15 @@ static void do_propose(struct cluster *cluster, const struct words *words)
 		mem_free(large[i]);
 }
 
+/* read N context ... ; all of them in one turn */
+static void do_read(struct cluster *cluster, const struct words *words)
+{
+	struct node *node = node_at(cluster, words, 1);
+
+	for (size_t i = 2; i < words->count; i++)
+		say(cluster, raft_read_index(node->raft, number(words->items[i])));
+}
+
 /* conf N [+4] [~5 learner] [-3] ; nothing but N: leave */
 static void do_conf(struct cluster *cluster, const struct words *words)
 {
@@ -422,7 +431,7 @@ static bool run_member_command(struct cluster *cluster, const struct words *word
 	else if (strcmp(verb, "conf") == 0)
 		do_conf(cluster, words);
 	else if (strcmp(verb, "read") == 0)
-		say(cluster, raft_read_index(node->raft, number(word_at(words, 2))));
+		do_read(cluster, words);
 	else if (strcmp(verb, "transfer") == 0)
 		say(cluster, raft_transfer_leader(node->raft, number(word_at(words, 2))));
 	else if (strcmp(verb, "unreachable") == 0)
