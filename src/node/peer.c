@@ -194,20 +194,44 @@ void node_send_messages(struct node *node, const struct raft_message *messages, 
 	}
 }
 
+/* Once in a while. */
+static bool may_complain(struct node *node)
+{
+	int64_t now_ns = node_mono(node);
+
+	if (now_ns < node->complain_after_ns)
+		return false;
+	node->complain_after_ns = now_ns + NODE_COMPLAINT_PAUSE_NS;
+	return true;
+}
+
+/* A leader tells no member of more than what this one said, in this term, to have on its disk. */
+static void look_for_loss(struct node *node, const struct raft_message *message)
+{
+	struct raft_status status;
+
+	raft_status_get(node->raft, &status);
+	if (message->type == RAFT_MSG_HEARTBEAT && message->term == status.term &&
+		message->commit > status.last_index && may_complain(node))
+		node_note(node, LOG_LEVEL_ERROR,
+			"the log of this member ends at index %" PRIu64 ", but had entries up to %" PRIu64
+			": its disk has lost what it said to have written; they are sent again, check the "
+			"disk",
+			status.last_index, message->commit);
+}
+
 /* Can every member apply what another one forwards? What is in the log once must be applied by all. */
 static bool may_be_proposed(struct node *node, const struct raft_message *message)
 {
 	for (size_t i = 0; i < message->entry_count; i++) {
 		if (node_entry_is_sound(&message->entries[i], message->from))
 			continue;
-		if (node_mono(node) >= node->complain_after_ns) {
-			node->complain_after_ns = node_mono(node) + NODE_COMPLAINT_PAUSE_NS;
+		if (may_complain(node))
 			node_note(node, LOG_LEVEL_WARNING,
 				"member %" PRIx64
 				" asks for a log entry that this version does not know: dropped; "
 				"do all members run the same version?",
 				message->from);
-		}
 		return false;
 	}
 	return true;
@@ -284,6 +308,7 @@ int node_receive(struct node *node, uint64_t from, struct slice bytes)
 	if (raft_message_decode(envelope.payload, &message) < 0)
 		return -EBADMSG;
 	if (message.from == from && message.to == node->id && !is_dropped(node, &message, bytes.len)) {
+		look_for_loss(node, &message);
 		if (message.type == RAFT_MSG_PROPOSE)
 			message.reject = must_wait(node, &message);
 		raft_step(node->raft, &message);

@@ -58,6 +58,13 @@ static void narrow_send(struct env *env, uint64_t to, struct slice message, bool
 }
 
 static struct env_ops flow_ops;
+static unsigned errors_noted;
+
+static void count_errors(struct env *env, int level, const char *text)
+{
+	errors_noted += level <= LOG_LEVEL_ERROR;
+	world_note(env, level, text);
+}
 
 static struct world *cluster_of_three(void)
 {
@@ -68,6 +75,7 @@ static struct world *cluster_of_three(void)
 	world->segment_bytes = 4 << 20;
 	flow_ops = world_ops;
 	flow_ops.send = narrow_send;
+	flow_ops.note = count_errors;
 	for (uint64_t id = 1; id <= WORLD_MEMBERS_MAX; id++)
 		world->members[id].env.ops = &flow_ops;
 	for (uint64_t id = 1; id <= 3; id++)
@@ -393,6 +401,28 @@ static void follower_takes_no_more_than_it_can_write(void **state)
 	world_free(world);
 }
 
+static void member_whose_disk_lost_entries_says_so(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world);
+	struct node_status there = world_status(world, leader % 3 + 1);
+	struct raft_message heartbeat = {.type = RAFT_MSG_HEARTBEAT,
+		.from = leader,
+		.to = leader % 3 + 1,
+		.term = there.term,
+		.commit = there.last};
+
+	(void)state;
+	errors_noted = 0;
+	receive(world, &heartbeat);
+	assert_int_equal(errors_noted, 0);
+	heartbeat.commit++;
+	receive(world, &heartbeat);
+	receive(world, &heartbeat);
+	assert_int_equal(errors_noted, 1);
+	world_free(world);
+}
+
 static void forward(struct world *world, struct raft_blob *data, enum raft_entry_type type, uint64_t context)
 {
 	uint64_t leader = world_leader(world);
@@ -643,6 +673,7 @@ int main(void)
 		cmocka_unit_test(follower_whose_disk_hangs_is_sent_its_window),
 		cmocka_unit_test(follower_whose_disk_is_full_is_not_sent_everything_again),
 		cmocka_unit_test(follower_takes_no_more_than_it_can_write),
+		cmocka_unit_test(member_whose_disk_lost_entries_says_so),
 		cmocka_unit_test(what_nobody_can_apply_does_not_get_into_the_log),
 		cmocka_unit_test(leadership_can_be_handed_over_at_any_time),
 		cmocka_unit_test(requests_at_a_follower_wait_for_the_connection_to_the_leader),
