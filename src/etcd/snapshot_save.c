@@ -74,10 +74,22 @@ static void part_remove(void)
 struct download {
 	const struct snapshot_source *from;
 	int fd;
+	size_t unsynced_bytes;
 	int error; /* of the own disk: another endpoint would not help */
 	bool timed_out;
 	int64_t until_ms; /* INT64_MAX: as long as it takes */
 };
+
+/* A member whose disk this is waits behind each sync: not for all of it at once. */
+static void sync_some(struct download *download, size_t len)
+{
+	download->unsynced_bytes += len;
+	if (download->unsynced_bytes < CHECKPOINT_SYNC_BYTES)
+		return;
+	download->unsynced_bytes = 0;
+	if (fdatasync(download->fd) < 0)
+		download->error = -errno;
+}
 
 static void on_piece(struct http_call *call, struct slice piece, void *user)
 {
@@ -95,6 +107,7 @@ static void on_piece(struct http_call *call, struct slice piece, void *user)
 		}
 		piece.data += n;
 		piece.len -= (size_t)n;
+		sync_some(download, (size_t)n);
 	}
 }
 

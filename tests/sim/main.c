@@ -222,6 +222,9 @@ static void print_summary(FILE *out, const struct summary *summary, int64_t ran_
 		" snapshots of %.0f MB taken, %" PRIu64 " restored\n",
 		summary->wire_runs, (double)summary->bulk_bytes / 1e6, summary->exports,
 		(double)summary->export_bytes / 1e6, summary->restores);
+	if (summary->found_false)
+		fprintf(out, "  %" PRIu64 " members of false state stopped themselves\n",
+			summary->found_false);
 	for (unsigned i = 0; i < FAULT_MAX; i++)
 		fprintf(out, "  %10" PRIu64 " %s\n", summary->faults[i], fault_names[i]);
 	fputs("  crashes inside:   create  rename   write    sync sync-dir remove    read\n", out);

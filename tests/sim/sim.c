@@ -126,6 +126,7 @@ static void end(struct world *world, unsigned tries)
 			" of %" PRIu64,
 			i, status.role, status.term, status.leader, status.applied, status.last);
 	}
+	world->summary->found_false += world->stopped_itself != 0;
 	if (world->options->contradict && !world->stopped_itself && noticeable(world))
 		world_finding(world, "a member of false state did not stop");
 	if (!world->options->contradict) { /* what a false member answered is false */

@@ -94,6 +94,7 @@ struct summary {
 	uint64_t rot_refused; /* starts refused because of it: the member is lost */
 	uint64_t stream_events, poll_events, polls_cleared, watches_ended;
 	uint64_t exports, export_bytes, restores, wire_runs, bulk_bytes;
+	uint64_t found_false; /* members whose state was falsified, and that stopped themselves */
 	int64_t simulated_ns;
 	int64_t cpu_ns;
 };
