@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""run.py TARGET SECONDS: fuzzes for so long, starting from the checked-in corpus of the target; TAP output. A finding is
-kept as a file beside the build and its bytes are printed, so that it can be put into the corpus."""
+"""run.py TARGET SECONDS: fuzzes for so long, starting from the checked-in corpus of the target; TAP output. The bytes of a
+finding are printed in base64, so that they can be put into the corpus."""
+import base64
 import glob
 import os
 import subprocess
@@ -22,6 +23,6 @@ with tempfile.TemporaryDirectory(prefix="flotilla-fuzz-") as scratch:
         print("# " + line)
     for path in glob.glob(prefix + "*"):
         with open(path, "rb") as finding:
-            print("# %s: %r" % (os.path.basename(path), finding.read()[:2000]))
+            print("# %s: %s" % (os.path.basename(path), base64.b64encode(finding.read()).decode()))
 print("%s 1 - %s finds nothing in %d s" % ("ok" if done.returncode == 0 else "not ok", name, seconds))
 sys.exit(done.returncode != 0)

@@ -151,7 +151,7 @@ struct plan_run {
 	size_t step;
 };
 
-/* A member's way to another one, as src/etcd/peer.c has it. */
+/* A member's way to another one, as src/etcd/peer*.c has it. */
 enum line_kind { LINE_SMALL, LINE_BULK, LINE_KINDS };
 enum line_state { LINE_NONE, LINE_WAITING, LINE_CALLING, LINE_OPEN };
 struct line {

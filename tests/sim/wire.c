@@ -1,4 +1,4 @@
-/* The transport of the server (src/etcd/peer.c) over a network of some bandwidth. Each member makes two
+/* The transport of the server (src/etcd/peer*.c) over a network of some bandwidth. Each member makes two
  * connections to each other one that it knows, for small messages and for bulk, and sends only on those. It
  * knows the URLs of the members, of those it was told of when it was added, and of whoever connects to it.
  * What is sent arrives in order, in a time that its size takes, or the connection ends and takes with it what
