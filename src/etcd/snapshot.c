@@ -42,7 +42,7 @@ int snapshot_usage(int status)
 		"it\n"
 		"   --timeout DURATION                  so long an endpoint may be silent (default: 5s until "
 		"it is\n"
-		"                                       connected, 30s until it answers, 60s amid the "
+		"                                       connected, 5m until it answers, 60s amid the "
 		"answer)\n"
 		"   --total-timeout DURATION            of all together (default: as long as it takes)\n\n"
 		"OPTIONS of status:\n"

@@ -17,7 +17,11 @@
 #include <unistd.h>
 
 /* Without --timeout. A large store takes its time before the head, since a checkpoint is written first. */
-enum { CONNECT_TIMEOUT_MS = 5000, HEAD_TIMEOUT_MS = 30000, SILENCE_TIMEOUT_MS = 60000 };
+enum {
+	CONNECT_TIMEOUT_MS = 5000,
+	HEAD_TIMEOUT_MS = 300000, /* the member writes a checkpoint first, beside the writes that go on */
+	SILENCE_TIMEOUT_MS = 60000,
+};
 
 /* ---- The file on its way ---- */
 
