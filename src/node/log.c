@@ -133,12 +133,14 @@ static void is_damaged(struct node *node, const struct wal_range *range, const c
 
 static int read_now(struct node *node, const struct wal_range *range, uint64_t index)
 {
-	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
-	int r = node->env->ops->disk_read_range(node->env, range->name, range->offset, range->len, &bytes);
+	struct buf *bytes = &node->log_reader.bytes;
+	int r;
 
+	buf_clear(bytes);
+	r = node->env->ops->disk_read_range(node->env, range->name, range->offset, range->len, bytes);
 	if (r < 0)
 		return r;
-	return take(node, range, buf_slice(&bytes), index, final_index(node)) ? 0 : -EBADMSG;
+	return take(node, range, buf_slice(bytes), index, final_index(node)) ? 0 : -EBADMSG;
 }
 
 int node_log_entries(void *userdata, uint64_t lo, uint64_t hi, uint64_t max_bytes,

@@ -199,6 +199,7 @@ static int replay(struct node *node, char **ret_error)
 		node_apply_batch(node, &batch);
 		raft_advance(node->raft);
 	}
+	buf_done(&node->log_reader.bytes);
 	if (node->failure) { /* checksums fit, and this version does not know what it says */
 		*ret_error = mem_printf(
 			"%s: it is of a newer version, update the program on this host", node->failure);

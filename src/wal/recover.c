@@ -105,9 +105,8 @@ static int read_entry(struct scan *scan, struct wire_reader *reader, uint64_t of
 	r = scan->sink->entry(scan->sink->arg, &entry);
 	if (r == -EPROTONOSUPPORT)
 		return fail(scan, r,
-			"log segment %s holds an entry of kind %u, which this version does not know: it is "
-			"of a "
-			"newer version, update the program on this host",
+			"log segment %s holds an entry of kind %u, which this version does not know: update "
+			"the program on this host, what wrote it is newer",
 			scan->name, entry.kind);
 	return r < 0 ? damaged(scan, offset, "an entry makes no sense behind those before it") : 0;
 }
