@@ -549,6 +549,7 @@ static void cut(struct node *node)
 		index = node_transfer_keeps(node, index);
 	raft_compact(node->raft, index);
 	own->release_index = index + 1;
+	own->release_after = 0;
 	own->release_due = true;
 }
 
@@ -658,7 +659,7 @@ static bool release_next(struct node *node)
 {
 	struct checkpoints *own = &node->checkpoints;
 
-	if (!own->release_index)
+	if (!own->release_index || node->log_writes_done < own->release_after)
 		return false;
 	own->release_due = false;
 	if (!wal_release(node->wal, own->release_index, &own->plan)) {

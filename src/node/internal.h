@@ -246,6 +246,7 @@ struct checkpoints {
 	} marks[NODE_MARKS]; /* oldest first: where the log can be cut */
 	size_t marks_len;
 	uint64_t release_index; /* the log's entries below it can go; 0: nothing to do */
+	uint64_t release_after; /* so many writes of the log are done */
 	bool release_due;	/* it was not tried yet */
 	unsigned last_kind;	/* of background work, see node_checkpoint_background() */
 
@@ -361,8 +362,9 @@ struct node {
 	int64_t hand_over_after_ns;
 	struct wal_plan log_plan, spare_plan;
 	bool log_busy, spare_busy, log_done, spare_done;
-	bool spare_was_last; /* of what was done in the background */
-	bool spare_full;     /* spare_done, but there was no space */
+	uint64_t log_writes, log_writes_done; /* how many there were */
+	bool spare_was_last;		      /* of what was done in the background */
+	bool spare_full;		      /* spare_done, but there was no space */
 	int64_t spare_after_ns;
 	uint64_t write_id_added, write_id_submitted;
 	struct slowness slowness;

@@ -99,6 +99,7 @@ void node_disk_done(struct node *node, const struct wal_plan *plan, int error)
 static void submit_log(struct node *node)
 {
 	node->log_busy = true;
+	node->log_writes++;
 	node->env->ops->disk_submit(node->env, &node->log_plan);
 }
 
@@ -150,6 +151,7 @@ static void take_disk_events(struct node *node)
 		node_checkpoint_done(node);
 	if (node->log_done) {
 		node->log_done = node->log_busy = false;
+		node->log_writes_done = node->log_writes;
 		if (!node->failure)
 			wal_flushed(node->wal);
 		if (node->phase == NODE_PHASE_CLEANING)

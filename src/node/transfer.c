@@ -470,9 +470,8 @@ static void replace_store(struct node *node, struct store *store)
 	retire(node, old);
 }
 
-/* The log begins anew behind the checkpoint, unless it goes on behind it already. Segments that end before
- * its last entry can go; one that ends with it shows at a start whether the log leads on from the checkpoint,
- * until all that is in the batch is durable. */
+/* The log begins anew behind the checkpoint, unless it goes on behind it already. What is before can go when
+ * that is durable: until then the log on the disk may end below the segments that would be left of it. */
 static void restart_log(struct node *node, uint64_t index, bool kept)
 {
 	struct wal_hard_state hard_state = {.boot = node->boot};
@@ -486,6 +485,7 @@ static void restart_log(struct node *node, uint64_t index, bool kept)
 	hard_state.commit = status.commit;
 	wal_add_hard_state(node->wal, &hard_state);
 	node->checkpoints.release_index = index;
+	node->checkpoints.release_after = node->log_writes + 1;
 }
 
 static void installed(struct node *node, const struct checkpoint_info *info, bool kept)

@@ -106,40 +106,55 @@ static void follower_that_needs_damaged_entries_gets_a_checkpoint_that_covers_th
 	world_free(world);
 }
 
-/* Entries of a leader that nobody followed begin a segment, and are replaced from further down. When the
- * segment before is released, the log begins with them. */
-static void begin_with_entries_that_were_replaced(unsigned writes_first)
+/* A leader writes some segments that nobody follows, and the next one replaces most of it. Answers who it
+ * was. */
+static struct world_member *write_what_is_replaced(struct world *world)
 {
-	struct world *world = world_new();
 	static struct world_answer lost[12];
-	uint64_t old;
+	struct world_member *old;
 
 	world->checkpoint_log_bytes = 100000;
 	for (uint64_t id = 1; id <= 3; id++)
 		world_start(world, id, 3);
 	world_run(world, 3000);
-	old = world_leader(world);
-	world->members[old].lonely = true;
+	old = &world->members[world_leader(world)];
+	old->lonely = true;
 	for (size_t i = 0; i < ARRAY_LEN(lost); i++) {
-		assert_int_equal(world_propose(world, old, STORE_OP_SET, "/1/lost", 2500, &lost[i]), 0);
+		assert_int_equal(world_propose(world, old->id, STORE_OP_SET, "/1/lost", 2500, &lost[i]), 0);
 		world_run(world, 10);
 	}
 	world_run(world, 8000); /* nobody asks for them any more */
-	world->members[old].lonely = false;
+	old->lonely = false;
 	world_run(world, 1000);
-	assert_int_not_equal(world_leader(world), old);
+	assert_int_not_equal(world_leader(world), old->id);
+	assert_true(world_status(world, old->id).last < 3 + ARRAY_LEN(lost));
+	return old;
+}
+
+static void assert_has_all(struct world *world, const struct world_member *member)
+{
+	assert_int_equal(
+		world_status(world, member->id).applied, world_status(world, world_leader(world)).applied);
+}
+
+/* When the segment before is released, the log begins with entries that are replaced from further down. */
+static void begin_with_entries_that_were_replaced(unsigned writes_first)
+{
+	struct world *world = world_new();
+	struct world_member *old = write_what_is_replaced(world);
+
 	for (unsigned i = 0; i < writes_first; i++)
 		write_one(world, world_leader(world));
-	for (size_t i = 0; i < ARRAY_LEN(lost); i++) {
+	for (unsigned i = 0; i < 12; i++) {
 		write_one(world, world_leader(world));
 		world_run(world, 200);
-		world->members[old].node->checkpoints.asked = true;
+		old->node->checkpoints.asked = true;
 		world_run(world, 200);
-		world_stop(&world->members[old]);
-		world_start(world, old, 3);
+		world_stop(old);
+		world_start(world, old->id, 3);
 		world_run(world, 200);
 	}
-	assert_int_equal(world_status(world, old).applied, world_status(world, world_leader(world)).applied);
+	assert_has_all(world, old);
 	world_free(world);
 }
 
@@ -149,6 +164,31 @@ static void log_may_begin_with_entries_that_were_replaced(void **state)
 	(void)state;
 	begin_with_entries_that_were_replaced(0);
 	begin_with_entries_that_were_replaced(1);
+}
+
+/* The log ends below where its newest segment begins, and a checkpoint takes its place. */
+static void log_is_released_when_what_takes_its_place_is_durable(void **state)
+{
+	struct world *world = world_new();
+	struct world_member *old;
+
+	(void)state;
+	world->checkpoint_entries = 60;
+	old = write_what_is_replaced(world);
+	old->lonely = true;
+	world_run(world, 3000);
+	while (world_status(world, world_leader(world)).log_first < 20)
+		write_one(world, world_leader(world));
+	old->disk_ns = 3600 * NS_PER_S;
+	old->lonely = false;
+	world_run(world, 3000);
+	assert_int_equal(world_status(world, old->id).checkpoints_received, 1);
+	world_stop(old); /* its log's disk hung all the while */
+	old->disk_ns = NS_PER_MS;
+	world_start(world, old->id, 3);
+	world_run(world, 3000);
+	assert_has_all(world, old);
+	world_free(world);
 }
 
 /* Starts member 1 anew with its wall clock that far ahead; whether it leads next, and none before it. */
@@ -527,6 +567,7 @@ int main(void)
 		cmocka_unit_test(follower_that_needs_damaged_entries_gets_a_checkpoint_that_covers_them),
 		cmocka_unit_test(leader_that_comes_back_with_an_earlier_clock_is_followed_at_once),
 		cmocka_unit_test(log_may_begin_with_entries_that_were_replaced),
+		cmocka_unit_test(log_is_released_when_what_takes_its_place_is_durable),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
