@@ -64,6 +64,11 @@ class Member:
     def state(self):
         return self.request("GET", "/v2/stats/self", timeout=3)[1]["state"]
 
+    def metrics(self):
+        """What /metrics tells: names and numbers."""
+        text = call(self.endpoint + "/metrics", timeout=5)[2]
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")}
+
     def id(self):
         for member in json.loads(call(self.endpoint + "/v2/members")[2])["members"]:
             if member["name"] == self.name:

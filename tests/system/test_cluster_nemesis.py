@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """Three members as real processes, and what befalls real machines: killed and stopped processes, cut networks, disks that fail
-or are full, wall clocks that jump. Clients work all the while; what they were told is judged by the simulator's checker of
-linearizability. Afterwards everything goes on. FLOTILLA_ROUNDS=N repeats each fault N times as often."""
+or are full, wall clocks that jump. Checkpoints are written and sent all the while, and clients work; what they were told is
+judged by the simulator's checker of linearizability. Afterwards everything goes on. FLOTILLA_ROUNDS=N repeats each fault N
+times as often."""
 import errno
+import glob
+import http.client
 import os
 import random
 import signal
@@ -18,12 +21,16 @@ net_world.enter()
 cases = Cases()
 ROUNDS = int(os.environ.get("FLOTILLA_ROUNDS", "1"))
 EIO, ENOSPC = 5, 28
+# Checkpoints come all the time, and take a while: what befalls a member befalls it in the middle of one, of the switch to it,
+# and of the cut of its log.
+CHECKPOINTS = ["--snapshot-count", "40"]
+BALLAST = 6  # values of 100 kB
 
 
 class World:
     """A cluster with a namespace, a data directory that is a mount of its own if wanted, and switches for faults per member."""
 
-    def __init__(self, count=3, disk=None):
+    def __init__(self, count=3, disk=None, extra=()):
         self.directory, self.net = temp_dir(), net_world.Net(count)
         names = ["infra%d" % i for i in range(count)]
         cluster = ",".join("%s=http://%s:2380" % (name, place.address) for name, place in zip(names, self.net.places))
@@ -37,8 +44,9 @@ class World:
                    "FAULTS_CONTROL": os.path.join(self.directory, name + ".disk"),
                    "FAULTS_CLOCK": os.path.join(self.directory, name + ".clock")}
             self.members.append(etcd_server.Member(program("etcd"), name, 2379, 2380, cluster, self.directory,
-                                                   host=place.address, prefix=place.prefix(), env=env))
+                                                   extra, place.address, place.prefix(), env))
         self.mounted = bool(disk)
+        self.counts = {}  # (counter, process id): its value when it was last seen
         for member in self.members:
             member.start()
         for member in self.members:
@@ -74,6 +82,35 @@ class World:
         self.members[number].start()
         wait_for(self.members[number].ready, 30, self.members[number].name + " is back")
 
+    def look(self):
+        """Remembers how many checkpoints have been written and received: a member that is killed begins to count anew."""
+        for member in self.members:
+            try:
+                found = member.metrics()
+                for name in "written", "received":
+                    self.counts[name, member.process.pid] = found["etcd_checkpoints_%s_total" % name]
+            except (OSError, http.client.HTTPException):
+                pass
+
+    def counted(self, name):
+        return int(sum(value for (counter, _), value in self.counts.items() if counter == name))
+
+    def outrun(self, number):
+        """The other members, of which one leads, go on for so long that what this one needs next is cut from their logs. Answers
+        the index that it is behind."""
+        others = [member for member in self.members if member is not self.members[number]]
+        last = max(member.metrics()["etcd_server_proposals_committed_total"] for member in others) + 20  # and what is under way
+
+        def is_cut():
+            for key in range(10):
+                others[key % 2].request("PUT", "/v2/keys/bulk/%d" % key, "value=" + "B" * 100000, timeout=5)
+            return all(member.metrics()["etcd_log_first_index"] > last for member in others)
+        wait_for(is_cut, 20, "the logs of the others to be cut")
+        return last
+
+    def files(self, number, pattern):
+        return set(glob.glob(os.path.join(self.data(number), "flotilla", "log", pattern)))
+
     def all_ready(self):
         for number, member in enumerate(self.members):
             if member.process.poll() is not None:
@@ -99,22 +136,31 @@ class World:
             kill(place.holder)
 
 
-def run_case(name, faults, rounds, **options):
-    """A cluster under load; `faults(world, clients, round, rng)` is called again and again."""
-    world = World(**options)
+def run_case(name, faults, rounds, checkpoints=True, **options):
+    """A cluster under load; `faults(world, clients, round, rng)` is called again and again. Answers the world, which is over.
+    checkpoints: whether they come all the time, or by default when the log or the disk is large."""
+    world = World(extra=CHECKPOINTS if checkpoints else (), **options)
     clients = world.clients(name)
     rng = random.Random(name)
     try:
         clients.wait_for_write()
+        for number in range(BALLAST if checkpoints else 0):
+            wait_for(lambda n=number: world.members[0].request("PUT", "/v2/keys/ballast/%d" % n, "value=" + "b" * 100000)[0] < 300)
         for number in range(rounds * ROUNDS):
             faults(world, clients, number, rng)
+            world.look()
         world.all_ready()
         clients.wait_for_write()
+        if checkpoints:
+            wait_for(lambda: all(member.metrics()["etcd_checkpoint_index"] > 0 for member in world.members), 20, "checkpoints")
     finally:
         clients.stop()
-    print("# %d rounds; %s" % (rounds * ROUNDS, clients.finish()))
+    world.look()
+    print("# %d rounds; %d checkpoints written, %d received; %s" %
+          (rounds * ROUNDS, world.counted("written"), world.counted("received"), clients.finish()))
     world.check_same()
     world.close()
+    return world
 
 
 @cases.case("the judge lets good histories pass, and catches stale reads, lost and doubled writes and wrong orders")
@@ -197,6 +243,40 @@ def partitioned():
     run_case("partitioned", faults, 6)
 
 
+@cases.case("members away for longer than the log is kept, and who sends them a checkpoint, are killed and stopped again meanwhile")
+def outrun():
+    def faults(world, clients, number, rng):
+        leader = world.leader()
+        away = rng.choice([other for other in range(3) if other != leader])
+        member = world.members[away]
+        if number % 2:
+            world.net.isolate(away)
+        else:
+            kill(member.process, signal.SIGKILL)
+        last, before = world.outrun(away), world.files(away, "*.checkpoint")
+        if number % 2:
+            world.net.heal()
+        else:
+            member.start()
+        wait_for(lambda: world.files(away, "*.checkpoint") - before, 20, "a checkpoint to come in", 0.002)
+        time.sleep(rng.random() * 0.05)
+        victim = [world.leader(), away][number // 2 % 2]
+        if number % 3:
+            kill(world.members[victim].process, signal.SIGKILL)
+            time.sleep(rng.random() * 0.3)
+            world.restart(victim)
+        else:
+            os.kill(world.members[victim].process.pid, signal.SIGSTOP)
+            time.sleep(1.3)
+            os.kill(world.members[victim].process.pid, signal.SIGCONT)
+        clients.wait_for_write()
+        wait_for(lambda: member.metrics()["etcd_log_first_index"] > last, 30, "%s to have caught up" % member.name)
+        if number:
+            wait_for(lambda: not any(world.files(each, "0000000000000001.wal") for each in range(3)), 20, "segments to go")
+    world = run_case("outrun", faults, 5, disk="100m")
+    assert world.counted("received") > 0
+
+
 DISK_FAULTS = [("sync", EIO, "Input/output error"), ("write", EIO, "Input/output error"), ("torn", EIO, "Input/output error"),
                ("write", ENOSPC, "No space left on device"), ("torn", ENOSPC, "No space left on device")]
 
@@ -276,7 +356,7 @@ def full_disk():
                 status, body = member.request("GET", "/v2/keys/large/%d?quorum=true" % key)
                 assert status == 200 and body["node"]["value"] == value, (member.name, key, status)
         world.members[0].request("DELETE", "/v2/keys/large?recursive=true")
-    run_case("full", faults, 2, disk="100m")
+    run_case("full", faults, 2, checkpoints=False, disk="100m")
 
 
 @cases.case("disks that the store itself fills: growth is refused, deletes are taken, and all goes on behind them")
@@ -298,7 +378,7 @@ def filled_by_the_store():
         clients.wait_for_write(what="a write behind the deletes")
         for member in world.members:
             wait_for(lambda m=member: m.request("GET", "/health")[0] == 200, 60, member.name + " without an alarm")
-    run_case("filled", faults, 2, disk="100m")
+    run_case("filled", faults, 2, checkpoints=False, disk="100m")
 
 
 @cases.case("wall clocks that jump by hours disturb nothing, and keys expire by the time that has passed")
