@@ -2,12 +2,12 @@
  * variables.
  *
  *   FAULTS_DIR      calls on files below this directory may fail
- *   FAULTS_CONTROL  while this file exists, its first line says how: "CALL ERRNO [SKIP]".
+ *   FAULTS_CONTROL  while this file exists, its first line says how: "CALL ERRNO [SKIP [NAME]]".
  *                     CALL   write (write, pwrite), sync (fdatasync, fsync), create (openat with O_CREAT),
- *                            space (posix_fallocate), rename, or
- *                            torn: a write of which only the first half gets there before it fails
+ *                            rename, or torn: a write of which only the first half gets there before it fails
  *                     ERRNO  a number
  *                     SKIP   so many calls of the kind still succeed
+ *                     NAME   only calls on what has this in its name (without directories) count
  *   FAULTS_SECTOR   "INODE OFFSET": the page at that offset of that file, wherever it is moved, cannot be
  *                   read: EIO, after the bytes before it
  *   FAULTS_CLOCK    while this file exists, its first line is added to CLOCK_REALTIME, in seconds
@@ -56,38 +56,46 @@ static bool control(const char *variable, char *line, size_t size)
 	return there;
 }
 
-static bool is_watched(int fd)
+/* Is the descriptor of something below FAULTS_DIR? Then its path. */
+static bool is_watched(int fd, char path[PATH_MAX])
 {
 	const char *dir = getenv("FAULTS_DIR");
-	char link[64], path[PATH_MAX];
+	char link[64];
 	ssize_t len;
 
 	if (!dir)
 		return false;
 	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	len = readlink(link, path, sizeof(path) - 1);
+	len = readlink(link, path, PATH_MAX - 1);
 	if (len < 0)
 		return false;
 	path[len] = '\0';
 	return strncmp(path, dir, strlen(dir)) == 0;
 }
 
-/* The error that a call of this kind on this descriptor is to end with, or 0. */
-static int fault(const char *kind, int fd)
+static bool has_in_name(const char *path, const char *part)
 {
-	char line[128], wanted[32];
+	const char *slash = strrchr(path, '/');
+
+	return strstr(slash ? slash + 1 : path, part);
+}
+
+/* The error that a call of this kind on this descriptor (name: on that file in it) is to end with, or 0. */
+static int fault(const char *kind, int fd, const char *name)
+{
+	char line[128], wanted[32], part[64] = "", path[PATH_MAX];
 	int error = 0, saved = errno;
 	long skip = 0;
 
-	if (!getenv("FAULTS_CONTROL") || !is_watched(fd)) {
+	if (!getenv("FAULTS_CONTROL") || !is_watched(fd, path)) {
 		errno = saved;
 		return 0;
 	}
 	(void)pthread_mutex_lock(&mutex);
 	if (!control("FAULTS_CONTROL", line, sizeof(line)) ||
-		sscanf(line, "%31s %d %ld", wanted, &error, &skip) < 2)
+		sscanf(line, "%31s %d %ld %63s", wanted, &error, &skip, part) < 2)
 		passed = error = 0;
-	else if (strcmp(wanted, kind) != 0 || passed++ < skip)
+	else if (strcmp(wanted, kind) != 0 || !has_in_name(name ? name : path, part) || passed++ < skip)
 		error = 0;
 	(void)pthread_mutex_unlock(&mutex);
 	errno = error ? error : saved;
@@ -98,7 +106,7 @@ ssize_t write(int fd, const void *data, size_t len);
 ssize_t write(int fd, const void *data, size_t len)
 {
 	REAL(ssize_t, "write", (int, const void *, size_t));
-	return fault("write", fd) ? -1 : real(fd, data, len);
+	return fault("write", fd, NULL) ? -1 : real(fd, data, len);
 }
 
 enum { SECTOR_BYTES = 4096 };
@@ -162,14 +170,14 @@ ssize_t read(int fd, void *data, size_t len)
 static ssize_t pwrite_with_faults(int fd, const void *data, size_t len, off_t offset)
 {
 	REAL(ssize_t, "pwrite64", (int, const void *, size_t, off_t));
-	int error = fault("torn", fd);
+	int error = fault("torn", fd, NULL);
 
 	if (error) {
 		(void)!real(fd, data, len / 2, offset);
 		errno = error;
 		return -1;
 	}
-	return fault("write", fd) ? -1 : real(fd, data, len, offset);
+	return fault("write", fd, NULL) ? -1 : real(fd, data, len, offset);
 }
 
 ssize_t pwrite(int fd, const void *data, size_t len, off_t offset);
@@ -188,40 +196,20 @@ int fdatasync(int fd);
 int fdatasync(int fd)
 {
 	REAL(int, "fdatasync", (int));
-	return fault("sync", fd) ? -1 : real(fd);
+	return fault("sync", fd, NULL) ? -1 : real(fd);
 }
 
 int fsync(int fd);
 int fsync(int fd)
 {
 	REAL(int, "fsync", (int));
-	return fault("sync", fd) ? -1 : real(fd);
-}
-
-static int allocate_with_faults(int fd, off_t offset, off_t len)
-{
-	REAL(int, "posix_fallocate64", (int, off_t, off_t));
-	int error = fault("space", fd);
-
-	return error ? error : real(fd, offset, len);
-}
-
-int posix_fallocate(int fd, off_t offset, off_t len);
-int posix_fallocate(int fd, off_t offset, off_t len)
-{
-	return allocate_with_faults(fd, offset, len);
-}
-
-int posix_fallocate64(int fd, off_t offset, off_t len);
-int posix_fallocate64(int fd, off_t offset, off_t len)
-{
-	return allocate_with_faults(fd, offset, len);
+	return fault("sync", fd, NULL) ? -1 : real(fd);
 }
 
 static int open_with_faults(int dir, const char *path, int flags, mode_t mode)
 {
 	REAL(int, "openat64", (int, const char *, int, ...));
-	return flags & O_CREAT && fault("create", dir) ? -1 : real(dir, path, flags, mode);
+	return flags & O_CREAT && fault("create", dir, path) ? -1 : real(dir, path, flags, mode);
 }
 
 static mode_t mode_of(int flags, va_list args)
@@ -257,7 +245,7 @@ int renameat(int from_dir, const char *from, int to_dir, const char *to);
 int renameat(int from_dir, const char *from, int to_dir, const char *to)
 {
 	REAL(int, "renameat", (int, const char *, int, const char *));
-	return fault("rename", from_dir) ? -1 : real(from_dir, from, to_dir, to);
+	return fault("rename", from_dir, from) ? -1 : real(from_dir, from, to_dir, to);
 }
 
 static void shift(int64_t *seconds)

@@ -1,27 +1,21 @@
 #!/usr/bin/env python3
 """Checkpoints of real members: a restart loads one instead of replaying everything, the log is cut behind it, a damaged one
-is refused, and a member that was away for long gets one while writes go on."""
+is refused, one that a bad disk does not take is made later, and a member that was away for long gets one while writes go on."""
+import errno
 import glob
+import json
 import os
 import signal
 import socket
 import threading
 import urllib.request
 
+import harness
 from harness import Cases, wait_for
-from etcd_server import Cluster, call, ours
+from etcd_server import Cluster, Member, call, ours
 
 cases = Cases()
 VALUE = "v" * 100000
-
-
-def metrics(member):
-    found = {}
-    for line in call(member.endpoint + "/metrics")[2].splitlines():
-        if line and not line.startswith("#"):
-            name, value = line.rsplit(" ", 1)
-            found[name] = float(value)
-    return found
 
 
 def put(member, key, value, timeout=60):
@@ -30,7 +24,6 @@ def put(member, key, value, timeout=60):
 
 
 def value_of(member, key, query=""):
-    import json
     return json.loads(call("%s/v2/keys/%s%s" % (member.endpoint, key, query))[2])["node"]["value"]
 
 
@@ -58,20 +51,87 @@ def fill(member, first, last, keys=10):
         put(member, "fill/%d" % (number % keys), "%d-%s" % (number, VALUE))
 
 
+class Failing:
+    """A member whose disk refuses one kind of call on some of its files (see faults.c) until it is told otherwise."""
+
+    def __init__(self, kind, error, skip, name):
+        self.what, self.error, self.renamed = "%s %d %d %s" % (kind, error, skip, name), error, name == "log"
+        release = os.environ.get("FLOTILLA_RELEASE", harness.BUILD)  # a sanitizer does not like to be preloaded
+        directory, peer = harness.temp_dir(), harness.free_port()
+        self.control = os.path.join(directory, "control")
+        self.member = Member(os.path.join(release, "etcd"), "infra0", harness.free_port(), peer,
+                             "infra0=http://127.0.0.1:%d" % peer, directory, ["--snapshot-count", "20"],
+                             env={"LD_PRELOAD": os.path.join(release, "tests/system/faults.so"),
+                                  "FAULTS_DIR": os.path.join(directory, "infra0/"), "FAULTS_CONTROL": self.control})
+        self.member.start()
+
+    def fail(self):
+        with open(self.control + ".new", "w") as file:
+            file.write(self.what + "\n")
+        os.rename(self.control + ".new", self.control)
+
+    def mend(self):
+        os.unlink(self.control)
+
+    def write(self, key):
+        """Whether it was taken; else there is no space."""
+        status, _, text = call("%s/v2/keys/%s" % (self.member.endpoint, key), "PUT", "value=1")
+        assert status in (200, 201) or (self.error == errno.ENOSPC and status == 500 and "space exceeded" in text), (status, text)
+        return status < 300
+
+    def told(self):
+        with open(os.path.join(self.member.directory, "infra0.log")) as log:
+            return log.read()
+
+
+# The data file, then the one that names it, at its place; last the directory, when it is there.
+FAILURES = [("create", errno.EIO, 0, ".checkpoint"), ("write", errno.EIO, 0, ".checkpoint"), ("sync", errno.EIO, 0, ".checkpoint"),
+            ("create", errno.ENOSPC, 0, "CHECKPOINT"), ("torn", errno.ENOSPC, 0, ".checkpoint"), ("rename", errno.EIO, 0, "CHECKPOINT"),
+            ("sync", errno.EIO, 1, "log")]
+failing = []
+
+
+@cases.case("a checkpoint that the disk does not take ends nobody: the member says so, serves on, and keeps its log")
+def _():
+    failing.extend(Failing(*failure) for failure in FAILURES)
+    for each in failing:
+        wait_for(each.member.ready, 30, "the member with %s" % each.what)
+        for number in range(10):
+            put(each.member, "before/%d" % number, str(number))
+        each.fail()
+        for number in range(12):  # the last ones may meet the alarm of a full disk
+            each.write("due/%d" % number)
+    for each in failing:
+        text = "a checkpoint could not be written (%s): the log cannot be cut; it is tried again" % os.strerror(each.error)
+        wait_for(lambda: text in each.told(), 20, "%s after %s; its log is:\n%s" % (text, each.what, each.told()))
+        found = each.member.metrics()
+        assert found["etcd_checkpoints_written_total"] == found["etcd_checkpoint_index"] == 0, (each.what, found)
+        assert os.path.exists(os.path.join(log_directory(each.member), "CHECKPOINT")) == each.renamed, each.what
+        assert value_of(each.member, "before/9", "?quorum=true") == "9"
+        if each.error == errno.ENOSPC:
+            assert not each.write("more")
+            assert call(each.member.endpoint + "/v2/keys/before/0", "DELETE")[0] == 200
+        else:
+            for number in range(30):
+                assert each.write("meanwhile/%d" % number)
+            assert each.member.metrics()["etcd_log_first_index"] == 1, each.what
+        each.mend()
+
+
 @cases.case("the log is cut behind checkpoints, and a restart loads the newest one")
 def _():
     cluster = Cluster(ours(), 1, ["--snapshot-count", "100"])
     member = cluster.members[0]
     fill(member, 0, 1000)
-    wait_for(lambda: metrics(member)["etcd_checkpoint_index"] >= 900, 10, "a checkpoint")
-    found = metrics(member)
+    wait_for(lambda: member.metrics()["etcd_checkpoint_index"] >= 900, 10, "a checkpoint")
+    found = member.metrics()
     assert found["etcd_checkpoints_written_total"] >= 5, found
     assert found["etcd_log_first_index"] > 500, found
     # 100 MB were written; what is left: the segments in use and the spare one. (The checkpoint itself holds the history.)
     wait_for(lambda: log_bytes(member) < 60e6, 10, "the log to be cut (%d bytes)" % log_bytes(member))
-    assert metrics(member)["etcd_log_disk_bytes"] == log_bytes(member)
+    assert member.metrics()["etcd_log_disk_bytes"] == log_bytes(member)
     restart(member)
-    assert metrics(member)["etcd_checkpoint_index"] >= 900
+    assert member.metrics()["etcd_checkpoint_index"] >= 900
     assert "loaded the checkpoint of index" in member.log_tail(), member.log_tail()
     for number in range(990, 1000):
         assert value_of(member, "fill/%d" % (number % 10)).startswith("%d-" % number)
@@ -86,7 +146,7 @@ def _():
     cluster = Cluster(ours(), 1, ["--snapshot-count", "100"])
     member = cluster.members[0]
     fill(member, 0, 600, keys=600)
-    wait_for(lambda: metrics(member)["etcd_checkpoint_index"] >= 500, 10, "a checkpoint")
+    wait_for(lambda: member.metrics()["etcd_checkpoint_index"] >= 500, 10, "a checkpoint")
     assert sum(map(os.path.getsize, glob.glob(log_directory(member) + "/*.checkpoint"))) > 40e6
     assert call(member.endpoint + "/v2/keys/fill?recursive=true", "DELETE")[0] == 200
     for number in range(1300):  # more events than the history keeps, so that it lets go of the values as well
@@ -102,7 +162,7 @@ def _():
     cluster = Cluster(ours(), 1, ["--snapshot-count", "50"])
     member = cluster.members[0]
     fill(member, 0, 120)
-    wait_for(lambda: metrics(member)["etcd_checkpoint_index"] >= 70, 10, "a checkpoint")
+    wait_for(lambda: member.metrics()["etcd_checkpoint_index"] >= 70, 10, "a checkpoint")
     wait_for(lambda: len(glob.glob(log_directory(member) + "/*.checkpoint")) == 1, 10, "the old one to go")
     member.kill()
     member.process.wait()
@@ -164,12 +224,12 @@ def _():
     away.kill()
     away.process.wait()
     fill(leader, 0, 300)
-    wait_for(lambda: metrics(leader)["etcd_log_first_index"] > 100, 10, "the log to be cut")
+    wait_for(lambda: leader.metrics()["etcd_log_first_index"] > 100, 10, "the log to be cut")
     writer = Writer(leader)
     away.start()
     wait_for(away.ready, 30, "the member to serve again")
-    wait_for(lambda: metrics(away)["etcd_checkpoints_received_total"] >= 1, 30, "the transfer")
-    assert metrics(leader)["etcd_checkpoints_sent_total"] >= 1
+    wait_for(lambda: away.metrics()["etcd_checkpoints_received_total"] >= 1, 30, "the transfer")
+    assert leader.metrics()["etcd_checkpoints_sent_total"] >= 1
     last = writer.stop()
     assert last > 0
     assert int(value_of(away, "counter", "?quorum=true")) == last
@@ -199,14 +259,14 @@ def _():
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    wait_for(lambda: metrics(away)["etcd_store_watchers"] == 1 + len(others), 10, "the watches")
+    wait_for(lambda: away.metrics()["etcd_store_watchers"] == 1 + len(others), 10, "the watches")
     away.process.send_signal(signal.SIGSTOP)
     for other in others[::7]:
         other.close()
     fill(leader, 0, 400)
-    wait_for(lambda: metrics(leader)["etcd_log_first_index"] > 100, 10, "the log to be cut")
+    wait_for(lambda: leader.metrics()["etcd_log_first_index"] > 100, 10, "the log to be cut")
     away.process.send_signal(signal.SIGCONT)
-    wait_for(lambda: metrics(away)["etcd_checkpoints_received_total"] >= 1, 30, "the transfer")
+    wait_for(lambda: away.metrics()["etcd_checkpoints_received_total"] >= 1, 30, "the transfer")
     watcher.join(60)
     assert answers == [""], answers
     for number, other in enumerate(others):
@@ -217,15 +277,30 @@ def _():
                 assert piece, text
                 text += piece
             other.close()
-    assert metrics(away)["etcd_store_watchers"] == 0
+    assert away.metrics()["etcd_store_watchers"] == 0
     index = away.index()
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    wait_for(lambda: metrics(away)["etcd_store_watchers"] == 1, 10, "the next watch")
+    wait_for(lambda: away.metrics()["etcd_store_watchers"] == 1, 10, "the next watch")
     put(leader, "watched", "1")
     watcher.join(60)
     assert '"value":"1"' in answers[1], (index, answers)
     cluster.kill()
+
+
+@cases.case("of the members whose checkpoints failed, each has written one since its disk is well again")
+def _():
+    for each in failing:
+        member = each.member
+        wait_for(lambda: member.metrics()["etcd_checkpoints_written_total"] > 0, 30, "a checkpoint after %s" % each.what)
+        wait_for(lambda: member.metrics()["etcd_log_first_index"] > 20, 10, "the log to be cut after %s" % each.what)
+        wait_for(lambda: call(member.endpoint + "/health")[0] == 200, 30, "health after %s" % each.what)
+        put(member, "after", "1")
+        wait_for(lambda: len(glob.glob(log_directory(member) + "/*.checkpoint")) == 1, 10, "what failed to go, after %s" % each.what)
+        restart(member)
+        assert "loaded the checkpoint of index" in member.log_tail(), member.log_tail()
+        assert value_of(member, "before/9") == "9" and value_of(member, "after") == "1", each.what
+        member.kill()
 
 
 cases.run()
