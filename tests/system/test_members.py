@@ -84,10 +84,11 @@ class Growing:
 
 
 class Load:
-    """Writes that never end, each tried on one member after the other, and what was acknowledged."""
+    """Writes that never end, each tried on one member after the other, and what was acknowledged, or failed."""
 
     def __init__(self, cluster, threads=3):
         self.cluster = cluster
+        self.failed = []
         self.acknowledged = [{} for _ in range(threads)]
         self.slowest_s = 0
         self.stopped = False
@@ -101,12 +102,14 @@ class Load:
             key, value = "/load/%d/%d" % (number, count % 500), str(count)
             for member in list(self.cluster.members):
                 try:
-                    status = etcd_server.call("%s/v2/keys%s" % (member.endpoint, key), "PUT", "value=" + value, timeout=5)[0]
-                except (OSError, etcd_server.http.client.HTTPException):
+                    status, _, text = etcd_server.call("%s/v2/keys%s" % (member.endpoint, key), "PUT", "value=" + value, timeout=5)
+                except (OSError, etcd_server.http.client.HTTPException) as error:
+                    self.failed.append((member.name, error))
                     continue
                 if status in (200, 201):
                     self.acknowledged[number][key] = value
                     break
+                self.failed.append((member.name, text))
             now = time.monotonic()
             self.slowest_s, at = max(self.slowest_s, now - at), now
             count += 1
@@ -145,6 +148,32 @@ def grow_and_shrink():
         cluster.leader()
     assert load.check() > 100
     print("# the slowest write took %.2f s" % load.slowest_s)
+    cluster.kill()
+
+
+@cases.case("a member that joins behind the begin of the log gets a checkpoint and its vote while all writes go on")
+def joins_behind_the_log():
+    cluster = Growing(3, ["--snapshot-count", "50"])
+    for number in range(60):
+        assert cluster.members[0].request("PUT", "/v2/keys/ballast/%d" % number, "value=" + "b" * 50000)[0] == 201
+    wait_for(lambda: all(m.metrics()["etcd_log_first_index"] > 50 for m in cluster.members), 20, "the logs to be cut")
+    term = cluster.leader().metrics()["etcd_server_raft_term"]
+    load = Load(cluster)
+    member = cluster.add("infra3")
+    found = member.metrics()
+    assert found["etcd_checkpoints_received_total"] > 0 and found["etcd_server_is_learner"] == 0, found
+    assert load.check() > 50
+    # No write failed, unless this machine was so slow that its members took a leader for lost.
+    assert not load.failed or member.metrics()["etcd_server_raft_term"] != term, load.failed[:3]
+
+    def same():
+        answers = [etcd_server.call(m.endpoint + "/v2/keys/?recursive=true&sorted=true") for m in cluster.members]
+        return len({(text, headers["X-Etcd-Index"]) for _, headers, text in answers}) == 1
+    wait_for(same, 20, "the new member's data to equal the others'")
+    gone = next(m for m in cluster.members[:3] if m is not cluster.leader())
+    gone.kill()  # of the four three are needed
+    cluster.members.remove(gone)
+    written(member, "with-its-vote")
     cluster.kill()
 
 
