@@ -220,6 +220,78 @@ def waiting_for_a_quorum():
     one.kill()
 
 
+WRITES_THAT_WAIT = 16384  # on one member, in any number of bytes up to 64 MiB
+
+
+@cases.case("more writes than may wait for a quorum are refused at once and in words, and those that wait go on when there is one")
+def too_many_requests():
+    names, directory = ["infra0", "infra1", "infra2"], temp_dir()
+    peers = [free_port() for _ in names]
+    initial = ",".join("%s=http://127.0.0.1:%d" % pair for pair in zip(names, peers))
+    # The one that is asked has so much patience that nothing is given up on before it is full: 5 s and two election timeouts.
+    cluster = [member(None, name, directory, (), initial, peer, ["--election-timeout", "10000"] if name == "infra0" else [])
+               for name, peer in zip(names, peers)]
+    for each in cluster:
+        each.start()
+    for each in cluster:
+        wait_for(each.ready, 30, "the member")
+    one, others = cluster[0], cluster[1:]
+
+    def signal_others(number):
+        for each in others:
+            os.kill(each.process.pid, number)
+
+    def begin(key, value):
+        connection = connect(port_of(one.endpoint))
+        connection.sendall(put_head("/v2/keys/" + key, "Connection: close", "Content-Length: %d" % (6 + len(value))) + b"value=" + value)
+        return connection
+
+    def check_refused(value):
+        begun = time.monotonic()
+        status, _, text = etcd_server.call(one.endpoint + "/v2/keys/refused", "PUT", "value=" + value)
+        assert (status, text) == (500, '{"errorCode":300,"message":"Raft Internal Error",'
+                                       '"cause":"etcdserver: too many requests","index":0}\n'), (status, text)
+        assert time.monotonic() - begun < 5, "it waited with the others"
+        assert one.request("GET", "/v2/keys/before")[1]["node"]["value"] == "1"
+
+    def check_answer(connection):
+        with connection:
+            connection.settimeout(harness.PATIENCE_S)
+            answer = connection.recv(100)
+        assert answer.startswith((b"HTTP/1.1 200 OK", b"HTTP/1.1 201 Created")), answer
+
+    assert one.request("PUT", "/v2/keys/before", "value=1")[0] == 201
+    if hard < WRITES_THAT_WAIT + 1000:
+        print("# with %d open files (ulimit -Hn) there cannot be %d" % (hard, WRITES_THAT_WAIT))
+    else:
+        before = memory_mb(one)
+        signal_others(signal.SIGSTOP)
+        waiting = [begin("few/%d" % (number % 10), b"%d" % number) for number in range(WRITES_THAT_WAIT)]
+        wait_for(lambda: one.metrics()["etcd_server_proposals_pending"] >= WRITES_THAT_WAIT, 20, "all to wait")
+        check_refused("1")
+        status, _, text = etcd_server.call(one.endpoint + "/v2/members", "POST", '{"peerURLs":["http://127.0.0.1:1"]}',
+                                           headers={"Content-Type": "application/json"})
+        assert (status, text) == (500, '{"message":"etcdserver: too many requests"}'), (status, text)
+        check_small(one, before, 160, "%d writes that wait for a quorum" % WRITES_THAT_WAIT)
+        signal_others(signal.SIGCONT)
+        for connection in waiting:
+            check_answer(connection)
+        for number in range(10):
+            assert one.request("GET", "/v2/keys/few/%d?quorum=true" % number)[0] == 200
+    # The limit of bytes.
+    signal_others(signal.SIGSTOP)
+    waiting = [begin("large/%d" % number, b"v" * 9 * MB) for number in range(7)]
+    wait_for(lambda: one.metrics()["etcd_server_pending_bytes"] > 63 * MB, 20, "all to wait")
+    check_refused("v" * 2 * MB)
+    waiting.append(begin("small", b"1"))  # there is still room for that
+    wait_for(lambda: one.metrics()["etcd_server_proposals_pending"] == 8, 20, "it to wait")
+    signal_others(signal.SIGCONT)
+    check_answer(waiting[0])
+    assert one.process.poll() is None and one.request("GET", "/v2/keys/refused")[0] == 404, one.log_tail()
+    for each in cluster:
+        each.kill()
+
+
 @cases.case("random damage to requests is answered with an error or cut off, whatever it is")
 def malformed():
     one = started(harness.program("etcd"))
@@ -367,13 +439,6 @@ def never_reading():
     one.kill()
 
 
-def metric(one, name):
-    for line in etcd_server.call(one.endpoint + "/metrics")[2].splitlines():
-        if line.startswith(name + " "):
-            return int(line.split()[1])
-    raise KeyError(name)
-
-
 @cases.case("readers of large answers who read nothing hold few of them open: others wait a little, or are told to come again")
 def large_answers_held():
     one = started()
@@ -389,8 +454,8 @@ def large_answers_held():
         return readers
 
     readers, begun = silent(40), time.monotonic()
-    wait_for(lambda: metric(one, "etcd_http_large_answers_postponed") == 8, 10, "the others to wait")
-    assert metric(one, "etcd_http_large_answers") == 32
+    wait_for(lambda: one.metrics()["etcd_http_large_answers_postponed"] == 8, 10, "the others to wait")
+    assert one.metrics()["etcd_http_large_answers"] == 32
     answer = b"HTTP/1.1 503 "
     while answer.startswith(b"HTTP/1.1 503 ") and time.monotonic() - begun < 15:  # as it may be while the machine is busy
         with connect(port) as connection:
@@ -403,10 +468,10 @@ def large_answers_held():
     readers += silent(120)
     answer = read_all(readers[-1])
     assert answer.startswith(b"HTTP/1.1 503 ") and b"too many large answers are being read from this member" in answer, answer[:300]
-    assert metric(one, "etcd_http_large_answers") <= 32
+    assert one.metrics()["etcd_http_large_answers"] <= 32
     for connection in readers:
         connection.close()
-    wait_for(lambda: metric(one, "etcd_http_large_answers") == metric(one, "etcd_http_large_answers_postponed") == 0, 10, "their end")
+    wait_for(lambda: one.metrics()["etcd_http_large_answers"] == one.metrics()["etcd_http_large_answers_postponed"] == 0, 10, "their end")
     one.kill()
 
 
@@ -472,11 +537,11 @@ def watches_everywhere():
     assert etcd_server.call(one.endpoint + "/health", timeout=5)[0] == 200
     status, _, text = etcd_server.call(one.endpoint + "/v2/keys/none?wait=true", timeout=5)
     assert status == 503 and "too many watches are open on this member: ask another member" in text, (status, text)
-    assert metric(one, "etcd_store_watchers") == 132
+    assert one.metrics()["etcd_store_watchers"] == 132
     for connection in watches[:2]:  # their places are free again
         assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
         connection.close()
-    wait_for(lambda: metric(one, "etcd_store_watchers") == 130, 5, "places")
+    wait_for(lambda: one.metrics()["etcd_store_watchers"] == 130, 5, "places")
     with connect(port) as connection:
         connection.sendall(b"GET /v2/keys/told?wait=true HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
