@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 
+import formats
 import harness
 from harness import Cases, wait_for
 from etcd_server import Cluster, call, ours
@@ -199,6 +200,18 @@ def refuses(member, parts, *words):
     assert everything(own(member)) == before, (parts, words)
 
 
+def refuses_newer(member, path, newer, told):
+    """With a file of a newer format, told so without and with --rebuild, which would put aside what is damaged."""
+    with open(path, "rb") as file:
+        whole = file.read()
+    with open(path, "wb") as file:
+        file.write(newer(whole))
+    refuses(member, [told, "newer version"])
+    refuses(member, [told, "newer version"], "--rebuild")
+    with open(path, "wb") as file:
+        file.write(whole)
+
+
 @cases.case("a manifest that is damaged, cut or empty is told by name, and a newer format is left alone by --rebuild too")
 def _():
     cluster = Cluster(ours(), 1, ["--snapshot-count", "20"])
@@ -218,6 +231,12 @@ def _():
         refuses(member, ["CHECKPOINT", "--rebuild"])
     with open(manifest, "wb") as file:
         file.write(whole)
+    for part, told in {"file": "CHECKPOINT is of format 2, this version knows 1",
+                       "membership": "CHECKPOINT: it holds the membership in format 3, this version knows up to 2"}.items():
+        refuses_newer(member, manifest, lambda data: formats.newer_checkpoint(data, part), told)
+    segment = sorted(glob.glob(own(member) + "/log/0*.wal"))[-1]
+    refuses_newer(member, segment, formats.newer_segment,
+                  "log segment %s has format 2, this program reads up to 1" % os.path.basename(segment))
     identity = own(member) + "/identity"
     with open(identity) as file:
         lines = file.read()

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 
+import formats
 import harness
 from harness import Cases, wait_for
 from etcd_server import Cluster, Member, call, ours
@@ -100,7 +101,7 @@ def _():
     assert "snapshot restore FILE" in etcdctl("snapshot", "frob", expect=1)[1]
 
 
-@cases.case("a damaged, cut or foreign file is refused, and so is a directory in use")
+@cases.case("a damaged, cut or foreign file is refused, or one of a newer format, and so is a directory in use")
 def _():
     cluster = Cluster(ours(), 1)
     member = cluster.members[0]
@@ -121,6 +122,17 @@ def _():
         with open(bad, "wb") as file:
             file.write(wrong)
         etcdctl("snapshot", "status", bad, expect=1)
+    for part, told in {"manifest": "the checkpoint is of format 2, this version knows 1: use a newer version",
+                       "section": "the checkpoint has a section of kind 1, version 2, which this version does not know: "
+                                  "use a newer version"}.items():
+        newer = formats.newer_manifest(whole, part)
+        with open(bad, "wb") as file:
+            file.write(newer)
+        never = os.path.join(directory, "never")
+        for words in ["status", bad], ["restore", bad, "--data-dir", never]:
+            error = etcdctl("snapshot", *words, expect=1)[1]
+            assert error == "Error:  %s: %s\n" % (bad, told), error
+        assert open(bad, "rb").read() == newer and not os.path.exists(never)
     error = etcdctl("snapshot", "restore", path, "--data-dir", os.path.join(member.directory, member.name), expect=1)[1]
     assert "in use" in error, error
     for words in (["--name", "a\nmember 1"], ["--name", "a", "--initial-cluster", "a=http://h:1,b\nc=http://h:2"]):
