@@ -1,10 +1,11 @@
-/* Loaded into a server by LD_PRELOAD: makes its disk fail and its wall clock jump, when told so by files and
- * variables.
+/* Loaded into a server by LD_PRELOAD: makes its disk fail or slow and its wall clock jump, when told so by
+ * files and variables.
  *
  *   FAULTS_DIR      calls on files below this directory may fail
  *   FAULTS_CONTROL  while this file exists, its first line says how: "CALL ERRNO [SKIP [NAME]]".
  *                     CALL   write (write, pwrite), sync (fdatasync, fsync), create (openat with O_CREAT),
- *                            rename, or torn: a write of which only the first half gets there before it fails
+ *                            rename; torn: a write of which only the first half gets there before it fails;
+ *                            or slow: fdatasync succeeds, ERRNO milliseconds later
  *                     ERRNO  a number
  *                     SKIP   so many calls of the kind still succeed
  *                     NAME   only calls on what has this in its name (without directories) count
@@ -196,7 +197,15 @@ int fdatasync(int fd);
 int fdatasync(int fd)
 {
 	REAL(int, "fdatasync", (int));
-	return fault("sync", fd, NULL) ? -1 : real(fd);
+	int wait_ms, saved = errno;
+
+	if (fault("sync", fd, NULL))
+		return -1;
+	wait_ms = fault("slow", fd, NULL);
+	if (wait_ms)
+		(void)usleep((useconds_t)wait_ms * 1000);
+	errno = saved;
+	return real(fd);
 }
 
 int fsync(int fd);

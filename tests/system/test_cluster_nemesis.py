@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Three members as real processes, and what befalls real machines: killed and stopped processes, cut networks, disks that fail
-or are full, wall clocks that jump. Checkpoints are written and sent all the while, and clients work; what they were told is
-judged by the simulator's checker of linearizability. Afterwards everything goes on. FLOTILLA_ROUNDS=N repeats each fault N
+"""Three members as real processes, and what befalls real machines: killed and stopped processes, cut networks, disks that fail,
+are full or slow, wall clocks that jump. Checkpoints are written and sent all the while, and clients work; what they were told
+is judged by the simulator's checker of linearizability. Afterwards everything goes on. FLOTILLA_ROUNDS=N repeats each fault N
 times as often."""
 import errno
 import glob
@@ -136,10 +136,10 @@ class World:
             kill(place.holder)
 
 
-def run_case(name, faults, rounds, checkpoints=True, **options):
+def run_case(name, faults, rounds, checkpoints=True, flags=(), **options):
     """A cluster under load; `faults(world, clients, round, rng)` is called again and again. Answers the world, which is over.
     checkpoints: whether they come all the time, or by default when the log or the disk is large."""
-    world = World(extra=CHECKPOINTS if checkpoints else (), **options)
+    world = World(extra=list(flags) + (CHECKPOINTS if checkpoints else []), **options)
     clients = world.clients(name)
     rng = random.Random(name)
     try:
@@ -379,6 +379,37 @@ def filled_by_the_store():
         for member in world.members:
             wait_for(lambda m=member: m.request("GET", "/health")[0] == 200, 60, member.name + " without an alarm")
     run_case("filled", faults, 2, checkpoints=False, disk="100m")
+
+
+@cases.case("a leader whose disk becomes slow hands over to one whose disk is quicker, writes are fast, and it stays like that")
+def slow_disk():
+    name, delay_s = "etcd_server_slow_disk_handovers_total", 0.4  # more than half an election timeout
+
+    def faults(world, clients, number, rng):
+        before, slow = [member.metrics()[name] for member in world.members], None
+
+        def handed_over():
+            nonlocal slow
+            if slow is not None and world.members[slow].metrics()[name] > before[slow]:
+                return True
+            leader = world.leader()
+            if leader != slow and world.members[leader].state() == "StateLeader":  # or on a busy machine the next one
+                if slow is not None:
+                    world.switch(slow, "disk")
+                world.switch(leader, "disk", "slow %d 0 .wal" % (delay_s * 1000))
+                slow = leader
+            return False
+        wait_for(handed_over, 20, "leadership to be handed over")
+        wait_for(lambda: world.leader() != slow and world.members[slow].state() == "StateFollower", 10, "the next leader")
+        clients.wait_for_write()
+        at = len(clients.ops)
+        time.sleep(2)
+        took = sorted((op.return_ns - op.call_ns) / 1e9 for op in clients.ops[at:] if op.outcome == "ok" and op.kind != "get")
+        assert len(took) > 10 and took[len(took) // 2] < delay_s / 2, took
+        assert sum(member.metrics()[name] for member in world.members) == sum(before) + 1
+        assert "the disk of the log is slow here (a write takes " in world.members[slow].log_tail(), world.members[slow].log_tail()
+        world.switch(slow, "disk")
+    run_case("slow", faults, 1, flags=["--heartbeat-interval", "50", "--election-timeout", "500"])
 
 
 @cases.case("wall clocks that jump by hours disturb nothing, and keys expire by the time that has passed")
