@@ -568,10 +568,10 @@ def frame(payload):
     return struct.pack("<I", len(payload)) + payload
 
 
-def hello(one, cluster=None, sender=1, to=None, kind="small"):
+def hello(one, cluster=None, sender=1, to=None, kind="small", urls=None):
     return ("GET /flotilla/peer HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: flotilla-peer/1\r\n"
-            "X-Etcd-Cluster-ID: %s\r\nX-Server-From: %s\r\nX-Server-To: %s\r\nX-Peer-Stream: %s\r\n\r\n" %
-            (cluster, sender, to or one.id(), kind)).encode()
+            "X-Etcd-Cluster-ID: %s\r\nX-Server-From: %s\r\nX-Server-To: %s\r\nX-Peer-Stream: %s\r\n%s\r\n" %
+            (cluster, sender, to or one.id(), kind, "X-PeerURLs: %s\r\n" % urls if urls else "")).encode()
 
 
 @cases.case("peers that speak nonsense, are strangers, claim another's id, or send half or huge frames disturb no cluster")
@@ -622,6 +622,76 @@ def hostile_peers():
         assert one.process.poll() is None, one.log_tail()
         wait_for(lambda m=one: m.request("PUT", "/v2/keys/after", "value=1")[0] in (200, 201), 20, "a write")
         assert one.request("GET", "/v2/keys/before?quorum=true")[1]["node"]["value"] == "1"
+    cluster.kill()
+
+
+@cases.case("peer connections with slow heads are dropped, and half frames on many of them take bounded memory")
+def slow_peers():
+    cluster = etcd_server.Cluster(RELEASE, 3)
+    target, other, third = cluster.members
+    port, nowhere = port_of(target.peer), "http://127.0.0.1:%d" % free_port()
+    cluster_id = etcd_server.call(target.endpoint + "/v2/keys/")[1]["X-Etcd-Cluster-Id"]
+    ids = [one.id() for one in cluster.members]
+    check_serves(target, count=5)
+    before, slow, held = memory_mb(target), [], []
+
+    def begin_head():
+        slow.append(connect(port))
+        slow[-1].send(b"GET /flo")
+
+    def next_bytes():
+        for connection in slow:
+            try:
+                connection.send(b"t")
+            except OSError:
+                pass
+
+    def hold_halves(senders):
+        """Connections of these senders, all let in; each sends half a frame of 15 MB, as far as it is taken."""
+        halves = []
+        for sender in senders:
+            for kind in "small", "bulk":
+                connection = connect(port)
+                connection.sendall(hello(target, cluster_id, sender, ids[0], kind, nowhere))
+                assert connection.recv(100).startswith(b"HTTP/1.1 101 "), (sender, kind)
+                connection.setblocking(False)
+                held.append(connection)
+                halves.append([connection, memoryview(struct.pack("<I", 15 * MB) + bytes(15 * MB // 2))])
+        while any(left for _, left in halves):
+            for half in halves:
+                try:
+                    half[1] = half[1][half[0].send(half[1]):]
+                except BlockingIOError:
+                    pass
+                except (ConnectionResetError, BrokenPipeError):  # another one took its place
+                    half[1] = b""
+
+    # More than there are places: a member that comes back finds one, and counts.
+    for _ in range(400):
+        begin_head()
+    other.kill()
+    other.start()
+    wait_for(other.ready, 30, "the member")
+    third.kill()
+    wait_for(lambda: target.request("PUT", "/v2/keys/two", "value=1", timeout=5)[0] in (200, 201), 20, "a write by two")
+    third.start()
+    # The last 8 strangers are there, and members; each with two connections.
+    hold_halves(ids[1:])
+    for batch in range(2):
+        next_bytes()
+        time.sleep(1.1)  # 8 new ones a second are let in
+        hold_halves("%x" % (8 * batch + number + 1) for number in range(8))
+    assert target.metrics()["etcd_network_peer_strangers"] == 8
+    check_small(target, before, 20 * 7.5 + 40, "half frames on %d peer connections" % len(held))
+    check_serves(target, count=5)
+    for connection in slow:
+        assert read_all(connection) == b""  # its time is up, or its place was needed
+    for connection in held:
+        connection.close()
+    wait_for(lambda: target.metrics()["etcd_network_peer_strangers"] == 0, 20, "the strangers to go")
+    check_small(target, before, 20, "and all of them gone")
+    for one in cluster.members:
+        wait_for(lambda m=one: m.request("PUT", "/v2/keys/after", "value=1", timeout=5)[0] in (200, 201), 20, "a write")
     cluster.kill()
 
 
