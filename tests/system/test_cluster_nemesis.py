@@ -96,8 +96,8 @@ class World:
         return int(sum(value for (counter, _), value in self.counts.items() if counter == name))
 
     def outrun(self, number):
-        """The other members, of which one leads, go on for so long that what this one needs next is cut from their logs. Answers
-        the index that it is behind."""
+        """The other members, of which one leads, go on for so long that what this one needs next is cut from their logs.
+        Answers the index that it is behind."""
         others = [member for member in self.members if member is not self.members[number]]
         last = max(member.metrics()["etcd_server_proposals_committed_total"] for member in others) + 20  # and what is under way
 
@@ -145,7 +145,8 @@ def run_case(name, faults, rounds, checkpoints=True, flags=(), **options):
     try:
         clients.wait_for_write()
         for number in range(BALLAST if checkpoints else 0):
-            wait_for(lambda n=number: world.members[0].request("PUT", "/v2/keys/ballast/%d" % n, "value=" + "b" * 100000)[0] < 300)
+            path = "/v2/keys/ballast/%d" % number
+            wait_for(lambda: world.members[0].request("PUT", path, "value=" + "b" * 100000)[0] < 300, 20, "a value of ballast")
         for number in range(rounds * ROUNDS):
             faults(world, clients, number, rng)
             world.look()
@@ -243,7 +244,7 @@ def partitioned():
     run_case("partitioned", faults, 6)
 
 
-@cases.case("members away for longer than the log is kept, and who sends them a checkpoint, are killed and stopped again meanwhile")
+@cases.case("members away for longer than the log is kept, or who sends them a checkpoint, are killed and stopped meanwhile")
 def outrun():
     def faults(world, clients, number, rng):
         leader = world.leader()
@@ -407,7 +408,8 @@ def slow_disk():
         took = sorted((op.return_ns - op.call_ns) / 1e9 for op in clients.ops[at:] if op.outcome == "ok" and op.kind != "get")
         assert len(took) > 10 and took[len(took) // 2] < delay_s / 2, took
         assert sum(member.metrics()[name] for member in world.members) == sum(before) + 1
-        assert "the disk of the log is slow here (a write takes " in world.members[slow].log_tail(), world.members[slow].log_tail()
+        log = world.members[slow].log_tail()
+        assert "the disk of the log is slow here (a write takes " in log, log
         world.switch(slow, "disk")
     run_case("slow", faults, 1, flags=["--heartbeat-interval", "50", "--election-timeout", "500"])
 

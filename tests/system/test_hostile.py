@@ -140,27 +140,28 @@ def too_large():
     one = started(harness.program("etcd"))
     port = port_of(one.endpoint)
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
-    too_large_form = b'{"errorCode":210,"message":"Invalid POST form","cause":"http: POST too large",'
+    head, bad = b"431 Request Header Fields Too Large", b"400 Bad Request"
+    form = b'{"errorCode":210,"message":"Invalid POST form","cause":"%s",'
     for what, pieces, status, text in [
-            ("a request line", [b"GET /v2/keys/" + b"a" * 2 * MB + b" HTTP/1.1\r\n"], 431, b"431 Request Header Fields Too Large"),
-            ("a header", [b"GET /version HTTP/1.1\r\nHost: x\r\nX-Fill: " + b"y" * 2 * MB], 431, b"431 Request Header Fields Too Large"),
-            ("headers", [b"GET /version HTTP/1.1\r\nHost: x\r\n"] + [b"X-%d: y\r\n" % i for i in range(3000)], 431,
-             b"431 Request Header Fields Too Large"),
-            ("a method", [b"M" * 100000 + b" / HTTP/1.1\r\nHost: x\r\n\r\n"], 400, b"400 Bad Request"),
-            ("a body by its length", [put_head("/v2/keys/x", "Content-Length: 100000000"), b"value="], 400, too_large_form),
+            ("a request line", [b"GET /v2/keys/" + b"a" * 2 * MB + b" HTTP/1.1\r\n"], 431, head),
+            ("a header", [b"GET /version HTTP/1.1\r\nHost: x\r\nX-Fill: " + b"y" * 2 * MB], 431, head),
+            ("headers", [b"GET /version HTTP/1.1\r\nHost: x\r\n"] + [b"X-%d: y\r\n" % i for i in range(3000)], 431, head),
+            ("a method", [b"M" * 100000 + b" / HTTP/1.1\r\nHost: x\r\n\r\n"], 400, bad),
+            ("a body by its length", [put_head("/v2/keys/x", "Content-Length: 100000000"), b"value="], 400,
+             form % b"http: POST too large"),
             ("a body by one byte", [put_head("/v2/keys/x", "Content-Length: %d" % (10 * MB + 1), "Connection: close"),
-                                    b"v" * (10 * MB + 1)], 400, too_large_form),
-            ("a length that is no number of 64 bits", [put_head("/v2/keys/x", "Content-Length: " + "9" * 30)], 400, b"400 Bad Request"),
-            ("a chunked body without end", [put_head("/v2/keys/x", "Transfer-Encoding: chunked")] + [chunk] * 400, 400, too_large_form),
-            ("a chunk size", [put_head("/v2/keys/x", "Transfer-Encoding: chunked"), b"f" * 40 + b"\r\n"], 400, b"400 Bad Request"),
-            ("a key", [b"PUT /v2/keys/" + b"k" * (MB - 50) + b" HTTP/1.0\r\n\r\n"], 400,
-             b'{"errorCode":210,"message":"Invalid POST form","cause":"key too long",'),
+                                    b"v" * (10 * MB + 1)], 400, form % b"http: POST too large"),
+            ("a length that is no number of 64 bits", [put_head("/v2/keys/x", "Content-Length: " + "9" * 30)], 400, bad),
+            ("a chunked body without end", [put_head("/v2/keys/x", "Transfer-Encoding: chunked")] + [chunk] * 400, 400,
+             form % b"http: POST too large"),
+            ("a chunk size", [put_head("/v2/keys/x", "Transfer-Encoding: chunked"), b"f" * 40 + b"\r\n"], 400, bad),
+            ("a key", [b"PUT /v2/keys/" + b"k" * (MB - 50) + b" HTTP/1.0\r\n\r\n"], 400, form % b"key too long"),
             ("a member's name", [put_head("/v2/members/" + "7" * 5000, "Content-Length: 0", "Connection: close")], 404,
              b'{"message":"No such member: ' + b"7" * 5000 + b'"}')]:
         # Whoever is still sending gets the answer too, but for one who stands still for seconds, as a busy machine lets it.
         answer = next(filter(None, (exchange(port, pieces) for _ in range(3))), b"")
-        head, _, body = answer.partition(b"\r\n\r\n")
-        assert head.split(b" ", 2)[1:2] == [b"%d" % status] and body.startswith(text), (what, head[:200], body[:200])
+        start, _, body = answer.partition(b"\r\n\r\n")
+        assert start.split(b" ", 2)[1:2] == [b"%d" % status] and body.startswith(text), (what, start[:200], body[:200])
     # What is as large as it may be.
     assert one.request("PUT", "/v2/keys/" + "k" * 100000, "value=1")[0] == 201
     status, body = one.request("PUT", "/v2/keys/large", "value=" + "v" * (10 * MB - 6), timeout=60)
@@ -235,13 +236,13 @@ def waiting_for_a_quorum():
 WRITES_THAT_WAIT = 16384  # on one member, in any number of bytes up to 64 MiB
 
 
-@cases.case("more writes than may wait for a quorum are refused at once and in words, and those that wait go on when there is one")
+@cases.case("more writes than may wait for a quorum are refused at once, in words, and those that wait go on when there is one")
 def too_many_requests():
     names, directory = ["infra0", "infra1", "infra2"], temp_dir()
     peers = [free_port() for _ in names]
     initial = ",".join("%s=http://127.0.0.1:%d" % pair for pair in zip(names, peers))
     # The one that is asked has so much patience that nothing is given up on before it is full: 5 s and two election timeouts.
-    cluster = [member(None, name, directory, (), initial, peer, ["--election-timeout", "10000"] if name == "infra0" else [])
+    cluster = [member(None, name, directory, (), initial, peer, ["--election-timeout", "50000"] if name == "infra0" else [])
                for name, peer in zip(names, peers)]
     for each in cluster:
         each.start()
@@ -255,7 +256,8 @@ def too_many_requests():
 
     def begin(key, value):
         connection = connect(port_of(one.endpoint))
-        connection.sendall(put_head("/v2/keys/" + key, "Connection: close", "Content-Length: %d" % (6 + len(value))) + b"value=" + value)
+        length = "Content-Length: %d" % len(b"value=" + value)
+        connection.sendall(put_head("/v2/keys/" + key, "Connection: close", length) + b"value=" + value)
         return connection
 
     def check_refused(value):
@@ -478,8 +480,11 @@ def large_answers_held():
     assert "too many large answers are read too slowly" in one.log_tail(), one.log_tail()
     check_serves(one, slowest_s=3, count=5)
     readers += silent(120)
-    answer = read_all(readers[-1])
-    assert answer.startswith(b"HTTP/1.1 503 ") and b"too many large answers are being read from this member" in answer, answer[:300]
+    answers = [connection.recv(1000) for connection in readers[-50:]]
+    refused = [answer for answer in answers if answer.startswith(b"HTTP/1.1 503 ")]
+    # Some of them may get a place in the moment in which their time is up.
+    assert len(refused) > 10 and all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers if answer not in refused), answers
+    assert all(b"too many large answers are being read from this member" in answer for answer in refused), refused
     assert one.metrics()["etcd_http_large_answers"] <= 32
     for connection in readers:
         connection.close()
