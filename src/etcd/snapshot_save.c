@@ -16,10 +16,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Without --timeout. A large store takes its time before the head, since a checkpoint is written first. */
+/* Without --timeout. A large store takes its time before the head, since a checkpoint is written first,
+ * beside the writes that go on. */
 enum {
 	CONNECT_TIMEOUT_MS = 5000,
-	HEAD_TIMEOUT_MS = 300000, /* the member writes a checkpoint first, beside the writes that go on */
+	HEAD_TIMEOUT_MS = 300000,
 	SILENCE_TIMEOUT_MS = 60000,
 };
 

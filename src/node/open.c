@@ -69,9 +69,9 @@ static int load_entry(void *arg, const struct wal_entry *record)
 	}
 	if (loading->term_there && loading->term_there != loading->checkpoint_term)
 		return 0; /* a log that the checkpoint, a received one, was to replace */
+	/* Replaced further on, from below the checkpoint, where the segment does not begin. */
 	if (record->term < loading->checkpoint_term)
-		return 0; /* replaced further on, from below the checkpoint, where this segment does not begin
-			   */
+		return 0;
 	if (record->index > last_loaded(loading) + 1) {
 		loading->gap = true;
 		return 0;

@@ -210,9 +210,10 @@ static void look_for_loss(struct node *node, const struct raft_message *message)
 {
 	struct raft_status status;
 
+	if (message->type != RAFT_MSG_HEARTBEAT)
+		return;
 	raft_status_get(node->raft, &status);
-	if (message->type == RAFT_MSG_HEARTBEAT && message->term == status.term &&
-		message->commit > status.last_index && may_complain(node))
+	if (message->term == status.term && message->commit > status.last_index && may_complain(node))
 		node_note(node, LOG_LEVEL_ERROR,
 			"the log of this member ends at index %" PRIu64 ", but had entries up to %" PRIu64
 			": its disk has lost what it said to have written; they are sent again, check the "

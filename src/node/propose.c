@@ -203,18 +203,21 @@ void node_propose_internal(
 	add(node, internal, kind, payload, NULL, NULL);
 }
 
-/* Only the leader moves the clock, decides the version and promotes: what was queued before leadership went
- * is dropped. */
+/* Only the leader moves the clock, decides the version and promotes, each when it sees that it is time. */
+static bool is_of_leader(enum node_internal internal)
+{
+	return internal == NODE_VERSION || internal == NODE_TICK || internal == NODE_PROMOTE;
+}
+
+/* What was queued before leadership went. */
 static void drop_pointless(struct node *node)
 {
-	static const enum node_internal of_leaders[] = {NODE_VERSION, NODE_TICK, NODE_PROMOTE};
-
 	if (node->status.role == RAFT_LEADER)
 		return;
-	for (size_t i = 0; i < ARRAY_LEN(of_leaders); i++) {
-		struct pending *pending = node->under_way[of_leaders[i]];
+	for (unsigned i = 0; i < NODE_INTERNAL_MAX; i++) {
+		struct pending *pending = node->under_way[i];
 
-		if (pending && !pending->sent)
+		if (pending && !pending->sent && is_of_leader(i))
 			drop(node, pending);
 	}
 }
@@ -390,10 +393,10 @@ void node_proposals_lost_before(struct node *node, uint64_t term)
 
 		if (!pending->sent || pending->term >= term)
 			continue;
-		if (pending->internal == NODE_REQUEST || pending->internal == NODE_PUBLISH)
-			queue_again(node, pending);
+		if (is_of_leader(pending->internal))
+			drop(node, pending);
 		else
-			drop(node, pending); /* whether it makes sense yet is for who leads now to see */
+			queue_again(node, pending);
 	}
 }
 

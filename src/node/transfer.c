@@ -275,7 +275,7 @@ static void answer(struct node *node, enum message_type type, uint64_t to, const
 static void refuse(struct node *node, enum refusal why, uint64_t to, const struct checkpoint_id *id)
 {
 	answer(node, MESSAGE_REFUSED, to, id);
-	node->checkpoints.incoming.answer_why = why;
+	node->checkpoints.incoming.answer_why = (uint8_t)why;
 }
 
 static bool is_writing(const struct node *node)
@@ -565,8 +565,7 @@ static void count_silence(struct node *node, int64_t now_ns)
 static void incoming_turn(struct node *node, int64_t now_ns)
 {
 	struct incoming *in = &node->checkpoints.incoming;
-	struct checkpoint_id id = in->answer_id;
-	enum message_type type = in->answer;
+	enum message_type type;
 
 	install(node);
 	count_silence(node, now_ns);
@@ -574,10 +573,9 @@ static void incoming_turn(struct node *node, int64_t now_ns)
 	if (in->receiver && !is_writing(node) && (in->id.index <= node->applied || is_forsaken(node)))
 		stop_receiving(node, false);
 	type = in->answer;
-	id = in->answer_id;
 	in->answer = 0;
 	if (type)
-		send_message(node, in->answer_to, type, &id, in->answer_why, slice_make("", 0));
+		send_message(node, in->answer_to, type, &in->answer_id, in->answer_why, slice_make("", 0));
 	if (in->receiver && in->want_due && !is_writing(node)) {
 		in->want_due = false;
 		send_message(node, in->from, MESSAGE_WANT, &in->id, checkpoint_receiver_wanted(in->receiver),

@@ -175,24 +175,32 @@ static void learner_behind_a_narrow_link_is_promoted(void **state)
 	world_free(world);
 }
 
+static struct world_answer reads[10000];
+
+/* For so long a read with each millisecond, and at every so many of them a write, all at the leader. */
+static void read_and_write(struct world *world, unsigned ms, unsigned every, size_t len)
+{
+	uint64_t leader = world_leader(world);
+
+	wrote = 0;
+	memset(reads, 0, sizeof(reads));
+	for (unsigned at = 0; at < ms; at++) {
+		if (at % every == 0)
+			write_large(world, leader, len);
+		assert_int_equal(node_read_index(world->members[leader].node, &reads[at]), 0);
+		world_run(world, 1);
+	}
+}
+
 /* Each confirmed read is another heartbeat round, and each of its answers tells that appends are under way.
  */
 static void reads_do_not_make_a_follower_be_sent_more(void **state)
 {
 	struct world *world = cluster_of_three();
-	uint64_t leader = world_leader(world);
-	static struct world_answer reads[2000];
 
 	(void)state;
-	wrote = 0;
-	memset(reads, 0, sizeof(reads));
-	narrow.to = leader == 3 ? 2 : 3;
-	for (unsigned ms = 0; ms < 2000; ms++) {
-		if (ms % 2 == 0)
-			write_large(world, leader, 20000);
-		assert_int_equal(node_read_index(world->members[leader].node, &reads[ms]), 0);
-		world_run(world, 1);
-	}
+	narrow.to = world_leader(world) == 3 ? 2 : 3;
+	read_and_write(world, 2000, 2, 20000);
 	assert_int_equal(narrow.dropped, 0);
 	assert_in_range(narrow.sent_bytes, 18000000, 26000000);
 	world_free(world);
@@ -203,7 +211,6 @@ static void reads_of_one_turn_take_one_round(void **state)
 	enum { EACH = 100 };
 	struct world *world = cluster_of_three();
 	uint64_t leader = world_leader(world);
-	static struct world_answer reads[3 * EACH];
 
 	(void)state;
 	memset(reads, 0, sizeof(reads));
@@ -227,20 +234,12 @@ static void reads_of_one_turn_take_one_round(void **state)
 static void reads_do_not_make_appends_be_asked_for(void **state)
 {
 	struct world *world = cluster_of_three();
-	uint64_t leader = world_leader(world);
-	static struct world_answer reads[2000];
 
 	(void)state;
-	wrote = 0;
-	memset(reads, 0, sizeof(reads));
 	for (uint64_t id = 1; id <= 3; id++)
 		world->members[id].disk_ns = 5 * NS_PER_MS;
 	memset(&sent, 0, sizeof(sent));
-	for (unsigned ms = 0; ms < 2000; ms++) {
-		write_large(world, leader, 100);
-		assert_int_equal(node_read_index(world->members[leader].node, &reads[ms]), 0);
-		world_run(world, 1);
-	}
+	read_and_write(world, 2000, 1, 100);
 	assert_in_range(sent.heartbeats, 2 * 2000, 2 * 2100);
 	assert_in_range(sent.appends - sent.empty_appends, 2 * 2000, 2 * 2000);
 	assert_in_range(sent.empty_appends, 0, 2 * 21); /* one a heartbeat interval */
@@ -253,18 +252,10 @@ static void follower_whose_disk_hangs_is_sent_its_window(void **state)
 	struct world *world = cluster_of_three();
 	uint64_t leader = world_leader(world), slow = leader == 3 ? 2 : 3;
 	struct world_member *hung = &world->members[slow];
-	static struct world_answer reads[5000];
 
 	(void)state;
-	wrote = 0;
-	memset(reads, 0, sizeof(reads));
 	hung->disk_ns = 3600 * NS_PER_S;
-	for (unsigned ms = 0; ms < 5000; ms++) {
-		if (ms % 40 == 0)
-			write_large(world, leader, 1000000);
-		assert_int_equal(node_read_index(world->members[leader].node, &reads[ms]), 0);
-		world_run(world, 1);
-	}
+	read_and_write(world, 5000, 40, 1000000);
 	assert_in_range(wal_batch_bytes(hung->node->wal), 1, 16000000);
 	hung->disk_ns = 0;
 	hung->plans[0].done_ns = world->now_ns;
@@ -294,8 +285,6 @@ static void follower_whose_disk_is_full_is_not_sent_everything_again(void **stat
 	assert_int_equal(world_status(world, full).applied, world_status(world, leader).applied);
 	world_free(world);
 }
-
-static struct world_answer reads[10000];
 
 /* More questions follow all the time, each answered at once. */
 static void lost_question_of_a_read_is_not_missed(void **state)

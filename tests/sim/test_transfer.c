@@ -73,6 +73,14 @@ static bool is_received(struct world *world, uint64_t id, int64_t ms)
 	return world_status(world, id).checkpoints_received == 1;
 }
 
+/* One was, and all behind it. */
+static void assert_sent(struct world *world, uint64_t leader, uint64_t behind)
+{
+	assert_int_equal(world_status(world, behind).checkpoints_received, 1);
+	assert_int_equal(world_status(world, leader).checkpoints_sent, 1);
+	assert_int_equal(world_status(world, behind).applied, world_status(world, leader).applied);
+}
+
 static bool transfers_lost;
 
 static void send_no_transfers(struct env *env, uint64_t to, struct slice message, bool bulk)
@@ -107,8 +115,7 @@ static void checkpoint_that_no_leader_goes_on_with_is_not_waited_for(void **stat
 	assert_null(in->receiver);
 	transfers_lost = false;
 	world_run(world, 5000);
-	assert_int_equal(world_status(world, behind).checkpoints_received, 1);
-	assert_int_equal(world_status(world, behind).applied, world_status(world, leader).applied);
+	assert_sent(world, leader, behind);
 	world_free(world);
 }
 
@@ -130,8 +137,7 @@ static void receiver_is_waited_for_as_long_as_its_disk_takes(void **state)
 	}
 	assert_int_equal(world_status(world, behind).checkpoints_received, 1);
 	world_run(world, 1000);
-	assert_int_equal(world_status(world, leader).checkpoints_sent, 1);
-	assert_int_equal(world_status(world, behind).applied, world_status(world, leader).applied);
+	assert_sent(world, leader, behind);
 	world_free(world);
 }
 
