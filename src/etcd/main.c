@@ -138,14 +138,13 @@ static void on_ending(uv_timer_t *timer)
 		uv_stop(&program->loop);
 }
 
-/* A member that was removed ends by itself, and its directory says so. Not at once: the answer to whoever
- * asked for it, and what tells the others that it is committed, are still on their
- * way, and who does not know yet may ask for its vote. */
+/* A member that was removed ends by itself when the others know, and its directory says so. Not at once: the
+ * answer to whoever asked for it may still be on its way. */
 static void end_when_removed(struct program *program, const struct node_status *status)
 {
 	_cleanup_buf_ struct buf why = BUF_INIT(0);
 
-	if (!status->removed || program->removed)
+	if (!status->may_end || program->removed)
 		return;
 	program->removed = program->datadir.removed = true;
 	/* Without it the next start learns the same from the log. */

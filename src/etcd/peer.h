@@ -50,10 +50,10 @@ struct peers_options {
 	int (*on_message)(uint64_t from, struct slice message, void *user);
 	/* A peer can be reached, or no longer; may be told again. */
 	void (*on_state)(uint64_t id, bool connected, void *user);
-	/* Was this one a member once? NULL: not known. */
+	/* Was this one a member once, and may it be told so? NULL: not known. */
 	bool (*was_removed)(uint64_t id, void *user);
-	/* A member of this cluster says that this one was removed. */
-	void (*on_removed)(void *user);
+	/* The member `by` of this cluster says that this one was removed. */
+	void (*on_removed)(uint64_t by, void *user);
 	/* Any other request on the peer URLs; to be answered. */
 	void (*on_request)(struct http_request *req, void *user);
 	void *user;

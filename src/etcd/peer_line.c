@@ -140,7 +140,7 @@ static void on_refused(
 
 	(void)call;
 	if (error == 0 && says_removed(peer->peers, response))
-		peer->peers->options.on_removed(peer->peers->options.user);
+		peer->peers->options.on_removed(peer->id, peer->peers->options.user);
 	if (error < 0) {
 		if (peers_may_complain(peer->peers, &peer->unreachable_told_ms))
 			log_warning(

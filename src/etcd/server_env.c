@@ -169,16 +169,16 @@ static bool was_removed(uint64_t id, void *user)
 {
 	const struct server_env *env = user;
 
-	return env->node && node_was_removed(env->node, id);
+	return env->node && node_tells_removed(env->node, id);
 }
 
-static void on_removed(void *user)
+static void on_removed(uint64_t by, void *user)
 {
 	struct server_env *env = user;
 
 	if (!env->node)
 		return;
-	node_told_removed(env->node);
+	node_told_removed(env->node, by);
 	env->options.on_event(env->options.user);
 }
 

@@ -152,7 +152,7 @@ int node_membership_set(struct node *node, struct slice bytes, struct raft_conf 
 	node->removed_len = scratch->removed_len;
 	node->members_dirty = true;
 	if (node->raft && node_was_removed(node, node->id))
-		node_told_removed(node);
+		node_found_removed(node);
 	free(node->cluster_version);
 	node->cluster_version = mem_strndup(version.data ? version.data : "", version.len);
 	return 0;

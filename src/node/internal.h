@@ -33,6 +33,8 @@
 #define NODE_ROOM_LEAST_BYTES UINT64_C(262144) /* of the log, for votes */
 #define NODE_TICKS_PER_HEARTBEAT 10u
 #define NODE_COMPLAINT_PAUSE_NS (60 * NS_PER_S)
+#define NODE_TOLD_REMOVED_NS \
+	(60 * NS_PER_S) /* one that was told, and knows of nobody else, waits for others */
 #define NODE_UNWRITTEN_BYTES_MAX \
 	(32u << 20) /* a follower whose disk hangs takes no more: four windows of a leader */
 #define NODE_BATCHES_PER_TURN 64u
@@ -380,7 +382,12 @@ struct node {
 	bool members_dirty;
 	uint64_t *removed_ids; /* ascending; never used again */
 	size_t removed_len;
-	bool removed; /* this member itself */
+	uint64_t conf_unkept; /* the last membership change, while a restart might not know it committed; or 0
+			       */
+	/* This member itself. */
+	bool removed, removed_in_log;
+	struct raft_set told_by; /* the voters that said so */
+	int64_t told_ns;	 /* when the first one did */
 	char *cluster_version;
 	uint64_t hash_index[NODE_HASHES_KEPT], hash[NODE_HASHES_KEPT];
 	uint64_t hash_newest;
@@ -427,6 +434,9 @@ void node_change_steps(const struct node_member_change *change, struct raft_conf
 enum node_error node_change_check(const struct node *node, const struct node_member_change *change);
 enum node_error node_change_apply(struct node *node, const struct node_member_change *change);
 void node_change_settle(struct node *node); /* after raft's membership changed: who is gone is removed */
+void node_change_kept(struct node *node);   /* looks whether the last change is on the disk as committed */
+void node_found_removed(struct node *node); /* this member, in the log or a checkpoint */
+bool node_may_end(const struct node *node); /* node_status.may_end */
 void node_member_set_peer_urls(struct node *node, uint64_t id, const char *const *urls);
 void node_promote_turn(struct node *node, int64_t now_ns);
 /* members.c */

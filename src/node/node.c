@@ -350,6 +350,7 @@ static void run(struct node *node, int64_t now_ns)
 		return;
 	node_serve_reads(node);
 	write_log(node);
+	node_change_kept(node);
 	node_exports_turn(node);
 	work_in_background(node);
 	node->more_work = raft_has_ready(node->raft) || !node->replies_left || !node_queue_waits(node) ||
@@ -489,5 +490,6 @@ void node_get_status(const struct node *node, struct node_status *ret_status)
 		.joint = conf->outgoing.count > 0,
 		.handovers = node->slowness.handovers,
 		.removed = node->removed,
+		.may_end = node_may_end(node),
 	};
 }

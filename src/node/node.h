@@ -167,8 +167,9 @@ int node_transfer_leader(struct node *node, uint64_t to) _must_check_;
  * timeout; the status tells. -EHOSTUNREACH: this member does not lead; -ENOENT: nobody could take over. A
  * leader whose disk is slow while others are quicker does so by itself. */
 int node_hand_over(struct node *node) _must_check_;
-/* A member of the same cluster says that this one was removed (its transport refused a connection). */
-void node_told_removed(struct node *node);
+/* The member `by`, of the same cluster, says that this one was removed (its transport refused a connection,
+ * by node_tells_removed()). */
+void node_told_removed(struct node *node, uint64_t by);
 
 /* --- a snapshot for somebody outside --- */
 #define NODE_EXPORTS_MAX 4
@@ -233,10 +234,11 @@ struct node_status {
 	uint64_t voters, learners;    /* members that vote, and that do not vote yet */
 	bool joint;		      /* between two memberships */
 	uint64_t handovers;	      /* begun by itself since the start, its disk being slow */
-	/* This member is one no longer: its owner ends it, and does not start it again; but it lets it run
-	 * for some election timeouts more, so that it can tell those who do not know yet that its removal is
-	 * committed. If they are cut off from it, and few, they would wait for its vote for ever. */
-	bool removed;
+	bool removed;		      /* this member is one no longer: it serves nobody */
+	/* Its owner ends it, and does not start it again: a majority of the voters know of its removal. Until
+	 * then those who have it in their logs, and do not know that it is committed, may need it to tell
+	 * them: they would wait for its vote for ever. */
+	bool may_end;
 };
 void node_get_status(const struct node *node, struct node_status *ret_status);
 /* How a leader gets on with a follower: appends answered and lost, and the time from sending one to the
@@ -253,4 +255,6 @@ const struct node_member *node_member_by_id(const struct node *node, uint64_t id
 bool node_member_votes(const struct node *node, uint64_t id);
 /* A member that there was once: nothing is taken from it any more. */
 bool node_was_removed(const struct node *node, uint64_t id);
+/* The same, once this member knows it after any crash too: whoever it is told to may end. */
+bool node_tells_removed(const struct node *node, uint64_t id);
 const char *node_cluster_version(const struct node *node); /* "" until decided */

@@ -340,7 +340,7 @@ static int load(struct node *node, const struct node_config *config, char **ret_
 	first = (struct wal_hard_state){hard_state.term, hard_state.vote, hard_state.commit, node->boot};
 	wal_add_hard_state(node->wal, &first);
 	if (node_was_removed(node, node->id))
-		node_told_removed(node);
+		node_found_removed(node);
 	r = replay(node, ret_error);
 	if (r == 0 && loading.checkpoint_index)
 		node_note(node, LOG_LEVEL_INFO,

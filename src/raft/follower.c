@@ -224,6 +224,7 @@ int raft_snapshot_install(struct raft *raft, uint64_t from, uint64_t leader_term
 			raft->writes[i].last = 0;
 	}
 	raft->commit = raft->applied = raft->applying = index;
+	raft->commit_persisted = MAX(raft->commit_persisted, index);
 	raft_set_conf(raft, conf);
 	raft_send_durable(
 		raft, (struct raft_message){.type = RAFT_MSG_APPEND_RES, .to = from, .index = index});

@@ -72,6 +72,7 @@ struct raft_held {
 struct raft_write_under_way {
 	uint64_t id, last; /* entries up to `last` are durable when it is */
 	uint64_t bytes;	   /* of them */
+	uint64_t commit;   /* as this write tells it */
 };
 
 struct raft {
@@ -82,7 +83,8 @@ struct raft {
 
 	enum raft_role role;
 	uint64_t term, vote, leader, commit;
-	uint64_t commit_written; /* commit as it was last given out for writing, or loaded */
+	uint64_t commit_written;   /* commit as it was last given out for writing, or loaded */
+	uint64_t commit_persisted; /* commit as the own disk has it */
 	bool hard_state_dirty;
 	uint64_t applied, applying; /* told by the owner; given to the owner */
 	uint64_t persisted;	    /* entries up to here are on the own disk */

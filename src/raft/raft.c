@@ -36,6 +36,7 @@ struct raft *raft_new(const struct raft_options *options)
 	rng_seed(&raft->rng, own->seed);
 	raft_log_init(&raft->log, own->snapshot_index, own->snapshot_term);
 	raft->commit = raft->applied = raft->applying = raft->persisted = own->snapshot_index;
+	raft->commit_written = raft->commit_persisted = own->snapshot_index;
 	raft->term = own->snapshot_term;
 	raft->write_next = 1;
 	raft->next_forward = raft->next_read = MAX(own->first_context, (uint64_t)1);
@@ -225,7 +226,8 @@ int raft_load_hard_state(struct raft *raft, const struct raft_hard_state *state)
 		return -EBADMSG;
 	raft->term = state->term;
 	raft->vote = state->vote;
-	raft->commit = raft->commit_written = MAX(raft->commit, state->commit);
+	raft->commit = MAX(raft->commit, state->commit);
+	raft->commit_written = raft->commit_persisted = raft->commit;
 	raft->persisted = raft->log.last;
 	trim_cache(raft, raft->commit);
 	return 0;
@@ -312,6 +314,7 @@ void raft_persisted(struct raft *raft, uint64_t id)
 		return;
 	while (done < raft->write_count && raft->writes[done].id <= id) {
 		raft->persisted = MAX(raft->persisted, raft->writes[done].last);
+		raft->commit_persisted = MAX(raft->commit_persisted, raft->writes[done].commit);
 		raft->write_bytes -= raft->writes[done].bytes;
 		done++;
 	}
@@ -520,7 +523,8 @@ static void fill_write(struct raft *raft, struct raft_write *write)
 	write->entries = raft->batch_write;
 	write->entry_count = count;
 	raft_reserve(raft->writes, raft->write_count, raft->write_cap);
-	raft->writes[raft->write_count++] = (struct raft_write_under_way){write->id, log->last, bytes};
+	raft->writes[raft->write_count++] =
+		(struct raft_write_under_way){write->id, log->last, bytes, raft->commit};
 	raft->unstable = log->last + 1;
 	raft->hard_state_dirty = false;
 	raft->commit_written = raft->commit;

@@ -279,10 +279,9 @@ struct raft_read {
 	bool dropped;	/* index means nothing; ask again */
 };
 struct raft_write {
-	uint64_t id;		 /* 0: nothing to write */
-	bool hard_state_changed; /* term or vote are new; the write must be synced, as must entries */
-	struct raft_hard_state
-		hard_state; /* always valid; write it when hard_state_changed, and else if it is convenient */
+	uint64_t id;			   /* 0: nothing to write */
+	bool hard_state_changed;	   /* term or vote are new, or the commit index is asked for */
+	struct raft_hard_state hard_state; /* written in each write, whether it changed or not */
 	const struct raft_entry
 		*entries; /* an entry at an index given before replaces it and voids all behind it */
 	size_t entry_count;
@@ -314,7 +313,8 @@ struct raft_status {
 	uint64_t id, term, vote, leader; /* leader 0: not known */
 	enum raft_role role;
 	uint64_t first_index, last_index, last_term, commit, applied, persisted;
-	uint64_t transfer_to; /* 0: none */
+	uint64_t commit_persisted; /* the commit index that a restart is sure to find */
+	uint64_t transfer_to;	   /* 0: none */
 	uint64_t uncommitted_bytes, cached_bytes;
 };
 void raft_status_get(const struct raft *raft, struct raft_status *ret_status);

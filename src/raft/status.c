@@ -30,6 +30,7 @@ void raft_status_get(const struct raft *raft, struct raft_status *ret_status)
 		.commit = raft->commit,
 		.applied = raft->applied,
 		.persisted = raft->persisted,
+		.commit_persisted = raft->commit_persisted,
 		.transfer_to = raft->transfer_to,
 		.uncommitted_bytes = raft->role == RAFT_LEADER ? raft->uncommitted_bytes : 0,
 		.cached_bytes = raft->log.cached_bytes,

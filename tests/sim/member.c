@@ -500,18 +500,25 @@ static void compare_state(struct member *member)
 	world_trace(world, status.applied, hash);
 }
 
-/* Removed, and for long enough that the others, who know it, have it on their disks. */
-static bool may_end(struct member *member, const struct node_status *status)
+/* As the transport does (wire.c for those runs that have it): whoever was removed tries to connect again and
+ * again, and is told so. */
+static void tell_removed(const struct member *member)
 {
-	int64_t now_ns = member->world->now_ns;
+	struct world *world = member->world;
 
-	if (!status->removed || !operator_may_end(member)) {
-		member->knows_removed_ns = 0;
-		return false;
+	for (unsigned i = 0; i < world->member_count && !world->profile.wire; i++) {
+		struct member *other = &world->members[i];
+		struct node_status status;
+
+		if (!other->node || !node_tells_removed(member->node, other->id) ||
+			world->cut[member->number][i] || world->cut[i][member->number])
+			continue;
+		node_get_status(other->node, &status);
+		if (status.may_end)
+			continue;
+		node_told_removed(other->node, member->id);
+		member_schedule(other, world->now_ns + NS_PER_MS);
 	}
-	if (!member->knows_removed_ns)
-		member->knows_removed_ns = now_ns;
-	return now_ns - member->knows_removed_ns > NS_PER_S;
 }
 
 static void look_at_role(struct member *member)
@@ -522,7 +529,8 @@ static void look_at_role(struct member *member)
 	node_get_status(member->node, &status);
 	leads = status.role == NODE_LEADER;
 	member->has_log |= *node_cluster_version(member->node) != '\0';
-	if (may_end(member, &status)) {
+	tell_removed(member);
+	if (status.may_end) {
 		member->removed = true;
 		world_log(member->world, "member %u was removed and ends", member->number);
 		member_crash(member, false);
@@ -760,12 +768,6 @@ void member_message(struct member *member, struct event *event)
 		crashes_in_transfer(member, event->other, message))
 		return;
 	member->idle_turns = 0;
-	/* As the transport does: whoever was removed is told so. */
-	if (node_was_removed(member->node, world->members[event->other].id) &&
-		!world->cut[member->number][event->other] && world->members[event->other].node) {
-		node_told_removed(world->members[event->other].node);
-		member_schedule(&world->members[event->other], world->now_ns);
-	}
 	if (event->cut)
 		message_cut(member, event->other, message);
 	else

@@ -313,13 +313,24 @@ static inline void world_deliver(struct world *world)
 
 		if (message->at_ns > world->now_ns)
 			return;
-		if (to->node && !from->lonely && !to->lonely) {
-			/* As the transport does: a member that was removed is told so. */
-			if (node_was_removed(to->node, from->id) && from->node)
-				node_told_removed(from->node);
+		if (to->node && !from->lonely && !to->lonely)
 			node_receive(to->node, from->id, slice_make(message->bytes, message->len));
-		}
 		world_message_free(message);
+	}
+}
+
+/* As the transport does: a member that was removed tries to connect again and again, and is told so. */
+static inline void world_tell_removed(struct world *world)
+{
+	for (uint64_t by = 1; by <= WORLD_MEMBERS_MAX; by++) {
+		struct world_member *knows = &world->members[by];
+
+		for (uint64_t id = 1; id <= WORLD_MEMBERS_MAX && knows->node && !knows->lonely; id++) {
+			struct world_member *gone = &world->members[id];
+
+			if (gone->node && !gone->lonely && node_tells_removed(knows->node, id))
+				node_told_removed(gone->node, by);
+		}
 	}
 }
 
@@ -342,6 +353,8 @@ static inline void world_run(struct world *world, int64_t ms)
 
 	for (; world->now_ns < end_ns; world->now_ns += NS_PER_MS / 10) {
 		world_deliver(world);
+		if (world->now_ns % (10 * NS_PER_MS) == 0)
+			world_tell_removed(world);
 		for (uint64_t id = 1; id <= WORLD_MEMBERS_MAX; id++) {
 			struct world_member *member = &world->members[id];
 

@@ -216,22 +216,6 @@ void operator_reply(struct world *world, struct op *op, const struct node_reply 
 		world->voters_low++; /* surely not done */
 }
 
-/* Whether a majority of the others know that the member was removed, and have it on their disks: before that
- * its process must not go, since they may wait for its vote. */
-bool operator_may_end(const struct member *member)
-{
-	const struct world *world = member->world;
-	unsigned know = 0;
-
-	for (unsigned i = 0; i < world->member_count; i++) {
-		const struct node *node = world->members[i].node;
-
-		know += node && !world->members[i].runs[0].plan &&
-			node_member_by_id(node, world->members[i].id) && node_was_removed(node, member->id);
-	}
-	return know > node_member_count(member->node) / 2;
-}
-
 /* Where the members are to be, as somebody who has applied most says. */
 static void look_at_urls(struct world *world, const struct node *node)
 {

@@ -196,18 +196,17 @@ struct member {
 	uint64_t steps_done;	 /* of its disk, in this run */
 	int64_t paused_until_ns, disk_slow_until_ns, no_space_until_ns, down_until_ns;
 	int64_t mono_offset_ns, mono_drift_ppm, wall_offset_ns, wall_drift_ppm, wall_drift_since_ns;
-	int64_t replaced_at_ns;	  /* when its store was last replaced by a received one */
-	int64_t moved_at_ns;	  /* when it was last started anew at another address */
-	bool expects_failure;	  /* its disk failed: it may stop */
-	bool has_log;		  /* as the server's identity file tells the next start */
-	bool rotten;		  /* it may refuse to start, saying why */
-	bool lost;		  /* it did: it is gone for good */
-	bool joins;		  /* it was added while the cluster ran */
-	bool successor;		  /* to replace another one */
-	bool voted;		  /* it joined and was given a vote */
-	bool removed;		  /* it is no member any more, and its process ended */
-	int64_t knows_removed_ns; /* when enough of the others knew; 0: not yet */
-	bool led;		  /* at the end of its last turn */
+	int64_t replaced_at_ns; /* when its store was last replaced by a received one */
+	int64_t moved_at_ns;	/* when it was last started anew at another address */
+	bool expects_failure;	/* its disk failed: it may stop */
+	bool has_log;		/* as the server's identity file tells the next start */
+	bool rotten;		/* it may refuse to start, saying why */
+	bool lost;		/* it did: it is gone for good */
+	bool joins;		/* it was added while the cluster ran */
+	bool successor;		/* to replace another one */
+	bool voted;		/* it joined and was given a vote */
+	bool removed;		/* it is no member any more, and its process ended */
+	bool led;		/* at the end of its last turn */
 	struct store_watch root_watch;
 	uint64_t root_last; /* index of the newest event seen */
 	bool watching;
@@ -426,7 +425,6 @@ bool operator_change(struct world *world, enum fault fault);
 void operator_reply(struct world *world, struct op *op, const struct node_reply *reply);
 void operator_members_changed(struct member *member);
 bool operator_rests(const struct world *world); /* nobody waits for a vote */
-bool operator_may_end(const struct member *member);
 bool operator_hand_over(struct world *world);
 bool operator_clean_stop(struct world *world);
 void operator_settle(struct world *world); /* members listen where the others look for them */

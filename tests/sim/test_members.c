@@ -186,6 +186,78 @@ static void removed_leader_is_followed_at_once(void **state)
 	world_free(world);
 }
 
+/* The other one has the removal in its log, does not know that it is committed, and crashes. */
+static void removed_leader_stays_until_the_other_one_knows(void **state)
+{
+	struct world *world = cluster_of(2);
+	uint64_t leader = world_leader(world), other = follower_of(world);
+
+	(void)state;
+	assert_int_equal(world_change(world, leader, removing(leader), 500), NODE_OK);
+	assert_false(node_was_removed(world->members[other].node, leader));
+	world_stop(&world->members[other]);
+	world_run(world, 100000);
+	assert_true(world_status(world, leader).removed);
+	assert_false(world_status(world, leader).may_end);
+	world_start(world, other, 2);
+	world_run(world, 3000);
+	assert_true(world_status(world, leader).may_end);
+	assert_int_equal(world_leader(world), other);
+	world_stop(&world->members[leader]);
+	assert_true(writes_go_on(world, other));
+	world_free(world);
+}
+
+/* Who remains crashes before it has on its disk that the removal is committed. */
+static void removed_member_stays_until_the_leader_knows_for_ever(void **state)
+{
+	struct world *world = cluster_of(2);
+	uint64_t leader = world_leader(world), gone = follower_of(world);
+	struct node_member_change change = removing(gone);
+	struct world_answer answer = {0};
+
+	(void)state;
+	world->members[gone].disk_ns = 100 * NS_PER_MS;
+	assert_int_equal(node_propose_member(world->members[leader].node, &change, &answer), 0);
+	world_run(world, 50);
+	world->members[leader].disk_ns = 3600 * NS_PER_S;
+	world_run(world, 500);
+	assert_true(answer.came);
+	assert_true(node_was_removed(world->members[leader].node, gone));
+	assert_true(world_status(world, gone).removed);
+	assert_false(world_status(world, gone).may_end);
+	world_stop(&world->members[leader]);
+	world->members[leader].disk_ns = 0;
+	world_start(world, leader, 2);
+	world_run(world, 5000);
+	assert_true(world_status(world, gone).may_end);
+	world_stop(&world->members[gone]);
+	assert_true(writes_go_on(world, leader));
+	world_free(world);
+}
+
+/* Away while the whole cluster was replaced: of those that it knows only one is there to tell it. */
+static void member_that_was_removed_while_away_ends_when_it_is_told(void **state)
+{
+	struct world *world = cluster_of(3);
+	uint64_t gone = follower_of(world), leader = world_leader(world), other = 6 - gone - leader;
+
+	(void)state;
+	world_stop(&world->members[gone]);
+	assert_int_equal(world_change(world, leader, removing(gone), 500), NODE_OK);
+	assert_int_equal(world_change(world, leader, removing(other), 500), NODE_OK);
+	world_run(world, 1000);
+	assert_true(world_status(world, other).may_end);
+	world_stop(&world->members[other]);
+	world_start(world, gone, 3);
+	world_run(world, 30000);
+	assert_true(world_status(world, gone).removed);
+	assert_false(world_status(world, gone).may_end);
+	world_run(world, 35000);
+	assert_true(world_status(world, gone).may_end);
+	world_free(world);
+}
+
 static void only_member_may_be_removed(void **state)
 {
 	struct world *world = cluster_of(1);
@@ -622,6 +694,9 @@ int main(void)
 		cmocka_unit_test(members_that_all_move_know_the_new_places),
 		cmocka_unit_test(removed_member_hears_of_it_and_its_id_is_never_used_again),
 		cmocka_unit_test(removed_leader_is_followed_at_once),
+		cmocka_unit_test(removed_leader_stays_until_the_other_one_knows),
+		cmocka_unit_test(removed_member_stays_until_the_leader_knows_for_ever),
+		cmocka_unit_test(member_that_was_removed_while_away_ends_when_it_is_told),
 		cmocka_unit_test(only_member_may_be_removed),
 		cmocka_unit_test(member_joins_a_cluster_whose_log_was_cut),
 		cmocka_unit_test(member_that_joins_may_be_killed_before_it_got_anything),

@@ -203,7 +203,7 @@ void wire_members_changed(struct member *member)
 	}
 	for (unsigned i = 0; i < world->member_count; i++) {
 		struct wire_peer *peer = &member->peers[i];
-		bool removed = node_was_removed(member->node, world->members[i].id);
+		bool removed = node_tells_removed(member->node, world->members[i].id);
 
 		if (!peer->member && (!peer->stranger || removed) && peer->lines[0].state != LINE_NONE)
 			forget_peer(member, i);
@@ -309,7 +309,7 @@ static void hello(struct member *member, unsigned from, enum line_kind kind, uin
 
 	if (!member->node || number < peer->incoming[kind])
 		return; /* a call that was given up before the newer one was made */
-	if (node_was_removed(member->node, world->members[from].id)) {
+	if (node_tells_removed(member->node, world->members[from].id)) {
 		answer(member, from, kind, number, false);
 		return;
 	}
@@ -335,7 +335,7 @@ static void answered(struct member *member, unsigned other, enum line_kind kind,
 		return;
 	}
 	if (!event->other_life) {
-		node_told_removed(member->node);
+		node_told_removed(member->node, member->world->members[other].id);
 		member_schedule(member, member->world->now_ns);
 		line_failed(member, other, kind);
 		return;

@@ -26,6 +26,7 @@ struct member {
 	unsigned changes;
 	uint64_t removed_id; /* whom it knows to be removed */
 	int told_removed;    /* how often it was told so of itself */
+	uint64_t told_removed_by;
 };
 
 static uv_loop_t loop;
@@ -69,11 +70,12 @@ static bool was_removed(uint64_t id, void *user)
 	return member->removed_id && id == member->removed_id;
 }
 
-static void on_removed(void *user)
+static void on_removed(uint64_t by, void *user)
 {
 	struct member *member = user;
 
 	member->told_removed++;
+	member->told_removed_by = by;
 }
 
 static void on_request(struct http_request *req, void *user)
@@ -614,6 +616,7 @@ static void one_that_was_removed_is_cut_off_and_told(void **state)
 	a.removed_id = 2;
 	know(&a, only_a, 1);
 	wait_for(b.told_removed, 1);
+	assert_int_equal(b.told_removed_by, 1);
 	assert_false(peers_send(b.peers, 1, SLICE_LITERAL("still here"), false));
 	assert_int_equal(a.messages, 0);
 	stop(&a);
