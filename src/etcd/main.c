@@ -133,25 +133,30 @@ static void on_ending(uv_timer_t *timer)
 	struct program *program = timer->data;
 
 	if (program->signal)
-		end_by_signal(program);
-	else
-		uv_stop(&program->loop);
+		return end_by_signal(program);
+	log_notice("this member was removed from its cluster: clients are served no more");
+	http_server_close(program->server.clients, NULL, NULL);
+	program->server.clients = NULL;
 }
 
-/* A member that was removed ends by itself when the others know, and its directory says so. Not at once: the
- * answer to whoever asked for it may still be on its way. */
+/* A member that was removed has its clients go elsewhere, but not at once: the answer to whoever asked for it
+ * may still be on its way. It ends, and its directory says so, when the others need it no more. */
 static void end_when_removed(struct program *program, const struct node_status *status)
 {
 	_cleanup_buf_ struct buf why = BUF_INIT(0);
 
-	if (!status->may_end || program->removed)
+	if (!status->removed)
 		return;
-	program->removed = program->datadir.removed = true;
+	if (!program->removed && !uv_is_active((uv_handle_t *)&program->ending))
+		(void)uv_timer_start(&program->ending, on_ending, 2 * program->config.election_ms, 0);
+	program->removed = true;
+	if (!status->may_end || program->server.clients)
+		return;
+	program->datadir.removed = true;
 	/* Without it the next start learns the same from the log. */
 	if (write_identity(program, &why) < 0)
 		log_error("%s", buf_text(&why));
-	if (!uv_is_active((uv_handle_t *)&program->ending))
-		(void)uv_timer_start(&program->ending, on_ending, 2 * program->config.election_ms, 0);
+	uv_stop(&program->loop);
 }
 
 static void end_when_handed_over(struct program *program, const struct node_status *status)

@@ -56,12 +56,10 @@ static void want_peer(struct peers *peers, const struct peer_address *address)
 {
 	struct peer *peer = peers_find(peers, address->id);
 	struct peer_urls known = {0};
-	bool is_new;
 
 	peer_urls_add(&known, address->urls);
 	if (!known.count)
 		return;
-	is_new = !peer || peer->stranger;
 	if (!peer)
 		peer = peers_add(peers, address->id);
 	else if (peer->stranger)
@@ -69,8 +67,8 @@ static void want_peer(struct peers *peers, const struct peer_address *address)
 	peer_urls_move(&peer->known, &known);
 	peer->wanted = true;
 	peer->stranger = false;
-	if (is_new)
-		peers->options.on_state(peer->id, peer->told_connected, peers->options.user);
+	/* Whoever takes it for a member only now takes it to be connected. */
+	peers->options.on_state(peer->id, peer->told_connected, peers->options.user);
 }
 
 void peers_set(struct peers *peers, const struct peer_address *addresses, size_t count)

@@ -101,7 +101,6 @@ static void apply_conf(struct node *node, const struct raft_entry *raft_entry)
 	if (r < 0)
 		(void)node_fail(node, "log entry %" PRIu64 " is no membership change that this version knows",
 			raft_entry->index);
-	node->conf_unkept = raft_entry->index;
 }
 
 static void apply_attributes(struct node *node, const struct node_entry *entry)

@@ -199,62 +199,63 @@ bool node_was_removed(const struct node *node, uint64_t id)
 
 bool node_tells_removed(const struct node *node, uint64_t id)
 {
-	return !node->conf_unkept && node_was_removed(node, id);
+	return !node->removal_unkept && node_was_removed(node, id);
 }
 
-static void set_removed(struct node *node)
+void node_removal_kept(struct node *node)
 {
-	if (!node->removed)
-		node_note(node, LOG_LEVEL_NOTICE,
-			"this member (%" PRIx64 ") was removed from the cluster: it stops for good when most "
-			"of the others know",
-			node->id);
-	node->removed = true;
+	struct raft_status status;
+
+	if (!node->removal_unkept)
+		return;
+	raft_status_get(node->raft, &status);
+	if (status.commit_persisted < node->removal_unkept)
+		return;
+	node->removal_unkept = 0;
+	node->members_dirty = true; /* whoever was removed may be told now */
 }
 
 void node_found_removed(struct node *node)
 {
-	set_removed(node);
-	node->removed_in_log = true;
+	if (node->removed)
+		return;
+	node->removed = true;
+	node_note(node, LOG_LEVEL_NOTICE,
+		"this member (%" PRIx64 ") was removed from the cluster: it stops for good when most of the "
+		"others know",
+		node->id);
 }
 
 void node_told_removed(struct node *node, uint64_t by)
 {
 	const struct raft_conf *conf = raft_conf_get(node->raft);
 
-	set_removed(node);
+	node_found_removed(node);
 	if (!node->told_ns)
 		node->told_ns = node_mono(node);
-	if (raft_set_has(&conf->voters, by))
+	if (by != node->id && raft_set_has(&conf->voters, by))
 		(void)raft_set_add(&node->told_by, by);
 }
 
+/* Membership takes effect where it is applied. Who has the removal in its log, and does not know that it is
+ * committed, counts on the removed one's vote: of two, for ever. A majority that knows needs it no more. Of
+ * the voters that this member knows some may be gone, or it is so long behind that all are: hence the time.
+ */
 bool node_may_end(const struct node *node)
 {
-	const struct raft_set *voters = &raft_conf_get(node->raft)->voters;
-	uint32_t others = voters->count - raft_set_has(voters, node->id), know = 0;
+	const struct raft_set *voters;
+	uint32_t others = 0, know = 0;
 
 	if (!node->removed)
 		return false;
-	/* Who was away while it was removed may know of nobody who is still there. */
-	if (!node->removed_in_log && node_mono(node) - node->told_ns > NODE_TOLD_REMOVED_NS)
+	if (node->told_ns && node_mono(node) - node->told_ns > NODE_TOLD_REMOVED_NS)
 		return true;
-	for (uint32_t i = 0; i < voters->count; i++)
+	voters = &raft_conf_get(node->raft)->voters;
+	for (uint32_t i = 0; i < voters->count; i++) {
+		others += voters->ids[i] != node->id;
 		know += raft_set_has(&node->told_by, voters->ids[i]);
+	}
 	return !others || know > others / 2;
-}
-
-void node_change_kept(struct node *node)
-{
-	struct raft_status status;
-
-	if (!node->conf_unkept)
-		return;
-	raft_status_get(node->raft, &status);
-	if (status.commit_persisted < node->conf_unkept)
-		return;
-	node->conf_unkept = 0;
-	node->members_dirty = true; /* for who was removed may be told now */
 }
 
 static void remove_member(struct node *node, uint64_t id)
@@ -270,6 +271,7 @@ static void remove_member(struct node *node, uint64_t id)
 	store_apply_quietly(node, &command);
 	node_member_remove(node, id);
 	remember_removed(node, id);
+	node->removal_unkept = node->applied + 1; /* the entry that is being applied */
 	for (size_t i = 0; i < node->members_len; i++)
 		if (node->members[i].view.replaces == id)
 			node->members[i].view.replaces = 0;

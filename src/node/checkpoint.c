@@ -506,23 +506,32 @@ static void rest(struct node *node)
 	own->piece_log_bytes = own->log_bytes;
 }
 
+bool node_checkpoint_waits(const struct node *node)
+{
+	struct raft_status status;
+
+	if (!node->checkpoints.writer)
+		return false;
+	raft_status_get(node->raft, &status);
+	return status.persisted < node->checkpoints.writer_index;
+}
+
 static bool write_next(struct node *node)
 {
 	struct checkpoints *own = &node->checkpoints;
 	int64_t now_ns = node_mono(node);
-	struct raft_status status;
 	bool more;
 
 	if (!own->writer) {
-		raft_status_get(node->raft, &status);
 		/* A member that is to be given a checkpoint needs no own one meanwhile. */
-		if (own->incoming.receiver || own->incoming.store || !is_due(node) ||
-			now_ns < own->after_ns || status.persisted < node->applied)
+		if (own->incoming.receiver || own->incoming.store || !is_due(node) || now_ns < own->after_ns)
 			return false;
 		begin(node);
 	} else if (now_ns < own->rest_until_ns && may_rest(node)) {
 		return false;
 	}
+	if (node_checkpoint_waits(node))
+		return false;
 	own->piece_ns = now_ns;
 	do
 		more = checkpoint_writer_step(own->writer, own->step_bytes, &own->steps);
@@ -549,7 +558,6 @@ static void cut(struct node *node)
 		index = node_transfer_keeps(node, index);
 	raft_compact(node->raft, index);
 	own->release_index = index + 1;
-	own->release_after = 0;
 	own->release_due = true;
 }
 
@@ -661,8 +669,8 @@ static bool release_next(struct node *node)
 
 	if (!own->release_index || node->log_writes_done < own->release_after)
 		return false;
-	own->release_due = false;
 	if (!wal_release(node->wal, own->release_index, &own->plan)) {
+		own->release_due = false;
 		if (!node->log_busy)
 			own->release_index = 0; /* else the log may be about to leave one of them */
 		return false;

@@ -33,8 +33,8 @@
 #define NODE_ROOM_LEAST_BYTES UINT64_C(262144) /* of the log, for votes */
 #define NODE_TICKS_PER_HEARTBEAT 10u
 #define NODE_COMPLAINT_PAUSE_NS (60 * NS_PER_S)
-#define NODE_TOLD_REMOVED_NS \
-	(60 * NS_PER_S) /* one that was told, and knows of nobody else, waits for others */
+/* One that was told that it was removed, and does not hear it from a majority, ends all the same. */
+#define NODE_TOLD_REMOVED_NS (600 * NS_PER_S)
 #define NODE_UNWRITTEN_BYTES_MAX \
 	(32u << 20) /* a follower whose disk hangs takes no more: four windows of a leader */
 #define NODE_BATCHES_PER_TURN 64u
@@ -249,7 +249,7 @@ struct checkpoints {
 	size_t marks_len;
 	uint64_t release_index; /* the log's entries below it can go; 0: nothing to do */
 	uint64_t release_after; /* so many writes of the log are done */
-	bool release_due;	/* it was not tried yet */
+	bool release_due;	/* there may be more that can go at once */
 	unsigned last_kind;	/* of background work, see node_checkpoint_background() */
 
 	/* Unsure: what CHECKPOINT names after its switch failed; to be removed after the next one. */
@@ -337,8 +337,8 @@ struct node {
 
 	/* raft and its clock */
 	struct raft *raft;
-	struct raft_status status; /* as of the last batch */
-	int64_t tick_ns, ticked_ns;
+	struct raft_status status;	     /* as of the last batch */
+	int64_t tick_ns, ticked_ns, turn_ns; /* the last tick; when the last turn began */
 	uint64_t leader_changes;
 	int64_t leader_since_wall_ns;
 	bool propose_blocked; /* raft took nothing: look again at the next tick or change */
@@ -382,12 +382,12 @@ struct node {
 	bool members_dirty;
 	uint64_t *removed_ids; /* ascending; never used again */
 	size_t removed_len;
-	uint64_t conf_unkept; /* the last membership change, while a restart might not know it committed; or 0
-			       */
+	/* The last change that removed a member, until a restart is sure to know it committed; or 0. */
+	uint64_t removal_unkept;
 	/* This member itself. */
-	bool removed, removed_in_log;
+	bool removed;
 	struct raft_set told_by; /* the voters that said so */
-	int64_t told_ns;	 /* when the first one did */
+	int64_t told_ns;	 /* when anybody did first; 0: nobody */
 	char *cluster_version;
 	uint64_t hash_index[NODE_HASHES_KEPT], hash[NODE_HASHES_KEPT];
 	uint64_t hash_newest;
@@ -434,7 +434,7 @@ void node_change_steps(const struct node_member_change *change, struct raft_conf
 enum node_error node_change_check(const struct node *node, const struct node_member_change *change);
 enum node_error node_change_apply(struct node *node, const struct node_member_change *change);
 void node_change_settle(struct node *node); /* after raft's membership changed: who is gone is removed */
-void node_change_kept(struct node *node);   /* looks whether the last change is on the disk as committed */
+void node_removal_kept(struct node *node);  /* looks whether the last removal is on the disk as committed */
 void node_found_removed(struct node *node); /* this member, in the log or a checkpoint */
 bool node_may_end(const struct node *node); /* node_status.may_end */
 void node_member_set_peer_urls(struct node *node, uint64_t id, const char *const *urls);
@@ -518,6 +518,9 @@ int node_checkpoint_open(struct node *node, struct raft_conf *ret_conf, char **r
 int node_checkpoint_start(struct node *node, char **ret_error) _must_check_;
 void node_checkpoint_applied(struct node *node, const struct raft_entry *entry);
 bool node_checkpoint_gives_back(const struct node *node); /* space, before long */
+/* What is in it is applied, and not in the own log yet: on a disk that is slower than the others' there may
+ * always be such entries, but these will be there with the next write. */
+bool node_checkpoint_waits(const struct node *node);
 void node_checkpoint_background(struct node *node);
 void node_checkpoint_done(struct node *node);
 void node_checkpoint_became(struct node *node, struct checkpoint *checkpoint);

@@ -161,6 +161,9 @@ void node_peer_state(struct node *node, uint64_t id, bool connected)
 {
 	struct member *member = node_member_find(node, id);
 
+	/* What was lost over its last connection is not known, also while it is no member here yet. */
+	if (connected && id == node->status.leader && !(member && member->connected))
+		node_proposals_go_on(node);
 	if (!member)
 		return;
 	if (!connected)
@@ -170,7 +173,5 @@ void node_peer_state(struct node *node, uint64_t id, bool connected)
 		node_append_lost(member);
 		node_transfer_cut_off(node, id);
 	}
-	if (!member->connected && connected)
-		node_proposals_go_on(node);
 	member->connected = connected;
 }

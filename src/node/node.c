@@ -329,6 +329,7 @@ static void run(struct node *node, int64_t now_ns)
 {
 	unsigned batches = 0;
 
+	node->turn_ns = now_ns;
 	node->replies_left = NODE_TURN_REPLIES_MAX;
 	node->turn_entries = node->turn_bytes = 0;
 	tick(node, now_ns);
@@ -350,7 +351,7 @@ static void run(struct node *node, int64_t now_ns)
 		return;
 	node_serve_reads(node);
 	write_log(node);
-	node_change_kept(node);
+	node_removal_kept(node);
 	node_exports_turn(node);
 	work_in_background(node);
 	node->more_work = raft_has_ready(node->raft) || !node->replies_left || !node_queue_waits(node) ||
@@ -362,7 +363,7 @@ void node_turn(struct node *node)
 {
 	if (!node->failure) {
 		take_disk_events(node);
-		if (node->phase == NODE_PHASE_RUNNING)
+		if (!node->failure && node->phase == NODE_PHASE_RUNNING)
 			run(node, node_mono(node));
 	}
 	if (node->failure) {
@@ -414,13 +415,14 @@ int64_t node_deadline_ns(const struct node *node)
 	if ((node->propose_blocked && !list_empty(&node->queue)) ||
 		(node->conf_blocked && !list_empty(&node->conf_queue)))
 		due_ns = MIN(due_ns, node->ticked_ns + node->tick_ns);
-	if (now_ns < node->propose_after_ns && !list_empty(&node->queue))
+	if (node->turn_ns < node->propose_after_ns && !list_empty(&node->queue))
 		due_ns = MIN(due_ns, node->propose_after_ns);
 	if (!list_empty(&node->pendings))
 		due_ns = MIN(due_ns, list_first(&node->pendings, struct pending, link)->deadline_ns);
 	if (!node->published && node->status.leader && !node->under_way[NODE_PUBLISH])
 		due_ns = MIN(due_ns, node->publish_after_ns);
-	if (node->checkpoints.writer && !node->checkpoints.job && !node->spare_busy)
+	if (node->checkpoints.writer && !node->checkpoints.job && !node->spare_busy &&
+		!node_checkpoint_waits(node))
 		due_ns = MIN(due_ns, node->checkpoints.rest_until_ns);
 	due_ns = MIN(due_ns, node_reads_deadline(node));
 	return MIN(due_ns, leader_due_ns(node, now_ns));

@@ -4,8 +4,9 @@
  * Use: node_open(), then hand in events as they come (node_receive, node_disk_done, node_propose,
  * node_read_index) and call node_turn() once per loop turn. A turn does everything that became due: raft's
  * clock, one log write (group commit: what was queued while the previous write was under way goes out in the
- * next), messages, applies, replies. node_deadline_ns() says when to come back if nothing happens. A node
- * calls its env only from inside node_open() and node_turn(): event functions only queue.
+ * next), messages, applies, replies. node_deadline_ns() says when to come back if nothing happens. Event
+ * functions only queue, but for node_receive(), which may answer requests: those that a leader without space
+ * would refuse.
  *
  * One thread. Nothing is acknowledged before a quorum has it on disk. A failed write or sync, a damaged
  * invariant or a majority that contradicts this member's state stops the node for good: node_failure() says
@@ -234,10 +235,11 @@ struct node_status {
 	uint64_t voters, learners;    /* members that vote, and that do not vote yet */
 	bool joint;		      /* between two memberships */
 	uint64_t handovers;	      /* begun by itself since the start, its disk being slow */
-	bool removed;		      /* this member is one no longer: it serves nobody */
-	/* Its owner ends it, and does not start it again: a majority of the voters know of its removal. Until
-	 * then those who have it in their logs, and do not know that it is committed, may need it to tell
-	 * them: they would wait for its vote for ever. */
+	bool removed;		      /* this member is one no longer: clients are better served elsewhere */
+	/* Its owner ends it, and does not start it again: a majority of the voters have said that they know
+	 * of its removal, or one has and the others did not in ten minutes. Until then those who have it in
+	 * their logs, and do not know that it is committed, may need it to tell them: they would wait for its
+	 * vote for ever. */
 	bool may_end;
 };
 void node_get_status(const struct node *node, struct node_status *ret_status);

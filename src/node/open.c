@@ -61,10 +61,11 @@ static int load_entry(void *arg, const struct wal_entry *record)
 	if (record->data.len > RAFT_ENTRY_BYTES_MAX)
 		return -EBADMSG;
 	if (record->index <= loading->checkpoint_index) {
-		/* It replaces all behind it as well. */
+		/* It replaces all behind it as well: what was loaded, and what seemed to be missing. */
 		if (last_loaded(loading) > loading->checkpoint_index)
 			raft_load_clear(loading->node->raft);
 		loading->term_there = record->index == loading->checkpoint_index ? record->term : 0;
+		loading->gap = false;
 		return 0;
 	}
 	if (loading->term_there && loading->term_there != loading->checkpoint_term)

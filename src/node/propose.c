@@ -297,7 +297,7 @@ bool node_queue_waits(const struct node *node)
 		return true;
 	if (node->status.role == RAFT_LEADER)
 		return node_log_is_behind(node, NODE_GATHERED_BYTES_MAX);
-	return node->window_bytes >= NODE_FORWARDED_BYTES_MAX || node_mono(node) < node->propose_after_ns;
+	return node->window_bytes >= NODE_FORWARDED_BYTES_MAX || node->turn_ns < node->propose_after_ns;
 }
 
 static void flush_queue(struct node *node)

@@ -486,6 +486,7 @@ static void restart_log(struct node *node, uint64_t index, bool kept)
 	wal_add_hard_state(node->wal, &hard_state);
 	node->checkpoints.release_index = index;
 	node->checkpoints.release_after = node->log_writes + 1;
+	node->checkpoints.release_due = true;
 }
 
 static void installed(struct node *node, const struct checkpoint_info *info, bool kept)

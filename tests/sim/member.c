@@ -510,7 +510,7 @@ static void tell_removed(const struct member *member)
 		struct member *other = &world->members[i];
 		struct node_status status;
 
-		if (!other->node || !node_tells_removed(member->node, other->id) ||
+		if (other == member || !other->node || !node_tells_removed(member->node, other->id) ||
 			world->cut[member->number][i] || world->cut[i][member->number])
 			continue;
 		node_get_status(other->node, &status);

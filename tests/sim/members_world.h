@@ -328,7 +328,8 @@ static inline void world_tell_removed(struct world *world)
 		for (uint64_t id = 1; id <= WORLD_MEMBERS_MAX && knows->node && !knows->lonely; id++) {
 			struct world_member *gone = &world->members[id];
 
-			if (gone->node && !gone->lonely && node_tells_removed(knows->node, id))
+			if (gone != knows && gone->node && !gone->lonely &&
+				node_tells_removed(knows->node, id))
 				node_told_removed(gone->node, by);
 		}
 	}
@@ -414,6 +415,17 @@ static inline void world_write(
 	struct world *world, uint64_t at, const char *path, struct world_answer *answer)
 {
 	assert_int_equal(world_propose(world, at, STORE_OP_SET, path, 1, answer), 0);
+}
+
+/* The same, answered. */
+static inline void world_write_to(struct world *world, uint64_t at, const char *path)
+{
+	struct world_answer answer;
+
+	world_write(world, at, path, &answer);
+	for (unsigned waited = 0; waited < 5000 && !answer.came; waited++)
+		world_run(world, 1);
+	assert_true(answer.came && !answer.error);
 }
 
 /* Asks member `at` for the change and waits for the answer, `ms` at most. */

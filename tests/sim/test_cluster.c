@@ -11,19 +11,9 @@ static void find_data_file(void *arg, const char *name, uint64_t size_bytes)
 		(void)snprintf(arg, WAL_NAME_MAX, "%s", name);
 }
 
-static void write_to(struct world *world, uint64_t at, const char *path)
-{
-	struct world_answer answer;
-
-	world_write(world, at, path, &answer);
-	for (unsigned waited = 0; waited < 5000 && !answer.came; waited++)
-		world_run(world, 1);
-	assert_true(answer.came && !answer.error);
-}
-
 static void write_one(struct world *world, uint64_t at)
 {
-	write_to(world, at, "/1/k");
+	world_write_to(world, at, "/1/k");
 }
 
 /* Nothing can be committed until the follower has a checkpoint, so none of a later index can be made. */
@@ -103,91 +93,6 @@ static void follower_that_needs_damaged_entries_gets_a_checkpoint_that_covers_th
 	assert_int_equal(world_status(world, leader).checkpoints_written, 2);
 	assert_int_equal(world_status(world, leader).checkpoints_sent, 1);
 	assert_int_equal(world_status(world, behind).applied, world_status(world, leader).applied);
-	world_free(world);
-}
-
-/* A leader writes some segments that nobody follows, and the next one replaces most of it. Answers who it
- * was. */
-static struct world_member *write_what_is_replaced(struct world *world)
-{
-	static struct world_answer lost[12];
-	struct world_member *old;
-
-	world->checkpoint_log_bytes = 100000;
-	for (uint64_t id = 1; id <= 3; id++)
-		world_start(world, id, 3);
-	world_run(world, 3000);
-	old = &world->members[world_leader(world)];
-	old->lonely = true;
-	for (size_t i = 0; i < ARRAY_LEN(lost); i++) {
-		assert_int_equal(world_propose(world, old->id, STORE_OP_SET, "/1/lost", 2500, &lost[i]), 0);
-		world_run(world, 10);
-	}
-	world_run(world, 8000); /* nobody asks for them any more */
-	old->lonely = false;
-	world_run(world, 1000);
-	assert_int_not_equal(world_leader(world), old->id);
-	assert_true(world_status(world, old->id).last < 3 + ARRAY_LEN(lost));
-	return old;
-}
-
-static void assert_has_all(struct world *world, const struct world_member *member)
-{
-	assert_int_equal(
-		world_status(world, member->id).applied, world_status(world, world_leader(world)).applied);
-}
-
-/* When the segment before is released, the log begins with entries that are replaced from further down. */
-static void begin_with_entries_that_were_replaced(unsigned writes_first)
-{
-	struct world *world = world_new();
-	struct world_member *old = write_what_is_replaced(world);
-
-	for (unsigned i = 0; i < writes_first; i++)
-		write_one(world, world_leader(world));
-	for (unsigned i = 0; i < 12; i++) {
-		write_one(world, world_leader(world));
-		world_run(world, 200);
-		old->node->checkpoints.asked = true;
-		world_run(world, 200);
-		world_stop(old);
-		world_start(world, old->id, 3);
-		world_run(world, 200);
-	}
-	assert_has_all(world, old);
-	world_free(world);
-}
-
-/* Each round is two entries. */
-static void log_may_begin_with_entries_that_were_replaced(void **state)
-{
-	(void)state;
-	begin_with_entries_that_were_replaced(0);
-	begin_with_entries_that_were_replaced(1);
-}
-
-/* The log ends below where its newest segment begins, and a checkpoint takes its place. */
-static void log_is_released_when_what_takes_its_place_is_durable(void **state)
-{
-	struct world *world = world_new();
-	struct world_member *old;
-
-	(void)state;
-	world->checkpoint_entries = 60;
-	old = write_what_is_replaced(world);
-	old->lonely = true;
-	world_run(world, 3000);
-	while (world_status(world, world_leader(world)).log_first < 20)
-		write_one(world, world_leader(world));
-	old->disk_ns = 3600 * NS_PER_S;
-	old->lonely = false;
-	world_run(world, 3000);
-	assert_int_equal(world_status(world, old->id).checkpoints_received, 1);
-	world_stop(old); /* its log's disk hung all the while */
-	old->disk_ns = NS_PER_MS;
-	world_start(world, old->id, 3);
-	world_run(world, 3000);
-	assert_has_all(world, old);
 	world_free(world);
 }
 
@@ -314,7 +219,7 @@ static void read_of_the_log_that_outlasts_a_leader_hands_on_nothing_that_was_rep
 	next = another_leader(world, leader);
 	for (unsigned i = 0; i < 20; i++) {
 		(void)snprintf(path, sizeof(path), "/1/new-%u", i);
-		write_to(world, next, path);
+		world_write_to(world, next, path);
 	}
 	world_run(world, 8000); /* the clients give up: else it would propose them once more */
 	assert_true(lost[0].came && lost[0].error);
@@ -566,8 +471,6 @@ int main(void)
 		cmocka_unit_test(leader_whose_checkpoint_rotted_makes_another_for_the_follower_it_needs),
 		cmocka_unit_test(follower_that_needs_damaged_entries_gets_a_checkpoint_that_covers_them),
 		cmocka_unit_test(leader_that_comes_back_with_an_earlier_clock_is_followed_at_once),
-		cmocka_unit_test(log_may_begin_with_entries_that_were_replaced),
-		cmocka_unit_test(log_is_released_when_what_takes_its_place_is_durable),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -275,6 +275,72 @@ static void log_that_is_always_written_to_hides_no_lack_of_space(void **state)
 	world_free(world);
 }
 
+/* Writes the same keys again and again, which each time takes more log. False: one was refused. */
+static bool is_rewritten(struct world *world, unsigned count, unsigned keys)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (!is_taken_at(world, world_leader(world), i % keys, 900))
+			return false;
+	return true;
+}
+
+/* Dozens of segments go with a checkpoint, some in a plan. */
+static void assert_no_alarm_between_plans(uint64_t disk_bytes_max)
+{
+	struct world *world = world_new();
+	struct world_member *member = &world->members[1];
+	const struct checkpoints *own;
+	uint64_t log_bytes;
+
+	asked = 0;
+	world->segment_bytes = 16 * KIB;
+	world->checkpoint_log_bytes = 1024 * KIB;
+	world_start(world, 1, 1);
+	member->disk_bytes_max = disk_bytes_max;
+	member->background_ns = NS_PER_MS;
+	world_run(world, 500);
+	own = &member->node->checkpoints;
+	while (asked < 12000 && !member->node->space_low && is_taken_at(world, 1, asked % 1400, 900))
+		;
+	assert_true(member->node->space_low);
+	if (own->release_index || own->job == NODE_JOB_RELEASE) {
+		log_bytes = world_status(world, 1).log_disk_bytes;
+		world_run(world, 300);
+		assert_in_range(log_bytes - world_status(world, 1).log_disk_bytes, 0, 3 * 16 * KIB);
+	}
+	world_free(world);
+}
+
+static void space_that_is_being_given_back_is_waited_for(void **state)
+{
+	(void)state;
+	for (uint64_t kib = 3400; kib < 4600; kib += 240)
+		assert_no_alarm_between_plans(kib * KIB);
+}
+
+/* For a while there are two checkpoints and a log that nobody needs any more. */
+static void member_that_receives_a_checkpoint_that_fits_raises_no_alarm(void **state)
+{
+	struct world *world = cluster_of_three(16 * KIB, 512 * KIB, 0);
+	uint64_t behind;
+
+	(void)state;
+	for (uint64_t id = 1; id <= 3; id++)
+		world->members[id].disk_bytes_max = 4800 * KIB;
+	assert_true(is_rewritten(world, 6000, 1000));
+	behind = world_leader(world) % 3 + 1;
+	world_stop(&world->members[behind]);
+	assert_true(is_rewritten(world, 5000, 1000));
+	world->members[behind].background_ns = 200 * NS_PER_MS;
+	world_start(world, behind, 3);
+	for (unsigned ms = 0; ms < 20000; ms++) {
+		world_run(world, 1);
+		assert_false(world->members[behind].node->space_low);
+	}
+	assert_int_equal(world_status(world, behind).checkpoints_received, 1);
+	world_free(world);
+}
+
 /* At a follower that is not connected to the leader it waits; what gets to the leader is refused there. */
 static void growth_is_refused_wherever_it_is_when_the_leader_has_an_alarm(void **state)
 {
@@ -311,6 +377,8 @@ int main(void)
 		cmocka_unit_test(member_without_room_for_a_checkpoint_is_well_when_it_needs_none),
 		cmocka_unit_test(alarm_ends_although_an_old_checkpoint_is_still_read),
 		cmocka_unit_test(log_that_is_always_written_to_hides_no_lack_of_space),
+		cmocka_unit_test(space_that_is_being_given_back_is_waited_for),
+		cmocka_unit_test(member_that_receives_a_checkpoint_that_fits_raises_no_alarm),
 		cmocka_unit_test(growth_is_refused_wherever_it_is_when_the_leader_has_an_alarm),
 	};
 

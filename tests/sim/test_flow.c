@@ -286,6 +286,24 @@ static void follower_whose_disk_is_full_is_not_sent_everything_again(void **stat
 	world_free(world);
 }
 
+/* What was lost on the way to the leader was lost on its connection only. */
+static void connections_of_others_open_no_window(void **state)
+{
+	struct world *world = cluster_of_three();
+	uint64_t leader = world_leader(world), at = leader % 3 + 1, other = at % 3 + 1;
+	struct node *node = world->members[at].node;
+
+	(void)state;
+	node->window_bytes = 1000;
+	node_peer_state(node, other, false);
+	node_peer_state(node, other, true);
+	assert_int_equal(node->window_bytes, 1000);
+	node_peer_state(node, leader, false);
+	node_peer_state(node, leader, true);
+	assert_int_equal(node->window_bytes, 0);
+	world_free(world);
+}
+
 /* More questions follow all the time, each answered at once. */
 static void lost_question_of_a_read_is_not_missed(void **state)
 {
@@ -657,6 +675,7 @@ int main(void)
 		cmocka_unit_test(reads_do_not_make_a_follower_be_sent_more),
 		cmocka_unit_test(reads_of_one_turn_take_one_round),
 		cmocka_unit_test(reads_do_not_make_appends_be_asked_for),
+		cmocka_unit_test(connections_of_others_open_no_window),
 		cmocka_unit_test(lost_question_of_a_read_is_not_missed),
 		cmocka_unit_test(reads_without_an_answer_do_not_add_up),
 		cmocka_unit_test(follower_whose_disk_hangs_is_sent_its_window),

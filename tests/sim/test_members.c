@@ -236,24 +236,67 @@ static void removed_member_stays_until_the_leader_knows_for_ever(void **state)
 	world_free(world);
 }
 
-/* Away while the whole cluster was replaced: of those that it knows only one is there to tell it. */
-static void member_that_was_removed_while_away_ends_when_it_is_told(void **state)
+/* Of those that it knows `at` alone is left when it comes back. It waits for the other one for ten minutes.
+ */
+static void come_back_to_one(struct world *world, uint64_t gone, uint64_t at)
 {
-	struct world *world = cluster_of(3);
-	uint64_t gone = follower_of(world), leader = world_leader(world), other = 6 - gone - leader;
+	uint64_t other = 6 - gone - at;
 
-	(void)state;
-	world_stop(&world->members[gone]);
-	assert_int_equal(world_change(world, leader, removing(gone), 500), NODE_OK);
-	assert_int_equal(world_change(world, leader, removing(other), 500), NODE_OK);
+	assert_int_equal(world_change(world, at, removing(other), 500), NODE_OK);
 	world_run(world, 1000);
 	assert_true(world_status(world, other).may_end);
 	world_stop(&world->members[other]);
 	world_start(world, gone, 3);
-	world_run(world, 30000);
+	world_run(world, 60000);
 	assert_true(world_status(world, gone).removed);
 	assert_false(world_status(world, gone).may_end);
-	world_run(world, 35000);
+	world->now_ns += 600 * NS_PER_S;
+	world_run(world, 1000);
+	assert_true(world_status(world, gone).may_end);
+	world_free(world);
+}
+
+static void member_that_was_removed_while_away_ends_when_it_is_told(void **state)
+{
+	struct world *world = cluster_of(3);
+	uint64_t gone = follower_of(world), leader = world_leader(world);
+
+	(void)state;
+	world_stop(&world->members[gone]);
+	assert_int_equal(world_change(world, leader, removing(gone), 500), NODE_OK);
+	come_back_to_one(world, gone, leader);
+}
+
+/* The same, and it knows from its own log. */
+static void removed_leader_that_was_away_ends_when_it_is_told(void **state)
+{
+	struct world *world = cluster_of(3);
+	uint64_t gone = world_leader(world);
+
+	(void)state;
+	assert_int_equal(world_change(world, gone, removing(gone), 500), NODE_OK);
+	world->members[gone].lonely = true;
+	world_run(world, 20);
+	assert_true(world_status(world, gone).removed);
+	world_stop(&world->members[gone]);
+	world->members[gone].lonely = false;
+	world_run(world, 3000);
+	come_back_to_one(world, gone, world_leader(world));
+}
+
+/* It is the last entry of a cluster that writes nothing more. */
+static void refused_change_keeps_nobody_from_being_told(void **state)
+{
+	struct world *world = cluster_of(3);
+	uint64_t gone = follower_of(world), leader = world_leader(world);
+
+	(void)state;
+	world_stop(&world->members[gone]);
+	assert_int_equal(world_change(world, leader, removing(gone), 500), NODE_OK);
+	world_run(world, 1000);
+	assert_int_equal(world_change(world, leader, removing(gone), 500), NODE_ERROR_MEMBER_REMOVED);
+	world_start(world, gone, 3);
+	world_run(world, 5000);
 	assert_true(world_status(world, gone).may_end);
 	world_free(world);
 }
@@ -697,6 +740,8 @@ int main(void)
 		cmocka_unit_test(removed_leader_stays_until_the_other_one_knows),
 		cmocka_unit_test(removed_member_stays_until_the_leader_knows_for_ever),
 		cmocka_unit_test(member_that_was_removed_while_away_ends_when_it_is_told),
+		cmocka_unit_test(removed_leader_that_was_away_ends_when_it_is_told),
+		cmocka_unit_test(refused_change_keeps_nobody_from_being_told),
 		cmocka_unit_test(only_member_may_be_removed),
 		cmocka_unit_test(member_joins_a_cluster_whose_log_was_cut),
 		cmocka_unit_test(member_that_joins_may_be_killed_before_it_got_anything),

@@ -1,6 +1,7 @@
-/* Checkpoints are written beside writes: how much of the disk's time they take, and how many members write
- * one at a time. */
+/* Checkpoints are written beside writes: how much of the disk's time they take, how many members write one at
+ * a time, and what they wait for. */
 #include "members_world.h"
+#include "node/internal.h"
 
 enum { WRITES_MAX = 16000, KEYS = 1000 };
 
@@ -132,6 +133,53 @@ static void members_write_theirs_at_different_times(void **state)
 	world_free(world);
 }
 
+/* What others have committed it applies before its own log has it, all the time. */
+static void member_with_a_slower_disk_writes_checkpoints_too(uint64_t ms, bool leads)
+{
+	struct world *world = cluster(3);
+	uint64_t leader = world_leader(world), slow = leads ? leader : leader % 3 + 1;
+
+	for (uint64_t id = 1; id <= 3; id++)
+		world->members[id].disk_ns = NS_PER_MS / 2;
+	world->members[slow].disk_ns = (int64_t)ms * NS_PER_MS;
+	write_some(world, 3000);
+	for (uint64_t id = 1; id <= 3; id++)
+		assert_true(world_status(world, id).checkpoints_written >= 2);
+	assert_in_range(world_status(world, slow).log_disk_bytes, 0, 16u << 20);
+	world_free(world);
+}
+
+static void checkpoints_are_written_where_the_disk_is_slower_than_the_others(void **state)
+{
+	(void)state;
+	member_with_a_slower_disk_writes_checkpoints_too(2, false);
+	member_with_a_slower_disk_writes_checkpoints_too(3, true);
+	member_with_a_slower_disk_writes_checkpoints_too(5, false);
+}
+
+/* Else the log on the disk could end before the index behind which it was cut. */
+static void checkpoint_waits_for_what_is_in_it_to_be_in_the_log(void **state)
+{
+	struct world *world = cluster(3);
+	uint64_t slow = world_leader(world) % 3 + 1;
+	struct world_member *member = &world->members[slow];
+	uint64_t applied = world_status(world, slow).applied;
+
+	(void)state;
+	member->disk_ns = 3600 * NS_PER_S;
+	write_some(world, 150);
+	member->node->checkpoints.asked = true;
+	world_run(world, 5000);
+	assert_true(world_status(world, slow).applied >= applied + 150);
+	assert_true(world_status(world, slow).checkpoint_writing);
+	assert_int_equal(world_status(world, slow).checkpoints_written, 0);
+	member->disk_ns = 0;
+	member->plans[0].done_ns = world->now_ns;
+	world_run(world, 5000);
+	assert_int_equal(world_status(world, slow).checkpoints_written, 1);
+	world_free(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -139,6 +187,8 @@ int main(void)
 		cmocka_unit_test(checkpoint_does_not_wait_without_writes),
 		cmocka_unit_test(checkpoint_on_a_slow_disk_does_not_fall_behind_the_log),
 		cmocka_unit_test(members_write_theirs_at_different_times),
+		cmocka_unit_test(checkpoints_are_written_where_the_disk_is_slower_than_the_others),
+		cmocka_unit_test(checkpoint_waits_for_what_is_in_it_to_be_in_the_log),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

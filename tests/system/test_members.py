@@ -14,6 +14,7 @@ from harness import Cases, free_port, program, wait_for
 
 cases = Cases()
 ETCD = program("etcd")
+QUICK = ["--heartbeat-interval", "50", "--election-timeout", "500"]
 
 
 def etcdctl(endpoints, *arguments):
@@ -259,7 +260,32 @@ def update_and_remove():
     cluster.kill()
 
 
-QUICK = ["--heartbeat-interval", "50", "--election-timeout", "500"]
+def is_refused(member):
+    try:
+        etcd_server.call(member.endpoint + "/version", timeout=2)
+    except OSError:
+        return True
+    return False
+
+
+@cases.case("a member that was removed and may still be needed serves nobody, and ends when the others know")
+def removed_and_needed():
+    cluster = Growing(3, QUICK)
+    gone = cluster.leader()
+    away = next(member for member in cluster.members if member is not gone)
+    away.kill()
+    cluster.members.remove(away)
+    cluster.remove(gone)
+    wait_for(lambda: is_refused(gone), 10, "the removed member to send its clients elsewhere")
+    time.sleep(2)
+    assert gone.process.poll() is None, gone.log_tail()
+    away.start()
+    cluster.members.append(away)
+    wait_for(away.ready, 20, "the member that was away")
+    cluster.has_ended(gone)
+    cluster.leader()
+    assert len(cluster.details()) == 2
+    cluster.kill()
 
 
 def written(member, key, seconds=15):
