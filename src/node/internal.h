@@ -140,6 +140,8 @@ struct member {
 	/* Catching up: the leader's last entry at the begin of the round; 0: none runs. */
 	uint64_t round_target, round_term;
 	int64_t round_begun_ns;
+	/* Bytes that it forwarded, and were taken, while the log's write of this number was under way. */
+	uint64_t gathered_bytes, gathered_write;
 };
 
 /* ---- Checkpoints ---- */
@@ -559,6 +561,11 @@ void node_transfer_done(struct node *node, enum node_job job, int error);
 bool node_transfer_reads(const struct node *node, uint64_t generation);
 /* A checkpoint that this member needs does not fit on its disk. */
 bool node_transfer_lacks_room(const struct node *node);
+/* Where the log is to be cut, at `index` at most. Who follows and is heard of is not cut off from what it
+ * needs: it would be sent a checkpoint, and what is written meanwhile could cut it off again, for ever. But
+ * not much more is kept than that checkpoint is large, since to send so much log takes as long, nor where
+ * space is short.
+ */
 uint64_t node_transfer_keeps(const struct node *node, uint64_t index);
 void node_transfer_cut_off(struct node *node, uint64_t to); /* what was on its way to it is lost */
 void node_transfers_free(struct node *node);

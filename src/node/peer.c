@@ -261,11 +261,31 @@ static bool is_dropped(struct node *node, const struct raft_message *message, si
 	return message->entry_count && !may_be_proposed(node, message);
 }
 
+/* Each member has a share of what others forward. Without, those that are answered first would be first again
+ * with the next write, and one that was refused would find no room at whatever moment it asks. */
+static bool has_share(struct node *node, const struct raft_message *message, size_t bytes)
+{
+	struct member *member = node_member_find(node, message->from);
+
+	if (!member || !node->log_busy)
+		return true;
+	if (member->gathered_write != node->log_writes) {
+		member->gathered_write = node->log_writes;
+		member->gathered_bytes = 0;
+	}
+	if (member->gathered_bytes && member->gathered_bytes + bytes >
+					      NODE_GATHERED_BYTES_MAX / MAX(node->members_len - 1, (size_t)1))
+		return false;
+	member->gathered_bytes += bytes;
+	return true;
+}
+
 /* What other members forward waits there, as the leader's own proposals do here; later than those, since it
  * has come a long way. */
-static bool must_wait(const struct node *node, const struct raft_message *message)
+static bool must_wait(struct node *node, const struct raft_message *message, size_t bytes)
 {
-	if (node_log_is_behind(node, 2 * NODE_GATHERED_BYTES_MAX) || node_space(node) == NODE_SPACE_NONE)
+	if (node_log_is_behind(node, 4 * NODE_GATHERED_BYTES_MAX) || node_space(node) == NODE_SPACE_NONE ||
+		!has_share(node, message, bytes))
 		return true;
 	for (size_t i = 0; i < message->entry_count && node_ends_growth(node); i++)
 		if (node_entry_grows(&message->entries[i]))
@@ -311,7 +331,7 @@ int node_receive(struct node *node, uint64_t from, struct slice bytes)
 	if (message.from == from && message.to == node->id && !is_dropped(node, &message, bytes.len)) {
 		look_for_loss(node, &message);
 		if (message.type == RAFT_MSG_PROPOSE)
-			message.reject = must_wait(node, &message);
+			message.reject = must_wait(node, &message, bytes.len);
 		raft_step(node->raft, &message);
 		raft_status_get(node->raft, &status);
 		if (envelope.clock_ns && status.leader == from && message.term == status.term)

@@ -343,11 +343,21 @@ void node_flush_proposals(struct node *node)
 	flush_changes(node);
 }
 
-static void queue_again(struct node *node, struct pending *pending)
+/* Before those that came later: behind them it could be refused again and again, while they are taken. *at:
+ * where to look from, since they come in order; at first node.queue. */
+static void queue_again(struct node *node, struct pending *pending, struct list **at)
 {
 	pending->sent = false;
 	leave_window(node, pending);
-	queue(node, pending);
+	if (pending->conf) {
+		queue(node, pending);
+		return;
+	}
+	while ((*at)->next != &node->queue &&
+		list_item((*at)->next, struct pending, queue_link)->sequence < pending->sequence)
+		*at = (*at)->next;
+	list_insert_before((*at)->next, &pending->queue_link);
+	*at = &pending->queue_link;
 }
 
 void node_proposals_go_on(struct node *node)
@@ -358,9 +368,9 @@ void node_proposals_go_on(struct node *node)
 	node->propose_blocked = node->conf_blocked = false;
 }
 
-static void was_refused(struct node *node, struct pending *pending)
+static void was_refused(struct node *node, struct pending *pending, struct list **at)
 {
-	queue_again(node, pending);
+	queue_again(node, pending, at);
 	if (pending->conf)
 		node->conf_blocked = true; /* until the next tick or change: one at a time */
 	else if (!node->refused_pause_ns)
@@ -370,6 +380,7 @@ static void was_refused(struct node *node, struct pending *pending)
 void node_proposals_refused(struct node *node, const uint64_t *contexts, size_t count)
 {
 	const struct member *leader = node_member_find(node, node->status.leader);
+	struct list *at = &node->queue;
 
 	if (!count)
 		return;
@@ -378,7 +389,7 @@ void node_proposals_refused(struct node *node, const uint64_t *contexts, size_t 
 
 		for (size_t i = 0; i < count; i++)
 			if (pending->sent && pending->forwarded && pending->raft_id == contexts[i]) {
-				was_refused(node, pending);
+				was_refused(node, pending, &at);
 				break;
 			}
 	}
@@ -388,6 +399,8 @@ void node_proposals_refused(struct node *node, const uint64_t *contexts, size_t 
 
 void node_proposals_lost_before(struct node *node, uint64_t term)
 {
+	struct list *at = &node->queue;
+
 	list_for_each_safe (it, &node->pendings) {
 		struct pending *pending = list_item(it, struct pending, link);
 
@@ -396,7 +409,7 @@ void node_proposals_lost_before(struct node *node, uint64_t term)
 		if (is_of_leader(pending->internal))
 			drop(node, pending);
 		else
-			queue_again(node, pending);
+			queue_again(node, pending, &at);
 	}
 }
 

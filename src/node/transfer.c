@@ -70,11 +70,34 @@ bool node_transfer_reads(const struct node *node, uint64_t generation)
 	return false;
 }
 
+/* Behind which index it follows. */
+static bool follows(const struct node *node, const struct member *member, uint64_t *ret_index)
+{
+	struct raft_progress progress;
+
+	/* One without space takes no entries, but perhaps a checkpoint. */
+	if (raft_progress_get(node->raft, member->view.id, &progress) < 0 || !progress.active ||
+		progress.state == RAFT_SNAPSHOT || member->no_space)
+		return false;
+	/* What was sent to it last is a checkpoint when nothing is known of it but where it is asked. */
+	*ret_index = progress.state == RAFT_PROBE ? progress.next - 1 : progress.match;
+	return true;
+}
+
 uint64_t node_transfer_keeps(const struct node *node, uint64_t index)
 {
+	struct checkpoint_space at;
+	uint64_t oldest, least = index, behind;
+
 	list_for_each (it, &node->checkpoints.outgoing)
-		index = MIN(index, list_item(it, struct outgoing, link)->info.id.index);
-	return index;
+		least = MIN(least, list_item(it, struct outgoing, link)->info.id.index);
+	node_checkpoint_space(node, &at);
+	oldest = wal_index_within(
+		node->wal, MIN(MAX(at.data_bytes, node->checkpoints.log_min_bytes / 4), at.room / 4));
+	for (size_t i = 0; i < node->members_len; i++)
+		if (follows(node, &node->members[i], &behind) && behind < least)
+			least = MIN(least, MAX(behind, oldest));
+	return least;
 }
 
 /* Once: one that the follower has no room for is offered again and again. */

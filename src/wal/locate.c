@@ -65,6 +65,10 @@ bool wal_locate(const struct wal *wal, uint64_t index, struct wal_range *ret_ran
 
 	if (!mark || index > wal->flushed_last_index)
 		return false;
+	/* However near the marks are: a read takes long on a slow disk. */
+	while (next < wal->marks + wal->marks_len && next->segment == mark->segment &&
+		next->offset - mark->offset < WAL_READ_BYTES)
+		next++;
 	if (next == wal->marks + wal->marks_len)
 		next = NULL;
 	assert(mark->segment >= wal->segments[0].number);

@@ -15,7 +15,8 @@ struct wal_mark {
 	uint64_t index, segment, offset;
 	uint32_t chain; /* payload checksum of the frame before */
 };
-#define WAL_MARKS_PER_SEGMENT 128u /* about; a run between two of them is read at once */
+#define WAL_MARKS_PER_SEGMENT 128u	     /* about */
+#define WAL_READ_BYTES (UINT64_C(256) << 10) /* about so much is read at once, of one segment */
 
 /* What a buffer keeps for the next batch: what a burst took is given back. */
 #define WAL_KEPT_BYTES (8u << 20)

@@ -109,6 +109,17 @@ uint64_t wal_disk_bytes(const struct wal *wal)
 	return bytes;
 }
 
+uint64_t wal_index_within(const struct wal *wal, uint64_t bytes)
+{
+	uint64_t index = wal->last_index;
+
+	for (size_t i = wal->segments_len; i-- > 0 && wal->segments[i].size_bytes <= bytes;) {
+		bytes -= wal->segments[i].size_bytes;
+		index = i ? wal->segments[i - 1].last_index : 0;
+	}
+	return index;
+}
+
 static struct wal_step *plan_add(struct wal_plan *plan, enum wal_step_kind kind, const char *name)
 {
 	struct wal_step *step = &plan->steps[plan->steps_len];

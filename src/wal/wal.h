@@ -145,3 +145,5 @@ int wal_read_back(
 
 uint64_t wal_last_index(const struct wal *wal); /* of what was added, durable or not */
 uint64_t wal_disk_bytes(const struct wal *wal); /* all segments and the spare */
+/* The least index behind which the log takes no more than so many bytes of the disk, by whole segments. */
+uint64_t wal_index_within(const struct wal *wal, uint64_t bytes);

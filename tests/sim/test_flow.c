@@ -629,6 +629,51 @@ static void what_a_full_leader_refuses_is_not_sent_again_and_again(void **state)
 	world_free(world);
 }
 
+/* Whatever was refused meanwhile. */
+static void assert_in_order(const struct node *node)
+{
+	uint64_t last = 0;
+
+	list_for_each (it, &node->queue) {
+		const struct pending *pending = list_item(it, struct pending, queue_link);
+
+		assert_true(pending->sequence > last);
+		last = pending->sequence;
+	}
+}
+
+/* More is asked for at each member than the leader's disk takes, again as soon as it is answered. */
+static void no_member_is_refused_for_ever(void **state)
+{
+	enum { CLIENTS = 13, SECONDS = 7 };
+	static struct world_answer under_way[4][CLIENTS];
+	static unsigned since[4][CLIENTS];
+	struct world *world = cluster_of_three();
+	unsigned slowest = 0;
+
+	(void)state;
+	world->members[world_leader(world)].disk_ns = 300 * NS_PER_MS;
+	for (unsigned ms = 0; ms < SECONDS * 1000; ms++) {
+		for (unsigned i = 0; i < 3 * CLIENTS; i++) {
+			uint64_t id = i / CLIENTS + 1;
+			struct world_answer *answer = &under_way[id][i % CLIENTS];
+
+			slowest = MAX(slowest, ms - since[id][i % CLIENTS]);
+			if (ms && !answer->came)
+				continue;
+			assert_int_equal(answer->error, NODE_OK);
+			since[id][i % CLIENTS] = ms;
+			*answer = (struct world_answer){0};
+			assert_int_equal(world_propose(world, id, STORE_OP_SET, "/1/k", 580000, answer), 0);
+		}
+		world_run(world, 1);
+		for (uint64_t id = 1; id <= 3; id++)
+			assert_in_order(world->members[id].node);
+	}
+	assert_in_range(slowest, 300, 4000);
+	world_free(world);
+}
+
 static void what_only_a_leader_proposes_goes_with_its_leadership(void **state)
 {
 	struct world *world = cluster_of_three();
@@ -688,6 +733,7 @@ int main(void)
 		cmocka_unit_test(requests_at_a_follower_go_to_the_next_leader_that_is_connected),
 		cmocka_unit_test(requests_at_a_follower_do_not_wait_for_ever),
 		cmocka_unit_test(what_a_full_leader_refuses_is_not_sent_again_and_again),
+		cmocka_unit_test(no_member_is_refused_for_ever),
 		cmocka_unit_test(what_only_a_leader_proposes_goes_with_its_leadership),
 		cmocka_unit_test(what_a_leader_proposed_in_an_earlier_term_is_not_proposed_again),
 	};

@@ -44,6 +44,7 @@ static struct world *with_one_behind(
 	*ret_leader = world_leader(world);
 	*ret_behind = *ret_leader % count + 1;
 	world_stop(&world->members[*ret_behind]);
+	world_run(world, 3000); /* no log is kept for it */
 	for (unsigned i = 0; world_status(world, *ret_leader).log_first < KEYS; i++)
 		write_and_wait(world, *ret_leader, i % KEYS);
 	return world;
@@ -206,6 +207,44 @@ static void piece_on_a_slow_link_is_not_sent_again_and_again(void **state)
 	}
 }
 
+/* 4 MB a second are written all the while. What is written while the checkpoint is on its way is more than
+ * the log's tail and a window. */
+static void one_checkpoint_is_enough_over_a_link_that_suffices(void **state)
+{
+	struct env_ops ops = world_ops;
+	struct world *world = world_new();
+	struct world_member *behind;
+	uint64_t leader;
+
+	(void)state;
+	memset(&slow, 0, sizeof(slow));
+	ops.send = send_slowly;
+	asked = 0;
+	world->segment_bytes = world->checkpoint_log_bytes = 2u << 20;
+	for (uint64_t id = 1; id <= 3; id++) {
+		world->members[id].env.ops = &ops;
+		world->members[id].background_ns = NS_PER_MS;
+		world_start(world, id, 3);
+	}
+	world_run(world, 3000);
+	leader = world_leader(world);
+	behind = &world->members[leader % 3 + 1];
+	world_stop(behind);
+	slow.to = behind->id;
+	slow.bytes_per_s = 6000000;
+	for (unsigned ms = 0; ms < 18000; ms += 5) {
+		if (ms == 6000)
+			world_start(world, behind->id, 3);
+		assert_true(ask(world, leader, STORE_OP_SET, asked % 1000, 20000));
+		world_run(world, 5);
+	}
+	assert_int_equal(world_status(world, behind->id).checkpoints_received, 1);
+	assert_in_range(
+		world_status(world, leader).applied - world_status(world, behind->id).applied, 0, 400);
+	assert_in_range(world_status(world, leader).log_disk_bytes, 0, 60000000);
+	world_free(world);
+}
+
 static void what_was_lost_with_a_connection_is_sent_again_at_once(void **state)
 {
 	uint64_t leader, behind;
@@ -286,6 +325,7 @@ int main(void)
 		cmocka_unit_test(receiver_is_waited_for_as_long_as_its_disk_takes),
 		cmocka_unit_test(leader_waits_for_its_own_disk_too),
 		cmocka_unit_test(piece_on_a_slow_link_is_not_sent_again_and_again),
+		cmocka_unit_test(one_checkpoint_is_enough_over_a_link_that_suffices),
 		cmocka_unit_test(what_was_lost_with_a_connection_is_sent_again_at_once),
 		cmocka_unit_test(receiver_that_fails_does_not_make_the_leader_write_more_checkpoints),
 		cmocka_unit_test(nothing_is_kept_waiting_while_the_log_is_read),

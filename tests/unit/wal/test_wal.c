@@ -282,6 +282,58 @@ static void memory_of_a_burst_is_given_back(void **state)
 	bench_done(&bench);
 }
 
+static void much_is_read_back_at_once(void **state)
+{
+	struct wal_config large = config;
+	struct wal_plan spare = {0};
+	struct bench bench = {0};
+	struct wal_range range;
+
+	(void)state;
+	large.segment_bytes = 1u << 20;
+	assert_int_equal(open_log(&bench, &large, &bench.model), 0);
+	wal_start_plan(bench.wal, &bench.plan);
+	wal_flushed(bench.wal);
+	for (unsigned i = 0; i < 600; i++) { /* the first segment is a small one */
+		run_spare(&bench, &spare);
+		write_so_much(&bench, 3000);
+		wal_flushed(bench.wal);
+	}
+	assert_true(wal_locate(bench.wal, 100, &range));
+	assert_in_range(range.len, WAL_READ_BYTES, WAL_READ_BYTES * 5 / 4);
+	assert_in_range(range.end - range.first, WAL_READ_BYTES / 3100, WAL_READ_BYTES / 2400);
+	assert_true(wal_locate(bench.wal, 599, &range));
+	assert_int_equal(range.end, 601);
+	buf_done(&spare.bytes);
+	bench_done(&bench);
+}
+
+static void index_is_found_by_what_the_log_takes_behind_it(void **state)
+{
+	struct bench bench = {0};
+	struct wal_range range;
+	uint64_t index, newest;
+
+	(void)state;
+	bench_start(&bench);
+	for (unsigned i = 0; i < 500; i++) {
+		add_next_entry(&bench, 1);
+		bench_flush(&bench);
+	}
+	newest = bench.wal->segments[bench.wal->segments_len - 1].number;
+	assert_true(newest > 5);
+	assert_int_equal(wal_index_within(bench.wal, 4095), 500);
+	for (uint64_t count = 1; count <= newest; count++) {
+		index = wal_index_within(bench.wal, count * 4096 + 100);
+		assert_true(wal_locate(bench.wal, index + 1, &range));
+		assert_int_equal(range.segment, newest + 1 - count);
+		if (index > 0)
+			assert_true(wal_locate(bench.wal, index, &range) && range.segment == newest - count);
+	}
+	assert_int_equal(wal_index_within(bench.wal, UINT64_MAX), 0);
+	bench_done(&bench);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -293,6 +345,8 @@ int main(void)
 		cmocka_unit_test(batch_larger_than_a_segment_gets_a_large_one),
 		cmocka_unit_test(log_cut_behind_a_checkpoint_recycles_segments),
 		cmocka_unit_test(memory_of_a_burst_is_given_back),
+		cmocka_unit_test(much_is_read_back_at_once),
+		cmocka_unit_test(index_is_found_by_what_the_log_takes_behind_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
