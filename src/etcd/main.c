@@ -42,7 +42,7 @@ struct program {
 	uv_idle_t idle;	       /* active while there is work that needs no event */
 	uv_timer_t timer;      /* the node's deadline */
 	int64_t mark_after_ns; /* the identity could not be written before */
-	uv_timer_t ending; /* runs while it ends: a leader hands over, a removed member lets others know */
+	uv_timer_t ending; /* runs while it ends: a leader hands over, a removed member answers its clients */
 	int signal;	   /* that ends it */
 	bool removed;
 	uv_signal_t signals[2];
@@ -132,8 +132,10 @@ static void on_ending(uv_timer_t *timer)
 {
 	struct program *program = timer->data;
 
-	if (program->signal)
-		return end_by_signal(program);
+	if (program->signal) {
+		end_by_signal(program);
+		return;
+	}
 	log_notice("this member was removed from its cluster: clients are served no more");
 	http_server_close(program->server.clients, NULL, NULL);
 	program->server.clients = NULL;

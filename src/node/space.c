@@ -206,8 +206,7 @@ void node_space_turn(struct node *node, int64_t now_ns)
 	bool stocked = wal_is_stocked(node->wal);
 
 	watch_others(node);
-	/* Who receives a checkpoint has its old one and its log back afterwards: if it fits, as will be seen.
-	 */
+	/* Who receives a checkpoint has its old one and its log back afterwards, if it fits. */
 	if (!node->space_low && !node->checkpoints.incoming.receiver && is_cramped(node, 0))
 		node_space_out(node);
 	if (!node->space_low)

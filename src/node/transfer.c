@@ -79,7 +79,7 @@ static bool follows(const struct node *node, const struct member *member, uint64
 	if (raft_progress_get(node->raft, member->view.id, &progress) < 0 || !progress.active ||
 		progress.state == RAFT_SNAPSHOT || member->no_space)
 		return false;
-	/* What was sent to it last is a checkpoint when nothing is known of it but where it is asked. */
+	/* Right after a checkpoint nothing is known of it but where it is asked next. */
 	*ret_index = progress.state == RAFT_PROBE ? progress.next - 1 : progress.match;
 	return true;
 }

@@ -1,6 +1,6 @@
 /* Who changes the membership: members are added, removed and replaced while all else goes wrong, through any
  * member, one change at a time unless chance says otherwise. New members are started whether the change was
- * acknowledged or not: if it did not happen they stay outside. A removed member that hears of it is not
+ * acknowledged or not: if it did not happen they stay outside. A removed member that ended is not
  * started again. */
 #include "sim.h"
 #include "base/hash.h"
