@@ -8,7 +8,7 @@
 #define ENTRY_HEADER_BYTES 26 /* version, kind, origin, boot, sequence */
 #define KIND_COMMAND 1	      /* enum node_entry_kind: the other kinds are left alone */
 
-/* NULL: it cannot be made one. */
+/* NULL: it cannot be made one. (Changes of the membership are of another layout, and are none.) */
 static struct raft_blob *spoil(struct world *world, struct slice data)
 {
 	_cleanup_free_ char *copy = mem_dup(data.data, data.len);
@@ -43,7 +43,7 @@ bool nonsense_sent(struct world *world, struct slice bytes, struct buf *out)
 		raft_message_decode(
 			slice_make(bytes.data + ENVELOPE_BYTES, bytes.len - ENVELOPE_BYTES), &message) < 0)
 		return false;
-	blob = message.entry_count && message.entries[0].data
+	blob = message.entry_count && message.entries[0].type == RAFT_ENTRY_DATA && message.entries[0].data
 		       ? spoil(world, raft_blob_slice(message.entries[0].data))
 		       : NULL;
 	if (blob) {
