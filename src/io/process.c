@@ -32,6 +32,7 @@ struct process {
 	int exit_code, signal;
 	char *read_buf;
 	void (*on_done)(struct process *process, const struct process_result *result, void *user);
+	void (*on_output)(struct process *process, struct slice piece, void *user);
 	void *user;
 };
 
@@ -92,10 +93,16 @@ static void close_all(struct process *process)
 
 static void take_output(struct output *output, const char *data, size_t len)
 {
+	struct process *process = output->process;
 	size_t room = output->text.max - output->text.len;
 
+	if (process->on_output) {
+		if (!process->cancelled)
+			process->on_output(process, slice_make(data, len), process->user);
+		return;
+	}
 	if (len > room)
-		output->process->cut = true;
+		process->cut = true;
 	buf_add(&output->text, data, MIN(len, room));
 }
 
@@ -301,6 +308,7 @@ int process_start(uv_loop_t *loop, const struct process_options *options,
 
 	ignore_sigpipe();
 	process->on_done = on_done;
+	process->on_output = options->on_output;
 	process->user = user;
 	process->read_buf = mem_alloc(READ_STEP_BYTES);
 	process->grace_ms = options->kill_grace_ms ? options->kill_grace_ms : DEFAULT_GRACE_MS;
@@ -340,10 +348,12 @@ int process_signal_group(struct process *process, int signal)
 
 void process_cancel(struct process *process)
 {
-	if (process->exited || process->cancelled)
+	if (process->cancelled)
 		return;
-	/* What is left of it waits for the exit, so that no zombie stays. */
 	process->cancelled = true;
+	if (process->exited)
+		return; /* from on_output, with its last words */
+	/* What is left of it waits for the exit, so that no zombie stays. */
 	(void)kill(-process->handle.pid, SIGKILL);
 }
 

@@ -21,6 +21,8 @@ struct process_options {
 	uid_t uid;
 	gid_t gid;
 	size_t max_output_bytes; /* of each output; default 1 MiB; the rest is read and dropped */
+	/* Both outputs piece by piece as they come, instead of in the result. It may cancel the process. */
+	void (*on_output)(struct process *process, struct slice piece, void *user);
 	uint32_t timeout_ms; /* 0: none. SIGTERM to the group, SIGKILL kill_grace_ms later (default 2 s) */
 	uint32_t kill_grace_ms;
 };

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 struct ran {
@@ -218,6 +219,72 @@ static void a_cancelled_run_tells_nothing_and_leaves_no_zombie(void **state)
 	assert_int_equal(kill(pid, 0), -1);
 }
 
+struct pieces {
+	struct buf text;
+	size_t cancel_at; /* 0: never */
+	bool done;
+};
+
+static void take_piece(struct process *process, struct slice piece, void *user)
+{
+	struct pieces *pieces = user;
+
+	buf_add_slice(&pieces->text, piece);
+	if (pieces->cancel_at && pieces->text.len >= pieces->cancel_at)
+		process_cancel(process);
+}
+
+static void pieces_done(struct process *process, const struct process_result *result, void *user)
+{
+	(void)process;
+	assert_int_equal(result->output.len, 0);
+	((struct pieces *)user)->done = true;
+}
+
+static void output_comes_piece_by_piece_until_it_is_cancelled(void **state)
+{
+	(void)state;
+	for (size_t cancel_at = 0; cancel_at <= 4; cancel_at += 4) {
+		const char *argv[] = {
+			"sh", "-c", "echo one; sleep 0.1; echo two; sleep 0.1; echo three", NULL};
+		struct process_options options = {.argv = argv, .on_output = take_piece};
+		struct pieces pieces = {.text = BUF_INIT(0), .cancel_at = cancel_at};
+		struct process *process;
+		uv_loop_t loop;
+
+		uv_loop_init(&loop);
+		assert_int_equal(process_start(&loop, &options, pieces_done, &pieces, &process, NULL), 0);
+		uv_run(&loop, UV_RUN_DEFAULT);
+		assert_int_equal(uv_loop_close(&loop), 0);
+		assert_int_equal(pieces.done, cancel_at == 0);
+		assert_string_equal(buf_text(&pieces.text), cancel_at ? "one\n" : "one\ntwo\nthree\n");
+		buf_done(&pieces.text);
+	}
+}
+
+/* Its words are read after its end, and there are more of them than one piece. */
+static void a_run_may_be_cancelled_in_its_last_words(void **state)
+{
+	const char *argv[] = {"sh", "-c", "head -c 60000 /dev/zero; kill -STOP $$", NULL};
+	struct process_options options = {.argv = argv, .on_output = take_piece};
+	struct pieces pieces = {.text = BUF_INIT(0), .cancel_at = 1};
+	struct process *process;
+	uv_loop_t loop;
+	siginfo_t info;
+
+	(void)state;
+	uv_loop_init(&loop);
+	assert_int_equal(process_start(&loop, &options, pieces_done, &pieces, &process, NULL), 0);
+	/* Stopped with all of it in the pipe, then killed: the loop meets both at once. */
+	assert_int_equal(waitid(P_PID, (id_t)process_pid(process), &info, WSTOPPED | WNOWAIT), 0);
+	assert_int_equal(kill(process_pid(process), SIGKILL), 0);
+	uv_run(&loop, UV_RUN_DEFAULT);
+	assert_int_equal(uv_loop_close(&loop), 0);
+	assert_false(pieces.done);
+	assert_true(pieces.text.len > 0);
+	buf_done(&pieces.text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -230,6 +297,8 @@ int main(void)
 		cmocka_unit_test(a_grandchild_that_keeps_the_pipe_does_not_hold_the_run_up),
 		cmocka_unit_test(what_cannot_be_started_is_named),
 		cmocka_unit_test(a_cancelled_run_tells_nothing_and_leaves_no_zombie),
+		cmocka_unit_test(output_comes_piece_by_piece_until_it_is_cancelled),
+		cmocka_unit_test(a_run_may_be_cancelled_in_its_last_words),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
