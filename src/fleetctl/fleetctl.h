@@ -103,7 +103,16 @@ char *ctl_unit_argument(const char *argument);
  * -errno with a message. */
 int ctl_units_create(struct fleetctl *ctl, int count, char **arguments, const char *state,
 	struct target_units *ret, struct buf *reterr) _must_check_;
-/* The units of the arguments that the registry knows. */
+/* The names that arguments stand for, each once: patterns (path.Match's: * ? [a-z]) for the units of the
+ * registry that match. -errno with a message. */
+struct unit_names {
+	char **items; /* owned */
+	size_t count;
+};
+int ctl_units_name(struct fleetctl *ctl, int count, char **arguments, struct unit_names *ret,
+	struct buf *reterr) _must_check_;
+void ctl_unit_names_done(struct unit_names *names);
+/* The units of the arguments, patterns included, that the registry knows. */
 int ctl_units_find(struct fleetctl *ctl, int count, char **arguments, struct target_units *ret,
 	struct buf *reterr) _must_check_;
 bool ctl_unit_object_is_global(const json_t *unit);

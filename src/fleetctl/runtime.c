@@ -115,10 +115,20 @@ static json_t *loaded_unit(struct fleetctl *ctl, const char *name, const char *n
 
 int ctl_command_status(struct fleetctl *ctl, int argc, char **argv)
 {
+	_cleanup_(ctl_unit_names_done) struct unit_names names = {0};
+	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024);
 	int status = 0;
 
-	for (int i = 0; i < argc; i++) {
-		_cleanup_free_ char *name = ctl_unit_argument(argv[i]);
+	if (ctl_units_name(ctl, argc, argv, &names, &error) < 0) {
+		fprintf(stderr, "Error retrieving the list of units: %s\n", buf_text(&error));
+		return 1;
+	}
+	if (argc && !names.count) {
+		fputs("No unit has such a name.\n", stderr);
+		return 1;
+	}
+	for (size_t i = 0; i < names.count; i++) {
+		const char *name = names.items[i];
 		json_t *unit = loaded_unit(ctl, name, "loaded");
 		int one;
 

@@ -336,22 +336,78 @@ int ctl_units_create(struct fleetctl *ctl, int count, char **arguments, const ch
 	return 0;
 }
 
+/* ---- patterns ---- */
+
+static bool is_pattern(const char *argument)
+{
+	return strpbrk(argument, "*?[") != NULL; /* no name has these */
+}
+
+/* "web@*" means "web@*.service", as "web@1" means "web@1.service"; and "*" everything. */
+static bool matches(const char *pattern, const char *name)
+{
+	_cleanup_free_ char *with_type = mem_printf("%s.service", pattern);
+
+	return unit_glob_match(slice_str(pattern), slice_str(name)) ||
+	       unit_glob_match(slice_str(with_type), slice_str(name));
+}
+
+static void add_name(struct unit_names *names, const char *name)
+{
+	for (size_t i = 0; i < names->count; i++)
+		if (strcmp(names->items[i], name) == 0)
+			return;
+	names->items = mem_reallocarray(names->items, names->count + 1, sizeof(char *));
+	names->items[names->count++] = mem_strdup(name);
+}
+
+int ctl_units_name(
+	struct fleetctl *ctl, int count, char **arguments, struct unit_names *ret, struct buf *reterr)
+{
+	json_t *units = NULL, *unit;
+	int r = 0;
+
+	for (int i = 0; i < count && r >= 0; i++) {
+		_cleanup_free_ char *name = ctl_unit_argument(arguments[i]);
+		size_t at;
+
+		if (!is_pattern(arguments[i])) {
+			add_name(ret, name);
+			continue;
+		}
+		if (!units)
+			r = ctl_list(ctl, "/fleet/v1/units", "units", &units, reterr);
+		json_array_foreach(units, at, unit) if (matches(arguments[i], ctl_text(unit, "name")))
+			add_name(ret, ctl_text(unit, "name"));
+	}
+	json_decref(units);
+	return r;
+}
+
+void ctl_unit_names_done(struct unit_names *names)
+{
+	for (size_t i = 0; i < names->count; i++)
+		free(names->items[i]);
+	free(names->items);
+}
+
 int ctl_units_find(
 	struct fleetctl *ctl, int count, char **arguments, struct target_units *ret, struct buf *reterr)
 {
-	for (int i = 0; i < count; i++) {
-		_cleanup_free_ char *name = ctl_unit_argument(arguments[i]);
-		json_t *unit = NULL;
-		int r = ctl_unit(ctl, name, &unit, reterr);
+	_cleanup_(ctl_unit_names_done) struct unit_names names = {0};
+	int r = ctl_units_name(ctl, count, arguments, &names, reterr);
 
+	for (size_t i = 0; i < names.count && r >= 0; i++) {
+		json_t *unit = NULL;
+
+		r = ctl_unit(ctl, names.items[i], &unit, reterr);
 		if (r == -ENOENT) {
 			buf_clear(reterr);
-			continue;
+			r = 0;
+		} else if (r >= 0) {
+			add_target(ret, names.items[i], unit);
+			json_decref(unit);
 		}
-		if (r < 0)
-			return r;
-		add_target(ret, name, unit);
-		json_decref(unit);
 	}
-	return 0;
+	return MIN(r, 0);
 }

@@ -112,6 +112,23 @@ def add_cases(kind):
         assert c.where("hdd.service") == 2 and c.where("third.service") == 3
         c.destroy_all()
 
+    @case("patterns stand for the units that match: stop, status, unload, destroy")
+    def _():
+        c = cluster()
+        for name in ("glob@1.service", "glob@2.service", "globe.service"):
+            c.unit(name, "/bin/sleep 71100")
+        c.ctl("start", "glob@1", "glob@2", "globe")
+        _, out, _ = c.ctl("stop", "glob@*", "glob@1")
+        assert sorted(line.split()[1] for line in out.splitlines()) == ["glob@1.service", "glob@2.service"], out
+        status, out, _ = c.ctl("status", "glob?.service", "globe")
+        assert out.count("globe.service") and "glob@1" not in out, out
+        c.ctl("unload", "*")
+        wait_for(lambda: not sleepers(71100), 5, "all to stop")
+        status, out, err = c.ctl("status", "nothing*", check=False)
+        assert status == 1 and "No unit has such a name" in err, (status, out, err)
+        _, out, _ = c.ctl("destroy", "glob*.service")
+        assert out == "Destroyed glob@1.service\nDestroyed glob@2.service\nDestroyed globe.service\n", out
+
     @case("a global unit runs on every machine whose metadata match, also when these change")
     def _():
         c = cluster()
