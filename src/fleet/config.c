@@ -50,8 +50,8 @@ static const struct config_key keys[] = {
 	{"agent_ttl", KEY_TTL, FIELD(agent_ttl_s), "30s"},
 	{"token_limit", KEY_LIMIT, FIELD(token_limit), "100"},
 	{"disable_engine", KEY_BOOL, FIELD(disable_engine), "false"},
-	{"units_directory", KEY_IGNORED, 0, ""},
-	{"systemd_user", KEY_IGNORED, 0, ""},
+	{"units_directory", KEY_TEXT, FIELD(units_dir), ""},
+	{"systemd_user", KEY_BOOL, FIELD(systemd_user), "false"},
 	{"enable_grpc", KEY_IGNORED, 0, ""},
 	{"disable_watches", KEY_IGNORED, 0, ""},
 	{"verify_units", KEY_IGNORED, 0, ""},
@@ -61,7 +61,7 @@ static const struct config_key keys[] = {
 	{"peer_listen", KEY_TEXT, FIELD(peer_listen), "0.0.0.0:49153"},
 	{"agent_data_dir", KEY_TEXT, FIELD(data_dir), "/var/lib/fleet"},
 	{"supervisor_dir", KEY_TEXT, FIELD(supervisor_dir), "/run/fleet/supervisor"},
-	{"unit_manager", KEY_MANAGER, FIELD(unit_manager), "supervisor"},
+	{"unit_manager", KEY_MANAGER, FIELD(unit_manager), "auto"},
 	{"keep_units_on_stop", KEY_BOOL, FIELD(keep_units_on_stop), "false"},
 };
 
@@ -196,7 +196,8 @@ static int set_key(struct fleetd_config *config, const struct config_key *key, c
 		break;
 	case KEY_MANAGER:
 		if (manager_kind_from_name(text) < 0) {
-			buf_printf(reterr, "%s: unit_manager: \"%s\" is unknown: it is supervisor or systemd",
+			buf_printf(reterr,
+				"%s: unit_manager: \"%s\" is unknown: it is auto, supervisor or systemd",
 				where, text);
 			return -EINVAL;
 		}

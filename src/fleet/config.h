@@ -24,6 +24,8 @@ struct fleetd_config {
 	char *peer_listen; /* host:port, "": none */
 	char *data_dir;
 	char *supervisor_dir;
+	char *units_dir;   /* systemd's; "": by default */
+	bool systemd_user; /* units run in this user's systemd */
 	enum manager_kind unit_manager;
 	bool keep_units_on_stop;
 	/* What was not understood, one line each, for the log. */

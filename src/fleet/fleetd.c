@@ -453,12 +453,17 @@ static int open_manager(struct fleetd *f)
 	struct manager_config config = {.kind = f->config.unit_manager,
 		.loop = &f->loop,
 		.state_dir = f->config.supervisor_dir,
+		.user = f->config.systemd_user,
+		.units_dir = f->config.units_dir,
 		.events = {on_manager_ready, on_unit_state, on_unloaded, on_manager_lost},
 		.userdata = f};
 	int r = manager_new(&config, &f->manager, &error);
 
 	if (r < 0)
 		return log_errno(r, "cannot manage units here: %s", buf_text(&error));
+	log_info("units run %s", manager_kind_here(config.kind, config.user) == MANAGER_SYSTEMD
+					 ? config.user ? "in this user's systemd" : "in systemd"
+					 : "in the embedded supervisor");
 	return 0;
 }
 
@@ -695,18 +700,22 @@ static int start(struct fleetd *f)
 
 static const char usage[] =
 	"fleetd " FLEET_VERSION ": the cluster-wide init system\n\n"
-	"Usage: fleetd [--config PATH] [--keep-units-on-stop] [--version]\n\n"
+	"Usage: fleetd [--config PATH] [--unit-manager KIND] [--keep-units-on-stop] [--version]\n\n"
 	"  --config PATH          configuration (default /etc/fleet/fleet.conf, if it exists)\n"
+	"  --unit-manager KIND    what runs the units: systemd, supervisor (the embedded one), or auto, "
+	"which\n"
+	"                         is systemd where that is PID 1 (default auto)\n"
 	"  --keep-units-on-stop   leave the units running when fleetd stops, for upgrades\n"
 	"  --version              print the version\n\n"
 	"Every key of the configuration can be set by the environment as FLEET_<KEY>.\n";
 
 int fleetd_main(int argc, char **argv)
 {
-	const char *config_path = NULL;
+	const char *config_path = NULL, *unit_manager = NULL;
 	bool version = false, help = false, keep_units = false;
 	struct flag flags[] = {
 		{.name = "config", .type = FLAG_STRING, .value = &config_path},
+		{.name = "unit-manager", .type = FLAG_STRING, .value = &unit_manager},
 		{.name = "keep-units-on-stop", .type = FLAG_BOOL, .value = &keep_units},
 		{.name = "version", .type = FLAG_BOOL, .value = &version},
 		{.name = "help,h", .type = FLAG_BOOL, .value = &help},
@@ -732,6 +741,11 @@ int fleetd_main(int argc, char **argv)
 		fputs(usage, stderr);
 		return 1;
 	}
+	if (unit_manager && manager_kind_from_name(unit_manager) < 0) {
+		fprintf(stderr, "fleetd: --unit-manager %s is unknown: it is auto, supervisor or systemd\n",
+			unit_manager);
+		return 2;
+	}
 	log_init("fleetd", LOG_LEVEL_INFO);
 	f = mem_new(struct fleetd);
 	f->config_path = config_path;
@@ -742,6 +756,8 @@ int fleetd_main(int argc, char **argv)
 		return 1;
 	}
 	f->config.keep_units_on_stop |= keep_units;
+	if (unit_manager)
+		f->config.unit_manager = manager_kind_from_name(unit_manager);
 	set_verbosity(f);
 	log_warnings(&f->config);
 	uv_loop_init(&f->loop);

@@ -120,18 +120,25 @@ static void pick_not_active(struct fleetctl *ctl, const struct target_units *uni
 		_cleanup_free_ char *path = ctl_path("/fleet/v1/state?unitName=", item->name, "");
 		_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024);
 		json_t *states = NULL;
-		const char *active;
+		const char *active, *load;
+		_cleanup_free_ char *start_error = NULL;
+		bool begun;
 
 		if (picked[i] || item->global || ctl_list(ctl, path, "states", &states, &ignored) < 0)
 			continue;
 		active = ctl_text(json_array_get(states, 0), "systemdActiveState");
+		load = ctl_text(json_array_get(states, 0), "systemdLoadState");
+		begun = (!load[0] || strcmp(load, "loaded") == 0) && strcmp(active, "inactive") == 0 &&
+			ctl_start_outcome(ctl, item->name, ctl_text(json_array_get(states, 0), "machineID"),
+				&start_error) == 0;
 		/* What ran and ended, or failed, was launched: fleet does not start it again. */
-		if (strcmp(active, "inactive") == 0)
+		if (begun)
 			fprintf(stderr,
 				"Unit %s was launched before and has ended: `fleetctl restart %s` runs it "
 				"again\n",
 				item->name, item->name);
-		picked[i] = !active[0] || strcmp(active, "activating") == 0 || strcmp(active, "failed") == 0;
+		picked[i] = !active[0] || strcmp(active, "activating") == 0 ||
+			    strcmp(active, "failed") == 0 || (strcmp(active, "inactive") == 0 && !begun);
 		json_decref(states);
 	}
 }

@@ -28,3 +28,6 @@ struct manager_stream {
 };
 
 int supervisor_new(const struct manager_config *config, struct manager **ret, struct buf *reterr);
+int systemd_new(const struct manager_config *config, struct manager **ret, struct buf *reterr);
+/* Whether units can be run through systemd here: the system's, or this user's. */
+bool systemd_is_there(bool user);

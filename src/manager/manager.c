@@ -5,6 +5,8 @@
 
 enum manager_kind manager_kind_from_name(const char *name)
 {
+	if (strcmp(name, "auto") == 0)
+		return MANAGER_AUTO;
 	if (strcmp(name, "supervisor") == 0)
 		return MANAGER_SUPERVISOR;
 	if (strcmp(name, "systemd") == 0)
@@ -12,16 +14,22 @@ enum manager_kind manager_kind_from_name(const char *name)
 	return MANAGER_KIND_INVALID;
 }
 
+enum manager_kind manager_kind_here(enum manager_kind kind, bool user)
+{
+	if (kind != MANAGER_AUTO)
+		return kind;
+	return user || systemd_is_there(false) ? MANAGER_SYSTEMD : MANAGER_SUPERVISOR;
+}
+
 int manager_new(const struct manager_config *config, struct manager **ret, struct buf *reterr)
 {
-	switch (config->kind) {
+	switch (manager_kind_here(config->kind, config->user)) {
 	case MANAGER_SUPERVISOR:
 		return supervisor_new(config, ret, reterr);
 	case MANAGER_SYSTEMD:
-		buf_add_str(reterr, "running units through systemd is not supported yet: use the supervisor");
-		return -ENOTSUP;
+		return systemd_new(config, ret, reterr);
 	default:
-		buf_add_str(reterr, "unknown kind of manager (known: supervisor, systemd)");
+		buf_add_str(reterr, "unknown kind of manager (known: auto, supervisor, systemd)");
 		return -EINVAL;
 	}
 }

@@ -1,12 +1,16 @@
-/* Running units on this host, behind one interface. Implementations: `supervisor`, the embedded one (a client
- * of the keeper process, which owns the units' processes and outlives this one); `systemd` is not there yet
- * and says so.
+/* Running units on this host, behind one interface. Implementations: `systemd`, over D-Bus; `supervisor`, the
+ * embedded one where PID 1 is something else (a client of the keeper process, which owns the units' processes
+ * and outlives this one).
  *
  * Everything is asynchronous on one uv loop and belongs to its thread: calls return at once, callbacks come
  * from the loop, never from inside the call. The manager keeps a mirror of all units' states, so reading them
- * costs nothing. While the keeper cannot be reached (it is being started, or it crashed) requests wait, and
- * are sent when it answers; it is started when none runs. Units run on in the keeper when this process dies;
- * a new manager on the same directory finds them running and touches nothing. */
+ * costs nothing. While systemd or the keeper cannot be reached requests wait, and are sent when it answers;
+ * the keeper is started when none runs. Units run on when this process dies; a new manager on the same
+ * directory finds them running and touches nothing.
+ *
+ * A unit that was not loaded through this interface is never touched. With systemd, where others have units
+ * too, loading a name that is one of the host's gives a unit whose load state is error, whose start does
+ * nothing, and whose start_error says why. */
 #pragma once
 #include "base/buf.h"
 #include "base/slice.h"
@@ -15,15 +19,23 @@
 struct manager;
 struct manager_stream;
 
-enum manager_kind { MANAGER_SUPERVISOR, MANAGER_SYSTEMD, MANAGER_KIND_MAX, MANAGER_KIND_INVALID = -22 };
-/* "supervisor", "systemd"; MANAGER_KIND_INVALID for anything else. */
+enum manager_kind {
+	MANAGER_AUTO,
+	MANAGER_SUPERVISOR,
+	MANAGER_SYSTEMD,
+	MANAGER_KIND_MAX,
+	MANAGER_KIND_INVALID = -22
+};
+/* "auto", "supervisor", "systemd"; MANAGER_KIND_INVALID for anything else. */
 enum manager_kind manager_kind_from_name(const char *name);
+/* MANAGER_AUTO decided for this host: systemd where it is PID 1, or for `user`. */
+enum manager_kind manager_kind_here(enum manager_kind kind, bool user);
 
 /* What a unit does, in systemd's words. Borrowed: valid until the next turn of the loop. */
 struct manager_unit_state {
 	const char *name;
 	const char *hash;     /* as given to manager_load(); "" when unknown */
-	const char *load;     /* loaded, error, bad-setting */
+	const char *load;     /* loaded, error, bad-setting, not-found, masked */
 	const char *active;   /* active, reloading, inactive, failed, activating, deactivating */
 	const char *sub;      /* dead, start-pre, start, start-post, running, exited, stop, stop-sigterm, …,
 				 auto-restart, failed */
@@ -57,9 +69,14 @@ struct manager_events {
 struct manager_config {
 	enum manager_kind kind;
 	uv_loop_t *loop;
+	/* supervisor */
 	const char *state_dir;	 /* units, desired states and logs; made (0700) when missing. Copied */
 	const char *socket_path; /* the keeper's; NULL: STATE_DIR/keeper.sock. Copied */
 	const char *program; /* the executable that knows `keeper`; NULL: this one (/proc/self/exe). Copied */
+	/* systemd */
+	bool user;	       /* this user's (systemd --user), not the system's */
+	const char *units_dir; /* fleet's unit files, and nothing else; made when missing; NULL or "":
+				  /run/fleet/units, for a user XDG_RUNTIME_DIR/fleet/units. Copied */
 	struct manager_events events;
 	void *userdata;
 };
@@ -106,10 +123,10 @@ void manager_status(struct manager *manager, const char *name, manager_text_fn t
 /* systemctl's exit status for a state: 0 active or reloading, 3 any other; 4 for NULL (no such unit). */
 int manager_status_exit(const struct manager_unit_state *state);
 /* What `journalctl --unit NAME --no-pager -n LINES --output OUTPUT [-f]` prints. lines < 0: all. output:
- * "short" (or NULL) and "cat"; another gives -ENOTSUP. A unit that was unloaded still has its log for a
- * while; without any log the text is "-- No entries --\n". With `follow` pieces keep coming until
- * manager_stream_cancel() (no callback after it). The stream is gone once `last` was called; without `follow`
- * the answer may be ignored. */
+ * "short" (or NULL) and "cat", with systemd all that journalctl knows; another gives -ENOTSUP. A unit that
+ * was unloaded still has its log for a while; without any log the text is "-- No entries --\n". With `follow`
+ * pieces keep coming until manager_stream_cancel() (no callback after it). The stream is gone once `last` was
+ * called; without `follow` the answer may be ignored. */
 struct manager_stream *manager_journal(struct manager *manager, const char *name, long lines, bool follow,
 	const char *output, manager_text_fn text, void *userdata);
 void manager_stream_cancel(struct manager_stream *stream);

@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-const char *const unit_agent_types[] = {
-	"service", "socket", "timer", "path", "device", "mount", "automount", NULL};
+const char *const unit_agent_types[] = {"service", "socket", "timer", "path", "device", "mount", "automount",
+	"target", "swap", "slice", NULL};
 
 static const char *const known_types[] = {"automount", "busname", "device", "mount", "path", "scope",
 	"service", "slice", "snapshot", "socket", "swap", "target", "timer", NULL};

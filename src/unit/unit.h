@@ -63,7 +63,8 @@ struct unit_name {
 	struct slice type;     /* after the last '.' */
 	bool has_at;
 };
-/* The seven types that fleet's agent runs and fleetctl knows as suffixes, as "service" …; ends in NULL. */
+/* The types that an agent runs and fleetctl knows as suffixes, as "service" …; ends in NULL. Fleet 1.0's
+ * seven, and those of systemd's that it stumbled over: target, swap, slice. */
 extern const char *const unit_agent_types[];
 
 /* fleet's rules for names in fleet's order. 0, or -EINVAL with fleet's text in `reterr` (may be NULL). */

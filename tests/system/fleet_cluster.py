@@ -118,6 +118,7 @@ class Machine:
             "etcd_servers": cluster.store.url, "machine_id": self.id, "public_ip": self.ip, "listen": self.endpoint,
             "peer_listen": "127.0.0.1:0", "agent_data_dir": os.path.join(self.dir, "data"),
             "supervisor_dir": self.supervisor, "agent_ttl": "%ds" % cluster.ttl, "verbosity": "1",
+            "unit_manager": "supervisor",
             "metadata": "hostname=n%d,disk=%s" % (number, "hdd" if number == 2 else "ssd")}
         also = config.pop("also_listen", None)
         self.config.update(config)

@@ -92,6 +92,8 @@ different("the contents of these files are not recorded", {
     138: {"stdout": re.compile("(?s)UNIT.*never.service\t[0-9a-f]{7}\tlaunched\tinactive\t-\n")},
     162: {"stdout": re.compile("(?s)UNIT.*inst.service\t[0-9a-f]{7}\tlaunched\tlaunched\t1a2b3c4d.../172.31.78.11\n"
                                "u.service\t[0-9a-f]{7}\tinactive\tinactive\t-\n")}})
+different("slices, targets and swaps are units too, and the name of one is no service's", {
+    161: {"stderr": re.compile(r".*Unit\(x.slice\) from file: x.slice: no options found .*\n")}})
 different("the desired state is changed even where no machine has the unit", {
     142: {"stdout": "Unit never.service inactive\n", "stderr": "Successfully unloaded units [never.service].\n"}})
 different("what failed and what ended is told apart, without a limit of two seconds", {

@@ -337,13 +337,15 @@ static void what_is_not_there_says_so(void **state)
 	struct fixture *fixture = *state;
 	_cleanup_buf_ struct buf error = BUF_INIT(1024), other = BUF_INIT(1024);
 	struct manager_config config = {
-		.kind = MANAGER_SYSTEMD, .loop = &fixture->loop, .state_dir = fixture->dir};
+		.kind = MANAGER_SYSTEMD, .loop = &fixture->loop, .state_dir = fixture->dir, .user = true};
 	struct manager *manager;
 
 	assert_int_equal(manager_kind_from_name("systemd"), MANAGER_SYSTEMD);
+	assert_int_equal(manager_kind_from_name("auto"), MANAGER_AUTO);
 	assert_int_equal(manager_kind_from_name("runit"), MANAGER_KIND_INVALID);
-	assert_int_equal(manager_new(&config, &manager, &error), -ENOTSUP);
-	assert_non_null(strstr(buf_text(&error), "not supported yet"));
+	assert_int_equal(setenv("XDG_RUNTIME_DIR", fixture->dir, 1), 0); /* no systemd there */
+	assert_int_equal(manager_new(&config, &manager, &error), -EHOSTDOWN);
+	assert_non_null(strstr(buf_text(&error), "is not running here"));
 	config.kind = MANAGER_SUPERVISOR;
 	config.state_dir = "relative";
 	assert_int_equal(manager_new(&config, &manager, &other), -EINVAL);

@@ -1,0 +1,166 @@
+/* What a unit's text may not say, because it would reach for units that are not fleet's or could not be
+ * undone.
+ *
+ * The text is fleet's reading of it, written anew option by option; here it is made sure that systemd finds
+ * the same lines in it, as far as that matters. */
+#include "base/memory.h"
+#include "io/file.h"
+#include "manager/systemd_internal.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <strings.h>
+
+#define INSTALL_NAMES_MAX 256
+
+static void set_bad(struct systemd_install *install, char *text)
+{
+	if (install->bad)
+		free(text);
+	else
+		install->bad = text;
+}
+
+/* For systemd a line ends at any of these, unless a backslash stands before a newline. */
+static bool is_one_line(struct slice text, bool may_continue)
+{
+	for (size_t i = 0; i < text.len; i++) {
+		char c = text.data[i];
+
+		if (c == '\r' || c == '\0' || (c == '\n' && !(may_continue && i && text.data[i - 1] == '\\')))
+			return false;
+	}
+	return true;
+}
+
+static void check_lines(struct systemd_install *install, const struct unit_option *option)
+{
+	if (is_one_line(option->section, false) && is_one_line(option->name, false) &&
+		is_one_line(option->value, true))
+		return;
+	set_bad(install, mem_printf("%.*s= in [%.*s] has a line end that systemd reads otherwise than fleet",
+				 (int)MIN(option->name.len, (size_t)64), option->name.data,
+				 (int)MIN(option->section.len, (size_t)64), option->section.data));
+}
+
+static bool is_true(struct slice value)
+{
+	static const char *const words[] = {"1", "yes", "y", "true", "t", "on"};
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++)
+		if (strlen(words[i]) == value.len && strncasecmp(words[i], value.data, value.len) == 0)
+			return true;
+	return false;
+}
+
+/* Nothing in it that systemd may take for something else than a part of a name: specifiers that fleet does
+ * not know, quotes, comments between continued lines, escapes. ("\\x2d" is a part of names; Also= alone
+ * unescapes it.) */
+static bool is_plain(struct slice word, enum systemd_reach reach)
+{
+	for (size_t i = 0; i < word.len; i++) {
+		if (strchr("%\"'#;", word.data[i]))
+			return false;
+		if (word.data[i] == '\\' &&
+			(reach == REACH_ALSO || i + 3 >= word.len || word.data[i + 1] != 'x'))
+			return false;
+	}
+	return true;
+}
+
+static void add_name(struct systemd_install *install, struct slice word, enum systemd_reach reach,
+	const struct unit_name *name)
+{
+	static const char *const keys[] = {"Alias", "Also", "RequiredBy", "UpheldBy"};
+	_cleanup_buf_ struct buf text = BUF_INIT(UNIT_TEXT_MAX);
+
+	unit_name_expand(name, word, &text);
+	if (install->bad)
+		return;
+	if (!is_plain(buf_slice(&text), reach) || install->count >= INSTALL_NAMES_MAX) {
+		set_bad(install, mem_printf("%s=%.*s in [Install] is not supported: it cannot be told which "
+					    "units it names",
+					 keys[reach], (int)MIN(word.len, (size_t)256), word.data));
+		return;
+	}
+	if (slice_equal(buf_slice(&text), name->full))
+		return;
+	install->names =
+		mem_reallocarray(install->names, install->count + 1, sizeof(struct systemd_install_name));
+	install->names[install->count++] =
+		(struct systemd_install_name){mem_strndup(text.data, text.len), keys[reach], reach};
+}
+
+/* Words between blanks and continued lines. A backslash within a word belongs to it ("a\\x2db.service"). */
+static void add_names(struct systemd_install *install, struct slice value, enum systemd_reach reach,
+	const struct unit_name *name)
+{
+	size_t begin = 0;
+
+	for (size_t i = 0; i <= value.len; i++) {
+		bool continues = i + 1 < value.len && value.data[i] == '\\' && value.data[i + 1] == '\n';
+
+		if (i < value.len && !continues && !strchr(" \t\n", value.data[i]))
+			continue;
+		if (i > begin)
+			add_name(install, slice_make(value.data + begin, i - begin), reach, name);
+		begin = i + 1;
+	}
+}
+
+static void take_option(
+	struct systemd_install *install, const struct unit_option *option, const struct unit_name *name)
+{
+	static const struct {
+		const char *key;
+		enum systemd_reach reach;
+	} rows[] = {{"Alias", REACH_ALIAS}, {"Also", REACH_ALSO}, {"RequiredBy", REACH_REQUIRED_BY},
+		{"UpheldBy", REACH_UPHELD_BY}};
+
+	check_lines(install, option);
+	if (slice_is(option->section, "Unit") && slice_is(option->name, "RefuseManualStop") &&
+		is_true(option->value))
+		set_bad(install,
+			mem_strdup("RefuseManualStop= in [Unit] would leave fleet no way to stop it"));
+	if (!slice_is(option->section, "Install"))
+		return;
+	install->any = true;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (slice_is(option->name, rows[i].key))
+			add_names(install, option->value, rows[i].reach, name);
+}
+
+struct systemd_install *systemd_install_read(const char *name, struct slice text)
+{
+	struct systemd_install *install = mem_new(struct systemd_install);
+	struct unit_file *file;
+	struct unit_name parts;
+
+	if (unit_name_parse(slice_str(name), &parts) < 0 || unit_file_parse(text, &file, NULL) < 0)
+		return install;
+	for (size_t i = 0; i < file->count; i++)
+		take_option(install, &file->options[i], &parts);
+	unit_file_free(file);
+	return install;
+}
+
+struct systemd_install *systemd_install_of_file(const struct systemd *systemd, const char *name)
+{
+	_cleanup_free_ char *path = systemd_files_path(systemd, name);
+	_cleanup_buf_ struct buf text = BUF_INIT(2 * UNIT_TEXT_MAX);
+
+	if (file_read(path, 2 * UNIT_TEXT_MAX, &text) < 0)
+		buf_clear(&text);
+	return systemd_install_read(name, buf_slice(&text));
+}
+
+struct systemd_install *systemd_install_free(struct systemd_install *install)
+{
+	if (!install)
+		return NULL;
+	for (size_t i = 0; i < install->count; i++)
+		free(install->names[i].name);
+	free(install->names);
+	free(install->bad);
+	free(install);
+	return NULL;
+}
