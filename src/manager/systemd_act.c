@@ -100,6 +100,7 @@ static void note_job(struct systemd_unit *unit, sd_bus_message *m, const char *k
 	const char *path, *slash;
 	uint64_t id = 0;
 
+	unit->job_id = 0;
 	if (unit->systemd->bus->lib->sd_bus_message_read(m, "o", &path) < 0)
 		return;
 	slash = strrchr(path, '/');
@@ -219,7 +220,9 @@ static int on_stop_called(sd_bus_message *m, void *userdata, sd_bus_error *unuse
 	r = sdbus_result(bus, m, &error);
 	if (r >= 0) {
 		note_job(unit, m, job_names[VERB_UNLOAD]);
-		unit->waits_for_job = true; /* systemd_job_ended() goes on */
+		unit->waits_for_job = unit->job_id != 0; /* systemd_job_ended() goes on */
+		if (!unit->job_id)
+			systemd_finish(unit, -EBADMSG, "systemd's answer to a stop names no job");
 	} else if (sdbus_is_error(bus, m, ERROR("NoSuchUnit")) ||
 		   (sdbus_is_final(bus, m) &&
 			   (strcmp(unit->active, "inactive") == 0 || strcmp(unit->active, "failed") == 0))) {
