@@ -2,11 +2,14 @@
  *
  *   GET units/NAME/explain            why no machine takes a unit
  *   GET units/NAME/status             what `systemctl status` says; headers as below
- *   GET units/NAME/journal?lines=N&follow=true&output=short
+ *   GET units/NAME/journal?lines=N&follow=true&output=short&since=T&until=T
  * both asked from the machine that runs the unit (machine=ID for a global one), through its peer address;
  *   GET local/NAME/status, local/NAME/journal
  * the same for this machine's own units: all that peers are served, when they show the token that stands in
  * this machine's registry entry (Authorization: Bearer).
+ *
+ * Times are those of base/when.h ("-1h", "today", RFC 3339, …), read with the clock and the zone of the machine
+ * that runs the unit. Without lines= there are the last 10, with since= all since then.
  *
  * A status has the headers X-Exit-Status (systemctl's), X-Active-State, X-Job while a request to start, stop
  * or restart waits or is under way, and X-Start-Error (why) when the last start did not begin.

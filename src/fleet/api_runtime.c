@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/time.h"
+#include "base/when.h"
 #include "fleet/api_internal.h"
 #include "io/url.h"
 
@@ -162,28 +164,46 @@ static void local_status(struct api *api, struct http_request *req, const char *
 	manager_status(api->config.manager, name, status_text, stream);
 }
 
+/* A time of the query; absent or empty: none. False: answered with what is wrong. */
+static bool read_time(struct http_request *req, const struct url_form *form, const char *key, int64_t *ret_us)
+{
+	const struct slice *text = url_form_get(form, key);
+	_cleanup_buf_ struct buf error = BUF_INIT(4096);
+
+	if (!text || !text->len || when_parse(*text, time_wall_ns() / 1000, ret_us, &error) >= 0) {
+		*ret_us = MAX(*ret_us, (int64_t)0);
+		return true;
+	}
+	api_reply_error(req, 400, arena_printf(&req->arena, "%s: %s", key, buf_text(&error)));
+	return false;
+}
+
 static void local_journal(struct api *api, struct http_request *req, const char *name)
 {
 	struct url_form form = {0};
 	const struct slice *lines, *follow, *output;
+	struct manager_journal_options options = {0};
 	struct api_stream *stream;
-	int64_t count = API_LINES_DEFAULT;
-	bool follows = false;
-	_cleanup_free_ char *output_text = NULL;
+	int64_t count;
 
 	(void)!url_form_parse(&req->arena, &form, req->query, NULL);
 	lines = url_form_get(&form, "lines");
 	follow = url_form_get(&form, "follow");
 	output = url_form_get(&form, "output");
-	if ((lines && text_to_i64(*lines, &count) < 0) || (follow && text_to_bool(*follow, &follows) < 0)) {
+	if (!read_time(req, &form, "since", &options.since_us) ||
+		!read_time(req, &form, "until", &options.until_us))
+		return;
+	count = options.since_us ? -1 : API_LINES_DEFAULT;
+	if ((lines && text_to_i64(*lines, &count) < 0) ||
+		(follow && text_to_bool(*follow, &options.follow) < 0)) {
 		api_reply_error(req, 400, "lines must be a number and follow true or false");
 		return;
 	}
+	options.lines = (long)MAX(count, (int64_t)-1);
 	if (output)
-		output_text = mem_strndup(output->data, output->len);
+		options.output = arena_strndup(&req->arena, output->data, output->len);
 	stream = stream_new_for(api, req);
-	stream->journal = manager_journal(api->config.manager, name, (long)MAX(count, (int64_t)-1), follows,
-		output_text, journal_text, stream);
+	stream->journal = manager_journal(api->config.manager, name, &options, journal_text, stream);
 }
 
 /* ---- other machines' units ---- */

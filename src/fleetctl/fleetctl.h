@@ -13,7 +13,8 @@
 #define FLEETCTL_VERSION "1.0.0+flotilla-" FLOTILLA_VERSION
 #define FLEETCTL_POLL_MS 10 /* between looks while waiting; slower the longer it takes */
 #define FLEETCTL_POLL_MAX_MS 100
-#define FLEETCTL_ATTEMPT_MS 2000 /* one of --block-attempts */
+#define FLEETCTL_LINES_UNSAID INT64_MIN /* without --lines: 10, or with --since all */
+#define FLEETCTL_ATTEMPT_MS 2000	/* one of --block-attempts */
 
 struct fleetctl_options {
 	/* For all commands. */
@@ -22,7 +23,8 @@ struct fleetctl_options {
 	double ssh_timeout, request_timeout;
 	bool strict_host_keys, debug, experimental, help, version;
 	/* Of commands. */
-	const char *fields, *output, *ssh_machine, *ssh_unit;
+	const char *fields, *output, *since, *until, *ssh_machine,
+		*ssh_unit; /* since, until: NULL: no bound */
 	bool full, no_legend, no_block, replace, sign, follow, sudo, forward_agent;
 	int64_t block_attempts, lines, ssh_port;
 };

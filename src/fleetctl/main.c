@@ -37,7 +37,8 @@ static const struct command commands[] = {
 		"Not needed here: --tunnel forwards the socket by OpenSSH"},
 	{"help", NULL, FLAGS_NONE, "help [COMMAND]", "Help about any command"},
 	{"journal", ctl_command_journal, FLAGS_JOURNAL,
-		"journal [--lines=N] [-f|--follow] [--output=short|cat] UNIT",
+		"journal [-n|--lines=N] [-f|--follow] [-o|--output=short|cat|json] [--since=TIME] "
+		"[--until=TIME] UNIT",
 		"Print the journal of a unit in the cluster to stdout"},
 	{"list-machines", ctl_command_list_machines, FLAGS_LIST,
 		"list-machines [-l|--full] [--no-legend] [--fields=LIST]",
@@ -215,7 +216,7 @@ static size_t command_flags(struct fleetctl_options *o, enum command_flags which
 			.type = FLAG_INT,
 			.value = &o->lines,
 			.help_value = "N",
-			.help = "Number of recent log lines (default 10)"};
+			.help = "Number of recent log lines (default 10, with --since all)"};
 		out[n++] = (struct flag){.name = "follow,f",
 			.type = FLAG_BOOL,
 			.value = &o->follow,
@@ -225,6 +226,17 @@ static size_t command_flags(struct fleetctl_options *o, enum command_flags which
 			.value = &o->output,
 			.help_value = "MODE",
 			.help = "As journalctl's --output (default short)"};
+		out[n++] = (struct flag){.name = "since",
+			.type = FLAG_STRING,
+			.value = &o->since,
+			.help_value = "TIME",
+			.help = "Only lines since then: \"2026-11-22 08:05:31\", today, -1h, \"2h ago\", "
+				"@SECONDS"};
+		out[n++] = (struct flag){.name = "until",
+			.type = FLAG_STRING,
+			.value = &o->until,
+			.help_value = "TIME",
+			.help = "Only lines until then"};
 		out[n++] = (struct flag){.name = "sudo",
 			.type = FLAG_BOOL,
 			.value = &o->sudo,
@@ -403,7 +415,7 @@ int fleetctl_main(int argc, char **argv)
 				       .strict_host_keys = true,
 				       .experimental = true,
 				       .output = "short",
-				       .lines = 10,
+				       .lines = FLEETCTL_LINES_UNSAID,
 				       .ssh_port = 22}};
 	struct flag flags[FLAGS_MAX] = {0};
 	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024);

@@ -145,13 +145,33 @@ int ctl_command_status(struct fleetctl *ctl, int argc, char **argv)
 	return status;
 }
 
+/* Quoted for the shell that ssh runs on the other machine. Owned; NULL for NULL. */
+static char *shell_word(const char *text)
+{
+	struct buf word = BUF_INIT(0); /* an argument of ours */
+
+	if (!text)
+		return NULL;
+	buf_add_char(&word, '\'');
+	for (; *text; text++) {
+		if (*text == '\'')
+			buf_add_str(&word, "'\\'");
+		buf_add_char(&word, *text);
+	}
+	buf_add_char(&word, '\'');
+	return buf_take(&word, NULL);
+}
+
 static int journal_by_ssh(struct fleetctl *ctl, const char *name, const char *machine)
 {
-	char lines[32];
+	_cleanup_free_ char *since = shell_word(ctl->options.since), *until = shell_word(ctl->options.until);
+	char lines[32] = "all";
 	char *command[RUNTIME_COMMAND_MAX];
 	int count = 0;
 
-	snprintf(lines, sizeof(lines), "%lld", (long long)ctl->options.lines);
+	if (ctl->options.lines != FLEETCTL_LINES_UNSAID || !ctl->options.since)
+		snprintf(lines, sizeof(lines), "%lld",
+			ctl->options.lines == FLEETCTL_LINES_UNSAID ? 10LL : (long long)ctl->options.lines);
 	if (ctl->options.sudo)
 		command[count++] = "sudo";
 	command[count++] = "journalctl";
@@ -164,13 +184,29 @@ static int journal_by_ssh(struct fleetctl *ctl, const char *name, const char *ma
 	command[count++] = (char *)ctl->options.output;
 	if (ctl->options.follow)
 		command[count++] = "-f";
+	if (since) {
+		command[count++] = "--since";
+		command[count++] = since;
+	}
+	if (until) {
+		command[count++] = "--until";
+		command[count++] = until;
+	}
 	return remote(ctl, machine, command, count);
+}
+
+static void add_parameter(struct buf *query, const char *name, const char *value)
+{
+	if (!value)
+		return;
+	buf_printf(query, "&%s=", name);
+	url_escape(query, slice_str(value), URL_PART_QUERY);
 }
 
 int ctl_command_journal(struct fleetctl *ctl, int argc, char **argv)
 {
-	_cleanup_free_ char *name = NULL, *query = NULL, *path = NULL;
-	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024), output = BUF_INIT(4096);
+	_cleanup_free_ char *name = NULL, *path = NULL;
+	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024), query = BUF_INIT(64 * 1024);
 	json_t *unit;
 	int status = 0, r;
 
@@ -187,10 +223,13 @@ int ctl_command_journal(struct fleetctl *ctl, int argc, char **argv)
 		json_decref(unit);
 		return 1;
 	}
-	url_escape(&output, slice_str(ctl->options.output), URL_PART_QUERY);
-	query = mem_printf("/journal?lines=%lld&follow=%s&output=%s", (long long)ctl->options.lines,
-		ctl->options.follow ? "true" : "false", buf_text(&output));
-	path = ctl_path("/flotilla/v1/units/", name, query);
+	buf_printf(&query, "/journal?follow=%s", ctl->options.follow ? "true" : "false");
+	if (ctl->options.lines != FLEETCTL_LINES_UNSAID)
+		buf_printf(&query, "&lines=%lld", (long long)ctl->options.lines);
+	add_parameter(&query, "output", ctl->options.output);
+	add_parameter(&query, "since", ctl->options.since);
+	add_parameter(&query, "until", ctl->options.until);
+	path = ctl_path("/flotilla/v1/units/", name, buf_text(&query));
 	r = ctl_stream(ctl, path, NULL, &error);
 	if (r == -ENOTSUP) {
 		status = journal_by_ssh(ctl, name, ctl_text(unit, "machineID"));

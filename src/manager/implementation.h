@@ -16,8 +16,8 @@ struct manager_operations {
 	void (*list)(const struct manager *manager,
 		void (*each)(void *userdata, const struct manager_unit_state *state), void *userdata);
 	void (*status)(struct manager *manager, const char *name, manager_text_fn text, void *userdata);
-	struct manager_stream *(*journal)(struct manager *manager, const char *name, long lines, bool follow,
-		const char *output, manager_text_fn text, void *userdata);
+	struct manager_stream *(*journal)(struct manager *manager, const char *name,
+		const struct manager_journal_options *options, manager_text_fn text, void *userdata);
 	void (*cancel)(struct manager_stream *stream);
 };
 struct manager {

@@ -21,9 +21,7 @@
 
 #define IDLE_MS 10000
 #define RETRY_MS 1000
-#define LOG_BYTES_DEFAULT (4u * 1024 * 1024)
-#define LOG_BYTES_MIN 4096u
-#define PRUNE_EVERY 64
+#define JOURNAL_BYTES_DEFAULT (64u * 1024 * 1024)
 
 struct service *keeper_find(struct keeper *keeper, const char *name)
 {
@@ -68,10 +66,6 @@ void keeper_unit_gone(struct service *service)
 	server_unit_gone(keeper, name);
 	server_unloads_done(service);
 	service_free(service);
-	if (++keeper->gone_count >= PRUNE_EVERY) {
-		keeper->gone_count = 0;
-		store_prune_logs(keeper);
-	}
 	if (!next.text)
 		return;
 	service = keeper_load(keeper, name, slice_make(next.text, next.text_len), next.hash);
@@ -127,7 +121,7 @@ static void go_on(uv_idle_t *idle)
 static void turn_end(uv_prepare_t *prepare)
 {
 	struct keeper *keeper = prepare->data;
-	bool gone;
+	bool gone, more;
 
 	tracker_turn(&keeper->tracker);
 	do {
@@ -142,17 +136,18 @@ static void turn_end(uv_prepare_t *prepare)
 			}
 		}
 	} while (!keeper->jobs_left && (gone || keeper->jobs_waiting));
-	if (keeper->jobs_left)
-		(void)uv_idle_start(&keeper->go_on, go_on);
-	else
-		(void)uv_idle_stop(&keeper->go_on);
 	list_for_each (it, &keeper->services) {
 		struct service *service = list_item(it, struct service, entry);
 
 		if (service->store_dirty)
 			store_write_state(service);
 	}
+	more = server_send_journals(keeper, false); /* what a unit said comes before what became of it */
 	server_send_states(keeper);
+	if (keeper->jobs_left || more)
+		(void)uv_idle_start(&keeper->go_on, go_on);
+	else
+		(void)uv_idle_stop(&keeper->go_on);
 	watch_idleness(keeper);
 	if (keeper->stopping && all_dead(keeper))
 		uv_stop(&keeper->loop);
@@ -236,6 +231,9 @@ static int keeper_open(struct keeper *keeper, bool cgroups)
 	r = store_open(keeper);
 	if (r < 0)
 		return log_errno(r, "cannot use the directory %s", keeper->dir);
+	r = keeper_journal_open(keeper);
+	if (r < 0)
+		return log_errno(r, "cannot open the journal in %s/journal", keeper->dir);
 	tracker_open(&keeper->tracker, keeper->id, cgroups);
 	r = server_open(keeper);
 	if (r < 0)
@@ -264,6 +262,7 @@ static void keeper_done(struct keeper *keeper)
 	(void)uv_run(&keeper->loop, UV_RUN_DEFAULT);
 	(void)uv_loop_close(&keeper->loop);
 	(void)unlink(keeper->socket);
+	keeper_journal_close(keeper);
 	tracker_done(&keeper->tracker);
 	map_done(&keeper->units);
 	map_done(&keeper->started);
@@ -404,7 +403,7 @@ int keeper_main(int argc, char **argv)
 {
 	const char *socket_path = NULL, *dir = NULL;
 	bool background = false, no_cgroups = false, stay = false, help = false;
-	uint64_t log_bytes = LOG_BYTES_DEFAULT;
+	uint64_t journal_bytes = JOURNAL_BYTES_DEFAULT;
 	struct flag flags[] = {
 		{"socket", FLAG_STRING, &socket_path, "the socket to serve or to call", "PATH"},
 		{"dir", FLAG_STRING, &dir, "where units, their states and logs are kept", "DIRECTORY"},
@@ -412,7 +411,8 @@ int keeper_main(int argc, char **argv)
 		{"stay", FLAG_BOOL, &stay, "go on without units and clients"},
 		{"no-cgroups", FLAG_BOOL, &no_cgroups,
 			"find processes by their descent even where cgroups work"},
-		{"log-bytes", FLAG_UINT, &log_bytes, "bound of one log file; each unit has two", "N"},
+		{"journal-bytes", FLAG_UINT, &journal_bytes, "bound of the journal, of all units together",
+			"N"},
 		{"help,h", FLAG_BOOL, &help, "print this"},
 		{0},
 	};
@@ -444,7 +444,7 @@ int keeper_main(int argc, char **argv)
 	keeper = mem_new(struct keeper);
 	keeper->dir = absolute(dir);
 	keeper->socket = absolute(socket_path);
-	keeper->log_bytes_max = (size_t)MIN(MAX(log_bytes, (uint64_t)LOG_BYTES_MIN), (uint64_t)1 << 30);
+	keeper->journal_bytes_max = journal_bytes;
 	keeper->keep_when_idle = stay;
 	status = keeper_run(keeper, background, !no_cgroups);
 	flags_done(flags);

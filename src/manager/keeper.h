@@ -1,15 +1,16 @@
 /* The keeper: one small process per machine that owns the units' processes. It is a child subreaper with its
  * own event loop, one thread; all state belongs to that thread. Files: keeper.c (the program), server.c (its
- * socket), service.c (the state machine of a unit), spawn.c (starting one process), stream.c (their output),
- * unitlog.c (logs on disk), tracker.c (which processes belong to a unit), jobs.c (start and stop requests and
+ * socket), server_journal.c (who reads the journal), service.c (the state machine of a unit), spawn.c
+ * (starting one process), stream.c (their output), journal*.c (the journal on disk), keeper_journal.c (what
+ * becomes an entry of it), tracker.c (which processes belong to a unit), jobs.c (start and stop requests and
  * their order), host.c (what the host knows or provides), store.c (what survives a crash of the keeper),
  * status.c (`systemctl status`). */
 #pragma once
 #include "base/list.h"
 #include "base/map.h"
 #include "manager/config.h"
+#include "manager/journal.h"
 #include "manager/tracker.h"
-#include "manager/unitlog.h"
 #include <sys/types.h>
 #include <uv.h>
 
@@ -94,7 +95,6 @@ struct service {
 	uint64_t restarts;
 	int64_t start_times_ns[64]; /* ring of the last starts, for the start limit (monotonic) */
 	size_t start_times_next;
-	struct unit_log log;
 
 	enum job_kind job;
 	bool job_running, job_manual;
@@ -123,15 +123,16 @@ struct keeper {
 	struct map started; /* pid_t -> the service whose main or control process it is */
 	struct list services, clients;
 	size_t client_count;
-	size_t log_bytes_max;
-	size_t gone_count; /* units unloaded since the logs were pruned */
+	struct journal *journal;
+	uint64_t journal_bytes_max;
+	char *machine_id, *boot_id;
 	bool keep_when_idle, stopping;
 	uv_prepare_t turn;
 	uv_signal_t on_child, on_term, on_int;
 	uv_timer_t idle_timer, retry_timer;
 	bool jobs_waiting; /* some job may be ready to run */
 	bool jobs_left;	   /* this turn's share was used up, the next turn goes on */
-	uv_idle_t go_on;   /* active while jobs are left: the loop does not sleep */
+	uv_idle_t go_on;   /* active while work is left: the loop does not sleep */
 	uv_pipe_t server;
 	int lock_fd;
 };
@@ -191,6 +192,21 @@ void jobs_run(struct keeper *keeper); /* starts what may start now; at the end o
 void jobs_unit_loaded(struct service *service);
 void jobs_retry_missing(struct keeper *keeper); /* starts that waited for a unit that was not there */
 
+/* keeper_journal.c */
+struct log_source {
+	const char *identifier, *invocation;
+	pid_t pid;
+	uid_t uid;
+	gid_t gid;
+	int priority; /* as syslog's */
+	bool driver;  /* the keeper says it of the unit; else the unit printed it */
+};
+int keeper_journal_open(struct keeper *keeper);
+void keeper_journal_close(struct keeper *keeper);
+/* One entry. What cannot be written is lost: a full disk must not stop units. */
+void keeper_log(struct service *service, const struct log_source *source, struct slice message);
+void keeper_say(struct service *service, const char *text); /* a line of the keeper itself */
+
 /* host.c */
 bool host_specifier(void *userdata, char letter, struct buf *out); /* userdata: the keeper */
 bool host_provides(struct keeper *keeper, const char *unit);
@@ -203,7 +219,6 @@ int store_load_units(struct keeper *keeper); /* after a crash of the keeper */
 int store_write_text(struct service *service);
 void store_write_state(struct service *service);
 void store_remove(struct keeper *keeper, const char *name);
-void store_prune_logs(struct keeper *keeper); /* bounds the logs of units that are gone */
 
 /* status.c */
 void status_text(struct service *service, struct buf *out);
@@ -226,5 +241,8 @@ void server_close(struct keeper *keeper);
 void server_send_states(struct keeper *keeper);	   /* tells clients of dirty units */
 void server_unloads_done(struct service *service); /* answers those who wait for its end */
 void server_unit_gone(struct keeper *keeper, const char *name);
-void server_log_line(struct service *service, struct slice line); /* to those who follow the unit's log */
 bool server_has_clients(const struct keeper *keeper);
+
+/* server_journal.c: answers those who read the journal, some milliseconds' worth. True: there is more to do
+ * at once. live_only: but only what is new to those who follow and have had all there was. */
+bool server_send_journals(struct keeper *keeper, bool live_only);

@@ -98,10 +98,10 @@ int manager_status_exit(const struct manager_unit_state *state)
 	return strcmp(state->active, "active") == 0 || strcmp(state->active, "reloading") == 0 ? 0 : 3;
 }
 
-struct manager_stream *manager_journal(struct manager *manager, const char *name, long lines, bool follow,
-	const char *output, manager_text_fn text, void *userdata)
+struct manager_stream *manager_journal(struct manager *manager, const char *name,
+	const struct manager_journal_options *options, manager_text_fn text, void *userdata)
 {
-	return manager->operations->journal(manager, name, lines, follow, output, text, userdata);
+	return manager->operations->journal(manager, name, options, text, userdata);
 }
 
 void manager_stream_cancel(struct manager_stream *stream)

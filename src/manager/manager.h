@@ -70,7 +70,7 @@ struct manager_config {
 	enum manager_kind kind;
 	uv_loop_t *loop;
 	/* supervisor */
-	const char *state_dir;	 /* units, desired states and logs; made (0700) when missing. Copied */
+	const char *state_dir;	 /* units, desired states and journal; made (0700) when missing. Copied */
 	const char *socket_path; /* the keeper's; NULL: STATE_DIR/keeper.sock. Copied */
 	const char *program; /* the executable that knows `keeper`; NULL: this one (/proc/self/exe). Copied */
 	/* systemd */
@@ -122,11 +122,18 @@ void manager_list(const struct manager *manager,
 void manager_status(struct manager *manager, const char *name, manager_text_fn text, void *userdata);
 /* systemctl's exit status for a state: 0 active or reloading, 3 any other; 4 for NULL (no such unit). */
 int manager_status_exit(const struct manager_unit_state *state);
-/* What `journalctl --unit NAME --no-pager -n LINES --output OUTPUT [-f]` prints. lines < 0: all. output:
- * "short" (or NULL) and "cat", with systemd all that journalctl knows; another gives -ENOTSUP. A unit that
- * was unloaded still has its log for a while; without any log the text is "-- No entries --\n". With `follow`
+struct manager_journal_options {
+	long lines;	    /* the last so many; negative: all */
+	const char *output; /* "short" (or NULL), "cat", "json"; with systemd all that journalctl knows */
+	bool follow;	    /* go on with new lines as they come */
+	int64_t since_us;   /* only what came then or later, in microseconds since 1970; 0: no bound */
+	int64_t until_us;   /* and not later than that; 0: no bound */
+};
+/* What `journalctl --unit NAME --no-pager -n LINES --output OUTPUT [-f] [--since T] [--until T]` prints; an
+ * output that is not known gives -ENOTSUP. A unit that was unloaded still has its entries, until others have
+ * taken their room. Without any entry the text is "-- No entries --\n" (in JSON nothing). With `follow`
  * pieces keep coming until manager_stream_cancel() (no callback after it). The stream is gone once `last` was
- * called; without `follow` the answer may be ignored. */
-struct manager_stream *manager_journal(struct manager *manager, const char *name, long lines, bool follow,
-	const char *output, manager_text_fn text, void *userdata);
+ * called; without `follow` the answer may be ignored. The options are copied. */
+struct manager_stream *manager_journal(struct manager *manager, const char *name,
+	const struct manager_journal_options *options, manager_text_fn text, void *userdata);
 void manager_stream_cancel(struct manager_stream *stream);

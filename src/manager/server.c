@@ -2,55 +2,24 @@
  * {"id":N,"result":0|-errno, "message":"…"}, after pieces {"id":N,"text":"…"} where there are any. To those
  * who subscribed the keeper tells
  * {"event":"state","unit":{…}} and {"event":"unloaded","name":"…"}; {"event":"ready"} stands behind the first
- * full list. Only root and the keeper's own user may connect. */
+ * full list. {"op":"journal"} takes the unit's name (none: all units), lines (negative: all), since and until
+ * (in microseconds since 1970), match (["NAME=VALUE", …]), output (short, cat, json) and follow. Only root
+ * and the keeper's own user may connect. */
 #include "base/json.h"
 #include "base/memory.h"
-#include "manager/keeper.h"
+#include "manager/server_internal.h"
 #include <errno.h>
-#include <jansson.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FOLLOWS_MAX 64
 #define TEXT_PIECE_MAX (256u * 1024)
 
-struct client {
-	struct list entry;
-	struct keeper *keeper;
-	uv_pipe_t pipe;
-	struct buf in;
-	struct list follows;
-	size_t follow_count;
-	bool subscribed, closing;
-};
-struct follow { /* one `journal -f` */
-	struct list entry;
-	int64_t id;
-	char *name;
-	enum unit_log_output output;
-};
 struct unload_wait { /* in service->unloads */
 	struct list entry;
 	struct client *client;
 	int64_t id;
 };
-struct request {
-	struct client *client;
-	struct keeper *keeper;
-	const json_t *json;
-	int64_t id;
-	const char *name;
-	struct service *service; /* of that name; NULL: none */
-};
-
-static void follow_free(struct follow *follow)
-{
-	list_remove(&follow->entry);
-	free(follow->name);
-	free(follow);
-}
-
 static void client_closed(uv_handle_t *handle)
 {
 	struct client *client = handle->data;
@@ -66,8 +35,7 @@ static void client_close(struct client *client)
 	client->closing = true;
 	list_remove(&client->entry);
 	client->keeper->client_count--;
-	list_for_each_safe (it, &client->follows)
-		follow_free(list_item(it, struct follow, entry));
+	server_journals_free(client);
 	list_for_each (it, &client->keeper->services) {
 		struct service *service = list_item(it, struct service, entry);
 
@@ -124,7 +92,7 @@ static void client_send(struct client *client, struct buf *line)
 	}
 }
 
-static void reply(struct client *client, int64_t id, int result, const char *message)
+void server_reply(struct client *client, int64_t id, int result, const char *message)
 {
 	struct buf line = BUF_INIT(0);
 
@@ -134,7 +102,7 @@ static void reply(struct client *client, int64_t id, int result, const char *mes
 	client_send(client, &line);
 }
 
-static void reply_text(struct client *client, int64_t id, struct slice text)
+void server_reply_text(struct client *client, int64_t id, struct slice text)
 {
 	while (text.len && !client->closing) {
 		struct buf line = BUF_INIT(0);
@@ -221,33 +189,12 @@ void server_unit_gone(struct keeper *keeper, const char *name)
 	}
 }
 
-void server_log_line(struct service *service, struct slice line)
-{
-	struct keeper *keeper = service->keeper;
-
-	list_for_each_safe (it, &keeper->clients) {
-		struct client *client = list_item(it, struct client, entry);
-
-		list_for_each_safe (follow_it, &client->follows) {
-			struct follow *follow = list_item(follow_it, struct follow, entry);
-			_cleanup_buf_ struct buf text = BUF_INIT(0);
-
-			if (client->closing)
-				break;
-			if (strcmp(follow->name, service->name) != 0)
-				continue;
-			unit_log_format(line, follow->output, keeper->hostname, &text);
-			reply_text(client, follow->id, buf_slice(&text));
-		}
-	}
-}
-
 bool server_has_clients(const struct keeper *keeper)
 {
 	return keeper->client_count > 0;
 }
 
-static const char *text_field(const json_t *json, const char *key)
+const char *server_text_field(const json_t *json, const char *key)
 {
 	const char *text = json_string_value(json_object_get(json, key));
 
@@ -281,45 +228,47 @@ static void op_subscribe(struct request *request)
 	send_all(request->client);
 	buf_add_str(&line, "{\"event\":\"ready\"}\n");
 	client_send(request->client, &line);
-	reply(request->client, request->id, 0, "");
+	server_reply(request->client, request->id, 0, "");
 }
 
 static void op_list(struct request *request)
 {
 	send_all(request->client);
-	reply(request->client, request->id, 0, "");
+	server_reply(request->client, request->id, 0, "");
 }
 
 static void no_such_unit(struct request *request)
 {
 	_cleanup_free_ char *text = mem_printf("Unit %s not loaded.", request->name);
 
-	reply(request->client, request->id, -ENOENT, text);
+	server_reply(request->client, request->id, -ENOENT, text);
 }
 
 /* The answer to a request that changes a unit: who subscribed sees the change before it reads that it was
  * accepted. */
 static void reply_changed(struct request *request, int result, const char *message)
 {
+	(void)server_send_journals(request->keeper, true);
 	server_send_states(request->keeper);
-	reply(request->client, request->id, result, message);
+	server_reply(request->client, request->id, result, message);
 }
 
 static void op_load(struct request *request)
 {
 	const json_t *text = json_object_get(request->json, "text");
-	const char *hash = text_field(request->json, "hash");
+	const char *hash = server_text_field(request->json, "hash");
 	struct slice bytes = slice_make(json_string_value(text), json_string_length(text));
 	struct service *service = request->service;
 	struct unit_error error;
 	int r;
 
 	if (!json_is_string(text) || bytes.len > UNIT_TEXT_MAX || strlen(hash) >= sizeof(service->hash)) {
-		reply(request->client, request->id, -EINVAL, "load needs a text (at most 1 MiB) and a hash");
+		server_reply(request->client, request->id, -EINVAL,
+			"load needs a text (at most 1 MiB) and a hash");
 		return;
 	}
 	if (unit_name_validate(slice_str(request->name), &error) < 0) {
-		reply(request->client, request->id, -EINVAL, error.text);
+		server_reply(request->client, request->id, -EINVAL, error.text);
 		return;
 	}
 	if (service && service->unloading) {
@@ -327,11 +276,11 @@ static void op_load(struct request *request)
 		service->replacement.text = mem_strndup(bytes.data, bytes.len);
 		service->replacement.text_len = bytes.len;
 		(void)memcpy(service->replacement.hash, hash, strlen(hash) + 1);
-		reply(request->client, request->id, 0, "");
+		server_reply(request->client, request->id, 0, "");
 		return;
 	}
 	if (!service && request->keeper->units.count >= KEEPER_UNITS_MAX) {
-		reply(request->client, request->id, -ENOSPC,
+		server_reply(request->client, request->id, -ENOSPC,
 			"too many units are loaded on this machine (4096)");
 		return;
 	}
@@ -348,7 +297,7 @@ static void op_unload(struct request *request)
 	struct unload_wait *wait;
 
 	if (!service) {
-		reply(request->client, request->id, 0, "");
+		server_reply(request->client, request->id, 0, "");
 		return;
 	}
 	wait = mem_new(struct unload_wait);
@@ -369,7 +318,7 @@ void server_unloads_done(struct service *service)
 		struct unload_wait *wait = list_item(it, struct unload_wait, entry);
 
 		list_remove(&wait->entry);
-		reply(wait->client, wait->id, 0, "");
+		server_reply(wait->client, wait->id, 0, "");
 		free(wait);
 	}
 }
@@ -378,12 +327,12 @@ static void op_start(struct request *request)
 {
 	_cleanup_buf_ struct buf error = BUF_INIT(4096);
 	struct service *service = request->service;
-	bool restart = strcmp(text_field(request->json, "op"), "restart") == 0;
+	bool restart = strcmp(server_text_field(request->json, "op"), "restart") == 0;
 	int r;
 
 	if (service && service->unloading && service->replacement.text) {
 		service->replacement.start = true;
-		reply(request->client, request->id, 0, "");
+		server_reply(request->client, request->id, 0, "");
 		return;
 	}
 	if (!service || service->unloading) {
@@ -419,91 +368,31 @@ static void op_status(struct request *request)
 	if (!request->service) {
 		_cleanup_free_ char *message = mem_printf("Unit %s could not be found.", request->name);
 
-		reply(request->client, request->id, -ENOENT, message);
+		server_reply(request->client, request->id, -ENOENT, message);
 		return;
 	}
 	status_text(request->service, &text);
-	reply_text(request->client, request->id, buf_slice(&text));
-	reply(request->client, request->id, 0, "");
-}
-
-static void send_log(struct request *request, long lines, enum unit_log_output output)
-{
-	_cleanup_buf_ struct buf raw = BUF_INIT(0), text = BUF_INIT(0);
-	struct unit_log other = {.fd = -1};
-	const struct unit_log *log = &other;
-	struct slice rest;
-
-	if (request->service)
-		log = &request->service->log;
-	else
-		unit_log_init(&other, request->keeper->dir, request->name, request->keeper->log_bytes_max);
-	(void)unit_log_tail(log, lines, &raw);
-	unit_log_done(&other);
-	rest = buf_slice(&raw);
-	while (rest.len) {
-		const char *end = memchr(rest.data, '\n', rest.len);
-		size_t len = end ? (size_t)(end - rest.data) : rest.len;
-
-		unit_log_format(slice_make(rest.data, len), output, request->keeper->hostname, &text);
-		rest = slice_make(rest.data + len + (end ? 1 : 0), rest.len - len - (end ? 1 : 0));
-	}
-	if (!text.len && lines != 0)
-		buf_add_str(&text, "-- No entries --\n");
-	reply_text(request->client, request->id, buf_slice(&text));
+	server_reply_text(request->client, request->id, buf_slice(&text));
+	server_reply(request->client, request->id, 0, "");
 }
 
 static void op_journal(struct request *request)
 {
-	const json_t *lines = json_object_get(request->json, "lines");
-	const char *output_name = text_field(request->json, "output");
-	enum unit_log_output output = strcmp(output_name, "cat") == 0 ? UNIT_LOG_CAT : UNIT_LOG_SHORT;
-	struct follow *follow;
-
-	if (output_name[0] && strcmp(output_name, "cat") != 0 && strcmp(output_name, "short") != 0) {
-		reply(request->client, request->id, -ENOTSUP,
-			"the supervisor's logs come in the outputs short and cat only");
-		return;
-	}
-	if (unit_name_validate(slice_str(request->name), NULL) < 0) {
+	if (request->name[0] && unit_name_validate(slice_str(request->name), NULL) < 0)
 		no_such_unit(request);
-		return;
-	}
-	send_log(request, json_is_integer(lines) ? (long)json_integer_value(lines) : 10, output);
-	if (!json_is_true(json_object_get(request->json, "follow"))) {
-		reply(request->client, request->id, 0, "");
-		return;
-	}
-	if (request->client->follow_count >= FOLLOWS_MAX) {
-		reply(request->client, request->id, -EMFILE, "too many logs are followed");
-		return;
-	}
-	follow = mem_new(struct follow);
-	follow->id = request->id;
-	follow->name = mem_strdup(request->name);
-	follow->output = output;
-	list_push_back(&request->client->follows, &follow->entry);
-	request->client->follow_count++;
+	else
+		server_journal_begin(request);
 }
 
 static void op_cancel(struct request *request)
 {
-	int64_t target = json_integer_value(json_object_get(request->json, "target"));
-
-	list_for_each_safe (it, &request->client->follows) {
-		struct follow *follow = list_item(it, struct follow, entry);
-
-		if (follow->id != target)
-			continue;
-		follow_free(follow);
-		request->client->follow_count--;
-	}
-	reply(request->client, request->id, 0, "");
+	server_journal_cancel(request->client, json_integer_value(json_object_get(request->json, "target")));
+	server_reply(request->client, request->id, 0, "");
 }
 
 static void op_shutdown(struct request *request)
 {
-	reply(request->client, request->id, 0, "");
+	server_reply(request->client, request->id, 0, "");
 	keeper_shutdown(request->keeper);
 }
 
@@ -521,7 +410,7 @@ static const struct {
 	{"stop", true, op_stop},
 	{"restart", true, op_start},
 	{"status", true, op_status},
-	{"journal", true, op_journal},
+	{"journal", false, op_journal},
 	{"cancel", false, op_cancel},
 	{"shutdown", false, op_shutdown},
 };
@@ -533,18 +422,18 @@ static void handle_line(struct client *client, struct slice line)
 	const char *op;
 
 	if (!json_is_object(json)) {
-		reply(client, 0, -EBADMSG, "a request is one JSON object in a line");
+		server_reply(client, 0, -EBADMSG, "a request is one JSON object in a line");
 		json_decref(json);
 		return;
 	}
 	request.id = json_integer_value(json_object_get(json, "id"));
-	request.name = text_field(json, "name");
-	op = text_field(json, "op");
+	request.name = server_text_field(json, "name");
+	op = server_text_field(json, "op");
 	for (size_t i = 0; i < ARRAY_LEN(operations); i++) {
 		if (strcmp(operations[i].name, op) != 0)
 			continue;
 		if (operations[i].needs_unit_name && !request.name[0]) {
-			reply(client, request.id, -EINVAL, "the request needs a unit's name");
+			server_reply(client, request.id, -EINVAL, "the request needs a unit's name");
 		} else {
 			request.service = keeper_find(client->keeper, request.name);
 			operations[i].run(&request);
@@ -552,7 +441,7 @@ static void handle_line(struct client *client, struct slice line)
 		json_decref(json);
 		return;
 	}
-	reply(client, request.id, -ENOTSUP, "unknown operation");
+	server_reply(client, request.id, -ENOTSUP, "unknown operation");
 	json_decref(json);
 }
 
@@ -607,7 +496,7 @@ static void connected(uv_stream_t *server, int status)
 	client = mem_new(struct client);
 	client->keeper = keeper;
 	client->in = BUF_INIT(KEEPER_LINE_MAX);
-	list_init(&client->follows);
+	list_init(&client->journals);
 	(void)uv_pipe_init(&keeper->loop, &client->pipe, 0);
 	client->pipe.data = client;
 	list_push_back(&keeper->clients, &client->entry);

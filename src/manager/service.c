@@ -110,7 +110,6 @@ void service_title(const struct service *service, struct buf *out)
 
 void service_say(struct service *service, const char *format, ...)
 {
-	_cleanup_buf_ struct buf line = BUF_INIT(0);
 	char text[4096];
 	va_list args;
 
@@ -120,8 +119,7 @@ void service_say(struct service *service, const char *format, ...)
 	for (char *at = text; *at; at++)
 		if (*at == '\n')
 			*at = ' ';
-	unit_log_append(&service->log, time_wall_ns() / 1000, getpid(), "flotilla", slice_str(text), &line);
-	server_log_line(service, buf_slice(&line));
+	keeper_say(service, text);
 }
 
 static void set_state(struct service *service, enum service_state state)
@@ -327,7 +325,6 @@ void service_enter_dead(struct service *service, enum service_result result, boo
 		arm(service, service->config.restart_ns);
 	} else {
 		service->forbid_restart = false;
-		unit_log_close(&service->log);
 	}
 }
 

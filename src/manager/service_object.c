@@ -62,7 +62,6 @@ struct service *service_new(struct keeper *keeper, const char *name, struct slic
 	list_init(&service->unloads);
 	(void)uv_timer_init(&keeper->loop, &service->timer);
 	service->timer.data = service;
-	unit_log_init(&service->log, keeper->dir, name, keeper->log_bytes_max);
 	service_set_text(service, text, hash);
 	return service;
 }
@@ -79,7 +78,6 @@ static void timer_closed(uv_handle_t *handle)
 	for (size_t i = 0; i < EXEC_KIND_MAX; i++)
 		free(service->control_exec[i].command);
 	service_config_done(&service->config);
-	unit_log_done(&service->log);
 	free(service);
 }
 

@@ -203,10 +203,35 @@ static void add_tree(struct service *service, struct buf *out)
 	pids_done(&pids);
 }
 
+/* The last lines of the journal, below an empty one. */
+static void add_log(const struct service *service, struct buf *out)
+{
+	struct journal_query query = {.unit = service->name, .lines = LOG_LINES};
+	struct journal_reader *reader;
+	struct journal_entry entry;
+	enum journal_step step;
+	uint64_t damaged;
+	bool any = false;
+
+	if (journal_reader_new(service->keeper->journal, &query, &reader) < 0)
+		return;
+	while ((step = journal_reader_next(reader, &entry, &damaged)) != JOURNAL_END) {
+		if (step == JOURNAL_WORK)
+			continue;
+		if (!any)
+			buf_add_char(out, '\n');
+		any = true;
+		if (step == JOURNAL_ENTRY)
+			journal_print(&entry, JOURNAL_SHORT, out);
+		else
+			journal_print_damage(damaged, JOURNAL_SHORT, out);
+	}
+	journal_reader_free(reader);
+}
+
 void status_text(struct service *service, struct buf *out)
 {
-	_cleanup_buf_ struct buf title = BUF_INIT(0), lines = BUF_INIT(0);
-	struct slice rest;
+	_cleanup_buf_ struct buf title = BUF_INIT(0);
 
 	service_title(service, &title);
 	buf_printf(out, "%s %s\n", dot(service), buf_text(&title));
@@ -221,15 +246,5 @@ void status_text(struct service *service, struct buf *out)
 	for (size_t i = 0; i < service->config.warnings.count; i++)
 		buf_printf(out, "%s %s\n",
 			i ? "            " : "    Warning:", service->config.warnings.items[i]);
-	if (unit_log_tail(&service->log, LOG_LINES, &lines) < 0 || !lines.len)
-		return;
-	buf_add_char(out, '\n');
-	rest = buf_slice(&lines);
-	while (rest.len) {
-		const char *end = memchr(rest.data, '\n', rest.len);
-		size_t len = end ? (size_t)(end - rest.data) : rest.len;
-
-		unit_log_format(slice_make(rest.data, len), UNIT_LOG_SHORT, service->keeper->hostname, out);
-		rest = slice_make(rest.data + len + (end ? 1 : 0), rest.len - len - (end ? 1 : 0));
-	}
+	add_log(service, out);
 }

@@ -1,8 +1,8 @@
 /* What survives a crash of the keeper, in its directory: `units/NAME` the texts, `state/NAME` what was wanted
- * and how it ended, `log/` the logs, `id` a random name of this directory, `life` which life of the machine
- * the units belong to. Files are replaced by rename and not synced: when the machine goes, its units are gone
- * with it, and the first keeper of the next life forgets them (the cluster decides anew what runs here). Logs
- * are kept. */
+ * and how it ended, `journal/` what they printed, `id` a random name of this directory, `life` which life of
+ * the machine the units belong to. Files are replaced by rename and not synced: when the machine goes, its
+ * units are gone with it, and the first keeper of the next life forgets them (the cluster decides anew what
+ * runs here). The journal is kept. */
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/rng.h"
@@ -19,7 +19,6 @@
 
 #define STATE_FILE_MAX 65536
 #define LEFTOVER_TIMEOUT_MS 2000
-#define OLD_LOGS_MAX 256 /* logs kept of units that are not loaded any more */
 
 static int write_whole(const struct keeper *keeper, const char *path, struct slice bytes)
 {
@@ -111,7 +110,7 @@ static int open_id(struct keeper *keeper)
 
 int store_open(struct keeper *keeper)
 {
-	static const char *const directories[] = {"", "/units", "/state", "/log", "/log/old"};
+	static const char *const directories[] = {"", "/units", "/state", "/journal"};
 	_cleanup_free_ char *life_path = mem_printf("%s/life", keeper->dir);
 	_cleanup_buf_ struct buf before = BUF_INIT(4096);
 	char life[96];
@@ -137,55 +136,6 @@ int store_open(struct keeper *keeper)
 		empty_directory(path);
 	}
 	return write_whole(keeper, life_path, slice_str(life));
-}
-
-struct old_log {
-	char *name;
-	int64_t changed_s;
-};
-
-static int compare_logs(const void *a, const void *b)
-{
-	int64_t left = ((const struct old_log *)a)->changed_s, right = ((const struct old_log *)b)->changed_s;
-
-	return left < right ? -1 : left > right;
-}
-
-void store_prune_logs(struct keeper *keeper)
-{
-	_cleanup_free_ char *path = mem_printf("%s/log", keeper->dir),
-			    *old_path = mem_printf("%s/log/old", keeper->dir);
-	struct old_log *logs = NULL;
-	size_t count = 0, cap = 0;
-	DIR *dir = opendir(path);
-	struct dirent *entry;
-	struct stat st;
-
-	while (dir && (entry = readdir(dir))) {
-		if (entry->d_name[0] == '.' || strcmp(entry->d_name, "old") == 0 ||
-			keeper_find(keeper, entry->d_name) ||
-			fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			continue;
-		if (count == cap) {
-			cap = cap ? cap * 2 : 64;
-			logs = mem_reallocarray(logs, cap, sizeof(*logs));
-		}
-		logs[count++] = (struct old_log){mem_strdup(entry->d_name), st.st_mtime};
-	}
-	if (count)
-		qsort(logs, count, sizeof(*logs), compare_logs);
-	for (size_t i = 0; i < count; i++) {
-		if (i + OLD_LOGS_MAX < count) {
-			_cleanup_free_ char *old = mem_printf("%s/%s", old_path, logs[i].name);
-
-			(void)unlinkat(dirfd(dir), logs[i].name, 0);
-			(void)unlink(old);
-		}
-		free(logs[i].name);
-	}
-	free(logs);
-	if (dir)
-		closedir(dir);
 }
 
 static int64_t integer(const json_t *object, const char *key)
@@ -280,6 +230,5 @@ int store_load_units(struct keeper *keeper)
 	}
 	strings_done(&again);
 	strings_done(&invocations);
-	store_prune_logs(keeper);
 	return 0;
 }

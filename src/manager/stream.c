@@ -2,11 +2,11 @@
  * piece with the process that wrote it, so that a line is logged with its real writer as journald does.
  * Report pipes of starting processes are read here too. */
 #include "base/memory.h"
-#include "base/time.h"
 #include "manager/keeper.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #define DRAIN_BYTES_MAX (4u * 1024 * 1024)
@@ -19,6 +19,9 @@ struct stream {
 	int fd;
 	bool report, failed;
 	pid_t pid; /* last writer, or the process that reports */
+	uid_t uid;
+	gid_t gid;
+	char invocation[KEEPER_ID_SIZE]; /* of the run that it belongs to */
 	char *identifier;
 	struct buf line;
 };
@@ -40,25 +43,45 @@ static void stream_close(struct stream *stream)
 	uv_close((uv_handle_t *)&stream->poll, stream_closed);
 }
 
-static void stream_log(struct stream *stream, struct slice text)
+static void stream_log(struct stream *stream, int priority, struct slice text)
 {
-	struct service *service = stream->service;
-	_cleanup_buf_ struct buf line = BUF_INIT(0);
+	struct log_source source = {.identifier = stream->identifier,
+		.invocation = stream->invocation,
+		.pid = stream->pid,
+		.uid = stream->uid,
+		.gid = stream->gid,
+		.priority = priority,
+		.driver = stream->report};
 
-	unit_log_append(&service->log, time_wall_ns() / 1000, stream->pid, stream->identifier, text, &line);
-	server_log_line(service, buf_slice(&line));
+	keeper_log(stream->service, &source, text);
+}
+
+/* A line may begin with "<3>" for its priority (sd-daemon(3)). */
+static int take_priority(struct slice *line)
+{
+	int priority = LOG_INFO;
+
+	if (line->len >= 3 && line->data[0] == '<' && line->data[1] >= '0' && line->data[1] <= '7' &&
+		line->data[2] == '>') {
+		priority = line->data[1] - '0';
+		*line = slice_make(line->data + 3, line->len - 3);
+	}
+	return priority;
 }
 
 static void stream_line(struct stream *stream, struct slice line)
 {
 	if (!stream->report) {
-		stream_log(stream, line);
+		int priority = take_priority(&line);
+
+		stream_log(stream, priority, line);
 		return;
 	}
 	if (line.len && line.data[0] == 'E')
 		stream->failed = true;
 	if (line.len > 1)
-		stream_log(stream, slice_make(line.data + 1, line.len - 1));
+		stream_log(stream, line.data[0] == 'E' ? LOG_ERR : LOG_WARNING,
+			slice_make(line.data + 1, line.len - 1));
 }
 
 static void stream_flush(struct stream *stream)
@@ -73,7 +96,7 @@ static void stream_data(struct stream *stream, const char *data, size_t len)
 	while (len) {
 		const char *newline = memchr(data, '\n', len);
 		size_t part = newline ? (size_t)(newline - data) : len;
-		size_t room = UNIT_LOG_LINE_MAX - stream->line.len;
+		size_t room = JOURNAL_MESSAGE_MAX - stream->line.len;
 
 		buf_add(&stream->line, data, MIN(part, room));
 		if (part > room) {
@@ -94,7 +117,8 @@ static void stream_data(struct stream *stream, const char *data, size_t len)
 	}
 }
 
-static pid_t message_pid(struct msghdr *message)
+/* Who wrote it; pid 0: nobody knows. */
+static struct ucred message_writer(struct msghdr *message)
 {
 	for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part)) {
 		struct ucred credentials;
@@ -102,9 +126,9 @@ static pid_t message_pid(struct msghdr *message)
 		if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_CREDENTIALS)
 			continue;
 		memcpy(&credentials, CMSG_DATA(part), sizeof(credentials));
-		return credentials.pid;
+		return credentials;
 	}
-	return 0;
+	return (struct ucred){0};
 }
 
 /* Answers the bytes read, 0 at the end, -EAGAIN when there is nothing now. */
@@ -129,11 +153,13 @@ static ssize_t stream_read(struct stream *stream)
 	if (len < 0)
 		return errno == EAGAIN ? -EAGAIN : 0;
 	if (len > 0 && !stream->report) {
-		pid_t pid = message_pid(&message);
+		struct ucred writer = message_writer(&message);
 
-		if (pid && pid != stream->pid) {
+		if (writer.pid && (writer.pid != stream->pid || writer.uid != stream->uid)) {
 			stream_flush(stream);
-			stream->pid = pid;
+			stream->pid = writer.pid;
+			stream->uid = writer.uid;
+			stream->gid = writer.gid;
 		}
 	}
 	stream_data(stream, data, (size_t)len);
@@ -182,7 +208,10 @@ static int stream_new(struct service *service, int fd, struct stream **ret)
 
 	stream->service = service;
 	stream->fd = fd;
-	stream->line = BUF_INIT(UNIT_LOG_LINE_MAX);
+	stream->uid = geteuid();
+	stream->gid = getegid();
+	memcpy(stream->invocation, service->invocation, sizeof(stream->invocation));
+	stream->line = BUF_INIT(JOURNAL_MESSAGE_MAX);
 	r = uv_poll_init(&service->keeper->loop, &stream->poll, fd);
 	if (r < 0) {
 		free(stream);

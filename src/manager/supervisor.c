@@ -196,8 +196,8 @@ static void supervisor_status(struct manager *manager, const char *name, manager
 	request_go(supervisor);
 }
 
-static struct manager_stream *supervisor_journal(struct manager *manager, const char *name, long lines,
-	bool follow, const char *output, manager_text_fn text, void *userdata)
+static struct manager_stream *supervisor_journal(struct manager *manager, const char *name,
+	const struct manager_journal_options *options, manager_text_fn text, void *userdata)
 {
 	struct supervisor *supervisor = container_of(manager, struct supervisor, manager);
 	_cleanup_buf_ struct buf fields = BUF_INIT(0);
@@ -205,11 +205,13 @@ static struct manager_stream *supervisor_journal(struct manager *manager, const 
 
 	add_field(&fields, "op", slice_str("journal"));
 	add_field(&fields, "name", slice_str(name));
-	add_field(&fields, "output", slice_str(output ? output : "short"));
-	buf_printf(&fields, ",\"lines\":%ld,\"follow\":%s", lines, follow ? "true" : "false");
+	add_field(&fields, "output", slice_str(options->output ? options->output : "short"));
+	buf_printf(&fields, ",\"lines\":%ld,\"follow\":%s,\"since\":%lld,\"until\":%lld", options->lines,
+		options->follow ? "true" : "false", (long long)options->since_us,
+		(long long)options->until_us);
 	request = request_new(supervisor, &fields, userdata);
 	request->text = text;
-	request->follow = follow;
+	request->follow = options->follow;
 	request_go(supervisor);
 	return &request->stream;
 }

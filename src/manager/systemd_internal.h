@@ -213,7 +213,7 @@ struct systemd_install *systemd_install_free(struct systemd_install *install);
 
 /* systemd_text.c */
 void systemd_status(struct manager *manager, const char *name, manager_text_fn text, void *userdata);
-struct manager_stream *systemd_journal(struct manager *manager, const char *name, long lines, bool follow,
-	const char *output, manager_text_fn text, void *userdata);
+struct manager_stream *systemd_journal(struct manager *manager, const char *name,
+	const struct manager_journal_options *options, manager_text_fn text, void *userdata);
 void systemd_stream_cancel(struct manager_stream *stream);
 void systemd_streams_close(struct systemd *systemd);

@@ -6,6 +6,8 @@
 #include <stdio.h>
 
 #define STATUS_TIMEOUT_MS 30000
+#define TIME_ARGUMENT_BYTES 32
+#define JOURNALCTL_WORDS 16
 
 struct text_stream {
 	struct manager_stream stream; /* first: what manager_journal() answers */
@@ -131,24 +133,43 @@ static bool is_output(const char *output)
 	return false;
 }
 
-struct manager_stream *systemd_journal(struct manager *manager, const char *name, long lines, bool follow,
-	const char *output, manager_text_fn text, void *userdata)
+/* "@SECONDS.MICROSECONDS", as journalctl takes it. */
+static const char *time_argument(int64_t us, char room[static TIME_ARGUMENT_BYTES])
+{
+	(void)snprintf(room, TIME_ARGUMENT_BYTES, "@%lld.%06lld", (long long)(us / 1000000),
+		(long long)(us % 1000000));
+	return room;
+}
+
+struct manager_stream *systemd_journal(struct manager *manager, const char *name,
+	const struct manager_journal_options *options, manager_text_fn text, void *userdata)
 {
 	struct systemd *systemd = container_of(manager, struct systemd, manager);
 	struct text_stream *stream = stream_new(systemd, text, userdata);
 	const struct systemd_unit *unit = map_get(&systemd->units, slice_str(name));
-	char count[24];
-	const char *argv[] = {"journalctl", "--no-pager", systemd->config.user ? "--user-unit" : "--unit",
-		name, "--lines", count, "--output", output ? output : "short", follow ? "--follow" : NULL,
-		NULL};
+	const char *output = options->output ? options->output : "short";
+	char count[24], since[TIME_ARGUMENT_BYTES], until[TIME_ARGUMENT_BYTES];
+	const char *argv[JOURNALCTL_WORDS] = {"journalctl", "--no-pager",
+		systemd->config.user ? "--user-unit" : "--unit", name, "--lines", count, "--output", output};
+	size_t words = 8;
 
-	if (lines < 0)
+	if (options->follow)
+		argv[words++] = "--follow";
+	if (options->since_us > 0) {
+		argv[words++] = "--since";
+		argv[words++] = time_argument(options->since_us, since);
+	}
+	if (options->until_us > 0) {
+		argv[words++] = "--until";
+		argv[words++] = time_argument(options->until_us, until);
+	}
+	if (options->lines < 0)
 		(void)snprintf(count, sizeof(count), "all");
 	else
-		(void)snprintf(count, sizeof(count), "%ld", lines);
+		(void)snprintf(count, sizeof(count), "%ld", options->lines);
 	if (!unit || !unit->known)
 		answer_later(systemd, stream, -ENOENT, mem_printf("Unit %s could not be found.", name));
-	else if (!is_output(argv[7]))
+	else if (!is_output(output))
 		answer_later(systemd, stream, -ENOTSUP,
 			mem_printf("output \"%s\" is not known (short, cat, json, verbose, export and others "
 				   "of journalctl)",

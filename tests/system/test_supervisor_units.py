@@ -204,33 +204,130 @@ def _(keeper):
         pieces += answer.get("text", "") if answer.get("id") == 77 else ""
     assert "Stopping talk.service..." in pieces and "three" in pieces, pieces
     assert keeper.log("unknown.service") == "-- No entries --\n"
-    assert keeper.call("journal", name="talk.service", output="json")["result"] < 0
+    assert keeper.call("journal", name="talk.service", output="verbose")["result"] < 0
+
+
+def journal_files(keeper):
+    directory = os.path.join(keeper.dir, "state", "journal")
+    return [os.path.join(directory, name) for name in sorted(os.listdir(directory))]
 
 
 @cases.case("logs are bounded in size, and lines that cannot be printed do not reach the reader")
 def _():
-    keeper = Keeper("--log-bytes", "65536")
+    keeper = Keeper("--journal-bytes", "262144")
     keeper.start("noise.service", "[Service]\nExecStart=/bin/sh -c 'i=0; while [ $$i -lt 20000 ]; do "
                  "echo line $$i of a noisy service; i=$$((i+1)); done; printf \"\\\\001\\\\002\\\\n\\\\033[31mred\\\\033[0m\\\\n\"'\n")
     keeper.wait("noise.service", "dead", 30)
-    state = os.path.join(keeper.dir, "state", "log")
-    sizes = [os.path.getsize(os.path.join(state, name)) for name in ("noise.service", "old/noise.service")]
-    assert all(size <= 65536 for size in sizes) and sizes[1] > 32768, sizes
+    sizes = [os.path.getsize(path) for path in journal_files(keeper)]
+    assert len(sizes) > 1 and 131072 < sum(sizes) <= 262144, sizes
     log = keeper.log("noise.service", output="cat")
     assert "line 19999 of a noisy service\n[2B blob data]\nred\n" in log, log[-300:]
     assert "line 0 of" not in log
     keeper.end()
 
 
-@cases.case("logs of units that are gone are kept for a while, but not without bound")
+@cases.case("logs of units that are gone can be read until others take their room")
 def _():
-    keeper = Keeper()
+    keeper = Keeper("--journal-bytes", "262144")
     names = ["gone@%d.service" % number for number in range(400)]
     for name in names:
         keeper.start(name, "[Service]\nExecStart=/no/such\n")
         keeper.call("unload", name=name)
-    logs = [name for name in os.listdir(os.path.join(keeper.dir, "state", "log")) if name != "old"]
-    assert 256 <= len(logs) <= 256 + 64 and names[-1] in logs and names[0] not in logs, len(logs)
+    assert "Failed at step EXEC" in keeper.log(names[-1]) or "No such file" in keeper.log(names[-1]), keeper.log(names[-1])
+    assert keeper.log(names[0]) == "-- No entries --\n", keeper.log(names[0])
+    assert sum(os.path.getsize(path) for path in journal_files(keeper)) <= 262144
+    keeper.end()
+
+
+def entries(keeper, name, **fields):
+    text = keeper.call("journal", **dict(dict(name=name, lines=-1, output="json"), **fields))["text"]
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@cases.case("entries have journald's fields, come as JSON, and are found by fields and time")
+def _():
+    keeper = Keeper()
+    keeper.start("say.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo plain; echo \"<3>bad\"; "
+                 "echo \"<9>odd\" >&2; printf \"\\\\377\\\\n\"; printf \"q\\\\042\\\\tz\\\\n\"'\n")
+    keeper.start("other.service", "[Service]\nType=oneshot\nExecStart=/bin/echo other\n")
+    keeper.wait("say.service", "dead")
+    keeper.wait("other.service", "dead")
+    said = wait_for(lambda: (lambda e: e if len(e) == 5 else None)(
+        entries(keeper, "say.service", match=["_TRANSPORT=stdout"])), what="the lines")
+    assert [e["MESSAGE"] for e in said] == ["plain", "bad", "<9>odd", [255], "q\"\tz"], said
+    assert [e["PRIORITY"] for e in said] == ["6", "3", "6", "6", "6"]
+    first = said[0]
+    assert first["_SYSTEMD_UNIT"] == "say.service" and first["SYSLOG_IDENTIFIER"] == "sh" and first["_UID"] == str(os.geteuid())
+    assert first["_BOOT_ID"] == read("/proc/sys/kernel/random/boot_id").strip().replace("-", "")
+    assert abs(int(first["__REALTIME_TIMESTAMP"]) / 1e6 - time.time()) < 120 and int(first["__MONOTONIC_TIMESTAMP"]) > 0
+    assert len({e["__CURSOR"] for e in said}) == 5 and len(first["_SYSTEMD_INVOCATION_ID"]) == 32
+    driver = entries(keeper, "say.service", match=["_TRANSPORT=driver"])
+    assert driver[0]["MESSAGE"] == "Starting say.service..." and driver[0]["UNIT"] == "say.service", driver
+    assert driver[-1]["INVOCATION_ID"] == first["_SYSTEMD_INVOCATION_ID"]
+    assert "bad\n" in keeper.log("say.service") and "<3>" not in keeper.log("say.service")
+
+    middle = int(said[2]["__REALTIME_TIMESTAMP"])
+    later = entries(keeper, "say.service", since=middle)
+    assert said[2] in later and all(int(e["__REALTIME_TIMESTAMP"]) >= middle for e in later), later
+    earlier = entries(keeper, "say.service", until=middle)
+    assert said[0] in earlier and all(int(e["__REALTIME_TIMESTAMP"]) <= middle for e in earlier), earlier
+    assert [e["MESSAGE"] for e in entries(keeper, "say.service", match=["PRIORITY=3"])] == ["bad"]
+    assert entries(keeper, "say.service", match=["MESSAGE=bad"]) == [said[1]]
+    assert entries(keeper, "say.service", match=["_TRANSPORT=stdout"], lines=2) == said[-2:]
+    both = [e["MESSAGE"] for e in entries(keeper, "", match=["_TRANSPORT=stdout", "PRIORITY=6", "PRIORITY=5"])]
+    assert sorted(map(str, both)) == sorted(["plain", "<9>odd", "[255]", "q\"\tz", "other"]), both
+    assert entries(keeper, "none.service") == []
+    assert keeper.call("journal", name="say.service", match=["nothing"])["result"] < 0
+    keeper.end()
+
+
+@cases.case("the journal goes on after a crash of the keeper, tells damage and serves none")
+def _():
+    keeper = Keeper()
+    keeper.start("count.service", "[Service]\nExecStart=/bin/sh -c 'for i in 1 2 3 4 5 6 7 8 9; do echo number $$i; done; "
+                 "exec sleep 1000'\n")
+    wait_for(lambda: "number 9" in keeper.log("count.service"), what="the lines")
+    keeper.process.kill()
+    keeper.process.wait()
+    path = journal_files(keeper)[-1]
+    with open(path, "r+b") as file:
+        data = file.read()
+        file.seek(data.index(b"number 5"))
+        file.write(b"numbeR 5")
+        file.seek(0, 2)
+        file.write(data[-30:])  # the begin of a write that did not come to its end
+    keeper = Keeper(directory=keeper.dir)
+    keeper.wait("count.service", "running")
+    log = wait_for(lambda: (lambda text: text if text.count("number 9") == 2 else None)(keeper.log("count.service", output="cat")),
+                   what="the lines of the second run")
+    assert "numbeR" not in log and log.count("number 5\n") == 1 and log.count("number 4\n") == 2, log
+    assert log.count("bytes of damaged journal skipped --") == 1, log
+    assert "the keeper was started again" in log
+    keeper.end()
+
+
+@cases.case("a long query does not hold up the keeper, and nobody who follows misses a line")
+def _():
+    keeper = Keeper()
+    keeper.start("many.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'seq -f \"%%.0f of a long row of numbers\" 1 100000'\n")
+    keeper.file.write(json.dumps(dict(id=500, op="journal", name="many.service", lines=-1, follow=True, output="cat")) + "\n")
+    keeper.file.flush()
+    text = ""
+    while "\n100000 of" not in text:
+        answer = json.loads(keeper.file.readline())
+        text += answer.get("text", "") if answer.get("id") == 500 else ""
+    numbers = [int(line.split()[0]) for line in text.splitlines() if " of a long row" in line]
+    assert numbers == list(range(1, 100001)), len(numbers)
+    keeper.call("cancel", target=500)
+    keeper.file.write(json.dumps(dict(id=501, op="journal", name="many.service", lines=-1, output="json")) + "\n"
+                      + json.dumps(dict(id=502, op="hello")) + "\n")
+    keeper.file.flush()
+    order, seen = [], 0
+    while len(order) < 2:
+        answer = json.loads(keeper.file.readline())
+        seen += answer.get("text", "").count("\n")
+        order += [answer["id"]] if "result" in answer else []
+    assert order == [502, 501] and seen >= 100000, (order, seen)
     keeper.end()
 
 

@@ -270,13 +270,15 @@ static void texts_come_whole_and_streams_can_be_cancelled(void **state)
 	run_until(fixture, NULL, "dead");
 	fixture->last = false;
 	buf_clear(&fixture->text);
-	(void)manager_journal(fixture->manager, "web.service", -1, false, "cat", on_text, fixture);
+	(void)manager_journal(fixture->manager, "web.service",
+		&(struct manager_journal_options){.lines = -1, .output = "cat"}, on_text, fixture);
 	run_until(fixture, &fixture->last, NULL);
 	assert_non_null(strstr(buf_text(&fixture->text), "hello\n"));
 	assert_non_null(strstr(buf_text(&fixture->text), "Finished web.service.\n"));
 	fixture->last = false;
 	buf_clear(&fixture->text);
-	stream = manager_journal(fixture->manager, "web.service", 0, true, NULL, on_text, fixture);
+	stream = manager_journal(fixture->manager, "web.service",
+		&(struct manager_journal_options){.follow = true}, on_text, fixture);
 	assert_int_equal(act(fixture, manager_start, "web.service"), 0);
 	fixture->sub[0] = 0;
 	run_until(fixture, NULL, "dead");
