@@ -56,7 +56,7 @@ bool journal_header_decode(const char *at, struct journal_header *ret)
 	ret->seed = get(at + 20, 8);
 	ret->first_sequence = get(at + 28, 8);
 	memcpy(ret->id, at + 36, sizeof(ret->id));
-	return true;
+	return ret->first_sequence <= JOURNAL_SEQUENCE_MAX;
 }
 
 static uint32_t place_crc(uint32_t seed, uint32_t offset)
@@ -118,7 +118,7 @@ bool journal_head_decode(
 		.realtime_us = (int64_t)get(at + 32, 8),
 		.monotonic_us = (int64_t)get(at + 40, 8),
 	};
-	return ret->context < offset && ret->previous < offset;
+	return ret->context < offset && ret->previous < offset && ret->sequence < JOURNAL_SEQUENCE_MAX;
 }
 
 void journal_footer_encode(char *at, uint32_t seed, const struct journal_footer *footer)
@@ -142,7 +142,7 @@ bool journal_footer_decode(const char *at, uint32_t seed, struct journal_footer 
 		.max_us = (int64_t)get(at + 16, 8),
 		.next_sequence = get(at + 24, 8),
 	};
-	return true;
+	return ret->next_sequence <= JOURNAL_SEQUENCE_MAX;
 }
 
 uint32_t journal_field_hash(uint32_t seed, struct slice pair)

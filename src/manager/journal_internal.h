@@ -9,6 +9,7 @@
 #define JOURNAL_INDEX_FIXED 8u	  /* bytes before its tables: how many contexts, how many hashes */
 #define JOURNAL_INDEX_CONTEXT 12u /* offset, last entry, count */
 #define JOURNAL_INDEX_HASH 8u	  /* hash, which context */
+#define JOURNAL_SEQUENCE_MAX (UINT64_C(1) << 60) /* never reached; beyond it is damage */
 #define JOURNAL_PADDED(len) (((len) + 7u) & ~7u)
 
 struct journal_header {

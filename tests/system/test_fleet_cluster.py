@@ -233,6 +233,19 @@ def add_cases(kind):
             assert "said by talks" in out, out
             _, out, _ = c.ctl("journal", "--output=cat", "talks", machine=machine)
             assert "said by talks\n" in out, out
+            _, out, _ = c.ctl("journal", "-o", "json", "-n", "20", "talks", machine=machine)
+            said = [entry for entry in map(json.loads, out.splitlines()) if entry["MESSAGE"] == "said by talks"]
+            assert len(said) == 1 and said[0]["_SYSTEMD_UNIT"] == "talks.service", out
+            when = int(said[0]["__REALTIME_TIMESTAMP"])
+            _, out, _ = c.ctl("journal", "-o", "cat", "--since", "@%.6f" % (when / 1e6), "talks", machine=machine)
+            assert "said by talks\n" in out and "Starting" not in out, out
+            _, out, _ = c.ctl("journal", "-o", "cat", "--since", "@%d.%06d" % divmod(when + 1, 10**6), "talks", machine=machine)
+            assert "said by talks" not in out, out
+            for since in ("-1h", "1h 30min ago", "yesterday"):
+                assert "said by talks\n" in c.ctl("journal", "-o", "cat", "--since", since, "talks", machine=machine)[1], since
+            assert c.ctl("journal", "--since", "tomorrow", "talks", machine=machine)[1] == "-- No entries --\n"
+            status, out, err = c.ctl("journal", "--since", "teatime", "talks", machine=machine, check=False)
+            assert status == 1 and "since: \"teatime\" is no time" in err, (out, err)
         c.ctl("stop", "talks")
         status, out, _ = c.ctl("status", "talks", machine=c.machine(1), check=False)
         assert status == 3 and "inactive (dead)" in out, (status, out)

@@ -128,6 +128,8 @@ def _():
     status, words, _ = ctl("journal", "-f", "-lines=3", "--sudo", "r")
     assert words[-11:] == ["--", "sudo", "journalctl", "--unit", "r.service", "--no-pager", "-n", "3", "--output", "short",
                            "-f"], words
+    status, words, _ = ctl("journal", "--since", "2h ago", "--until=it's", "r")
+    assert words[-7:] == ["all", "--output", "short", "--since", "'2h ago'", "--until", "'it'\\''s'"], words
     assert ctl("status", "off")[2] == "Unit off.service does not appear to be loaded.\n"
 
 

@@ -491,6 +491,11 @@ def _():
     assert out == "line 3\n", out
     _, out = host.ctl("journal", "--lines=1", "--output=json", "talks")
     assert json.loads(out)["MESSAGE"] == "line 3", out
+    since = int(json.loads(out)["__REALTIME_TIMESTAMP"])
+    _, out = host.ctl("journal", "--output=cat", "--since=@%d.%06d" % divmod(since, 10**6), "talks")
+    assert "line 3\n" in out and "Starting" not in out, out
+    assert "line 1\n" in host.ctl("journal", "--output=cat", "--since=-1h", "talks")[1]
+    assert "line" not in host.ctl("journal", "--output=cat", "--since=-2h", "--until=-1h", "talks")[1]
     status, out = host.ctl("journal", "--output=sonnet", "talks", check=False)
     assert status != 0 and "sonnet" in out, out
     follow = host.machine.start([harness.program("fleetctl"), "--endpoint", "unix://" + host.socket, "journal", "--follow",
