@@ -10,7 +10,7 @@
 #define SLICE_BYTES (64u * 1024)
 #define SLICE_NS (NS_PER_MS)
 #define TURN_NS (4 * NS_PER_MS)
-#define UNREAD_MAX (1024u * 1024) /* what a client may leave unread before its queries wait */
+#define UNREAD_MAX (256u * 1024) /* what a client may leave unread before its queries wait */
 #define LINES_DEFAULT 10
 
 struct journal_request {
