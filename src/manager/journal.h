@@ -7,8 +7,8 @@
  * bytes. Entries come back in the order in which they were appended.
  *
  * On disk: files NUMBER.journal (16 hex digits), appended to until they are full, then sealed with an index.
- * Little-endian; all checksums are CRC-32C, and begin with the file's random seed and the record's offset, so
- * that neither an old record nor what a unit prints can be taken for a record.
+ * Little-endian; checksums are CRC-32C, and those of records begin with the file's random seed and the
+ * record's offset, so that neither another record nor what a unit prints can be taken for one.
  *
  *   header   64 bytes: magic, version, number, seed, id of the journal, first sequence number, checksum
  *   record   48 bytes of head with a checksum of its own, then the payload, filled up with zeros to 8 bytes.
@@ -18,8 +18,7 @@
  *     entry    payload: the message
  *     index    payload: all contexts with their last entry and count; hashes of NAME=VALUE, sorted, with the
  *              contexts that have it
- *   footer   48 bytes, behind the index: where it stands, first and last times, next sequence number,
- * checksum
+ *   footer   48 bytes, behind the index: its place, first and last times, next sequence number, checksum
  *
  * A query reads the index of each file whose times fit, the contexts that it names, and the chains of their
  * entries: what does not match is not read. A file without a sound index is read as a whole.
@@ -27,13 +26,12 @@
  * Damage. Nothing is synced: logs live on /run as a rule, and are no data that a promise depends on. A torn
  * tail (the keeper or the machine died in a write) is cut off when the journal is opened. What does not check
  * anywhere else is skipped, told to the query that met it, and never served; behind it reading goes on with
- * the next head that checks. A byte may cost an entry; the context of a process that process's entries in one
- * file; the header the file (1 MiB). Sealing against one who may write the files (journald's FSS) is not
- * done.
+ * the next head that checks. A byte may cost an entry; in a context the entries of that process in one file;
+ * in the header the file (1 MiB). Sealing against one who may write the files (journald's FSS) is not done.
  *
  * Bounds: the files together (the oldest goes when a new one is begun), each file, message, context, fields,
- * contexts per file, readers. Memory: 64 bytes a file and 40 a context of the newest, and 64 kB while
- * anybody reads.
+ * contexts per file, readers. Memory: 48 bytes a file and 32 a context of the newest, and 64 kB while anybody
+ * reads.
  *
  * Pure shell code over the file system, no loop; one thread. Errors are -errno. */
 #pragma once

@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -643,6 +645,43 @@ static void a_lost_write_leaves_the_journal_as_it_was(void **state)
 	expect(fixture, of(NULL, -1), "one\ntwo\n");
 }
 
+/* A write that is cut short at each of its bytes: the file may not grow further. */
+static void a_write_that_ends_in_the_midst_is_taken_back(void **state)
+{
+	struct fixture *fixture = *state;
+	struct rlimit before, limit;
+	uint32_t size;
+	uint64_t lost = 0;
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	(void)signal(SIGXFSZ, SIG_IGN);
+	append(fixture, "web.service", 1, 1, "one");
+	size = fixture->journal->files[0].size;
+	for (rlim_t more = 0;; more++) {
+		struct journal_field field = {"UNIT", SLICE_LITERAL("a.service")}; /* with its context */
+		int r;
+
+		limit = before;
+		limit.rlim_cur = size + more;
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+		r = journal_append(fixture->journal, 1, 1, &field, 1, SLICE_LITERAL("two"));
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+		if (r == 0)
+			break;
+		assert_true(r == -ENOSPC || r == -EFBIG);
+		assert_int_equal(journal_lost(fixture->journal), ++lost);
+		expect(fixture, of(NULL, -1), "one\n");
+		if (more % 8 == 0) {
+			reopen(fixture);
+			expect(fixture, of(NULL, -1), "one\n");
+			lost = 0;
+		}
+		assert_int_equal(fixture->damaged, 0);
+		assert_int_equal(fixture->journal->files[0].size, size);
+	}
+	expect(fixture, of(NULL, -1), "one\ntwo\n");
+}
+
 static void readers_are_bounded(void **state)
 {
 	struct fixture *fixture = *state;
@@ -742,6 +781,7 @@ int main(void)
 		CASE(one_who_prints_records_forges_none),
 		CASE(what_is_no_journal_is_left_alone),
 		CASE(a_lost_write_leaves_the_journal_as_it_was),
+		CASE(a_write_that_ends_in_the_midst_is_taken_back),
 		CASE(readers_are_bounded),
 		cmocka_unit_test(lines_print_as_journalctl_prints_them),
 		cmocka_unit_test(json_holds_any_bytes),
