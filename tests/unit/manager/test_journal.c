@@ -538,14 +538,25 @@ static void no_flipped_byte_of_the_newest_file_is_served(void **state)
 		bytes.data[i] ^= (char)(1 << i % 8);
 		reopen(fixture);
 		found = count_true_entries(fixture, &all);
-		/* The last record cannot be told from a torn one. */
-		assert_true(found == 40 || fixture->damaged > 0 || found == 39);
+		/* Only the last record cannot be told from a torn one. */
+		assert_true(found == 40 || fixture->damaged > 0 ||
+			    (found == 39 && i >= bytes.len - JOURNAL_HEAD_BYTES - 8));
 		append(fixture, "web.service", 1, 1, "goes on");
 		reopen(fixture);
 		assert_true(fixture->journal->file_count <= 2);
 		if (fixture->journal->file_count == 2)
 			assert_int_equal(unlink(second), 0);
 	}
+}
+
+/* The length of the payload that `inside` points into, as the head before it says. */
+static uint32_t context_len(const struct buf *bytes, const char *inside)
+{
+	const char *head = inside;
+
+	while (head > bytes->data && memcmp(head, "\x01\x00LJ", 4) != 0)
+		head--;
+	return (uint32_t)(unsigned char)head[4] | (uint32_t)(unsigned char)head[5] << 8;
 }
 
 static void damage_while_it_runs_costs_only_what_it_hits(void **state)
@@ -571,6 +582,17 @@ static void damage_while_it_runs_costs_only_what_it_hits(void **state)
 	assert_int_equal(pwrite(fd, "X", 1, line - bytes.data - 1), 1); /* its head: the chain is broken */
 	assert_int_equal(count_true_entries(fixture, &all), 39);
 	assert_int_equal(fixture->damaged, JOURNAL_HEAD_BYTES + 8);
+	assert_int_equal(pwrite(fd, "l", 1, line - bytes.data), 1);
+	assert_int_equal(pwrite(fd, "\0", 1, line - bytes.data - 1), 1);
+	assert_int_equal(count_true_entries(fixture, &all), 40);
+	/* A context: what it costs is told in full. */
+	line = memmem(bytes.data, bytes.len, "rare.service", 12);
+	assert_non_null(line);
+	assert_int_equal(pwrite(fd, "R", 1, line - bytes.data), 1);
+	reopen(fixture); /* what contexts said is not kept in memory over this */
+	assert_int_equal(count_true_entries(fixture, &all), 38); /* of the process of lines 4 and 8 */
+	assert_int_equal(fixture->damaged,
+		journal_record_bytes(context_len(&bytes, line)) + 2 * (JOURNAL_HEAD_BYTES + 8));
 	close(fd);
 }
 
