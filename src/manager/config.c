@@ -1,6 +1,6 @@
 /* A table of directives; each row has a parser for its kind of value. A value that does not parse is a
  * warning and the setting keeps what it had, as in systemd; what makes the unit unusable sets `error`. */
-#include "manager/config.h"
+#include "manager/config_internal.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "manager/directives.h"
@@ -12,13 +12,6 @@
 
 #define WARNINGS_MAX 100
 #define STRINGS_MAX 16384
-
-struct reader {
-	struct service_config *config;
-	const struct unit_specifiers *specifiers;
-	const struct unit_option *option;
-};
-typedef void (*parse_fn)(struct reader *reader, struct slice value, size_t argument);
 
 void strings_add(struct strings *strings, const char *text)
 {
@@ -59,8 +52,7 @@ static void status_set_add(struct status_set *set, bool is_signal, int value)
 	(is_signal ? set->signals : set->codes)[value / 64] |= UINT64_C(1) << (value % 64);
 }
 
-static void warn(struct reader *reader, const char *format, ...) _printf_(2, 3);
-static void warn(struct reader *reader, const char *format, ...)
+void config_warn(struct reader *reader, const char *format, ...)
 {
 	struct strings *warnings = &reader->config->warnings;
 	struct slice name = reader->specifiers->name.full;
@@ -80,19 +72,20 @@ static void warn(struct reader *reader, const char *format, ...)
 	strings_add(warnings, buf_text(&text));
 }
 
-static void fail(struct reader *reader, const char *text)
+void config_fail(struct reader *reader, const char *text)
 {
 	if (!reader->config->error)
 		reader->config->error = mem_strdup(text);
 }
 
-static void warn_value(struct reader *reader, struct slice value, const char *expected)
+void config_warn_value(struct reader *reader, struct slice value, const char *expected)
 {
-	warn(reader, "Failed to parse %.*s=%.*s, ignoring (expected %s)", (int)reader->option->name.len,
-		reader->option->name.data, (int)MIN(value.len, (size_t)200), value.data, expected);
+	config_warn(reader, "Failed to parse %.*s=%.*s, ignoring (expected %s)",
+		(int)reader->option->name.len, reader->option->name.data, (int)MIN(value.len, (size_t)200),
+		value.data, expected);
 }
 
-static char *expand(struct reader *reader, struct slice value)
+char *config_expand(struct reader *reader, struct slice value)
 {
 	_cleanup_buf_ struct buf out = BUF_INIT(UNIT_TEXT_MAX);
 
@@ -106,28 +99,48 @@ static int expand_word(void *userdata, struct slice word, struct buf *out)
 	return unit_specifiers_expand(userdata, word, out);
 }
 
-#define FIELD(reader, type, offset) ((type *)(void *)((char *)(reader)->config + (offset)))
-
 static void parse_string(struct reader *reader, struct slice value, size_t offset)
 {
-	char **field = FIELD(reader, char *, offset);
+	char **field = CONFIG_FIELD(reader, char *, offset);
 
 	free(*field);
-	*field = value.len ? expand(reader, value) : NULL;
+	*field = value.len ? config_expand(reader, value) : NULL;
 }
 
 static void parse_bool(struct reader *reader, struct slice value, size_t offset)
 {
-	bool *field = FIELD(reader, bool, offset);
+	bool *field = CONFIG_FIELD(reader, bool, offset);
 
 	if (unit_parse_bool(value, field) < 0)
-		warn_value(reader, value, "yes or no");
+		config_warn_value(reader, value, "yes or no");
 }
 
 static void parse_span(struct reader *reader, struct slice value, size_t offset)
 {
-	if (unit_parse_span(value, FIELD(reader, int64_t, offset)) < 0)
-		warn_value(reader, value, "a time span such as 1min 30s");
+	if (unit_parse_span(value, CONFIG_FIELD(reader, int64_t, offset)) < 0)
+		config_warn_value(reader, value, "a time span such as 1min 30s");
+}
+
+/* A time span of which 0 stands for none. */
+static void parse_bound(struct reader *reader, struct slice value, size_t offset)
+{
+	int64_t *field = CONFIG_FIELD(reader, int64_t, offset);
+
+	if (unit_parse_span(value, field) < 0)
+		config_warn_value(reader, value, "a time span such as 1min 30s, 0 or infinity");
+	else if (*field == 0)
+		*field = UNIT_SPAN_INFINITY;
+}
+
+static void parse_watchdog(struct reader *reader, struct slice value, size_t unused)
+{
+	int64_t ns;
+
+	(void)unused;
+	if (unit_parse_span(value, &ns) < 0)
+		config_warn_value(reader, value, "a time span such as 30s");
+	else
+		reader->config->watchdog_ns = ns == UNIT_SPAN_INFINITY ? 0 : ns;
 }
 
 /* Time-outs: 0 stands for none. TimeoutSec= sets both. */
@@ -135,8 +148,12 @@ static void parse_timeout(struct reader *reader, struct slice value, size_t whic
 {
 	int64_t ns;
 
+	if ((which & 4) && !value.len) { /* as TimeoutStopSec= again */
+		reader->config->timeout_abort_set = false;
+		return;
+	}
 	if (unit_parse_span(value, &ns) < 0) {
-		warn_value(reader, value, "a time span such as 1min 30s, 0 or infinity");
+		config_warn_value(reader, value, "a time span such as 1min 30s, 0 or infinity");
 		return;
 	}
 	if (ns == 0)
@@ -147,44 +164,72 @@ static void parse_timeout(struct reader *reader, struct slice value, size_t whic
 	}
 	if (which & 2)
 		reader->config->timeout_stop_ns = ns;
+	if (which & 4) {
+		reader->config->timeout_abort_ns = ns;
+		reader->config->timeout_abort_set = true;
+	}
 }
 
+#define WORDS_MAX 8
 static const struct words_row {
-	const char *words[RESTART_MAX + 1];
+	const char *words[WORDS_MAX];
 	size_t offset;
 } enum_rows[] = {
-	{{"simple", "exec", "oneshot"}, offsetof(struct service_config, type)},
+	{{"simple", "exec", "oneshot", "forking", "notify", "notify-reload", "idle"}, CONFIG_OFFSET(type)},
 	{{"no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort", "always"},
-		offsetof(struct service_config, restart)},
-	{{"control-group", "mixed", "process", "none"}, offsetof(struct service_config, kill_mode)},
+		CONFIG_OFFSET(restart)},
+	{{"control-group", "mixed", "process", "none"}, CONFIG_OFFSET(kill_mode)},
+	{{"", "none", "main", "exec", "all"}, CONFIG_OFFSET(notify_access)},
+	{{"terminate", "abort", "kill"}, CONFIG_OFFSET(start_failure_mode)},
+	{{"terminate", "abort", "kill"}, CONFIG_OFFSET(stop_failure_mode)},
+	{{"stop", "continue", "kill"}, CONFIG_OFFSET(oom_policy)},
+	{{"main", "cgroup"}, CONFIG_OFFSET(exit_type)},
+	{{"no", "yes", "restart"}, CONFIG_OFFSET(process.runtime_preserve)},
 };
-enum { WORDS_TYPE, WORDS_RESTART, WORDS_KILL_MODE };
+enum {
+	WORDS_TYPE,
+	WORDS_RESTART,
+	WORDS_KILL_MODE,
+	WORDS_NOTIFY,
+	WORDS_START_FAILURE,
+	WORDS_STOP_FAILURE,
+	WORDS_OOM,
+	WORDS_EXIT_TYPE,
+	WORDS_PRESERVE
+};
 
 static void parse_words(struct reader *reader, struct slice value, size_t index)
 {
 	const struct words_row *row = &enum_rows[index];
 
-	for (unsigned i = 0; row->words[i]; i++) {
-		if (slice_is(value, row->words[i])) {
-			*FIELD(reader, unsigned, row->offset) = i;
+	for (unsigned i = 0; i < WORDS_MAX && row->words[i]; i++) {
+		if (value.len && slice_is(value, row->words[i])) {
+			*CONFIG_FIELD(reader, unsigned, row->offset) = i;
 			return;
 		}
 	}
-	if (index == WORDS_TYPE) {
-		_cleanup_free_ char *text =
-			mem_printf("Type=%.*s is not supported (simple, exec and oneshot are)",
-				(int)MIN(value.len, (size_t)100), value.data);
+	if (index == WORDS_TYPE && slice_is(value, "dbus")) {
+		static const char text[] =
+			"Type=dbus is not supported: the supervisor has no bus to see the name on";
 
-		/* A service that forks or notifies cannot be told from one that failed: it is not started at
-		 * all. */
-		warn(reader, "%s", text);
-		if (slice_is(value, "forking") || slice_is(value, "dbus") || slice_is(value, "notify") ||
-			slice_is(value, "notify-reload"))
-			fail(reader, text);
+		/* Whether it has started cannot be told: it is not started at all. */
+		config_warn(reader, "%s", text);
+		config_fail(reader, text);
 		return;
 	}
-	warn(reader, "Failed to parse %.*s=%.*s, ignoring", (int)reader->option->name.len,
+	config_warn(reader, "Failed to parse %.*s=%.*s, ignoring", (int)reader->option->name.len,
 		reader->option->name.data, (int)MIN(value.len, (size_t)200), value.data);
+}
+
+/* What would be done to the host after the unit's end: only the word that does nothing is taken. */
+static void parse_action(struct reader *reader, struct slice value, size_t unused)
+{
+	(void)unused;
+	if (value.len && !slice_is(value, "none"))
+		config_warn(reader,
+			"%.*s=%.*s is refused: the supervisor does nothing to the host, ignoring.",
+			(int)reader->option->name.len, reader->option->name.data,
+			(int)MIN(value.len, (size_t)100), value.data);
 }
 
 static void parse_exec(struct reader *reader, struct slice value, size_t kind)
@@ -195,10 +240,10 @@ static void parse_exec(struct reader *reader, struct slice value, size_t kind)
 	unit_value_join(value, &joined);
 	if (unit_commands_parse(
 		    commands, buf_slice(&joined), expand_word, (void *)reader->specifiers, &error) < 0) {
-		warn(reader, "%s=: %s", exec_kind_name((enum exec_kind)kind), buf_text(&error));
+		config_warn(reader, "%s=: %s", exec_kind_name((enum exec_kind)kind), buf_text(&error));
 		_cleanup_free_ char *text =
 			mem_printf("%s=: %s", exec_kind_name((enum exec_kind)kind), buf_text(&error));
-		fail(reader, text);
+		config_fail(reader, text);
 	}
 }
 
@@ -215,15 +260,16 @@ static void parse_environment(struct reader *reader, struct slice value, size_t 
 		strings_done(list);
 	while ((r = unit_word_next(&rest, true, &word, NULL)) > 0) {
 		_cleanup_(unit_environment_done) struct unit_environment check = {0};
-		_cleanup_free_ char *text = expand(reader, buf_slice(&word));
+		_cleanup_free_ char *text = config_expand(reader, buf_slice(&word));
 
 		if (!unset && (!text || unit_environment_assign(&check, slice_str(text)) < 0))
-			warn(reader, "Invalid environment assignment, ignoring: %.200s", buf_text(&word));
+			config_warn(
+				reader, "Invalid environment assignment, ignoring: %.200s", buf_text(&word));
 		else if (text)
 			strings_add(list, text);
 	}
 	if (r < 0)
-		warn_value(reader, value, "balanced quotes");
+		config_warn_value(reader, value, "balanced quotes");
 }
 
 static void parse_environment_file(struct reader *reader, struct slice value, size_t unused)
@@ -235,22 +281,22 @@ static void parse_environment_file(struct reader *reader, struct slice value, si
 		strings_done(&reader->config->environment_files);
 		return;
 	}
-	path = expand(reader, value);
+	path = config_expand(reader, value);
 	if (!path || (path[0] == '-' ? path[1] : path[0]) != '/')
-		warn_value(reader, value, "an absolute path");
+		config_warn_value(reader, value, "an absolute path");
 	else
 		strings_add(&reader->config->environment_files, path);
 }
 
 static void parse_signal(struct reader *reader, struct slice value, size_t offset)
 {
-	if (unit_parse_signal(value, FIELD(reader, int, offset)) < 0)
-		warn_value(reader, value, "a signal such as SIGTERM");
+	if (unit_parse_signal(value, CONFIG_FIELD(reader, int, offset)) < 0)
+		config_warn_value(reader, value, "a signal such as SIGTERM");
 }
 
 static void parse_status_set(struct reader *reader, struct slice value, size_t offset)
 {
-	struct status_set *set = FIELD(reader, struct status_set, offset);
+	struct status_set *set = CONFIG_FIELD(reader, struct status_set, offset);
 	_cleanup_buf_ struct buf word = BUF_INIT(4096);
 	struct slice rest = value;
 
@@ -267,78 +313,64 @@ static void parse_status_set(struct reader *reader, struct slice value, size_t o
 		else if (exit_status_from_name(buf_text(&word)) >= 0)
 			status_set_add(set, false, exit_status_from_name(buf_text(&word)));
 		else
-			warn_value(reader, buf_slice(&word), "exit statuses and signals");
+			config_warn_value(reader, buf_slice(&word), "exit statuses and signals");
 	}
 }
 
-static void parse_umask(struct reader *reader, struct slice value, size_t unused)
+bool config_parse_number(struct reader *reader, struct slice value, int64_t low, int64_t high, int64_t *ret)
 {
-	unsigned mask = 0;
-	bool good = value.len > 0 && value.len <= 5;
+	char expected[64];
+	int64_t number;
 
-	(void)unused;
-	for (size_t i = 0; i < value.len && good; i++) {
-		good = value.data[i] >= '0' && value.data[i] <= '7';
-		mask = mask * 8 + (unsigned)(value.data[i] - '0');
+	if (text_to_i64(value, &number) == 0 && number >= low && number <= high) {
+		*ret = number;
+		return true;
 	}
-	if (good && mask <= 07777)
-		reader->config->umask = mask;
-	else
-		warn_value(reader, value, "an octal mode such as 0022");
+	(void)snprintf(expected, sizeof(expected), "%lld to %lld", (long long)low, (long long)high);
+	config_warn_value(reader, value, expected);
+	return false;
 }
 
-static void parse_nice(struct reader *reader, struct slice value, size_t unused)
+void config_parse_list(struct reader *reader, struct slice value, struct strings *list,
+	bool (*check)(const char *word), const char *expected)
 {
-	int64_t nice;
+	_cleanup_buf_ struct buf joined = BUF_INIT(UNIT_TEXT_MAX), word = BUF_INIT(4096);
+	struct slice rest;
+
+	unit_value_join(value, &joined);
+	rest = text_trim(buf_slice(&joined));
+	if (!rest.len)
+		strings_done(list);
+	while (unit_word_next(&rest, true, &word, NULL) > 0) {
+		_cleanup_free_ char *text = config_expand(reader, buf_slice(&word));
+
+		if (!text || (check && !check(text)))
+			config_warn_value(reader, buf_slice(&word), expected);
+		else if (!strings_have(list, text))
+			strings_add(list, text);
+	}
+}
+
+/* Relative to /run, as systemd has it. */
+static void parse_pid_file(struct reader *reader, struct slice value, size_t unused)
+{
+	char **field = &reader->config->pid_file;
+	char *path = value.len ? config_expand(reader, value) : NULL;
 
 	(void)unused;
-	if (text_to_i64(value, &nice) < 0 || nice < -20 || nice > 19)
-		warn_value(reader, value, "-20 to 19");
-	else
-		reader->config->nice = (int)nice;
+	*field = mem_free(*field);
+	if (path && path[0] != '/') {
+		*field = mem_printf("/run/%s", path);
+		free(path);
+	} else {
+		*field = path;
+	}
 }
 
 static void parse_count(struct reader *reader, struct slice value, size_t offset)
 {
-	if (text_to_u64(value, FIELD(reader, uint64_t, offset)) < 0)
-		warn_value(reader, value, "a number");
-}
-
-static void parse_directory(struct reader *reader, struct slice value, size_t unused)
-{
-	struct service_config *config = reader->config;
-	_cleanup_free_ char *path = NULL;
-
-	(void)unused;
-	config->working_directory_optional = value.len && value.data[0] == '-';
-	if (config->working_directory_optional)
-		value = slice_make(value.data + 1, value.len - 1);
-	path = expand(reader, value);
-	if (!value.len) {
-		config->working_directory = mem_free(config->working_directory);
-	} else if (!path || (path[0] != '/' && strcmp(path, "~") != 0)) {
-		warn_value(reader, value, "an absolute path or ~");
-		fail(reader, "WorkingDirectory= is no absolute path");
-	} else {
-		free(config->working_directory);
-		config->working_directory = take_ptr(path);
-	}
-}
-
-static void parse_output(struct reader *reader, struct slice value, size_t offset)
-{
-	static const char *const logged[] = {
-		"journal", "inherit", "syslog", "kmsg", "journal+console", "syslog+console"};
-	bool *null = FIELD(reader, bool, offset);
-
-	*null = slice_is(value, "null");
-	for (size_t i = 0; i < ARRAY_LEN(logged); i++)
-		if (slice_is(value, logged[i]))
-			return;
-	if (!*null)
-		warn(reader, "%.*s=%.*s is not supported, the output goes to the unit's log",
-			(int)reader->option->name.len, reader->option->name.data,
-			(int)MIN(value.len, (size_t)200), value.data);
+	if (text_to_u64(value, CONFIG_FIELD(reader, uint64_t, offset)) < 0)
+		config_warn_value(reader, value, "a number");
 }
 
 static void parse_dependency(struct reader *reader, struct slice value, size_t kind)
@@ -350,10 +382,10 @@ static void parse_dependency(struct reader *reader, struct slice value, size_t k
 	unit_value_join(value, &joined);
 	rest = buf_slice(&joined);
 	while (unit_word_next(&rest, false, &word, NULL) > 0) {
-		_cleanup_free_ char *name = expand(reader, buf_slice(&word));
+		_cleanup_free_ char *name = config_expand(reader, buf_slice(&word));
 
 		if (!name || unit_name_validate(slice_str(name), NULL) < 0)
-			warn(reader, "Invalid unit name in %.*s=, ignoring: %.200s",
+			config_warn(reader, "Invalid unit name in %.*s=, ignoring: %.200s",
 				(int)reader->option->name.len, reader->option->name.data, buf_text(&word));
 		else if (!strings_have(list, name))
 			strings_add(list, name);
@@ -367,14 +399,12 @@ static void parse_quietly(struct reader *reader, struct slice value, size_t unus
 	(void)unused;
 }
 
-#define OFFSET(field) offsetof(struct service_config, field)
-
 static const struct directive {
 	const char *section, *name;
 	parse_fn parse;
 	size_t argument;
 } directives[] = {
-	{"Unit", "Description", parse_string, OFFSET(description)},
+	{"Unit", "Description", parse_string, CONFIG_OFFSET(description)},
 	{"Unit", "Requires", parse_dependency, DEP_REQUIRES},
 	{"Unit", "Requisite", parse_dependency, DEP_REQUISITE},
 	{"Unit", "Wants", parse_dependency, DEP_WANTS},
@@ -383,9 +413,12 @@ static const struct directive {
 	{"Unit", "After", parse_dependency, DEP_AFTER},
 	{"Unit", "Before", parse_dependency, DEP_BEFORE},
 	{"Unit", "Conflicts", parse_dependency, DEP_CONFLICTS},
-	{"Unit", "StartLimitIntervalSec", parse_span, OFFSET(start_limit_interval_ns)},
-	{"Unit", "StartLimitInterval", parse_span, OFFSET(start_limit_interval_ns)},
-	{"Unit", "StartLimitBurst", parse_count, OFFSET(start_limit_burst)},
+	{"Unit", "StartLimitIntervalSec", parse_span, CONFIG_OFFSET(start_limit_interval_ns)},
+	{"Unit", "StartLimitInterval", parse_span, CONFIG_OFFSET(start_limit_interval_ns)},
+	{"Unit", "StartLimitBurst", parse_count, CONFIG_OFFSET(start_limit_burst)},
+	{"Unit", "StartLimitAction", parse_action, 0},
+	{"Unit", "FailureAction", parse_action, 0},
+	{"Unit", "SuccessAction", parse_action, 0},
 	{"Unit", "Documentation", parse_quietly, 0},
 	{"Unit", "DefaultDependencies", parse_quietly, 0},
 	{"Unit", "SourcePath", parse_quietly, 0},
@@ -394,37 +427,122 @@ static const struct directive {
 	{"Service", "ExecStartPre", parse_exec, EXEC_START_PRE},
 	{"Service", "ExecStart", parse_exec, EXEC_START},
 	{"Service", "ExecStartPost", parse_exec, EXEC_START_POST},
+	{"Service", "ExecReload", parse_exec, EXEC_RELOAD},
 	{"Service", "ExecStop", parse_exec, EXEC_STOP},
 	{"Service", "ExecStopPost", parse_exec, EXEC_STOP_POST},
 	{"Service", "Environment", parse_environment, false},
 	{"Service", "UnsetEnvironment", parse_environment, true},
 	{"Service", "EnvironmentFile", parse_environment_file, 0},
 	{"Service", "Restart", parse_words, WORDS_RESTART},
-	{"Service", "RestartSec", parse_span, OFFSET(restart_ns)},
+	{"Service", "RestartSec", parse_span, CONFIG_OFFSET(restart_ns)},
 	{"Service", "TimeoutStartSec", parse_timeout, 1},
 	{"Service", "TimeoutStopSec", parse_timeout, 2},
 	{"Service", "TimeoutSec", parse_timeout, 3},
+	{"Service", "TimeoutAbortSec", parse_timeout, 4},
+	{"Service", "TimeoutStartFailureMode", parse_words, WORDS_START_FAILURE},
+	{"Service", "TimeoutStopFailureMode", parse_words, WORDS_STOP_FAILURE},
+	{"Service", "RuntimeMaxSec", parse_bound, CONFIG_OFFSET(runtime_max_ns)},
+	{"Service", "RuntimeRandomizedExtraSec", parse_span, CONFIG_OFFSET(runtime_extra_ns)},
+	{"Service", "PIDFile", parse_pid_file, 0},
+	{"Service", "GuessMainPID", parse_bool, CONFIG_OFFSET(guess_main_pid)},
+	{"Service", "ExitType", parse_words, WORDS_EXIT_TYPE},
+	{"Service", "NotifyAccess", parse_words, WORDS_NOTIFY},
+	{"Service", "WatchdogSec", parse_watchdog, 0},
+	{"Service", "WatchdogSignal", parse_signal, CONFIG_OFFSET(watchdog_signal)},
+	{"Service", "ReloadSignal", parse_signal, CONFIG_OFFSET(reload_signal)},
+	{"Service", "OOMPolicy", parse_words, WORDS_OOM},
+	{"Service", "RestartKillSignal", parse_signal, CONFIG_OFFSET(restart_kill_signal)},
 	{"Service", "KillMode", parse_words, WORDS_KILL_MODE},
-	{"Service", "KillSignal", parse_signal, OFFSET(kill_signal)},
-	{"Service", "FinalKillSignal", parse_signal, OFFSET(final_kill_signal)},
-	{"Service", "SendSIGKILL", parse_bool, OFFSET(send_sigkill)},
-	{"Service", "SendSIGHUP", parse_bool, OFFSET(send_sighup)},
-	{"Service", "RemainAfterExit", parse_bool, OFFSET(remain_after_exit)},
-	{"Service", "IgnoreSIGPIPE", parse_bool, OFFSET(ignore_sigpipe)},
-	{"Service", "User", parse_string, OFFSET(user)},
-	{"Service", "Group", parse_string, OFFSET(group)},
+	{"Service", "KillSignal", parse_signal, CONFIG_OFFSET(kill_signal)},
+	{"Service", "FinalKillSignal", parse_signal, CONFIG_OFFSET(final_kill_signal)},
+	{"Service", "SendSIGKILL", parse_bool, CONFIG_OFFSET(send_sigkill)},
+	{"Service", "SendSIGHUP", parse_bool, CONFIG_OFFSET(send_sighup)},
+	{"Service", "RemainAfterExit", parse_bool, CONFIG_OFFSET(remain_after_exit)},
+	{"Service", "IgnoreSIGPIPE", parse_bool, CONFIG_OFFSET(process.ignore_sigpipe)},
+	{"Service", "NoNewPrivileges", parse_bool, CONFIG_OFFSET(process.no_new_privileges)},
+	{"Service", "CapabilityBoundingSet", parse_capabilities, CONFIG_OFFSET(process.capability_bounds)},
+	{"Service", "AmbientCapabilities", parse_capabilities, CONFIG_OFFSET(process.ambient_capabilities)},
+	{"Service", "User", parse_string, CONFIG_OFFSET(process.user)},
+	{"Service", "Group", parse_string, CONFIG_OFFSET(process.group)},
+	{"Service", "SupplementaryGroups", parse_groups, 0},
 	{"Service", "WorkingDirectory", parse_directory, 0},
-	{"Service", "SyslogIdentifier", parse_string, OFFSET(identifier)},
-	{"Service", "StandardOutput", parse_output, OFFSET(null_stdout)},
-	{"Service", "StandardError", parse_output, OFFSET(null_stderr)},
+	{"Service", "SyslogIdentifier", parse_string, CONFIG_OFFSET(process.identifier)},
+	{"Service", "StandardInput", parse_stream, 0},
+	{"Service", "StandardOutput", parse_stream, 1},
+	{"Service", "StandardError", parse_stream, 2},
 	{"Service", "UMask", parse_umask, 0},
 	{"Service", "Nice", parse_nice, 0},
-	{"Service", "SuccessExitStatus", parse_status_set, OFFSET(success)},
-	{"Service", "RestartPreventExitStatus", parse_status_set, OFFSET(restart_prevent)},
-	{"Service", "RestartForceExitStatus", parse_status_set, OFFSET(restart_force)},
-	{"Service", "StartLimitInterval", parse_span, OFFSET(start_limit_interval_ns)},
-	{"Service", "StartLimitBurst", parse_count, OFFSET(start_limit_burst)},
+	{"Service", "OOMScoreAdjust", parse_oom_score, 0},
+	{"Service", "CPUSchedulingPolicy", parse_cpu_policy, 0},
+	{"Service", "CPUSchedulingPriority", parse_cpu_priority, 0},
+	{"Service", "CPUSchedulingResetOnFork", parse_bool, CONFIG_OFFSET(process.reset_on_fork)},
+	{"Service", "CPUAffinity", parse_affinity, 0},
+	{"Service", "IOSchedulingClass", parse_io_class, 0},
+	{"Service", "IOSchedulingPriority", parse_io_priority, 0},
+	{"Service", "PassEnvironment", parse_pass_environment, 0},
+	{"Service", "RuntimeDirectory", parse_directories, DIRECTORY_RUNTIME},
+	{"Service", "RuntimeDirectoryMode", parse_directory_mode, DIRECTORY_RUNTIME},
+	{"Service", "StateDirectory", parse_directories, DIRECTORY_STATE},
+	{"Service", "StateDirectoryMode", parse_directory_mode, DIRECTORY_STATE},
+	{"Service", "CacheDirectory", parse_directories, DIRECTORY_CACHE},
+	{"Service", "CacheDirectoryMode", parse_directory_mode, DIRECTORY_CACHE},
+	{"Service", "LogsDirectory", parse_directories, DIRECTORY_LOGS},
+	{"Service", "LogsDirectoryMode", parse_directory_mode, DIRECTORY_LOGS},
+	{"Service", "ConfigurationDirectory", parse_directories, DIRECTORY_CONFIGURATION},
+	{"Service", "ConfigurationDirectoryMode", parse_directory_mode, DIRECTORY_CONFIGURATION},
+	{"Service", "RuntimeDirectoryPreserve", parse_words, WORDS_PRESERVE},
+	{"Service", "LimitCPU", parse_rlimit, RLIMIT_CPU},
+	{"Service", "LimitFSIZE", parse_rlimit, RLIMIT_FSIZE},
+	{"Service", "LimitDATA", parse_rlimit, RLIMIT_DATA},
+	{"Service", "LimitSTACK", parse_rlimit, RLIMIT_STACK},
+	{"Service", "LimitCORE", parse_rlimit, RLIMIT_CORE},
+	{"Service", "LimitRSS", parse_rlimit, RLIMIT_RSS},
+	{"Service", "LimitNOFILE", parse_rlimit, RLIMIT_NOFILE},
+	{"Service", "LimitAS", parse_rlimit, RLIMIT_AS},
+	{"Service", "LimitNPROC", parse_rlimit, RLIMIT_NPROC},
+	{"Service", "LimitMEMLOCK", parse_rlimit, RLIMIT_MEMLOCK},
+	{"Service", "LimitLOCKS", parse_rlimit, RLIMIT_LOCKS},
+	{"Service", "LimitSIGPENDING", parse_rlimit, RLIMIT_SIGPENDING},
+	{"Service", "LimitMSGQUEUE", parse_rlimit, RLIMIT_MSGQUEUE},
+	{"Service", "LimitNICE", parse_rlimit, RLIMIT_NICE},
+	{"Service", "LimitRTPRIO", parse_rlimit, RLIMIT_RTPRIO},
+	{"Service", "LimitRTTIME", parse_rlimit, RLIMIT_RTTIME},
+	{"Service", "MemoryMin", parse_memory, CONFIG_OFFSET(resources.memory_min)},
+	{"Service", "MemoryLow", parse_memory, CONFIG_OFFSET(resources.memory_low)},
+	{"Service", "MemoryHigh", parse_memory, CONFIG_OFFSET(resources.memory_high)},
+	{"Service", "MemoryMax", parse_memory, CONFIG_OFFSET(resources.memory_max)},
+	{"Service", "MemorySwapMax", parse_memory, CONFIG_OFFSET(resources.memory_swap_max)},
+	{"Service", "MemoryLimit", parse_memory, CONFIG_OFFSET(resources.memory_limit)},
+	{"Service", "TasksMax", parse_tasks, CONFIG_OFFSET(resources.tasks_max)},
+	{"Service", "CPUQuota", parse_cpu_quota, 0},
+	{"Service", "CPUQuotaPeriodSec", parse_cpu_period, 0},
+	{"Service", "CPUWeight", parse_cpu_weight, 0},
+	{"Service", "CPUShares", parse_cpu_weight, 1},
+	{"Service", "SuccessExitStatus", parse_status_set, CONFIG_OFFSET(success)},
+	{"Service", "RestartPreventExitStatus", parse_status_set, CONFIG_OFFSET(restart_prevent)},
+	{"Service", "RestartForceExitStatus", parse_status_set, CONFIG_OFFSET(restart_force)},
+	{"Service", "StartLimitInterval", parse_span, CONFIG_OFFSET(start_limit_interval_ns)},
+	{"Service", "StartLimitBurst", parse_count, CONFIG_OFFSET(start_limit_burst)},
+	{"Service", "StartLimitAction", parse_action, 0},
+	{"Service", "FailureAction", parse_action, 0},
 };
+
+bool service_config_reads(const char *section, const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(directives); i++)
+		if (strcmp(directives[i].section, section) == 0 && strcmp(directives[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+bool service_config_reads_at(size_t index, const char **ret_section, const char **ret_name)
+{
+	if (index >= ARRAY_LEN(directives))
+		return false;
+	*ret_section = directives[index].section;
+	*ret_name = directives[index].name;
+	return true;
+}
 
 static void read_option(struct reader *reader)
 {
@@ -442,14 +560,16 @@ static void read_option(struct reader *reader)
 		return;
 	int section = (int)MIN(option->section.len, (size_t)100),
 	    name = (int)MIN(option->name.len, (size_t)100);
-	if (!slice_is(option->section, "Unit") && !slice_is(option->section, "Service"))
-		warn(reader, "Unknown section '%.*s'. Ignoring.", section, option->section.data);
-	else if (directive_is_known(option->section, option->name))
-		warn(reader, "%.*s= in section '%.*s' is not supported by the supervisor, ignoring.", name,
-			option->name.data, section, option->section.data);
+	const struct directive_row *row = directive_find(option->section, option->name);
+	if (row)
+		config_warn(reader,
+			"%.*s= in section '%.*s' is not supported by the supervisor, ignoring (%s).", name,
+			option->name.data, section, option->section.data, row->why);
+	else if (!slice_is(option->section, "Unit") && !slice_is(option->section, "Service"))
+		config_warn(reader, "Unknown section '%.*s'. Ignoring.", section, option->section.data);
 	else
-		warn(reader, "Unknown key name '%.*s' in section '%.*s', ignoring.", name, option->name.data,
-			section, option->section.data);
+		config_warn(reader, "Unknown key name '%.*s' in section '%.*s', ignoring.", name,
+			option->name.data, section, option->section.data);
 }
 
 static void verify(struct reader *reader)
@@ -465,23 +585,27 @@ static void verify(struct reader *reader)
 
 		reader->config->error = mem_free(reader->config->error);
 		reader->config->unsupported_type = true;
-		fail(reader, text);
+		config_fail(reader, text);
 	} else if (config->type != SERVICE_ONESHOT && starts > 1) {
-		fail(reader, "Service has more than one ExecStart= setting, which is only allowed for "
-			     "Type=oneshot "
-			     "services. Refusing.");
+		config_fail(reader, "Service has more than one ExecStart= setting, which is only allowed for "
+				    "Type=oneshot "
+				    "services. Refusing.");
 	} else if (!starts && !config->exec[EXEC_STOP].count) {
-		fail(reader, "Service has no ExecStart=, ExecStop=, or SuccessAction=. Refusing.");
+		config_fail(reader, "Service has no ExecStart=, ExecStop=, or SuccessAction=. Refusing.");
 	} else if (!starts && config->type != SERVICE_ONESHOT) {
-		fail(reader,
+		config_fail(reader,
 			"Service has no ExecStart= setting, which is only allowed for Type=oneshot services. "
 			"Refusing.");
 	} else if (!starts && !config->remain_after_exit) {
-		fail(reader, "Service has no ExecStart= and no SuccessAction= settings and does not have "
-			     "RemainAfterExit=yes set. Refusing.");
+		config_fail(reader,
+			"Service has no ExecStart= and no SuccessAction= settings and does not have "
+			"RemainAfterExit=yes set. Refusing.");
+	} else if (config->type == SERVICE_ONESHOT && config->exit_type == EXIT_CGROUP) {
+		config_fail(reader, "Service has ExitType=cgroup set, which isn't allowed for Type=oneshot "
+				    "services. Refusing.");
 	} else if (config->type == SERVICE_ONESHOT &&
 		   (config->restart == RESTART_ALWAYS || config->restart == RESTART_ON_SUCCESS)) {
-		fail(reader,
+		config_fail(reader,
 			"Service has Restart= set to either always or on-success, which isn't allowed for "
 			"Type=oneshot services. Refusing.");
 	}
@@ -499,11 +623,17 @@ void service_config_read(
 		.kill_signal = SIGTERM,
 		.final_kill_signal = SIGKILL,
 		.send_sigkill = true,
-		.ignore_sigpipe = true,
-		.umask = 0022,
+		.watchdog_signal = SIGABRT,
+		.reload_signal = SIGHUP,
+		.guess_main_pid = true,
+		.runtime_max_ns = UNIT_SPAN_INFINITY,
 		.start_limit_interval_ns = 10 * INT64_C(1000000000),
 		.start_limit_burst = 5,
+		.process = {.umask = 0022, .ignore_sigpipe = true, .capability_bounds = UINT64_MAX},
+		.resources = {.cpu_period_ns = 100 * INT64_C(1000000)},
 	};
+	for (size_t i = 0; i < DIRECTORY_KIND_MAX; i++)
+		ret->process.directories[i].mode = 0755;
 	for (size_t i = 0; i < file->count; i++) {
 		reader.option = &file->options[i];
 		read_option(&reader);
@@ -512,9 +642,31 @@ void service_config_read(
 	/* A oneshot may take as long as it needs, unless the unit says otherwise. */
 	if (ret->type == SERVICE_ONESHOT && !ret->timeout_start_set)
 		ret->timeout_start_ns = UNIT_SPAN_INFINITY;
+	if (!ret->timeout_abort_set)
+		ret->timeout_abort_ns = ret->timeout_stop_ns;
+	if (ret->notify_access == NOTIFY_UNSET)
+		ret->notify_access =
+			ret->type == SERVICE_NOTIFY || ret->type == SERVICE_NOTIFY_RELOAD || ret->watchdog_ns
+				? NOTIFY_MAIN
+				: NOTIFY_NONE;
 	verify(&reader);
 	if (ret->error)
-		warn(&reader, "%s", ret->error);
+		config_warn(&reader, "%s", ret->error);
+}
+
+static void process_config_done(struct process_config *process)
+{
+	free(process->user);
+	free(process->group);
+	free(process->working_directory);
+	free(process->identifier);
+	free(process->input.path);
+	free(process->output.path);
+	free(process->error.path);
+	strings_done(&process->groups);
+	strings_done(&process->pass_environment);
+	for (size_t i = 0; i < DIRECTORY_KIND_MAX; i++)
+		strings_done(&process->directories[i].names);
 }
 
 void service_config_done(struct service_config *config)
@@ -528,10 +680,8 @@ void service_config_done(struct service_config *config)
 	strings_done(&config->unset_environment);
 	strings_done(&config->warnings);
 	free(config->description);
-	free(config->user);
-	free(config->group);
-	free(config->working_directory);
-	free(config->identifier);
+	free(config->pid_file);
+	process_config_done(&config->process);
 	free(config->error);
 	*config = (struct service_config){0};
 }
@@ -543,6 +693,7 @@ const char *exec_kind_name(enum exec_kind kind)
 		[EXEC_START_PRE] = "ExecStartPre",
 		[EXEC_START] = "ExecStart",
 		[EXEC_START_POST] = "ExecStartPost",
+		[EXEC_RELOAD] = "ExecReload",
 		[EXEC_STOP] = "ExecStop",
 		[EXEC_STOP_POST] = "ExecStopPost",
 	};

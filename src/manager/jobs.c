@@ -141,27 +141,37 @@ int jobs_start(struct service *service, struct buf *reterr)
 	return 0;
 }
 
-void jobs_stop(struct service *service)
+/* What depends on the unit is stopped also when the unit itself is down: its parts may run without it. */
+static void stop_with_dependents(struct service *service)
 {
 	static const enum dependency kinds[] = {DEP_REQUIRES, DEP_REQUISITE, DEP_BINDS_TO, DEP_PART_OF};
 
-	service->missing_dependency = false;
-	set_start_error(service, NULL);
-	if (service->job == JOB_STOP)
+	if (service->job == JOB_STOP || service->job_visited)
 		return;
-	if ((service->state == STATE_DEAD || service->state == STATE_FAILED) && !service->will_restart) {
-		if (service->job != JOB_NONE)
-			job_clear(service); /* a start that had not begun */
-		return;
+	if (!service_is_dead(service) || service->job != JOB_NONE) {
+		service->missing_dependency = false;
+		set_start_error(service, NULL);
 	}
-	job_set(service, JOB_STOP, true);
+	if (!service_is_dead(service))
+		job_set(service, JOB_STOP, true);
+	else if (service->job != JOB_NONE)
+		job_clear(service); /* a start that had not begun */
+	service->job_visited = true;
 	list_for_each (it, &service->keeper->services) {
 		struct service *other = list_item(it, struct service, entry);
 
 		for (size_t k = 0; k < ARRAY_LEN(kinds); k++)
 			if (other != service && depends(other, kinds[k], service))
-				jobs_stop(other);
+				stop_with_dependents(other);
 	}
+	service->job_visited = false;
+}
+
+void jobs_stop(struct service *service)
+{
+	service->missing_dependency = false;
+	set_start_error(service, NULL);
+	stop_with_dependents(service);
 }
 
 /* Restarts what depends on the unit and runs, as `systemctl restart` does. */
@@ -184,8 +194,13 @@ static void restart_dependents(struct service *service)
 
 int jobs_restart(struct service *service, struct buf *reterr)
 {
-	if ((service->state == STATE_DEAD || service->state == STATE_FAILED) && service->job != JOB_STOP)
-		return jobs_start(service, reterr);
+	if ((service->state == STATE_DEAD || service->state == STATE_FAILED) && service->job != JOB_STOP) {
+		int r = jobs_start(service, reterr);
+
+		if (r == 0)
+			restart_dependents(service);
+		return r;
+	}
 	if (service->job != JOB_RESTART) {
 		job_set(service, JOB_RESTART, true);
 		restart_dependents(service);

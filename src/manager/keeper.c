@@ -118,6 +118,26 @@ static void go_on(uv_idle_t *idle)
 	(void)idle; /* its being active is all */
 }
 
+int keeper_idle_fd(struct keeper *keeper)
+{
+	if (keeper->idle_fds[0] < 0 && pipe2(keeper->idle_fds, O_CLOEXEC) < 0)
+		keeper->idle_fds[0] = keeper->idle_fds[1] = -1;
+	return keeper->idle_fds[0];
+}
+
+/* Units of Type=idle go on once nothing is being started or stopped any more. */
+static void release_idle(struct keeper *keeper)
+{
+	if (keeper->idle_fds[0] < 0)
+		return;
+	list_for_each (it, &keeper->services)
+		if (list_item(it, struct service, entry)->job != JOB_NONE)
+			return;
+	close(keeper->idle_fds[0]);
+	close(keeper->idle_fds[1]);
+	keeper->idle_fds[0] = keeper->idle_fds[1] = -1;
+}
+
 static void turn_end(uv_prepare_t *prepare)
 {
 	struct keeper *keeper = prepare->data;
@@ -148,6 +168,7 @@ static void turn_end(uv_prepare_t *prepare)
 		(void)uv_idle_start(&keeper->go_on, go_on);
 	else
 		(void)uv_idle_stop(&keeper->go_on);
+	release_idle(keeper);
 	watch_idleness(keeper);
 	if (keeper->stopping && all_dead(keeper))
 		uv_stop(&keeper->loop);
@@ -161,6 +182,8 @@ static void child_signal(uv_signal_t *handle, int number)
 
 	(void)number;
 	tracker_turn(&keeper->tracker);
+	list_for_each (it, &keeper->services)
+		service_before_exits(list_item(it, struct service, entry));
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		struct service *service = map_remove(&keeper->started, slice_make(&pid, sizeof(pid)));
 
@@ -228,6 +251,7 @@ static int keeper_open(struct keeper *keeper, bool cgroups)
 	(void)uv_signal_start(&keeper->on_child, child_signal, SIGCHLD);
 	(void)uv_signal_start(&keeper->on_term, end_signal, SIGTERM);
 	(void)uv_signal_start(&keeper->on_int, end_signal, SIGINT);
+	keeper->idle_fds[0] = keeper->idle_fds[1] = -1;
 	r = store_open(keeper);
 	if (r < 0)
 		return log_errno(r, "cannot use the directory %s", keeper->dir);
@@ -235,6 +259,7 @@ static int keeper_open(struct keeper *keeper, bool cgroups)
 	if (r < 0)
 		return log_errno(r, "cannot open the journal in %s/journal", keeper->dir);
 	tracker_open(&keeper->tracker, keeper->id, cgroups);
+	limits_open(&keeper->limits, &keeper->tracker, keeper->id);
 	r = server_open(keeper);
 	if (r < 0)
 		return log_errno(r, "cannot listen on %s", keeper->socket);
@@ -263,6 +288,7 @@ static void keeper_done(struct keeper *keeper)
 	(void)uv_loop_close(&keeper->loop);
 	(void)unlink(keeper->socket);
 	keeper_journal_close(keeper);
+	limits_done(&keeper->limits);
 	tracker_done(&keeper->tracker);
 	map_done(&keeper->units);
 	map_done(&keeper->started);

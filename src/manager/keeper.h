@@ -1,15 +1,16 @@
 /* The keeper: one small process per machine that owns the units' processes. It is a child subreaper with its
  * own event loop, one thread; all state belongs to that thread. Files: keeper.c (the program), server.c (its
- * socket), server_journal.c (who reads the journal), service.c (the state machine of a unit), spawn.c
+ * socket), server_journal.c (who reads the journal), service*.c (the state machine of a unit), spawn*.c
  * (starting one process), stream.c (their output), journal*.c (the journal on disk), keeper_journal.c (what
- * becomes an entry of it), tracker.c (which processes belong to a unit), jobs.c (start and stop requests and
- * their order), host.c (what the host knows or provides), store.c (what survives a crash of the keeper),
- * status.c (`systemctl status`). */
+ * becomes an entry of it), tracker.c (which processes belong to a unit), limits.c (what they may use), jobs.c
+ * (start and stop requests and their order), host.c (what the host knows or provides), store.c (what survives a
+ * crash of the keeper), status.c (`systemctl status`). */
 #pragma once
 #include "base/list.h"
 #include "base/map.h"
 #include "manager/config.h"
 #include "manager/journal.h"
+#include "manager/limits.h"
 #include "manager/tracker.h"
 #include <sys/types.h>
 #include <uv.h>
@@ -28,18 +29,21 @@ enum service_state {
 	STATE_START,
 	STATE_START_POST,
 	STATE_RUNNING,
+	STATE_RELOAD,
 	STATE_EXITED,
 	STATE_STOP,
+	STATE_STOP_WATCHDOG,
 	STATE_STOP_SIGTERM,
 	STATE_STOP_SIGKILL,
 	STATE_STOP_POST,
+	STATE_FINAL_WATCHDOG,
 	STATE_FINAL_SIGTERM,
 	STATE_FINAL_SIGKILL,
 	STATE_FAILED,
 	STATE_AUTO_RESTART,
 	STATE_MAX
 };
-enum service_result {
+enum service_result { /* numbers stand in the state files: new ones come last */
 	RESULT_SUCCESS,
 	RESULT_RESOURCES,
 	RESULT_TIMEOUT,
@@ -48,8 +52,13 @@ enum service_result {
 	RESULT_CORE_DUMP,
 	RESULT_START_LIMIT,
 	RESULT_SKIP_CONDITION,
+	RESULT_PROTOCOL,
+	RESULT_WATCHDOG,
+	RESULT_OOM_KILL,
 	RESULT_MAX
 };
+/* What a service said of itself on the notification socket. */
+enum notify_state { NOTIFY_STATE_UNKNOWN, NOTIFY_STATE_READY, NOTIFY_STATE_RELOADING, NOTIFY_STATE_STOPPING };
 enum job_kind { JOB_NONE, JOB_START, JOB_STOP, JOB_RESTART };
 
 /* The last run of one command, for the status text. */
@@ -63,6 +72,7 @@ struct exec_record {
 };
 
 struct stream; /* the output of one process */
+struct notify; /* the notification socket of one unit */
 
 struct service {
 	struct keeper *keeper;
@@ -89,16 +99,33 @@ struct service {
 	struct list streams;
 	pid_t *sessions; /* of the processes this run started, for the search without cgroups */
 	size_t session_count;
-	uv_timer_t timer;
-	bool timer_open;
+	uv_timer_t timer;    /* of the state */
+	int64_t deadline_ns; /* when it fires (monotonic); INT64_MAX: never */
+	uv_timer_t watchdog; /* fires when the service was silent for too long */
+	uv_timer_t poll;     /* looks for what the kernel does not tell of (service_main.c) */
+	unsigned handles_open;
+	struct notify *notify; /* NULL: none */
+	enum notify_state notify_state;
+	char *notify_text;	     /* STATUS=; NULL: none */
+	int notify_errno;	     /* ERRNO= */
+	int64_t watchdog_ns;	     /* this run's, which the service may change; 0: none */
+	bool main_known;	     /* this run has had a main process that is known */
+	bool main_alien;	     /* the main process is no child of the keeper */
+	uint64_t main_started;	     /* of an alien: its start time, so that no other takes its place */
+	bool pid_file_awaited;	     /* it was to be there, and will perhaps come */
+	bool killed_for_restart;     /* RestartKillSignal= applies */
+	struct limits_unit limits;   /* in force for this run */
+	uint64_t oom_kills;	     /* counted so far in this run */
+	struct strings run_warnings; /* of the last start: what could not be had */
 	bool forbid_restart, will_restart, restart_pending;
 	uint64_t restarts;
-	int64_t start_times_ns[64]; /* ring of the last starts, for the start limit (monotonic) */
-	size_t start_times_next;
+	int64_t start_window_ns; /* when the interval of the start limit began (monotonic); 0: never */
+	uint64_t start_count;	 /* starts in it */
 
 	enum job_kind job;
 	bool job_running, job_manual;
 	bool job_announced; /* "Starting …" was said */
+	bool job_visited;   /* in the search for what a stop takes along */
 	bool wanted;
 	bool missing_dependency; /* start was refused because a unit was not there; tried again when it is */
 	char *start_error;	 /* why the last start that was asked for did not begin; NULL: it did */
@@ -119,6 +146,8 @@ struct keeper {
 	char id[KEEPER_ID_SIZE]; /* of the state directory */
 	char hostname[256];
 	struct tracker tracker;
+	struct limits limits;
+	int idle_fds[2]; /* a pipe that ends when no job is left: units of Type=idle wait for it; -1: none */
 	struct map units;
 	struct map started; /* pid_t -> the service whose main or control process it is */
 	struct list services, clients;
@@ -146,7 +175,12 @@ void service_apply_text(struct service *service); /* before a start */
  * limit). */
 int service_start(struct service *service, bool automatic);
 void service_stop(struct service *service);
+/* Begins a reload of a running service: 0, -ESRCH (it does not run), -EBUSY (it reloads or stops),
+ * -EOPNOTSUPP (the unit says nothing of how). */
+int service_reload(struct service *service);
 void service_child_exited(struct service *service, pid_t pid, int wait_status);
+/* Whatever its processes sent before they ended counts before their end; called before ends are looked at. */
+void service_before_exits(struct service *service);
 /* Some process that is neither main nor control ended: perhaps it was the last one. */
 void service_check_empty(struct service *service);
 void service_exec_done(struct service *service, pid_t pid); /* execve() of that process worked */
@@ -168,9 +202,23 @@ void service_say(struct service *service, const char *format, ...) _printf_(2, 3
 /* "NAME - DESCRIPTION", or the name alone. */
 void service_title(const struct service *service, struct buf *out);
 
+/* Remembered for the status and for clients until the next start. */
+void service_warn(struct service *service, const char *format, ...) _printf_(2, 3);
+/* True when the process is one of the unit's, also when it has just ended and nobody has looked. */
+bool service_owns(const struct service *service, pid_t pid);
+
+/* service_notify.c: the notification socket, sd_notify(3). */
+/* Opens it, unless it is; its address as NOTIFY_SOCKET has it, until it is closed. NULL: it cannot be. */
+const char *notify_open(struct service *service);
+void notify_drain(struct service *service); /* reads what was sent so far */
+void notify_close(struct service *service);
+
 /* spawn.c: starts config.exec[kind].items[index]; *ret_pid is set on success. -errno when nothing was
  * started. */
 int spawn_command(struct service *service, enum exec_kind kind, size_t index, pid_t *ret_pid);
+
+/* Whether the command's process is the unit's main process. */
+bool spawn_is_main(const struct service *service, enum exec_kind kind);
 
 /* stream.c */
 /* Opens the pair; the child's end is *ret_child_fd (the caller's). */
@@ -227,6 +275,9 @@ void status_describe_exit(
 
 /* keeper.c */
 void keeper_retry_later(struct keeper *keeper);
+/* The end of a pipe that comes to its end when no job is left; -1: there is none. The child that waits for it
+ * closes the other end, keeper->idle_fds[1]. */
+int keeper_idle_fd(struct keeper *keeper);
 /* Adds a unit or gives a known one another text. */
 struct service *keeper_load(struct keeper *keeper, const char *name, struct slice text, const char *hash);
 void keeper_shutdown(struct keeper *keeper); /* stops all units, then the program */

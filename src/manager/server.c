@@ -140,9 +140,14 @@ static void add_state(const struct service *service, struct buf *out)
 		job_names[service->job]);
 	json_add_string(out, slice_str(service->start_error ? service->start_error : ""));
 	buf_add_str(out, ",\"warnings\":[");
-	for (size_t i = 0; i < service->config.warnings.count; i++) {
-		buf_add_str(out, i ? "," : "");
-		json_add_string(out, slice_str(service->config.warnings.items[i]));
+	const struct strings *lists[] = {&service->config.warnings, &service->run_warnings};
+	bool first = true;
+	for (size_t list = 0; list < ARRAY_LEN(lists); list++) {
+		for (size_t i = 0; i < lists[list]->count; i++) {
+			buf_add_str(out, first ? "" : ",");
+			json_add_string(out, slice_str(lists[list]->items[i]));
+			first = false;
+		}
 	}
 	buf_add_str(out, "]}");
 }
@@ -361,6 +366,24 @@ static void op_stop(struct request *request)
 	reply_changed(request, 0, "");
 }
 
+static void op_reload(struct request *request)
+{
+	int r = request->service ? service_reload(request->service) : -ENOENT;
+	_cleanup_free_ char *text = NULL;
+
+	if (r == -ENOENT) {
+		no_such_unit(request);
+		return;
+	}
+	if (r == -ESRCH)
+		text = mem_printf("%s is not active, cannot reload.", request->name);
+	else if (r == -EBUSY)
+		text = mem_printf("%s is being reloaded, restarted or stopped.", request->name);
+	else if (r < 0)
+		text = mem_printf("Job type reload is not applicable for unit %s.", request->name);
+	reply_changed(request, r, text ? text : "");
+}
+
 static void op_status(struct request *request)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(0);
@@ -409,6 +432,7 @@ static const struct {
 	{"start", true, op_start},
 	{"stop", true, op_stop},
 	{"restart", true, op_start},
+	{"reload", true, op_reload},
 	{"status", true, op_status},
 	{"journal", false, op_journal},
 	{"cancel", false, op_cancel},

@@ -1,11 +1,13 @@
 /* The state machine of a service, after systemd's: start goes condition -> start-pre -> start -> start-post
- * -> running or exited; an end goes stop -> stop-sigterm -> stop-sigkill -> stop-post -> final-sigterm ->
- * final-sigkill -> dead or failed, skipping what has nothing to do, and from there perhaps to auto-restart.
- * Each enter_x() function enters one of these states or the next one that applies. Events: a process ended,
- * execve() worked, the timer fired (service_events.c), a request. */
+ * -> running or exited, and between running and reload; an end goes stop -> stop-watchdog or stop-sigterm ->
+ * stop-sigkill -> stop-post -> final-watchdog or final-sigterm -> final-sigkill -> dead or failed, skipping
+ * what has nothing to do, and from there perhaps to auto-restart. Each enter_x() function enters one of these
+ * states or the next one that applies. Events: a process ended, execve() worked, the timer fired
+ * (service_events.c), the service spoke (service_notify.c), a request. */
 #include "base/memory.h"
 #include "base/rng.h"
 #include "base/time.h"
+#include "io/file.h"
 #include "manager/directives.h"
 #include "manager/service_internal.h"
 #include "unit/environment.h"
@@ -13,16 +15,16 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <sys/wait.h>
+#include <unistd.h>
 
 static const struct {
 	const char *sub, *active;
 	uint32_t next; /* states that may follow */
 } states[STATE_MAX] = {
 #define TO(state) (UINT32_C(1) << STATE_##state)
-#define TO_END                                                                                         \
-	(TO(STOP_SIGTERM) | TO(STOP_SIGKILL) | TO(STOP_POST) | TO(FINAL_SIGTERM) | TO(FINAL_SIGKILL) | \
-		TO(DEAD) | TO(FAILED))
+#define TO_END                                                                                          \
+	(TO(STOP_WATCHDOG) | TO(STOP_SIGTERM) | TO(STOP_SIGKILL) | TO(STOP_POST) | TO(FINAL_WATCHDOG) | \
+		TO(FINAL_SIGTERM) | TO(FINAL_SIGKILL) | TO(DEAD) | TO(FAILED))
 	[STATE_DEAD] = {"dead", "inactive",
 		TO(CONDITION) | TO(START_PRE) | TO(START) | TO(START_POST) | TO(RUNNING) | TO(EXITED) |
 			TO(AUTO_RESTART) | TO_END},
@@ -33,12 +35,15 @@ static const struct {
 	[STATE_START] = {"start", "activating",
 		TO(START_POST) | TO(RUNNING) | TO(EXITED) | TO(STOP) | TO_END},
 	[STATE_START_POST] = {"start-post", "activating", TO(RUNNING) | TO(EXITED) | TO(STOP) | TO_END},
-	[STATE_RUNNING] = {"running", "active", TO(EXITED) | TO(STOP) | TO_END},
-	[STATE_EXITED] = {"exited", "active", TO(STOP) | TO_END},
+	[STATE_RUNNING] = {"running", "active", TO(RELOAD) | TO(EXITED) | TO(STOP) | TO_END},
+	[STATE_RELOAD] = {"reload", "reloading", TO(RUNNING) | TO(EXITED) | TO(STOP) | TO_END},
+	[STATE_EXITED] = {"exited", "active", TO(RELOAD) | TO(STOP) | TO_END},
 	[STATE_STOP] = {"stop", "deactivating", TO_END},
+	[STATE_STOP_WATCHDOG] = {"stop-watchdog", "deactivating", TO_END},
 	[STATE_STOP_SIGTERM] = {"stop-sigterm", "deactivating", TO_END},
 	[STATE_STOP_SIGKILL] = {"stop-sigkill", "deactivating", TO_END},
 	[STATE_STOP_POST] = {"stop-post", "deactivating", TO_END},
+	[STATE_FINAL_WATCHDOG] = {"final-watchdog", "deactivating", TO_END},
 	[STATE_FINAL_SIGTERM] = {"final-sigterm", "deactivating", TO_END},
 	[STATE_FINAL_SIGKILL] = {"final-sigkill", "deactivating", TO_END},
 	[STATE_FAILED] = {"failed", "failed",
@@ -58,9 +63,10 @@ static const char *const result_names[] = {
 	[RESULT_CORE_DUMP] = "core-dump",
 	[RESULT_START_LIMIT] = "start-limit-hit",
 	[RESULT_SKIP_CONDITION] = "exec-condition",
+	[RESULT_PROTOCOL] = "protocol",
+	[RESULT_WATCHDOG] = "watchdog",
+	[RESULT_OOM_KILL] = "oom-kill",
 };
-
-static void enter_stop(struct service *service, enum service_result result);
 
 const char *service_state_sub(enum service_state state)
 {
@@ -86,7 +92,8 @@ const char *service_load_name(const struct service *service)
 
 bool service_is_active(const struct service *service)
 {
-	return service->state == STATE_RUNNING || service->state == STATE_EXITED;
+	return service->state == STATE_RUNNING || service->state == STATE_RELOAD ||
+	       service->state == STATE_EXITED;
 }
 
 bool service_is_dead(const struct service *service)
@@ -122,7 +129,22 @@ void service_say(struct service *service, const char *format, ...)
 	keeper_say(service, text);
 }
 
-static void set_state(struct service *service, enum service_state state)
+void service_warn(struct service *service, const char *format, ...)
+{
+	char text[1024];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (strings_have(&service->run_warnings, text))
+		return; /* each of its commands finds the same */
+	strings_add(&service->run_warnings, text);
+	service->dirty = true;
+	service_say(service, "%s", text);
+}
+
+void service_set_state(struct service *service, enum service_state state)
 {
 	enum service_state before = service->state;
 	int64_t now_us = time_wall_ns() / 1000;
@@ -139,90 +161,46 @@ static void set_state(struct service *service, enum service_state state)
 		service->active_exit_us = now_us;
 	if (state == STATE_DEAD || state == STATE_FAILED)
 		service->inactive_enter_us = now_us;
+	if (state != STATE_START_POST && state != STATE_RUNNING && state != STATE_RELOAD)
+		(void)uv_timer_stop(&service->watchdog);
 	service->dirty = service->store_dirty = true;
 	jobs_state_changed(service, before);
 }
 
-static void arm(struct service *service, int64_t ns)
+void service_arm(struct service *service, int64_t ns)
 {
-	if (ns == UNIT_SPAN_INFINITY)
+	int64_t now = time_mono_ns();
+
+	service->deadline_ns = INT64_MAX;
+	if (ns == UNIT_SPAN_INFINITY || __builtin_add_overflow(now, ns, &service->deadline_ns)) {
+		service->deadline_ns = INT64_MAX;
 		(void)uv_timer_stop(&service->timer);
-	else
-		(void)uv_timer_start(&service->timer, service_timer_fired,
-			(uint64_t)((ns + NS_PER_MS - 1) / NS_PER_MS), 0);
+		return;
+	}
+	/* The loop's idea of now is as old as its turn: what is rounded up here comes late, never early. */
+	(void)uv_timer_start(
+		&service->timer, service_timer_fired, (uint64_t)(ns / NS_PER_MS + (ns % NS_PER_MS != 0)), 0);
 }
 
 static void disarm(struct service *service)
 {
-	(void)uv_timer_stop(&service->timer);
+	service_arm(service, UNIT_SPAN_INFINITY);
+}
+
+void service_extend(struct service *service, int64_t ns)
+{
+	int64_t until;
+
+	if (service->deadline_ns == INT64_MAX || __builtin_add_overflow(time_mono_ns(), ns, &until))
+		return;
+	if (until > service->deadline_ns)
+		service_arm(service, ns);
 }
 
 void service_add_result(struct service *service, enum service_result result)
 {
 	if (service->result == RESULT_SUCCESS)
 		service->result = result;
-}
-
-struct pids service_pids(const struct service *service, bool fresh)
-{
-	struct tracker_unit unit = {
-		.name = service->name,
-		.invocation = service->invocation,
-		.main_pid = service->main_pid,
-		.control_pid = service->control_pid,
-		.sessions = service->sessions,
-		.session_count = service->session_count,
-		.started = &service->keeper->started,
-	};
-	struct pids pids;
-
-	tracker_pids(&service->keeper->tracker, &unit, service->uses_cgroup, fresh, &pids);
-	return pids;
-}
-
-/* Sends one signal to one process; SIGCONT follows, so that a stopped process can act on it. */
-static bool send_signal(struct service *service, pid_t pid, int number, bool tell)
-{
-	if (tell && number == SIGKILL) {
-		char name[64];
-
-		process_name(pid, name, sizeof(name));
-		service_say(service, "%s: Killing process %d (%s) with signal SIGKILL.", service->name,
-			(int)pid, name[0] ? name : "n/a");
-	}
-	if (kill(pid, number) < 0)
-		return errno == EPERM;
-	if (number != SIGKILL && number != SIGCONT)
-		(void)kill(pid, SIGCONT);
-	if (service->config.send_sighup && number != SIGKILL)
-		(void)kill(pid, SIGHUP);
-	return true;
-}
-
-/* Does what KillMode= says for this phase; true when there is something to wait for. The last look before the
- * end is a fresh one. */
-static bool kill_processes(struct service *service, bool final_signal, bool last)
-{
-	const struct service_config *config = &service->config;
-	int number = final_signal ? config->final_kill_signal : config->kill_signal;
-	bool waiting = false;
-
-	if (config->kill_mode == KILL_NONE)
-		return false;
-	if (service->main_pid)
-		waiting = send_signal(service, service->main_pid, number, final_signal) || waiting;
-	if (service->control_pid)
-		waiting = send_signal(service, service->control_pid, number, final_signal) || waiting;
-	if (config->kill_mode == KILL_CONTROL_GROUP || (config->kill_mode == KILL_MIXED && final_signal)) {
-		struct pids pids = service_pids(service, last);
-
-		for (size_t i = 0; i < pids.count; i++)
-			if (pids.items[i] != service->main_pid && pids.items[i] != service->control_pid)
-				waiting =
-					send_signal(service, pids.items[i], number, final_signal) || waiting;
-		pids_done(&pids);
-	}
-	return waiting;
 }
 
 static const char *task_name(const struct service *service)
@@ -232,6 +210,7 @@ static const char *task_name(const struct service *service)
 		[EXEC_START_PRE] = "start-pre",
 		[EXEC_START] = "start",
 		[EXEC_START_POST] = "start-post",
+		[EXEC_RELOAD] = "reload",
 		[EXEC_STOP] = "stop",
 		[EXEC_STOP_POST] = "stop-post",
 	};
@@ -293,8 +272,38 @@ static bool shall_restart(const struct service *service)
 		       service->result != RESULT_SKIP_CONDITION;
 	case RESTART_ON_ABORT:
 		return service->result == RESULT_SIGNAL || service->result == RESULT_CORE_DUMP;
+	case RESTART_ON_WATCHDOG:
+		return service->result == RESULT_WATCHDOG;
 	default:
-		return false; /* no; on-watchdog: there is no watchdog to time out */
+		return false;
+	}
+}
+
+/* What the run had is given back. */
+static void end_run(struct service *service)
+{
+	const struct process_config *process = &service->config.process;
+	bool keep = process->runtime_preserve == PRESERVE_YES ||
+		    (process->runtime_preserve == PRESERVE_RESTART &&
+			    (service->will_restart || service->job == JOB_RESTART));
+
+	if (service->main_pid && service->main_alien)
+		service_unset_main(service);
+	service->main_pid = service->control_pid = 0; /* what KillMode= let live is not the unit's any more */
+	service->main_known = service->main_alien = service->pid_file_awaited = false;
+	service->killed_for_restart = false;
+	service->session_count = 0;
+	(void)uv_timer_stop(&service->poll);
+	notify_close(service);
+	tracker_unit_remove(&service->keeper->tracker, service->name);
+	limits_unit_remove(&service->keeper->limits, service->name, &service->limits);
+	if (service->config.pid_file) /* it names a process that is not any more */
+		(void)unlink(service->config.pid_file);
+	for (size_t i = 0; i < process->directories[DIRECTORY_RUNTIME].names.count && !keep; i++) {
+		_cleanup_free_ char *path =
+			mem_printf("/run/%s", process->directories[DIRECTORY_RUNTIME].names.items[i]);
+
+		(void)!file_remove_all(path);
 	}
 }
 
@@ -315,14 +324,12 @@ void service_enter_dead(struct service *service, enum service_result result, boo
 			result_names[service->result]);
 	}
 	service->will_restart = may_restart && shall_restart(service);
-	set_state(service, end);
-	service->main_pid = service->control_pid = 0; /* what KillMode= let live is not the unit's any more */
-	service->session_count = 0;
-	tracker_unit_remove(&service->keeper->tracker, service->name);
+	service_set_state(service, end);
+	end_run(service);
 	if (service->will_restart) {
 		service->will_restart = false;
-		set_state(service, STATE_AUTO_RESTART);
-		arm(service, service->config.restart_ns);
+		service_set_state(service, STATE_AUTO_RESTART);
+		service_arm(service, service->config.restart_ns);
 	} else {
 		service->forbid_restart = false;
 	}
@@ -330,22 +337,39 @@ void service_enter_dead(struct service *service, enum service_result result, boo
 
 void service_enter_signal(struct service *service, enum service_state state, enum service_result result)
 {
-	bool final_signal = state == STATE_STOP_SIGKILL || state == STATE_FINAL_SIGKILL;
+	bool aborts = state == STATE_STOP_WATCHDOG || state == STATE_FINAL_WATCHDOG;
 
 	service_add_result(service, result);
-	if (kill_processes(service, final_signal, state == STATE_FINAL_SIGKILL)) {
-		arm(service, service->config.timeout_stop_ns);
-		set_state(service, state);
+	if (service_kill_processes(service, state)) {
+		service_arm(
+			service, aborts ? service->config.timeout_abort_ns : service->config.timeout_stop_ns);
+		service_set_state(service, state);
 		return;
 	}
-	if (state == STATE_STOP_SIGTERM && service->config.send_sigkill)
+	if ((state == STATE_STOP_WATCHDOG || state == STATE_STOP_SIGTERM) && service->config.send_sigkill)
 		service_enter_signal(service, STATE_STOP_SIGKILL, RESULT_SUCCESS);
-	else if (state == STATE_STOP_SIGTERM || state == STATE_STOP_SIGKILL)
+	else if (state == STATE_STOP_WATCHDOG || state == STATE_STOP_SIGTERM || state == STATE_STOP_SIGKILL)
 		service_enter_stop_post(service, RESULT_SUCCESS);
-	else if (state == STATE_FINAL_SIGTERM && service->config.send_sigkill)
+	else if ((state == STATE_FINAL_WATCHDOG || state == STATE_FINAL_SIGTERM) &&
+		 service->config.send_sigkill)
 		service_enter_signal(service, STATE_FINAL_SIGKILL, RESULT_SUCCESS);
 	else
 		service_enter_dead(service, RESULT_SUCCESS, true);
+}
+
+/* How long it may run: RuntimeMaxSec= and a part of RuntimeRandomizedExtraSec=. */
+static int64_t runtime_max(const struct service *service)
+{
+	int64_t extra = service->config.runtime_extra_ns, max = service->config.runtime_max_ns, until;
+	uint64_t random;
+
+	if (max == UNIT_SPAN_INFINITY || extra <= 0)
+		return max;
+	rng_system(&random, sizeof(random));
+	if (extra == UNIT_SPAN_INFINITY ||
+		__builtin_add_overflow(max, (int64_t)(random % (uint64_t)extra), &until))
+		return UNIT_SPAN_INFINITY;
+	return until;
 }
 
 void service_enter_running(struct service *service, enum service_result result)
@@ -353,14 +377,19 @@ void service_enter_running(struct service *service, enum service_result result)
 	service_add_result(service, result);
 	if (service->result != RESULT_SUCCESS) {
 		service_enter_signal(service, STATE_STOP_SIGTERM, result);
-	} else if (service->main_pid) {
-		disarm(service);
-		set_state(service, STATE_RUNNING);
+	} else if (service_is_alive(service)) {
+		service_arm(service, runtime_max(service));
+		service_set_state(service, STATE_RUNNING);
+		/* It may have said more than that it is ready. */
+		if (service->notify_state == NOTIFY_STATE_RELOADING)
+			service_enter_reload_by_notify(service);
+		else if (service->notify_state == NOTIFY_STATE_STOPPING)
+			service_enter_stop_by_notify(service);
 	} else if (service->config.remain_after_exit) {
 		disarm(service);
-		set_state(service, STATE_EXITED);
+		service_set_state(service, STATE_EXITED);
 	} else {
-		enter_stop(service, RESULT_SUCCESS);
+		service_enter_stop(service, RESULT_SUCCESS);
 	}
 }
 
@@ -384,8 +413,9 @@ static void enter_phase(struct service *service, const struct phase *phase)
 		service_enter_signal(service, phase->give_up, RESULT_RESOURCES);
 		return;
 	}
-	set_state(service, phase->state);
-	arm(service, phase->state < STATE_RUNNING ? config->timeout_start_ns : config->timeout_stop_ns);
+	service_set_state(service, phase->state);
+	service_arm(
+		service, phase->state < STATE_RUNNING ? config->timeout_start_ns : config->timeout_stop_ns);
 }
 
 static void enter_final_signal(struct service *service)
@@ -407,7 +437,7 @@ static void enter_stop_signal(struct service *service)
 	service_enter_signal(service, STATE_STOP_SIGTERM, RESULT_SUCCESS);
 }
 
-static void enter_stop(struct service *service, enum service_result result)
+void service_enter_stop(struct service *service, enum service_result result)
 {
 	static const struct phase phase = {EXEC_STOP, STATE_STOP, enter_stop_signal, STATE_STOP_SIGTERM};
 
@@ -424,25 +454,34 @@ void service_enter_start_post(struct service *service)
 {
 	static const struct phase phase = {EXEC_START_POST, STATE_START_POST, enter_up, STATE_STOP_SIGTERM};
 
+	service_watchdog_begin(service);
 	enter_phase(service, &phase);
 }
 
 void service_enter_start(struct service *service)
 {
+	enum service_type type = service->config.type;
+	bool begun;
+
 	if (!service->config.exec[EXEC_START].count) {
 		service_enter_start_post(service);
 		return;
 	}
-	if (!service_run_main(service, 0)) {
+	/* What forks is over once its first process has ended; that one is not the main process. */
+	if (type == SERVICE_FORKING)
+		begun = service_run_control(service, EXEC_START, 0);
+	else
+		begun = service_run_main(service, 0);
+	if (!begun) {
 		service_enter_signal(service, STATE_STOP_SIGTERM, RESULT_RESOURCES);
 		return;
 	}
-	if (service->config.type == SERVICE_SIMPLE) {
+	if (type == SERVICE_SIMPLE || type == SERVICE_IDLE) {
 		service_enter_start_post(service);
 		return;
 	}
-	set_state(service, STATE_START);
-	arm(service, service->config.timeout_start_ns);
+	service_set_state(service, STATE_START);
+	service_arm(service, service->config.timeout_start_ns);
 }
 
 void service_enter_start_pre(struct service *service)
@@ -461,22 +500,20 @@ static void enter_condition(struct service *service)
 	enter_phase(service, &phase);
 }
 
-/* True when this start is within StartLimitBurst= per StartLimitIntervalSec=. */
+/* True when this start is within StartLimitBurst= per StartLimitIntervalSec=. The interval begins with the
+ * first start in it. */
 static bool within_start_limit(struct service *service)
 {
 	const struct service_config *config = &service->config;
-	size_t size = ARRAY_LEN(service->start_times_ns),
-	       burst = MIN(config->start_limit_burst, (uint64_t)size);
-	int64_t now = time_mono_ns(), oldest;
+	int64_t now = time_mono_ns();
 
-	if (config->start_limit_interval_ns == 0 || burst == 0)
+	if (config->start_limit_interval_ns == 0 || config->start_limit_burst == 0)
 		return true;
-	oldest = service->start_times_ns[(service->start_times_next + size - burst) % size];
-	if (oldest && now - oldest < config->start_limit_interval_ns)
-		return false;
-	service->start_times_ns[service->start_times_next] = now;
-	service->start_times_next = (service->start_times_next + 1) % size;
-	return true;
+	if (!service->start_window_ns || now - service->start_window_ns > config->start_limit_interval_ns) {
+		service->start_window_ns = now;
+		service->start_count = 0;
+	}
+	return ++service->start_count <= config->start_limit_burst;
 }
 
 static void forget_run(struct service *service)
@@ -489,6 +526,13 @@ static void forget_run(struct service *service)
 		free(service->control_exec[i].command);
 		service->control_exec[i] = (struct exec_record){0};
 	}
+	service->main_index = 0;
+	service->notify_state = NOTIFY_STATE_UNKNOWN;
+	service->notify_text = mem_free(service->notify_text);
+	service->notify_errno = 0;
+	service->watchdog_ns = service->config.watchdog_ns;
+	service->oom_kills = 0;
+	strings_done(&service->run_warnings);
 	rng_system(random, sizeof(random));
 	for (size_t i = 0; i < sizeof(random); i++)
 		(void)snprintf(service->invocation + 2 * i, 3, "%02x", random[i]);
@@ -523,6 +567,7 @@ int service_start(struct service *service, bool automatic)
 void service_stop(struct service *service)
 {
 	service->forbid_restart = true;
+	service->killed_for_restart = service->job == JOB_RESTART;
 	switch (service->state) {
 	case STATE_DEAD:
 	case STATE_FAILED:
@@ -531,7 +576,7 @@ void service_stop(struct service *service)
 	case STATE_AUTO_RESTART:
 		disarm(service);
 		service->forbid_restart = false;
-		set_state(service, STATE_DEAD);
+		service_set_state(service, STATE_DEAD);
 		break;
 	case STATE_CONDITION:
 	case STATE_START_PRE:
@@ -540,8 +585,9 @@ void service_stop(struct service *service)
 		service_enter_signal(service, STATE_STOP_SIGTERM, RESULT_SUCCESS);
 		break;
 	case STATE_RUNNING:
+	case STATE_RELOAD:
 	case STATE_EXITED:
-		enter_stop(service, RESULT_SUCCESS);
+		service_enter_stop(service, RESULT_SUCCESS);
 		break;
 	default:
 		break; /* it stops already */

@@ -61,7 +61,10 @@ struct service *service_new(struct keeper *keeper, const char *name, struct slic
 	list_init(&service->streams);
 	list_init(&service->unloads);
 	(void)uv_timer_init(&keeper->loop, &service->timer);
-	service->timer.data = service;
+	(void)uv_timer_init(&keeper->loop, &service->watchdog);
+	(void)uv_timer_init(&keeper->loop, &service->poll);
+	service->timer.data = service->watchdog.data = service->poll.data = service;
+	service->deadline_ns = INT64_MAX;
 	service_set_text(service, text, hash);
 	return service;
 }
@@ -70,6 +73,8 @@ static void timer_closed(uv_handle_t *handle)
 {
 	struct service *service = handle->data;
 
+	if (--service->handles_open)
+		return;
 	free(service->name);
 	free(service->text);
 	free(service->sessions);
@@ -77,6 +82,8 @@ static void timer_closed(uv_handle_t *handle)
 	free(service->main_exec.command);
 	for (size_t i = 0; i < EXEC_KIND_MAX; i++)
 		free(service->control_exec[i].command);
+	free(service->notify_text);
+	strings_done(&service->run_warnings);
 	service_config_done(&service->config);
 	free(service);
 }
@@ -94,5 +101,9 @@ void service_free(struct service *service)
 			(void)map_remove(started, key);
 	assert(list_empty(&service->entry) && list_empty(&service->unloads));
 	streams_close(service);
+	notify_close(service);
+	service->handles_open = 3;
 	uv_close((uv_handle_t *)&service->timer, timer_closed);
+	uv_close((uv_handle_t *)&service->watchdog, timer_closed);
+	uv_close((uv_handle_t *)&service->poll, timer_closed);
 }

@@ -1,34 +1,20 @@
 /* Starts one process of a unit. The keeper is small, so a plain fork() is cheap; everything that may block or
  * fail in the process's own name (users, directories, looking for the executable, expanding variables)
- * happens in the child, which tells warnings and errors on a pipe that execve() closes. */
+ * happens in the child (spawn_child.c), which tells warnings and errors on a pipe that execve() closes. */
 #include "base/memory.h"
 #include "base/time.h"
-#include "manager/directives.h"
-#include "manager/keeper.h"
-#include "unit/environment.h"
+#include "manager/service_internal.h"
+#include "manager/spawn_internal.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
-#include <grp.h>
-#include <pwd.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SEARCH_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define ENVIRONMENT_FILE_MAX (1024 * 1024)
 #define SESSIONS_MAX 512
-
-struct spawn {
-	struct service *service;
-	const struct unit_command *command;
-	struct unit_environment environment;
-	int report_fd, output_fd, cgroup_fd; /* -1: none */
-	struct rlimit files;
-};
 
 static int read_environment_file(const char *path, struct unit_environment *environment, size_t *skipped)
 {
@@ -97,20 +83,79 @@ static void set_result(struct service *service, struct unit_environment *environ
 		set(environment, "EXIT_STATUS", status);
 }
 
-static int build_environment(
-	struct service *service, enum exec_kind kind, struct unit_environment *environment)
+static void set_number(struct unit_environment *environment, const char *name, long long number)
 {
+	char text[24];
+
+	(void)snprintf(text, sizeof(text), "%lld", number);
+	set(environment, name, text);
+}
+
+const char *spawn_directory_root(enum directory_kind kind)
+{
+	static const char *const roots[] = {[DIRECTORY_RUNTIME] = "/run",
+		[DIRECTORY_STATE] = "/var/lib",
+		[DIRECTORY_CACHE] = "/var/cache",
+		[DIRECTORY_LOGS] = "/var/log",
+		[DIRECTORY_CONFIGURATION] = "/etc"};
+
+	return roots[kind];
+}
+
+static void set_directories(struct unit_environment *environment, const char *name, enum directory_kind kind,
+	const struct strings *names)
+{
+	_cleanup_buf_ struct buf paths = BUF_INIT(UNIT_ENVIRONMENT_VALUE_MAX);
+
+	for (size_t i = 0; i < names->count; i++)
+		buf_printf(&paths, "%s%s/%s", i ? ":" : "", spawn_directory_root(kind), names->items[i]);
+	if (names->count)
+		set(environment, name, buf_text(&paths));
+}
+
+/* Who may speak is told where; who is watched, how often it must. */
+static void set_notify(
+	struct service *service, const struct spawn *spawn, struct unit_environment *environment)
+{
+	enum notify_access access = service->config.notify_access;
+	const char *address;
+
+	if (access == NOTIFY_NONE || (!spawn->main && !spawn->watched && access < NOTIFY_EXEC))
+		return;
+	address = notify_open(service);
+	if (!address) {
+		service_say(service, "%s: Failed to open the notification socket.", service->name);
+		return;
+	}
+	set(environment, "NOTIFY_SOCKET", address);
+	if (spawn->watched)
+		set_number(environment, "WATCHDOG_USEC", service->watchdog_ns / 1000);
+}
+
+static int build_environment(struct service *service, enum exec_kind kind, const struct spawn *spawn,
+	struct unit_environment *environment)
+{
+	static const char *const directories[] = {"RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY",
+		"LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY"};
 	const struct service_config *config = &service->config;
 	size_t skipped = 0;
 
-	set(environment, "PATH", SEARCH_PATH);
+	set(environment, "PATH", SPAWN_SEARCH_PATH);
 	set(environment, "LANG", "C.UTF-8");
 	set(environment, "INVOCATION_ID", service->invocation);
-	if (service->main_pid) {
-		char pid[24];
+	if (service->main_pid)
+		set_number(environment, "MAINPID", service->main_pid);
+	if (config->pid_file)
+		set(environment, "PIDFILE", config->pid_file);
+	for (size_t i = 0; i < DIRECTORY_KIND_MAX; i++)
+		set_directories(environment, directories[i], (enum directory_kind)i,
+			&config->process.directories[i].names);
+	set_notify(service, spawn, environment);
+	for (size_t i = 0; i < config->process.pass_environment.count; i++) {
+		const char *name = config->process.pass_environment.items[i];
 
-		(void)snprintf(pid, sizeof(pid), "%d", (int)service->main_pid);
-		set(environment, "MAINPID", pid);
+		if (getenv(name))
+			set(environment, name, getenv(name));
 	}
 	if (kind == EXEC_STOP || kind == EXEC_STOP_POST)
 		set_result(service, environment);
@@ -136,200 +181,6 @@ static int build_environment(
 	return 0;
 }
 
-static void report(const struct spawn *spawn, const char *format, ...) _printf_(2, 3);
-static void report(const struct spawn *spawn, const char *format, ...)
-{
-	char line[2048];
-	va_list args;
-	int len;
-
-	va_start(args, format);
-	len = vsnprintf(line, sizeof(line), format, args);
-	va_end(args);
-	if (len >= (int)sizeof(line))
-		len = (int)sizeof(line) - 1;
-	if (len > 0 && write(spawn->report_fd, line, (size_t)len) < 0)
-		return; /* the exit status still tells */
-}
-
-_noreturn_ static void child_fail(const struct spawn *spawn, int exit_status, int error)
-{
-	report(spawn, "EFailed at step %s spawning %s: %s\n", exit_status_name(exit_status),
-		spawn->command->words[0], strerror(error));
-	_exit(exit_status);
-}
-
-static void child_signals(const struct spawn *spawn)
-{
-	sigset_t none;
-
-	for (int number = 1; number < NSIG; number++)
-		if (number != SIGKILL && number != SIGSTOP)
-			(void)signal(number, SIG_DFL);
-	if (spawn->service->config.ignore_sigpipe)
-		(void)signal(SIGPIPE, SIG_IGN);
-	(void)sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-static void child_files(const struct spawn *spawn)
-{
-	const struct service_config *config = &spawn->service->config;
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0)
-		child_fail(spawn, 208, errno);
-	if (dup2(config->null_stdout ? null : spawn->output_fd, STDOUT_FILENO) < 0)
-		child_fail(spawn, 209, errno);
-	if (dup2(config->null_stderr ? null : spawn->output_fd, STDERR_FILENO) < 0)
-		child_fail(spawn, 222, errno);
-	(void)setrlimit(RLIMIT_NOFILE, &spawn->files);
-}
-
-static void child_set_default(struct spawn *spawn, const char *name, const char *value)
-{
-	if (!unit_environment_get(&spawn->environment, slice_str(name)))
-		set(&spawn->environment, name, value);
-}
-
-/* Becomes the unit's user; answers the home directory ("~"). */
-static const char *child_user(struct spawn *spawn)
-{
-	const struct service_config *config = &spawn->service->config;
-	bool privileged = spawn->command->flags & (UNIT_COMMAND_FULL | UNIT_COMMAND_NO_SETUID);
-	struct passwd *user = NULL;
-	struct group *group = NULL;
-	gid_t gid;
-
-	if (config->user && config->user[0]) {
-		char *end;
-		unsigned long uid = strtoul(config->user, &end, 10);
-
-		user = *end ? getpwnam(config->user) : getpwuid((uid_t)uid);
-		if (!user) {
-			report(spawn, "WFailed to determine user credentials: user %s does not exist\n",
-				config->user);
-			child_fail(spawn, 217, ESRCH);
-		}
-		child_set_default(spawn, "HOME", user->pw_dir);
-		child_set_default(spawn, "LOGNAME", user->pw_name);
-		child_set_default(spawn, "USER", user->pw_name);
-		child_set_default(spawn, "SHELL", user->pw_shell);
-	}
-	if (config->group && config->group[0]) {
-		char *end;
-		unsigned long number = strtoul(config->group, &end, 10);
-
-		group = *end ? getgrnam(config->group) : getgrgid((gid_t)number);
-		if (!group) {
-			report(spawn, "WFailed to determine group credentials: group %s does not exist\n",
-				config->group);
-			child_fail(spawn, 216, ESRCH);
-		}
-	}
-	if (privileged || (!user && !group))
-		return user ? user->pw_dir : "/root";
-	gid = group ? group->gr_gid : user->pw_gid;
-	/* Without privileges only "become who I am" works, and needs none of these calls. */
-	if (geteuid() != 0 && user && user->pw_uid == geteuid() && gid == getegid())
-		return user->pw_dir;
-	if (user && initgroups(user->pw_name, gid) < 0)
-		child_fail(spawn, 216, errno);
-	if (setresgid(gid, gid, gid) < 0)
-		child_fail(spawn, 216, errno);
-	if (user && setresuid(user->pw_uid, user->pw_uid, user->pw_uid) < 0)
-		child_fail(spawn, 217, errno);
-	return user ? user->pw_dir : "/root";
-}
-
-static void child_directory(const struct spawn *spawn, const char *home)
-{
-	const struct service_config *config = &spawn->service->config;
-	const char *path = config->working_directory ? config->working_directory : "/";
-
-	if (strcmp(path, "~") == 0)
-		path = home;
-	if (chdir(path) == 0)
-		return;
-	if (config->working_directory_optional && chdir("/") == 0)
-		return;
-	int error = errno;
-	report(spawn, "WChanging to the requested working directory failed: %s\n", strerror(error));
-	child_fail(spawn, 200, error);
-}
-
-static char *child_find(const struct spawn *spawn)
-{
-	const char *name = spawn->command->words[0];
-	int error = ENOENT;
-
-	if (name[0] == '/')
-		return mem_strdup(name);
-	for (const char *at = SEARCH_PATH; *at;) {
-		size_t len = strcspn(at, ":");
-		char *path = mem_printf("%.*s/%s", (int)len, at, name);
-		struct stat st;
-
-		if (stat(path, &st) == 0 && S_ISREG(st.st_mode)) {
-			if (access(path, X_OK) == 0)
-				return path;
-			error = errno;
-		}
-		free(path);
-		at += len + (at[len] == ':');
-	}
-	child_fail(spawn, 203, error);
-}
-
-_noreturn_ static void child_run(struct spawn *spawn)
-{
-	const struct service_config *config = &spawn->service->config;
-	_cleanup_buf_ struct buf unset = BUF_INIT(1024);
-	char *const *words = spawn->command->words + ((spawn->command->flags & UNIT_COMMAND_ARGV0) ? 1 : 0);
-	char **argv, *path, text[24];
-	const char *home;
-
-	child_signals(spawn);
-	if (setsid() < 0)
-		child_fail(spawn, 220, errno);
-	if (spawn->cgroup_fd >= 0 && write(spawn->cgroup_fd, "0", 1) < 0)
-		child_fail(spawn, 219, errno);
-	child_files(spawn);
-	if (config->nice && setpriority(PRIO_PROCESS, 0, config->nice) < 0)
-		child_fail(spawn, 201, errno);
-	(void)umask(config->umask);
-	home = child_user(spawn);
-	child_directory(spawn, home);
-	(void)snprintf(text, sizeof(text), "%d", (int)getpid());
-	child_set_default(spawn, "SYSTEMD_EXEC_PID", text);
-	for (size_t i = 0; i < config->unset_environment.count; i++) {
-		struct slice name = slice_str(config->unset_environment.items[i]);
-
-		for (size_t j = 0; j < spawn->environment.count; j++) {
-			const char *item = spawn->environment.items[j];
-
-			if (strncmp(item, name.data, name.len) == 0 &&
-				(!item[name.len] || item[name.len] == '=')) {
-				spawn->environment.items[j] =
-					spawn->environment.items[spawn->environment.count - 1];
-				spawn->environment.items[--spawn->environment.count] = NULL;
-				break;
-			}
-		}
-	}
-	argv = (spawn->command->flags & UNIT_COMMAND_NO_ENV)
-		       ? (char **)words
-		       : unit_argv_expand(words, &spawn->environment, &unset);
-	if (!argv)
-		child_fail(spawn, 204, E2BIG);
-	if (unset.len)
-		report(spawn, "WReferenced but unset environment variable evaluates to an empty string: %s\n",
-			buf_text(&unset));
-	path = child_find(spawn);
-	(void)execve(path, argv, spawn->environment.items);
-	child_fail(spawn, 203, errno);
-}
-
 /* A pipe for the child's report, whose read end the loop can wait for. */
 static int open_report(int ret_fds[static 2])
 {
@@ -343,15 +194,21 @@ static const char *command_identifier(const struct service *service, const struc
 {
 	const char *slash = strrchr(command->words[0], '/');
 
-	if (service->config.identifier)
-		return service->config.identifier;
+	if (service->config.process.identifier)
+		return service->config.process.identifier;
 	return slash ? slash + 1 : command->words[0];
+}
+
+bool spawn_is_main(const struct service *service, enum exec_kind kind)
+{
+	return kind == EXEC_START && service->config.type != SERVICE_FORKING;
 }
 
 static void remember(
 	struct service *service, enum exec_kind kind, const struct unit_command *command, pid_t pid)
 {
-	struct exec_record *record = kind == EXEC_START ? &service->main_exec : &service->control_exec[kind];
+	struct exec_record *record =
+		spawn_is_main(service, kind) ? &service->main_exec : &service->control_exec[kind];
 	_cleanup_buf_ struct buf text = BUF_INIT(0);
 
 	if (service->session_count < SESSIONS_MAX) {
@@ -366,7 +223,7 @@ static void remember(
 		.pid = pid, .start_us = time_wall_ns() / 1000, .command = buf_take(&text, NULL)};
 }
 
-static void child_limits(struct spawn *spawn)
+static void default_files(struct spawn *spawn)
 {
 	/* systemd's default: a soft limit that select() can live with. */
 	if (getrlimit(RLIMIT_NOFILE, &spawn->files) < 0)
@@ -374,16 +231,62 @@ static void child_limits(struct spawn *spawn)
 	spawn->files.rlim_cur = MIN((rlim_t)1024, spawn->files.rlim_max);
 }
 
+/* The unit's cgroups; the child goes into them. */
+static void open_cgroups(struct service *service, struct spawn *spawn)
+{
+	struct keeper *keeper = service->keeper;
+	struct strings missing = {0};
+
+	spawn->cgroup_fd = tracker_unit_open(&keeper->tracker, service->name);
+	service->uses_cgroup = spawn->cgroup_fd >= 0;
+	limits_unit_open(&keeper->limits, service->name, &service->config.resources,
+		service->config.oom_policy == OOM_KILL, &service->limits, spawn->limit_fds, &missing);
+	for (size_t i = 0; i < missing.count; i++)
+		service_warn(service, "%s: %s.", service->name, missing.items[i]);
+	strings_done(&missing);
+	service_poll_begin(service);
+}
+
+static void close_cgroups(struct spawn *spawn)
+{
+	if (spawn->cgroup_fd >= 0)
+		close(spawn->cgroup_fd);
+	for (size_t i = 0; i < LIMITS_CONTROLLERS; i++)
+		if (spawn->limit_fds[i] >= 0)
+			close(spawn->limit_fds[i]);
+}
+
+static pid_t fork_child(struct spawn *spawn)
+{
+	sigset_t all, before;
+	pid_t pid;
+
+	/* No signal may reach the child before it has let go of the loop's handlers: they would write into
+	 * the pipe that it shares with the keeper, and a SIGTERM for the unit would end the keeper. */
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &before);
+	pid = fork();
+	if (pid == 0)
+		spawn_child(spawn);
+	if (pid < 0)
+		pid = -errno;
+	(void)sigprocmask(SIG_SETMASK, &before, NULL);
+	return pid;
+}
+
 int spawn_command(struct service *service, enum exec_kind kind, size_t index, pid_t *ret_pid)
 {
 	const struct unit_command *command = &service->config.exec[kind].items[index];
-	_cleanup_close_ int output_fd = -1, cgroup_fd = -1, report_read = -1, report_write = -1;
-	struct spawn spawn = {.service = service, .command = command};
-	sigset_t all, before;
+	_cleanup_close_ int output_fd = -1, report_read = -1, report_write = -1;
+	struct spawn spawn = {.service = service,
+		.command = command,
+		.main = spawn_is_main(service, kind),
+		.watched = kind == EXEC_START && service->watchdog_ns,
+		.idle_fd = -1};
 	int fds[2], r;
 	pid_t pid;
 
-	r = build_environment(service, kind, &spawn.environment);
+	r = build_environment(service, kind, &spawn, &spawn.environment);
 	if (r == 0)
 		r = stream_open(service, command_identifier(service, command), &output_fd);
 	if (r == 0)
@@ -394,29 +297,26 @@ int spawn_command(struct service *service, enum exec_kind kind, size_t index, pi
 	}
 	report_read = fds[0];
 	report_write = fds[1];
-	cgroup_fd = tracker_unit_open(&service->keeper->tracker, service->name);
-	service->uses_cgroup = cgroup_fd >= 0;
+	open_cgroups(service, &spawn);
 	spawn.output_fd = output_fd;
 	spawn.report_fd = report_write;
-	spawn.cgroup_fd = cgroup_fd;
-	child_limits(&spawn);
-	/* No signal may reach the child before it has let go of the loop's handlers: they would write into
-	 * the pipe that it shares with the keeper, and a SIGTERM for the unit would end the keeper. */
-	(void)sigfillset(&all);
-	(void)sigprocmask(SIG_SETMASK, &all, &before);
-	pid = fork();
-	if (pid == 0)
-		child_run(&spawn);
-	r = pid < 0 ? -errno : 0;
-	(void)sigprocmask(SIG_SETMASK, &before, NULL);
+	default_files(&spawn);
+	if (service->config.type == SERVICE_IDLE && kind == EXEC_START) {
+		spawn.idle_fd = keeper_idle_fd(service->keeper);
+		spawn.idle_other_fd = service->keeper->idle_fds[1];
+	}
+	pid = fork_child(&spawn);
 	unit_environment_done(&spawn.environment);
-	if (r < 0)
-		return r;
+	close_cgroups(&spawn);
+	if (pid < 0)
+		return (int)pid;
 	remember(service, kind, command, pid);
 	(void)map_put(&service->keeper->started, slice_make(&pid, sizeof(pid)), service);
 	r = stream_open_report(service, pid, report_read);
 	if (r == 0)
 		report_read = -1; /* the stream's now */
+	if (spawn.main)
+		service->main_known = true;
 	*ret_pid = pid;
 	return 0;
 }

@@ -182,6 +182,16 @@ static void add_command_line(pid_t pid, struct buf *out)
 	}
 }
 
+/* What the service says of itself. */
+static void add_notified(const struct service *service, struct buf *out)
+{
+	if (service->notify_text)
+		buf_printf(out, "     Status: \"%s\"\n", service->notify_text);
+	if (service->notify_errno)
+		buf_printf(out, "      Error: %d (%s)\n", service->notify_errno,
+			strerror(service->notify_errno));
+}
+
 static void add_tree(struct service *service, struct buf *out)
 {
 	_cleanup_free_ char *cgroup = NULL;
@@ -229,6 +239,20 @@ static void add_log(const struct service *service, struct buf *out)
 	journal_reader_free(reader);
 }
 
+static void add_warnings(const struct service *service, struct buf *out)
+{
+	const struct strings *lists[] = {&service->config.warnings, &service->run_warnings};
+	bool first = true;
+
+	for (size_t list = 0; list < ARRAY_LEN(lists); list++) {
+		for (size_t i = 0; i < lists[list]->count; i++) {
+			buf_printf(out, "%s %s\n", first ? "    Warning:" : "            ",
+				lists[list]->items[i]);
+			first = false;
+		}
+	}
+}
+
 void status_text(struct service *service, struct buf *out)
 {
 	_cleanup_buf_ struct buf title = BUF_INIT(0);
@@ -240,11 +264,13 @@ void status_text(struct service *service, struct buf *out)
 	add_active(service, out);
 	for (size_t i = 0; i < EXEC_KIND_MAX; i++)
 		add_process(exec_kind_name((enum exec_kind)i),
-			i == EXEC_START ? &service->main_exec : &service->control_exec[i], out);
+			i == EXEC_START && service->config.type != SERVICE_FORKING
+				? &service->main_exec
+				: &service->control_exec[i],
+			out);
 	add_main(service, out);
+	add_notified(service, out);
 	add_tree(service, out);
-	for (size_t i = 0; i < service->config.warnings.count; i++)
-		buf_printf(out, "%s %s\n",
-			i ? "            " : "    Warning:", service->config.warnings.items[i]);
+	add_warnings(service, out);
 	add_log(service, out);
 }

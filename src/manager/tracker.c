@@ -1,12 +1,13 @@
 /* The cgroup side needs only a directory that can be made: cgroup v2 where it is mounted, else systemd's
- * named v1 hierarchy. No controllers are used. The other side reads /proc/PID/stat of all processes once, and
- * goes up from each one to a child of this process: that is the unit's main or control process, or an orphan,
- * which is known by its session or by the invocation id in its environment. */
+ * named v1 hierarchy. No controllers are used here (limits.c does). The other side reads /proc/PID/stat of
+ * all processes once, and goes up from each one to a child of this process: that is the unit's main or
+ * control process, or an orphan, which is known by its session or by the invocation id in its environment. */
 #include "manager/tracker.h"
 #include "base/buf.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "io/file.h"
+#include "manager/cgroup.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #define FILE_MAX (4u * 1024 * 1024)
+#define DEPTH_MAX 4096 /* of a process tree, for going up it */
 
 void pids_add(struct pids *pids, pid_t pid)
 {
@@ -52,51 +54,6 @@ static int write_pid(const char *dir, pid_t pid)
 	return write(fd, text, (size_t)len) == len ? 0 : -errno;
 }
 
-/* The path of this process in a hierarchy: `controllers` as in /proc/self/cgroup ("" for v2, "name=systemd").
- */
-static char *own_cgroup(const char *controllers)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
-	struct slice rest;
-
-	if (file_read("/proc/self/cgroup", FILE_MAX, &text) < 0)
-		return NULL;
-	rest = buf_slice(&text);
-	while (rest.len) {
-		struct slice line, number, tail, names, path;
-
-		(void)text_cut(rest, '\n', &line, &rest);
-		if (text_cut(line, ':', &number, &tail) && text_cut(tail, ':', &names, &path) &&
-			slice_is(names, controllers))
-			return mem_strndup(path.data, path.len);
-	}
-	return NULL;
-}
-
-/* Where a hierarchy is mounted: the first mount of that type whose options hold `option` (NULL: any). */
-static char *hierarchy_mount(const char *type, const char *option)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
-	struct slice rest;
-
-	if (file_read("/proc/self/mounts", FILE_MAX, &text) < 0)
-		return NULL;
-	rest = buf_slice(&text);
-	while (rest.len) {
-		struct slice line, fields[4] = {0};
-
-		(void)text_cut(rest, '\n', &line, &rest);
-		for (size_t i = 0; i < 4; i++)
-			(void)text_cut(line, ' ', &fields[i], &line);
-		if (!slice_is(fields[2], type))
-			continue;
-		if (option && !memmem(fields[3].data, fields[3].len, option, strlen(option)))
-			continue;
-		return mem_strndup(fields[1].data, fields[1].len);
-	}
-	return NULL;
-}
-
 static bool try_base(struct tracker *tracker, const char *root, const char *own, const char *id)
 {
 	_cleanup_free_ char *base =
@@ -112,19 +69,6 @@ static bool try_base(struct tracker *tracker, const char *root, const char *own,
 	}
 	tracker->base = take_ptr(base);
 	return true;
-}
-
-static void remove_tree(const char *base)
-{
-	DIR *dir = opendir(base);
-	struct dirent *entry;
-
-	while (dir && (entry = readdir(dir)))
-		if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
-			(void)unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
-	if (dir)
-		closedir(dir);
-	(void)rmdir(base);
 }
 
 /* A machine whose power went leaves its keeper's empty cgroups behind on the host. Those whose keeper is gone
@@ -144,7 +88,7 @@ static void remove_abandoned(const struct tracker *tracker)
 
 		if (strncmp(entry->d_name, "flotilla-", 9) == 0 && strcmp(base, tracker->base) != 0 &&
 			file_read(procs, FILE_MAX, &text) == 0 && !text.len)
-			remove_tree(base);
+			cgroup_remove_tree(base);
 	}
 	if (dir)
 		closedir(dir);
@@ -158,15 +102,12 @@ void tracker_open(struct tracker *tracker, const char *id, bool allow_cgroups)
 
 	*tracker = (struct tracker){0};
 	for (size_t i = 0; i < ARRAY_LEN(hierarchies) && allow_cgroups && !tracker->base; i++) {
-		_cleanup_free_ char *root = hierarchy_mount(hierarchies[i].type, hierarchies[i].option);
-		_cleanup_free_ char *own = own_cgroup(hierarchies[i].controllers);
-		/* A keeper that was started by a process in an earlier keeper's cgroup does not nest. */
-		char *nested = own ? strstr(own, "/flotilla-") : NULL;
+		_cleanup_free_ char *root = cgroup_mount(hierarchies[i].type, hierarchies[i].option);
+		_cleanup_free_ char *own = cgroup_own(hierarchies[i].controllers);
 
-		if (nested)
-			*nested = 0;
-		if (root && own && !try_base(tracker, root, *own ? own : "/", id))
+		if (root && own && !try_base(tracker, root, own, id))
 			(void)try_base(tracker, root, "/", id);
+		tracker->unified = tracker->base && i == 0;
 	}
 	if (tracker->base)
 		remove_abandoned(tracker);
@@ -246,7 +187,7 @@ struct process {
 	pid_t pid, parent, session;
 };
 
-static bool read_process(pid_t pid, struct process *ret)
+static bool read_process(pid_t pid, bool dead_too, struct process *ret)
 {
 	char path[64], text[1024], state;
 	const char *after;
@@ -265,7 +206,7 @@ static bool read_process(pid_t pid, struct process *ret)
 	after = strrchr(text, ')'); /* the name may hold anything */
 	if (!after || sscanf(after + 1, " %c %d %d %d", &state, &parent, &group, &session) != 4)
 		return false;
-	if (state == 'Z' || state == 'X')
+	if (!dead_too && (state == 'Z' || state == 'X'))
 		return false;
 	*ret = (struct process){pid, parent, session};
 	return true;
@@ -280,7 +221,8 @@ static void read_processes(struct process_list *ret)
 		struct process process;
 		uint64_t pid;
 
-		if (text_to_u64(slice_str(entry->d_name), &pid) < 0 || !read_process((pid_t)pid, &process))
+		if (text_to_u64(slice_str(entry->d_name), &pid) < 0 ||
+			!read_process((pid_t)pid, false, &process))
 			continue;
 		if (ret->count == ret->cap) {
 			ret->cap = ret->cap ? ret->cap * 2 : 256;
@@ -377,6 +319,72 @@ void tracker_pids(struct tracker *tracker, const struct tracker_unit *unit, bool
 	}
 	if (ret->count)
 		qsort(ret->items, ret->count, sizeof(pid_t), compare_pids);
+}
+
+/* Its cgroup's path ends in the unit's. */
+static bool cgroup_holds(const struct tracker *tracker, const char *name, pid_t pid)
+{
+	_cleanup_free_ char *tail = tracker_unit_path(tracker, name);
+	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
+	char path[64];
+	struct slice rest;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)pid);
+	if (file_read(path, FILE_MAX, &text) < 0)
+		return false;
+	rest = buf_slice(&text);
+	while (rest.len) {
+		struct slice line;
+
+		(void)text_cut(rest, '\n', &line, &rest);
+		if (slice_ends_with(line, slice_str(tail)))
+			return true;
+	}
+	return false;
+}
+
+bool tracker_owns(const struct tracker *tracker, const struct tracker_unit *unit, bool by_cgroup, pid_t pid)
+{
+	struct process process;
+	pid_t self = getpid();
+
+	if (pid <= 1 || pid == self)
+		return false;
+	if (pid == unit->main_pid || pid == unit->control_pid)
+		return true;
+	if (by_cgroup && tracker->base)
+		return cgroup_holds(tracker, unit->name, pid);
+	for (int depth = 0; depth < DEPTH_MAX && read_process(pid, true, &process); depth++) {
+		if (process.parent == self)
+			return owns_root(unit, &process);
+		pid = process.parent;
+	}
+	return false;
+}
+
+bool process_read(pid_t pid, pid_t *ret_parent, uint64_t *ret_start)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
+	char path[64], state;
+	const char *after;
+	int parent;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (file_read(path, FILE_MAX, &text) < 0)
+		return false;
+	after = strrchr(buf_text(&text), ')');
+	if (!after || sscanf(after + 1, " %c %d", &state, &parent) != 2 || state == 'Z' || state == 'X')
+		return false;
+	*ret_parent = parent;
+	*ret_start = 0;
+	after += 1; /* the state is field 3, the start time field 22 */
+	for (int field = 3; field <= 22; field++) {
+		after += strspn(after, " ");
+		if (field == 22)
+			*ret_start = strtoull(after, NULL, 10);
+		after += strcspn(after, " ");
+	}
+	return true;
 }
 
 static void leftover_cgroups(const struct tracker *tracker, struct pids *ret)

@@ -6,7 +6,8 @@
 #include "base/slice.h"
 
 struct tracker {
-	char *base; /* directory of the keeper's cgroups; NULL: cgroups cannot be used */
+	char *base;   /* directory of the keeper's cgroups; NULL: cgroups cannot be used */
+	bool unified; /* base is in cgroup v2 */
 	struct process_list {
 		struct process *items;
 		size_t count, cap;
@@ -39,6 +40,8 @@ char *tracker_unit_path(const struct tracker *tracker, const char *name);
  * of /proc unless `fresh`; a pid may then be of a process that has just ended. */
 void tracker_pids(struct tracker *tracker, const struct tracker_unit *unit, bool by_cgroup, bool fresh,
 	struct pids *ret);
+/* True when the process is one of the unit's; one that has ended counts until its parent has looked. */
+bool tracker_owns(const struct tracker *tracker, const struct tracker_unit *unit, bool by_cgroup, pid_t pid);
 void tracker_turn(struct tracker *tracker); /* a new turn of the loop begins */
 void pids_done(struct pids *pids);
 void pids_add(struct pids *pids, pid_t pid);
@@ -46,5 +49,7 @@ void pids_add(struct pids *pids, pid_t pid);
  * holds one of the invocation ids. Waits up to timeout_ms for their end; answers how many there were. */
 size_t tracker_kill_leftovers(
 	const struct tracker *tracker, const char *const *invocations, size_t count, int timeout_ms);
+/* Parent and start time (in ticks since boot) of a living process; false when it is gone. */
+bool process_read(pid_t pid, pid_t *ret_parent, uint64_t *ret_start);
 /* Command name and command line of a process; "" when it is gone. */
 void process_name(pid_t pid, char *ret, size_t size);

@@ -162,17 +162,18 @@ def _():
 def _():
     keeper = Keeper()
     keeper.start("warn.service", "[Unit]\nEnvironmentFile=/etc/environment\n[Service]\nExecStart=/bin/sleep 1000\n"
-                 "LimitNOFILE=5\nFrobnicate=yes\nRestart=sometimes\n[X-Fleet]\nConflicts=x\n[Odd]\na=b\n")
+                 "PrivateTmp=yes\nFrobnicate=yes\nRestart=sometimes\n[X-Fleet]\nConflicts=x\n[Odd]\na=b\n")
     warnings = "\n".join(keeper.wait("warn.service", "running")["warnings"])
     for text in ["warn.service:2: Unknown key name 'EnvironmentFile' in section 'Unit', ignoring.",
-                 "warn.service:5: LimitNOFILE= in section 'Service' is not supported by the supervisor, ignoring.",
+                 "warn.service:5: PrivateTmp= in section 'Service' is not supported by the supervisor, ignoring (it needs a mount "
+                 "namespace).",
                  "warn.service:6: Unknown key name 'Frobnicate' in section 'Service', ignoring.",
                  "warn.service:7: Failed to parse Restart=sometimes, ignoring",
                  "warn.service:11: Unknown section 'Odd'. Ignoring."]:
         assert text in warnings, (text, warnings)
-    assert "warn.service:5: LimitNOFILE=" in keeper.call("status", name="warn.service")["text"]
+    assert "warn.service:5: PrivateTmp=" in keeper.call("status", name="warn.service")["text"]
     for name, text in [("none.service", "[Service]\nRestart=no\n"), ("two.service", "[Service]\nExecStart=/bin/a\nExecStart=/bin/b\n"),
-                       ("fork.service", "[Service]\nType=forking\nExecStart=/bin/true\n"),
+                       ("bus.service", "[Service]\nType=dbus\nBusName=a.b\nExecStart=/bin/true\n"),
                        ("quote.service", "[Service]\nExecStart=/bin/echo \"open\n"), ("torn.service", "[Service\nA=b\n")]:
         keeper.start(name, text)
         unit = wait_for(lambda: keeper.state(name), what=name)

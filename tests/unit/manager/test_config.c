@@ -46,7 +46,7 @@ static void defaults_are_those_of_systemd(void **state)
 	assert_int_equal(config.kill_mode, KILL_CONTROL_GROUP);
 	assert_int_equal(config.kill_signal, SIGTERM);
 	assert_true(config.send_sigkill);
-	assert_int_equal(config.umask, 0022);
+	assert_int_equal(config.process.umask, 0022);
 	assert_int_equal(config.start_limit_burst, 5);
 	assert_int_equal(config.warnings.count, 0);
 }
@@ -73,10 +73,10 @@ static void directives_set_what_they_name(void **state)
 	assert_int_equal(config.kill_signal, SIGINT);
 	assert_false(config.send_sigkill);
 	assert_true(config.remain_after_exit);
-	assert_string_equal(config.user, "1");
-	assert_string_equal(config.working_directory, "/srv/web");
-	assert_true(config.working_directory_optional);
-	assert_int_equal(config.umask, 0077);
+	assert_string_equal(config.process.user, "1");
+	assert_string_equal(config.process.working_directory, "/srv/web");
+	assert_true(config.process.working_directory_optional);
+	assert_int_equal(config.process.umask, 0077);
 	assert_true(status_set_has(&config.success, false, 3));
 	assert_true(status_set_has(&config.success, false, 75));
 	assert_true(status_set_has(&config.success, true, SIGUSR1));
@@ -85,8 +85,8 @@ static void directives_set_what_they_name(void **state)
 	assert_string_equal(config.environment.items[1], "B=x y");
 	assert_string_equal(config.environment.items[2], "C=host1");
 	assert_string_equal(config.environment_files.items[0], "-/etc/web");
-	assert_true(config.null_stdout);
-	assert_int_equal(config.nice, 5);
+	assert_int_equal(config.process.output.kind, STREAM_NULL);
+	assert_int_equal(config.process.nice, 5);
 	assert_string_equal(config.description, "The web on host1");
 	assert_int_equal(config.start_limit_burst, 2);
 	assert_true(strings_have(&config.dependencies[DEP_AFTER], "b@1.service"));
@@ -137,8 +137,14 @@ static void what_cannot_work_is_an_error(void **state)
 			"Service has Restart= set to either always or on-success, which isn't allowed for "
 			"Type=oneshot "
 			"services. Refusing."},
-		{"a.service", "[Service]\nType=notify\nExecStart=/bin/a\n",
-			"Type=notify is not supported (simple, exec and oneshot are)"},
+		{"a.service", "[Service]\nType=dbus\nBusName=a.b\nExecStart=/bin/a\n",
+			"Type=dbus is not supported: the supervisor has no bus to see the name on"},
+		{"a.service", "[Service]\nType=forking\nExecStart=/bin/a\nExecStart=/bin/b\n",
+			"Service has more than one ExecStart= setting, which is only allowed for "
+			"Type=oneshot services. Refusing."},
+		{"a.service", "[Service]\nType=oneshot\nExitType=cgroup\nExecStart=/bin/a\n",
+			"Service has ExitType=cgroup set, which isn't allowed for Type=oneshot services. "
+			"Refusing."},
 		{"a.service", "[Service]\nExecStart=/bin/a \"b\n", "ExecStart=: unbalanced quotes"},
 		{"a.service", "[Service]\nExecStart=./a\n",
 			"ExecStart=: \"./a\" is neither an absolute path nor a plain file name"},
@@ -162,17 +168,29 @@ static void what_is_not_understood_is_a_warning_with_its_line(void **state)
 	static const struct {
 		const char *body, *warning; /* NULL: none */
 	} rows[] = {
-		{"LimitNOFILE=5\n", "web@1.service:3: LimitNOFILE= in section 'Service' is not supported by "
-				    "the supervisor, ignoring."},
+		{"PrivateTmp=yes\n", "web@1.service:3: PrivateTmp= in section 'Service' is not supported by "
+				     "the supervisor, ignoring (it needs a mount namespace)."},
+		{"LimitNOFILE=9:5\n", "web@1.service:3: Failed to parse LimitNOFILE=9:5, ignoring (expected "
+				      "a limit, SOFT:HARD or infinity)"},
+		{"StateDirectory=../x\n", "web@1.service:3: Failed to parse StateDirectory=../x, ignoring "
+					  "(expected relative paths without . and .. (links are not "
+					  "supported))"},
+		{"MemoryMax=0\n", "web@1.service:3: Failed to parse MemoryMax=0, ignoring (expected a size "
+				  "such as 512M, a percentage or infinity)"},
+		{"[Unit]\nStartLimitAction=reboot\n",
+			"web@1.service:4: StartLimitAction=reboot is refused: the supervisor does nothing to "
+			"the host, ignoring."},
+		{"[Unit]\nStartLimitAction=none\n", NULL},
+		{"StandardInput=tty\n",
+			"web@1.service:3: StandardInput=tty is not supported, the input is empty"},
 		{"Frobnicate=5\n",
 			"web@1.service:3: Unknown key name 'Frobnicate' in section 'Service', ignoring."},
 		{"[Unit]\nEnvironmentFile=/etc/environment\n",
 			"web@1.service:4: Unknown key name 'EnvironmentFile' in section 'Unit', ignoring."},
 		{"[Unit]\nConditionPathExists=/x\n",
 			"web@1.service:4: ConditionPathExists= in section 'Unit' is not "
-			"supported by the supervisor, ignoring."},
-		{"ExecReload=/bin/kill -HUP $MAINPID\n", "web@1.service:3: ExecReload= in section 'Service' "
-							 "is not supported by the supervisor, ignoring."},
+			"supported by the supervisor, ignoring (use ExecCondition=)."},
+		{"ExecReload=/bin/kill -HUP $MAINPID\n", NULL},
 		{"[Mount]\nWhat=x\n", "web@1.service:4: Unknown section 'Mount'. Ignoring."},
 		{"Restart=sometimes\n", "web@1.service:3: Failed to parse Restart=sometimes, ignoring"},
 		{"RestartSec=soon\n", "web@1.service:3: Failed to parse RestartSec=soon, ignoring (expected "
@@ -197,6 +215,144 @@ static void what_is_not_understood_is_a_warning_with_its_line(void **state)
 	}
 }
 
+static void types_decide_who_may_notify(void **state)
+{
+	static const struct {
+		const char *body;
+		enum service_type type;
+		enum notify_access access;
+	} rows[] = {
+		{"", SERVICE_SIMPLE, NOTIFY_NONE},
+		{"Type=forking\n", SERVICE_FORKING, NOTIFY_NONE},
+		{"Type=notify\n", SERVICE_NOTIFY, NOTIFY_MAIN},
+		{"Type=notify\nNotifyAccess=all\n", SERVICE_NOTIFY, NOTIFY_ALL},
+		{"Type=notify-reload\nNotifyAccess=exec\n", SERVICE_NOTIFY_RELOAD, NOTIFY_EXEC},
+		{"Type=idle\nWatchdogSec=5\n", SERVICE_IDLE, NOTIFY_MAIN},
+		{"WatchdogSec=5\nNotifyAccess=none\n", SERVICE_SIMPLE, NOTIFY_NONE},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		_cleanup_(service_config_done) struct service_config config;
+
+		read_service(rows[i].body, &config);
+		assert_null(config.error);
+		assert_int_equal(config.type, rows[i].type);
+		assert_int_equal(config.notify_access, rows[i].access);
+	}
+}
+
+static void resource_limits_are_counts_sizes_and_times(void **state)
+{
+	static const struct {
+		const char *body;
+		int resource;
+		rlim_t soft, hard;
+	} rows[] = {
+		{"LimitNOFILE=1024:4096\n", RLIMIT_NOFILE, 1024, 4096},
+		{"LimitNOFILE=infinity\n", RLIMIT_NOFILE, RLIM_INFINITY, RLIM_INFINITY},
+		{"LimitAS=64K:1.5G\n", RLIMIT_AS, 65536, 1610612736},
+		{"LimitCORE=0\n", RLIMIT_CORE, 0, 0},
+		{"LimitCPU=1min 30s\n", RLIMIT_CPU, 90, 90},
+		{"LimitCPU=1500ms:infinity\n", RLIMIT_CPU, 2, RLIM_INFINITY},
+		{"LimitRTTIME=500\n", RLIMIT_RTTIME, 500, 500},
+		{"LimitRTTIME=2s\n", RLIMIT_RTTIME, 2000000, 2000000},
+		{"LimitNICE=+5\n", RLIMIT_NICE, 15, 15},
+		{"LimitNICE=-5\n", RLIMIT_NICE, 25, 25},
+		{"LimitNICE=30\n", RLIMIT_NICE, 30, 30},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		_cleanup_(service_config_done) struct service_config config;
+
+		read_service(rows[i].body, &config);
+		assert_int_equal(config.warnings.count, 0);
+		assert_true(config.process.limits[rows[i].resource].set);
+		assert_int_equal(config.process.limits[rows[i].resource].soft, rows[i].soft);
+		assert_int_equal(config.process.limits[rows[i].resource].hard, rows[i].hard);
+	}
+}
+
+static void processes_are_set_up_as_said(void **state)
+{
+	_cleanup_(service_config_done) struct service_config config;
+	const struct process_config *process = &config.process;
+
+	(void)state;
+	read_service("OOMScoreAdjust=-500\nCPUSchedulingPolicy=rr\nCPUSchedulingPriority=50\n"
+		     "CPUAffinity=0-2,5\nIOSchedulingClass=idle\nIOSchedulingPriority=3\n"
+		     "SupplementaryGroups=audio video\nRuntimeDirectory=a/b c\nRuntimeDirectoryMode=0700\n"
+		     "RuntimeDirectoryPreserve=restart\nStandardInput=file:/in\nStandardOutput=append:/out\n"
+		     "PassEnvironment=A B\nCapabilityBoundingSet=CAP_CHOWN CAP_KILL\n"
+		     "CapabilityBoundingSet=~CAP_KILL\nAmbientCapabilities=CAP_NET_RAW\n"
+		     "NoNewPrivileges=yes\nIgnoreSIGPIPE=no\n",
+		&config);
+	assert_int_equal(config.warnings.count, 0);
+	assert_true(process->oom_score_set && process->oom_score == -500);
+	assert_true(process->policy_set && process->policy == 2 && process->priority == 50);
+	assert_true(process->affinity_set && process->affinity[0] == 0x27);
+	assert_true(process->io_set && process->io_class == 3 && process->io_priority == 3);
+	assert_true(strings_have(&process->groups, "video"));
+	assert_true(strings_have(&process->directories[DIRECTORY_RUNTIME].names, "a/b"));
+	assert_int_equal(process->directories[DIRECTORY_RUNTIME].mode, 0700);
+	assert_int_equal(process->directories[DIRECTORY_STATE].mode, 0755);
+	assert_int_equal(process->runtime_preserve, PRESERVE_RESTART);
+	assert_string_equal(process->input.path, "/in");
+	assert_int_equal(process->output.kind, STREAM_APPEND);
+	assert_int_equal(process->error.kind, STREAM_DEFAULT);
+	assert_int_equal(process->pass_environment.count, 2);
+	assert_int_equal(process->capability_bounds, 1);
+	assert_int_equal(process->ambient_capabilities, 1 << 13);
+	assert_true(process->no_new_privileges && !process->ignore_sigpipe);
+}
+
+static void resources_are_amounts_shares_and_weights(void **state)
+{
+	_cleanup_(service_config_done) struct service_config config;
+	const struct resource_config *resources = &config.resources;
+
+	(void)state;
+	read_service("MemoryMax=512M\nMemoryHigh=12.5%\nMemoryLow=infinity\nTasksMax=50%\nCPUQuota=150%\n"
+		     "CPUQuotaPeriodSec=10ms\nCPUWeight=20\nCPUShares=2048\n",
+		&config);
+	assert_int_equal(config.warnings.count, 0);
+	assert_int_equal(resources->memory_max.kind, AMOUNT_ABSOLUTE);
+	assert_int_equal(resources->memory_max.value, 512 * 1024 * 1024);
+	assert_int_equal(resources->memory_high.kind, AMOUNT_SHARE);
+	assert_int_equal(resources->memory_high.value, 1250);
+	assert_int_equal(resources->memory_low.kind, AMOUNT_INFINITY);
+	assert_int_equal(resources->memory_limit.kind, AMOUNT_UNSET);
+	assert_int_equal(resources->tasks_max.value, 5000);
+	assert_int_equal(resources->cpu_quota_us, 1500000);
+	assert_int_equal(resources->cpu_period_ns, 10000000);
+	assert_int_equal(resources->cpu_weight, 20);
+	assert_int_equal(resources->cpu_shares, 2048);
+}
+
+static void times_of_the_end_follow_one_another(void **state)
+{
+	_cleanup_(service_config_done) struct service_config plain, set;
+
+	(void)state;
+	read_service("TimeoutStopSec=7\n", &plain);
+	assert_int_equal(plain.timeout_abort_ns, INT64_C(7000000000));
+	assert_int_equal(plain.runtime_max_ns, UNIT_SPAN_INFINITY);
+	assert_int_equal(plain.watchdog_signal, SIGABRT);
+	read_service("TimeoutStopSec=7\nTimeoutAbortSec=9\nRuntimeMaxSec=5\nWatchdogSec=3\n"
+		     "WatchdogSignal=SIGUSR1\nRestartKillSignal=SIGUSR2\nTimeoutStopFailureMode=abort\n"
+		     "PIDFile=a.pid\nGuessMainPID=no\n",
+		&set);
+	assert_int_equal(set.timeout_abort_ns, INT64_C(9000000000));
+	assert_int_equal(set.runtime_max_ns, INT64_C(5000000000));
+	assert_int_equal(set.watchdog_ns, INT64_C(3000000000));
+	assert_int_equal(set.watchdog_signal, SIGUSR1);
+	assert_int_equal(set.restart_kill_signal, SIGUSR2);
+	assert_int_equal(set.stop_failure_mode, FAILURE_ABORT);
+	assert_string_equal(set.pid_file, "/run/a.pid");
+	assert_false(set.guess_main_pid);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -206,6 +362,11 @@ int main(void)
 		cmocka_unit_test(a_oneshot_has_no_start_timeout_of_its_own),
 		cmocka_unit_test(what_cannot_work_is_an_error),
 		cmocka_unit_test(what_is_not_understood_is_a_warning_with_its_line),
+		cmocka_unit_test(types_decide_who_may_notify),
+		cmocka_unit_test(resource_limits_are_counts_sizes_and_times),
+		cmocka_unit_test(processes_are_set_up_as_said),
+		cmocka_unit_test(resources_are_amounts_shares_and_weights),
+		cmocka_unit_test(times_of_the_end_follow_one_another),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,55 @@
+/* What the parsers of unit options share: config.c has the table and the general ones, config_process.c those
+ * of systemd.exec(5), config_resources.c those of systemd.resource-control(5). A parser that cannot make
+ * sense of a value warns and leaves the setting as it was, as systemd does. */
+#pragma once
+#include "manager/config.h"
+
+struct reader {
+	struct service_config *config;
+	const struct unit_specifiers *specifiers;
+	const struct unit_option *option; /* NULL: after the last one */
+};
+/* argument: which field, list or word; each row of the table has its own. */
+typedef void (*parse_fn)(struct reader *reader, struct slice value, size_t argument);
+
+#define CONFIG_OFFSET(field) offsetof(struct service_config, field)
+#define CONFIG_FIELD(reader, type, offset) ((type *)(void *)((char *)(reader)->config + (offset)))
+
+/* config.c */
+void config_warn(struct reader *reader, const char *format, ...) _printf_(2, 3);
+void config_warn_value(struct reader *reader, struct slice value, const char *expected);
+void config_fail(struct reader *reader, const char *text); /* the first reason stays */
+/* The value with its specifiers replaced, owned; NULL when it grows too long. */
+char *config_expand(struct reader *reader, struct slice value);
+/* Adds the words of a value to a list; an empty value clears it. `check` may be NULL. */
+void config_parse_list(struct reader *reader, struct slice value, struct strings *list,
+	bool (*check)(const char *word), const char *expected);
+/* A number in [low, high]; false after a warning. */
+bool config_parse_number(struct reader *reader, struct slice value, int64_t low, int64_t high, int64_t *ret);
+
+/* config_process.c */
+void parse_umask(struct reader *reader, struct slice value, size_t unused);
+void parse_nice(struct reader *reader, struct slice value, size_t unused);
+void parse_directory(struct reader *reader, struct slice value, size_t unused);
+void parse_stream(struct reader *reader, struct slice value, size_t which); /* 0 input, 1 output, 2 error */
+void parse_rlimit(struct reader *reader, struct slice value, size_t resource);
+void parse_oom_score(struct reader *reader, struct slice value, size_t unused);
+void parse_cpu_policy(struct reader *reader, struct slice value, size_t unused);
+void parse_cpu_priority(struct reader *reader, struct slice value, size_t unused);
+void parse_affinity(struct reader *reader, struct slice value, size_t unused);
+void parse_io_class(struct reader *reader, struct slice value, size_t unused);
+void parse_io_priority(struct reader *reader, struct slice value, size_t unused);
+void parse_directories(struct reader *reader, struct slice value, size_t kind);
+void parse_directory_mode(struct reader *reader, struct slice value, size_t kind);
+void parse_groups(struct reader *reader, struct slice value, size_t unused);
+void parse_pass_environment(struct reader *reader, struct slice value, size_t unused);
+void parse_capabilities(struct reader *reader, struct slice value, size_t offset);
+
+/* config_resources.c */
+void parse_memory(struct reader *reader, struct slice value, size_t offset);
+void parse_tasks(struct reader *reader, struct slice value, size_t offset);
+void parse_cpu_quota(struct reader *reader, struct slice value, size_t unused);
+void parse_cpu_period(struct reader *reader, struct slice value, size_t unused);
+void parse_cpu_weight(struct reader *reader, struct slice value, size_t shares);
+/* "512", "1.5G", in steps of 1024; -EINVAL, -ERANGE. */
+int config_parse_size(struct slice text, uint64_t *ret) _must_check_;

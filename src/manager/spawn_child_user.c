@@ -1,0 +1,242 @@
+/* Who a process of a unit is: its user, groups and capabilities, and the directories that are that user's. */
+#include "base/memory.h"
+#include "manager/spawn_internal.h"
+#include <errno.h>
+#include <ftw.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define GROUPS_MAX 256
+#define TREE_DESCRIPTORS 16
+
+struct identity {
+	uid_t uid;		   /* -1: stays */
+	gid_t gid;		   /* -1: stays */
+	char *name, *home, *shell; /* NULL: unknown */
+};
+
+static void find_user(struct spawn *spawn, struct identity *identity)
+{
+	const char *wanted = spawn->service->config.process.user;
+	const struct passwd *user;
+	unsigned long uid;
+	char *end;
+
+	if (!wanted || !wanted[0])
+		return;
+	uid = strtoul(wanted, &end, 10);
+	user = *end ? getpwnam(wanted) : getpwuid((uid_t)uid);
+	if (!user && *end) {
+		spawn_report(
+			spawn, "WFailed to determine user credentials: user %s does not exist\n", wanted);
+		spawn_fail(spawn, 217, ESRCH);
+	}
+	if (!user) { /* a number needs no name */
+		identity->uid = (uid_t)uid;
+		return;
+	}
+	identity->uid = user->pw_uid;
+	identity->gid = user->pw_gid;
+	identity->name = mem_strdup(user->pw_name);
+	identity->home = mem_strdup(user->pw_dir);
+	identity->shell = mem_strdup(user->pw_shell);
+	spawn_set(spawn, "HOME", identity->home, true);
+	spawn_set(spawn, "LOGNAME", identity->name, true);
+	spawn_set(spawn, "USER", identity->name, true);
+	spawn_set(spawn, "SHELL", identity->shell, true);
+}
+
+static gid_t find_group(const struct spawn *spawn, const char *wanted)
+{
+	const struct group *group;
+	unsigned long gid;
+	char *end;
+
+	gid = strtoul(wanted, &end, 10);
+	if (!*end)
+		return (gid_t)gid;
+	group = getgrnam(wanted);
+	if (group)
+		return group->gr_gid;
+	spawn_report(spawn, "WFailed to determine group credentials: group %s does not exist\n", wanted);
+	spawn_fail(spawn, 216, ESRCH);
+}
+
+/* nftw() has no argument for its function. This is a process of its own. */
+static uid_t tree_uid;
+static gid_t tree_gid;
+
+static int chown_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	(void)st;
+	(void)type;
+	(void)at;
+	return lchown(path, tree_uid, tree_gid) < 0 ? -1 : 0;
+}
+
+static int make_directory(
+	const char *path, const struct identity *identity, unsigned mode, bool configuration)
+{
+	struct stat st;
+	bool made;
+
+	for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		_cleanup_free_ char *parent = mem_strndup(path, (size_t)(slash - path));
+
+		if (mkdir(parent, 0755) < 0 && errno != EEXIST)
+			return -errno;
+	}
+	made = mkdir(path, mode) == 0;
+	if (!made && errno != EEXIST)
+		return -errno;
+	if (stat(path, &st) < 0)
+		return -errno;
+	if (!S_ISDIR(st.st_mode))
+		return -ENOTDIR;
+	if (configuration && !made)
+		return 0; /* what is in /etc is the administrator's */
+	if (chmod(path, mode) < 0)
+		return -errno;
+	tree_uid = identity->uid == (uid_t)-1 ? geteuid() : identity->uid;
+	tree_gid = identity->gid == (gid_t)-1 ? getegid() : identity->gid;
+	/* What another user of the unit left there changes hands with the directory. */
+	if (configuration || (st.st_uid == tree_uid && st.st_gid == tree_gid) || geteuid() != 0)
+		return 0;
+	return nftw(path, chown_one, TREE_DESCRIPTORS, FTW_PHYS | FTW_MOUNT) < 0 ? -errno : 0;
+}
+
+static void make_directories(const struct spawn *spawn, const struct identity *identity)
+{
+	static const int exit_statuses[] = {[DIRECTORY_RUNTIME] = 233,
+		[DIRECTORY_STATE] = 238,
+		[DIRECTORY_CACHE] = 239,
+		[DIRECTORY_LOGS] = 240,
+		[DIRECTORY_CONFIGURATION] = 241};
+	mode_t before = umask(0);
+
+	for (int kind = 0; kind < DIRECTORY_KIND_MAX; kind++) {
+		const struct directory_config *config = &spawn->service->config.process.directories[kind];
+
+		for (size_t i = 0; i < config->names.count; i++) {
+			_cleanup_free_ char *path = mem_printf("%s/%s",
+				spawn_directory_root((enum directory_kind)kind), config->names.items[i]);
+			int r = make_directory(path, identity, config->mode, kind == DIRECTORY_CONFIGURATION);
+
+			if (r < 0)
+				spawn_fail(spawn, exit_statuses[kind], -r);
+		}
+	}
+	(void)umask(before);
+}
+
+static void become_groups(const struct spawn *spawn, const struct identity *identity)
+{
+	const struct strings *more = &spawn->service->config.process.groups;
+	gid_t groups[GROUPS_MAX] = {0};
+	int count = GROUPS_MAX / 2;
+
+	if (identity->name || more->count) {
+		if (!identity->name)
+			count = getgroups(count, groups);
+		else if (getgrouplist(identity->name, identity->gid, groups, &count) < 0)
+			count = -1;
+		if (count < 0)
+			spawn_fail(spawn, 216, EINVAL);
+		for (size_t i = 0; i < more->count; i++) {
+			if (count >= GROUPS_MAX)
+				spawn_fail(spawn, 216, E2BIG);
+			groups[count++] = find_group(spawn, more->items[i]);
+		}
+		if (setgroups((size_t)count, groups) < 0)
+			spawn_fail(spawn, 216, errno);
+	} else if (identity->uid != (uid_t)-1 && setgroups(0, groups) < 0) {
+		spawn_fail(spawn, 216, errno);
+	}
+	if (identity->gid != (gid_t)-1 && setresgid(identity->gid, identity->gid, identity->gid) < 0)
+		spawn_fail(spawn, 216, errno);
+}
+
+static void drop_bounds(const struct spawn *spawn)
+{
+	uint64_t bounds = spawn->service->config.process.capability_bounds;
+
+	for (int number = 0; number < 64 && bounds != UINT64_MAX; number++) {
+		if (prctl(PR_CAPBSET_READ, number, 0, 0, 0) != 1 || (bounds >> number & 1))
+			continue;
+		if (prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0)
+			spawn_fail(spawn, 218, errno);
+	}
+}
+
+/* Capabilities that survive execve() of a program that is not root's. */
+static void raise_ambient(const struct spawn *spawn, bool only_these)
+{
+	uint64_t ambient = spawn->service->config.process.ambient_capabilities;
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		spawn_fail(spawn, 218, errno);
+	/* What the kernel does not know, or the bounds took, cannot be had: as much as there is. */
+	ambient &= data[0].permitted | (uint64_t)data[1].permitted << 32;
+	for (int half = 0; half < 2; half++) {
+		uint32_t bits = (uint32_t)(ambient >> (32 * half));
+
+		if (only_these)
+			data[half].permitted = data[half].effective = bits;
+		data[half].inheritable |= bits;
+	}
+	if (syscall(SYS_capset, &header, data) < 0)
+		spawn_fail(spawn, 218, errno);
+	for (int number = 0; number < 64; number++)
+		if ((ambient >> number & 1) && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0) < 0)
+			spawn_fail(spawn, 218, errno);
+}
+
+static void become_user(const struct spawn *spawn, const struct identity *identity)
+{
+	const struct process_config *process = &spawn->service->config.process;
+	bool changes = identity->uid != (uid_t)-1 && identity->uid != geteuid();
+
+	if (process->ambient_capabilities && changes && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+		spawn_fail(spawn, 218, errno);
+	if (identity->uid != (uid_t)-1 && setresuid(identity->uid, identity->uid, identity->uid) < 0)
+		spawn_fail(spawn, 217, errno);
+	if (process->ambient_capabilities)
+		raise_ambient(spawn, changes);
+}
+
+const char *spawn_child_user(struct spawn *spawn)
+{
+	const struct process_config *process = &spawn->service->config.process;
+	bool full = spawn->command->flags & UNIT_COMMAND_FULL;
+	bool stays = full || (spawn->command->flags & UNIT_COMMAND_NO_SETUID);
+	struct identity identity = {.uid = (uid_t)-1, .gid = (gid_t)-1};
+	const char *home;
+
+	find_user(spawn, &identity);
+	if (process->group && process->group[0])
+		identity.gid = find_group(spawn, process->group);
+	home = identity.home ? identity.home : "/root";
+	make_directories(spawn, &identity);
+	/* Without privileges only "become who I am" works, and needs none of these calls. */
+	if (geteuid() != 0 && !process->groups.count &&
+		(identity.uid == (uid_t)-1 || identity.uid == geteuid()) &&
+		(identity.gid == (gid_t)-1 || identity.gid == getegid()))
+		stays = true;
+	if (!stays && (identity.uid != (uid_t)-1 || identity.gid != (gid_t)-1 || process->groups.count))
+		become_groups(spawn, &identity);
+	if (!full)
+		drop_bounds(spawn);
+	if (!stays)
+		become_user(spawn, &identity);
+	if (process->no_new_privileges && !full && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		spawn_fail(spawn, 227, errno);
+	return home;
+}
