@@ -259,11 +259,12 @@ static int keeper_open(struct keeper *keeper, bool cgroups)
 	if (r < 0)
 		return log_errno(r, "cannot open the journal in %s/journal", keeper->dir);
 	tracker_open(&keeper->tracker, keeper->id, cgroups);
-	limits_open(&keeper->limits, &keeper->tracker, keeper->id);
 	r = server_open(keeper);
 	if (r < 0)
 		return log_errno(r, "cannot listen on %s", keeper->socket);
 	r = store_load_units(keeper);
+	/* Only now nothing is left in the cgroups of an earlier keeper. */
+	limits_open(&keeper->limits, &keeper->tracker, keeper->id);
 	return r < 0 ? log_errno(r, "cannot read the units in %s", keeper->dir) : 0;
 }
 

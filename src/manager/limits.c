@@ -7,13 +7,14 @@
 #include "base/text.h"
 #include "io/file.h"
 #include "manager/cgroup.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FILE_MAX 65536
+#define FILE_MAX (1024 * 1024)
 #define SHARE_ONE 10000
 
 static const char *const controller_names[] = {
@@ -91,6 +92,29 @@ static void find_controller(struct limits *limits, enum limits_controller contro
 	}
 }
 
+/* As with the tracker's cgroups, those whose keeper is gone are removed as far as they are empty: the ones
+ * whose directory beside the tracker's is gone, too. */
+static void remove_abandoned(const struct tracker *tracker, const char *base)
+{
+	const char *name = strrchr(base, '/') + 1;
+	_cleanup_free_ char *parent = mem_strndup(base, (size_t)(name - base));
+	_cleanup_free_ char *keepers =
+		mem_strndup(tracker->base, (size_t)(strrchr(tracker->base, '/') + 1 - tracker->base));
+	DIR *dir = opendir(parent);
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		_cleanup_free_ char *keeper = mem_printf("%s%s", keepers, entry->d_name);
+		_cleanup_free_ char *other = mem_printf("%s%s", parent, entry->d_name);
+
+		if (strcmp(entry->d_name, name) == 0 ||
+			(strncmp(entry->d_name, "flotilla-", 9) == 0 && access(keeper, F_OK) < 0))
+			cgroup_remove_tree(other);
+	}
+	if (dir)
+		closedir(dir);
+}
+
 void limits_open(struct limits *limits, const struct tracker *tracker, const char *id)
 {
 	*limits = (struct limits){.tracker = tracker, .id = mem_strdup(id)};
@@ -99,7 +123,7 @@ void limits_open(struct limits *limits, const struct tracker *tracker, const cha
 			_cleanup_free_ char *base = legacy_base(limits, (enum limits_controller)i, at_root);
 
 			if (base)
-				cgroup_remove_tree(base);
+				remove_abandoned(tracker, base);
 		}
 	}
 }
@@ -290,6 +314,8 @@ void limits_unit_open(struct limits *limits, const char *name, const struct reso
 		ret->used[i] = true;
 		if (limits->controllers[i].unified)
 			continue;
+		/* Another keeper may have taken an empty one for abandoned. */
+		(void)mkdir(limits->controllers[i].base, 0755);
 		if (mkdir(setting.dirs[i], 0755) == 0 || errno == EEXIST) {
 			_cleanup_free_ char *procs = mem_printf("%s/cgroup.procs", setting.dirs[i]);
 

@@ -285,7 +285,7 @@ static void end_run(struct service *service)
 	const struct process_config *process = &service->config.process;
 	bool keep = process->runtime_preserve == PRESERVE_YES ||
 		    (process->runtime_preserve == PRESERVE_RESTART &&
-			    (service->will_restart || service->job == JOB_RESTART));
+			    (service->will_restart || service->killed_for_restart));
 
 	if (service->main_pid && service->main_alien)
 		service_unset_main(service);

@@ -122,8 +122,8 @@ static int load_pid_file(struct service *service, bool tell)
 {
 	const char *path = service->config.pid_file;
 	uint64_t started;
-	bool trusted;
-	pid_t pid, parent;
+	bool trusted = false;
+	pid_t pid = 0, parent;
 	int r = read_pid_file(path, &pid, &trusted);
 
 	if (r < 0) {
