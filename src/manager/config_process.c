@@ -294,7 +294,7 @@ static int parse_limit_value(struct slice text, size_t resource, rlim_t *ret)
 	case RLIMIT_CPU:
 		if (unit_parse_span(text, &ns) < 0)
 			return -EINVAL;
-		*ret = (rlim_t)((ns + 999999999) / 1000000000);
+		*ret = (rlim_t)(ns / 1000000000 + (ns % 1000000000 != 0));
 		return 0;
 	case RLIMIT_RTTIME: /* a plain number is in microseconds */
 		if (text_to_u64(text, &value) == 0) {

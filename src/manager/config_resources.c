@@ -6,6 +6,7 @@
 
 #define SHARE_ONE 10000 /* the whole, in hundredths of a percent */
 #define FRACTION_DIGITS 9
+#define PERCENT_MAX 10000000 /* a hundred thousand CPUs */
 
 int config_parse_size(struct slice text, uint64_t *ret)
 {
@@ -64,7 +65,7 @@ static int parse_share(struct slice text, uint64_t *ret)
 		if (fraction.len == 1)
 			hundredths *= 10;
 	}
-	if (text_to_u64(whole, &percent) < 0 || percent > UINT32_MAX)
+	if (text_to_u64(whole, &percent) < 0 || percent > PERCENT_MAX)
 		return -EINVAL;
 	*ret = percent * 100 + hundredths;
 	return 0;

@@ -183,7 +183,7 @@ static void child_signal(uv_signal_t *handle, int number)
 	(void)number;
 	tracker_turn(&keeper->tracker);
 	list_for_each (it, &keeper->services)
-		service_before_exits(list_item(it, struct service, entry));
+		notify_drain(list_item(it, struct service, entry)); /* what it said last comes first */
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		struct service *service = map_remove(&keeper->started, slice_make(&pid, sizeof(pid)));
 

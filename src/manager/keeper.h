@@ -99,10 +99,11 @@ struct service {
 	struct list streams;
 	pid_t *sessions; /* of the processes this run started, for the search without cgroups */
 	size_t session_count;
-	uv_timer_t timer;    /* of the state */
-	int64_t deadline_ns; /* when it fires (monotonic); INT64_MAX: never */
-	uv_timer_t watchdog; /* fires when the service was silent for too long */
-	uv_timer_t poll;     /* looks for what the kernel does not tell of (service_main.c) */
+	uv_timer_t timer;	/* of the state */
+	int64_t deadline_ns;	/* when it fires (monotonic); INT64_MAX: never */
+	int64_t runtime_end_ns; /* until when it may run (monotonic); 0: not known yet, INT64_MAX: for ever */
+	uv_timer_t watchdog;	/* fires when the service was silent for too long */
+	uv_timer_t poll;	/* looks for what the kernel does not tell of (service_main.c) */
 	unsigned handles_open;
 	struct notify *notify; /* NULL: none */
 	enum notify_state notify_state;
@@ -179,8 +180,6 @@ void service_stop(struct service *service);
  * -EOPNOTSUPP (the unit says nothing of how). */
 int service_reload(struct service *service);
 void service_child_exited(struct service *service, pid_t pid, int wait_status);
-/* Whatever its processes sent before they ended counts before their end; called before ends are looked at. */
-void service_before_exits(struct service *service);
 /* Some process that is neither main nor control ended: perhaps it was the last one. */
 void service_check_empty(struct service *service);
 void service_exec_done(struct service *service, pid_t pid); /* execve() of that process worked */
@@ -276,7 +275,7 @@ void status_describe_exit(
 /* keeper.c */
 void keeper_retry_later(struct keeper *keeper);
 /* The end of a pipe that comes to its end when no job is left; -1: there is none. The child that waits for it
- * closes the other end, keeper->idle_fds[1]. */
+ * closes the other end. */
 int keeper_idle_fd(struct keeper *keeper);
 /* Adds a unit or gives a known one another text. */
 struct service *keeper_load(struct keeper *keeper, const char *name, struct slice text, const char *hash);

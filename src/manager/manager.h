@@ -49,7 +49,7 @@ struct manager_unit_state {
 	const char *start_error; /* why the last start did not begin, e.g. for a missing requirement; "": it
 				    did */
 	const char *const
-		*warnings; /* e.g. "web.service:7: LimitCPU= in [Service] is not supported, ignored" */
+		*warnings; /* e.g. "web.service:7: PrivateTmp= in section 'Service' is not supported …" */
 	size_t warning_count;
 };
 

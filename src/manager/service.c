@@ -193,8 +193,11 @@ void service_extend(struct service *service, int64_t ns)
 
 	if (service->deadline_ns == INT64_MAX || __builtin_add_overflow(time_mono_ns(), ns, &until))
 		return;
-	if (until > service->deadline_ns)
-		service_arm(service, ns);
+	if (until <= service->deadline_ns)
+		return;
+	service_arm(service, ns);
+	if (service->state == STATE_RUNNING)
+		service->runtime_end_ns = until;
 }
 
 void service_add_result(struct service *service, enum service_result result)
@@ -357,19 +360,28 @@ void service_enter_signal(struct service *service, enum service_state state, enu
 		service_enter_dead(service, RESULT_SUCCESS, true);
 }
 
-/* How long it may run: RuntimeMaxSec= and a part of RuntimeRandomizedExtraSec=. */
-static int64_t runtime_max(const struct service *service)
+/* Until when it may run: RuntimeMaxSec= and a part of RuntimeRandomizedExtraSec= from now on. */
+static int64_t runtime_end(const struct service *service)
 {
-	int64_t extra = service->config.runtime_extra_ns, max = service->config.runtime_max_ns, until;
+	int64_t extra = service->config.runtime_extra_ns, max = service->config.runtime_max_ns, end;
 	uint64_t random;
 
-	if (max == UNIT_SPAN_INFINITY || extra <= 0)
-		return max;
+	if (max == UNIT_SPAN_INFINITY || extra == UNIT_SPAN_INFINITY)
+		return INT64_MAX;
 	rng_system(&random, sizeof(random));
-	if (extra == UNIT_SPAN_INFINITY ||
-		__builtin_add_overflow(max, (int64_t)(random % (uint64_t)extra), &until))
-		return UNIT_SPAN_INFINITY;
-	return until;
+	if (extra > 0 && __builtin_add_overflow(max, (int64_t)(random % (uint64_t)extra), &max))
+		return INT64_MAX;
+	return __builtin_add_overflow(time_mono_ns(), max, &end) ? INT64_MAX : end;
+}
+
+/* The time goes on while it reloads. */
+static void arm_runtime(struct service *service)
+{
+	if (!service->runtime_end_ns)
+		service->runtime_end_ns = runtime_end(service);
+	service_arm(service, service->runtime_end_ns == INT64_MAX
+				     ? UNIT_SPAN_INFINITY
+				     : MAX(service->runtime_end_ns - time_mono_ns(), INT64_C(1)));
 }
 
 void service_enter_running(struct service *service, enum service_result result)
@@ -378,7 +390,7 @@ void service_enter_running(struct service *service, enum service_result result)
 	if (service->result != RESULT_SUCCESS) {
 		service_enter_signal(service, STATE_STOP_SIGTERM, result);
 	} else if (service_is_alive(service)) {
-		service_arm(service, runtime_max(service));
+		arm_runtime(service);
 		service_set_state(service, STATE_RUNNING);
 		/* It may have said more than that it is ready. */
 		if (service->notify_state == NOTIFY_STATE_RELOADING)
@@ -442,7 +454,10 @@ void service_enter_stop(struct service *service, enum service_result result)
 	static const struct phase phase = {EXEC_STOP, STATE_STOP, enter_stop_signal, STATE_STOP_SIGTERM};
 
 	service_add_result(service, result);
-	enter_phase(service, &phase);
+	if (service->control_pid) /* a reload is under way: there is one control process at a time */
+		service_enter_signal(service, STATE_STOP_SIGTERM, RESULT_SUCCESS);
+	else
+		enter_phase(service, &phase);
 }
 
 static void enter_up(struct service *service)
@@ -527,6 +542,7 @@ static void forget_run(struct service *service)
 		service->control_exec[i] = (struct exec_record){0};
 	}
 	service->main_index = 0;
+	service->runtime_end_ns = 0;
 	service->notify_state = NOTIFY_STATE_UNKNOWN;
 	service->notify_text = mem_free(service->notify_text);
 	service->notify_errno = 0;

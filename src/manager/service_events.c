@@ -262,15 +262,10 @@ static void control_exited(struct service *service, int wait_status)
 	phase_ended(service, result);
 }
 
-void service_before_exits(struct service *service)
-{
-	notify_drain(service);
-	service_check_memory(service);
-}
-
 void service_child_exited(struct service *service, pid_t pid, int wait_status)
 {
 	streams_drain(service); /* what it said last comes before the word of its end */
+	service_check_memory(service);
 	if (pid == service->main_pid)
 		main_exited(service, wait_status);
 	else if (pid == service->control_pid)

@@ -18,12 +18,14 @@
 #define MESSAGES_PER_TURN 64 /* so that a chatterer does not starve the others */
 #define DESCRIPTORS_MAX 253  /* what the kernel lets a message carry */
 #define STATUS_MAX 1024
+#define REFUSALS_MAX 10 /* told; anybody may send, and shall not fill the unit's log */
 
 struct notify {
 	struct service *service;
 	uv_poll_t poll;
 	int fd;
-	char address[64]; /* "@…" */
+	char address[64];  /* "@…" */
+	unsigned refusals; /* told in this run */
 };
 
 struct message {
@@ -70,6 +72,8 @@ static bool may_speak(struct service *service, const struct message *message)
 		return true;
 	if (access == NOTIFY_ALL && service_owns(service, message->pid))
 		return true;
+	if (service->notify->refusals++ >= REFUSALS_MAX)
+		return false;
 	service_say(service, "%s: Got notification message from PID %d, but reception only permitted for %s",
 		service->name, (int)message->pid,
 		access == NOTIFY_ALL	? "the unit's own processes"
@@ -184,7 +188,9 @@ void service_watchdog_begin(struct service *service)
 		(void)uv_timer_stop(&service->watchdog);
 	else
 		(void)uv_timer_start(&service->watchdog, service_watchdog_fired,
-			(uint64_t)((service->watchdog_ns + NS_PER_MS - 1) / NS_PER_MS), 0);
+			(uint64_t)(service->watchdog_ns / NS_PER_MS +
+				   (service->watchdog_ns % NS_PER_MS != 0)),
+			0);
 }
 
 static void watchdog_ended(struct service *service)

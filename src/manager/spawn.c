@@ -301,10 +301,8 @@ int spawn_command(struct service *service, enum exec_kind kind, size_t index, pi
 	spawn.output_fd = output_fd;
 	spawn.report_fd = report_write;
 	default_files(&spawn);
-	if (service->config.type == SERVICE_IDLE && kind == EXEC_START) {
+	if (service->config.type == SERVICE_IDLE && kind == EXEC_START)
 		spawn.idle_fd = keeper_idle_fd(service->keeper);
-		spawn.idle_other_fd = service->keeper->idle_fds[1];
-	}
 	pid = fork_child(&spawn);
 	unit_environment_done(&spawn.environment);
 	close_cgroups(&spawn);

@@ -242,6 +242,24 @@ static void child_cgroups(const struct spawn *spawn)
 			spawn_fail(spawn, 219, errno);
 }
 
+/* Who waits holds nothing of the keeper's: its lock, its socket and its clients live and end with it alone.
+ */
+static void close_others(const struct spawn *spawn)
+{
+	const int keep[] = {spawn->report_fd, spawn->output_fd, spawn->idle_fd};
+
+	for (unsigned from = STDERR_FILENO + 1; from;) {
+		unsigned next = ~0u;
+
+		for (size_t i = 0; i < ARRAY_LEN(keep); i++)
+			if ((unsigned)keep[i] >= from)
+				next = MIN(next, (unsigned)keep[i]);
+		if (next > from)
+			(void)close_range(from, next == ~0u ? ~0u : next - 1, 0);
+		from = next + 1;
+	}
+}
+
 /* Type=idle: until the keeper has nothing more to start or stop, but not for long. */
 static void child_idle(const struct spawn *spawn)
 {
@@ -249,7 +267,7 @@ static void child_idle(const struct spawn *spawn)
 
 	if (spawn->idle_fd < 0)
 		return;
-	(void)close(spawn->idle_other_fd); /* else this process would keep the pipe open itself */
+	close_others(spawn); /* also the pipe's other end, which would keep it open */
 	(void)poll(&wait, 1, IDLE_MS);
 }
 

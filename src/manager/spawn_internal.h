@@ -12,7 +12,7 @@ struct spawn {
 	bool main, watched;		     /* watched: it is told of the watchdog */
 	int report_fd, output_fd, cgroup_fd; /* -1: none */
 	int limit_fds[LIMITS_CONTROLLERS];   /* -1: none */
-	int idle_fd, idle_other_fd;	     /* of Type=idle; -1: it does not wait */
+	int idle_fd;			     /* of Type=idle; -1: it does not wait */
 	struct rlimit files;		     /* RLIMIT_NOFILE without LimitNOFILE= */
 };
 

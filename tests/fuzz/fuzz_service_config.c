@@ -23,6 +23,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	service_config_read(file, &specifiers, &config);
 	assert(config.type < SERVICE_TYPE_MAX && config.restart < RESTART_MAX &&
 		config.kill_mode < KILL_MODE_MAX);
+	assert(config.exit_type < EXIT_TYPE_MAX && config.oom_policy < OOM_POLICY_MAX &&
+		config.start_failure_mode < FAILURE_MODE_MAX && config.stop_failure_mode < FAILURE_MODE_MAX);
+	assert(config.notify_access > NOTIFY_UNSET && config.notify_access < NOTIFY_ACCESS_MAX);
+	assert(config.timeout_abort_ns > 0 && config.runtime_max_ns > 0 && config.watchdog_ns >= 0);
+	assert(config.process.nice >= -20 && config.process.nice <= 19 && config.process.umask <= 07777);
+	assert(config.resources.cpu_period_ns > 0 && config.resources.cpu_weight <= 10000);
+	for (size_t i = 0; i < RLIM_NLIMITS; i++)
+		assert(config.process.limits[i].soft <= config.process.limits[i].hard);
+	for (size_t i = 0; i < config.process.directories[DIRECTORY_RUNTIME].names.count; i++) {
+		const char *name = config.process.directories[DIRECTORY_RUNTIME].names.items[i];
+
+		assert(name[0] && name[0] != '/' && strncmp(name, "../", 3) != 0 && !strstr(name, "/../"));
+	}
 	assert(config.kill_signal > 0 && config.timeout_stop_ns > 0 && config.restart_ns >= 0);
 	assert(config.error || config.exec[EXEC_START].count || config.type == SERVICE_ONESHOT);
 	for (size_t kind = 0; kind < EXEC_KIND_MAX; kind++)

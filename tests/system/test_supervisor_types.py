@@ -267,6 +267,15 @@ def _(keeper):
     keeper.call("reload", name="slow.service")
     keeper.stop("slow.service")
     assert keeper.wait("slow.service", "dead")["result"] == "success"
+    # A stop during a reload ends its command first; ExecStop= is left out, as there is one control process at a time.
+    keeper.start("both.service", "[Service]\nExecStart=/bin/sleep 1000\nExecReload=/bin/sh -c 'echo $$$$ > %s.reload; sleep 1000'\n"
+                 "ExecStop=/bin/touch %s.stop\nExecStopPost=/bin/touch %s.post\n" % (out, out, out))
+    keeper.wait("both.service", "running")
+    keeper.call("reload", name="both.service")
+    reloading = int(wait_for(lambda: read(out + ".reload"), what="the reload"))
+    keeper.stop("both.service")
+    assert keeper.wait("both.service", "dead")["result"] == "success"
+    assert not alive(reloading) and os.path.exists(out + ".post") and not os.path.exists(out + ".stop")
     keeper.start("none.service", "[Service]\nExecStart=/bin/sleep 1000\n")
     answer = keeper.call("reload", name="none.service")
     assert answer["result"] < 0 and "not applicable" in answer["message"], answer
@@ -381,6 +390,12 @@ def _():
     keeper.start("short.service", "[Service]\nExecStart=/bin/sleep 1000\nRuntimeMaxSec=300ms\n")
     assert keeper.wait("short.service", "failed")["result"] == "timeout"
     assert "Service reached runtime time limit. Stopping." in keeper.log("short.service")
+    # A reload does not begin it anew.
+    keeper.start("long.service", "[Service]\nExecStart=/bin/sleep 1000\nExecReload=/bin/true\nRuntimeMaxSec=1s\n")
+    keeper.wait("long.service", "running")
+    wait_for(lambda: keeper.call("reload", name="long.service")["result"] and keeper.state("long.service")["sub"] == "failed",
+             what="the end")
+    assert "Reloaded long.service." in keeper.log("long.service")
     keeper.start("rk.service", "[Service]\nRestartKillSignal=SIGUSR1\nExecStart=/bin/sh -c 'trap \"echo usr >> %s; exit 0\" USR1; "
                  "trap \"echo term >> %s; exit 0\" TERM; echo up >> %s; while :; do sleep 0.05; done'\n" % (out, out, out))
     wait_for(lambda: read(out) == "up\n", what="the traps")

@@ -215,7 +215,7 @@ static void units_are_loaded_started_seen_and_unloaded(void **state)
 	assert_int_equal(manager_count(fixture->manager), 0);
 	assert_int_equal(act(fixture, manager_start, "web.service"), -ENOENT);
 	assert_string_equal(fixture->message, "Unit web.service not loaded.");
-	assert_int_equal(load(fixture, "[Service]\nExecStart=/bin/sleep 1000\nLimitCPU=3\n"), 0);
+	assert_int_equal(load(fixture, "[Service]\nExecStart=/bin/sleep 1000\nPrivateTmp=yes\n"), 0);
 	assert_int_equal(act(fixture, manager_start, "web.service"), 0);
 	assert_true(
 		manager_state(fixture->manager, "web.service", &unit) && unit.wanted); /* with the answer */
