@@ -164,7 +164,6 @@ static void stop_with_dependents(struct service *service)
 			if (other != service && depends(other, kinds[k], service))
 				stop_with_dependents(other);
 	}
-	service->job_visited = false;
 }
 
 void jobs_stop(struct service *service)
@@ -172,6 +171,8 @@ void jobs_stop(struct service *service)
 	service->missing_dependency = false;
 	set_start_error(service, NULL);
 	stop_with_dependents(service);
+	list_for_each (it, &service->keeper->services)
+		list_item(it, struct service, entry)->job_visited = false;
 }
 
 /* Restarts what depends on the unit and runs, as `systemctl restart` does. */

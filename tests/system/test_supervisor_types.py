@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The embedded supervisor: services that fork, notify, are watched and reload."""
+import json
 import os
 import signal
 import socket
@@ -82,6 +83,24 @@ def _(keeper):
     assert keeper.wait("late.service", "failed")["result"] == "timeout"
     keeper.start("code.service", forking("exit 3"))
     assert keeper.wait("code.service", "failed")["result"] == "exit-code"
+
+
+@cases.case("the results outlive the keeper, and those of an older one are understood")
+def _():
+    keeper = Keeper()
+    keeper.start("none.service", notify("none", "exit:0"))
+    keeper.start("code.service", "[Service]\nExecStart=/bin/false\n")
+    assert keeper.wait("none.service", "failed")["result"] == "protocol"
+    keeper.wait("code.service", "failed")
+    keeper.process.kill()
+    keeper.process.wait()
+    # What stands in the file is a number, that has always been this one.
+    path = os.path.join(keeper.dir, "state", "state", "code.service")
+    state = json.loads(read(path))
+    assert state["result"] == 3, state
+    again = Keeper(directory=keeper.dir)
+    assert again.state("none.service")["result"] == "protocol" and again.state("code.service")["result"] == "exit-code"
+    again.end()
 
 
 @cases.case("a PID file that names a process outside of the unit counts only when root owns it")
@@ -342,6 +361,13 @@ def _():
     for name, other in (("x.service", "y.service"), ("y.service", "x.service")):
         keeper.load(name, "[Unit]\nPartOf=%s\n[Service]\nExecStart=/bin/sleep 1000\n" % other)
     keeper.stop("x.service")
+    # So does a wide web of them: each is asked once, not once on every way to it.
+    for layer in range(30):
+        for side in "ab":
+            keeper.load("w%d%s.service" % (layer, side), "[Unit]\nPartOf=w%da.service w%db.service\n[Service]\nExecStart=/bin/true\n"
+                        % (layer - 1, layer - 1))
+    keeper.load("w-1a.service", "[Service]\nExecStart=/bin/true\n")
+    keeper.stop("w-1a.service")
     keeper.end()
 
 
