@@ -8,8 +8,8 @@
  * the same for this machine's own units: all that peers are served, when they show the token that stands in
  * this machine's registry entry (Authorization: Bearer).
  *
- * Times are those of base/when.h ("-1h", "today", RFC 3339, …), read with the clock and the zone of the machine
- * that runs the unit. Without lines= there are the last 10, with since= all since then.
+ * Times are those of base/when.h ("-1h", "today", RFC 3339, …), read with the clock and the zone of the
+ * machine that runs the unit. Without lines= there are the last 10, with since= all since then.
  *
  * A status has the headers X-Exit-Status (systemctl's), X-Active-State, X-Job while a request to start, stop
  * or restart waits or is under way, and X-Start-Error (why) when the last start did not begin.

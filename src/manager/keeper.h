@@ -3,8 +3,8 @@
  * socket), server_journal.c (who reads the journal), service*.c (the state machine of a unit), spawn*.c
  * (starting one process), stream.c (their output), journal*.c (the journal on disk), keeper_journal.c (what
  * becomes an entry of it), tracker.c (which processes belong to a unit), limits.c (what they may use), jobs.c
- * (start and stop requests and their order), host.c (what the host knows or provides), store.c (what survives a
- * crash of the keeper), status.c (`systemctl status`). */
+ * (start and stop requests and their order), host.c (what the host knows or provides), store.c (what survives
+ * a crash of the keeper), status.c (`systemctl status`). */
 #pragma once
 #include "base/list.h"
 #include "base/map.h"
