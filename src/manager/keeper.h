@@ -111,6 +111,7 @@ struct service {
 	int notify_errno;	     /* ERRNO= */
 	int64_t watchdog_ns;	     /* this run's, which the service may change; 0: none */
 	bool main_known;	     /* this run has had a main process that is known */
+	bool main_adopted;	     /* the main process is not the one that ExecStart= began */
 	bool main_alien;	     /* the main process is no child of the keeper */
 	uint64_t main_started;	     /* of an alien: its start time, so that no other takes its place */
 	bool pid_file_awaited;	     /* it was to be there, and will perhaps come */

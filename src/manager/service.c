@@ -242,7 +242,7 @@ bool service_run_main(struct service *service, size_t index)
 	int r;
 
 	service->main_index = index;
-	service->main_executed = false;
+	service->main_executed = service->main_adopted = false;
 	r = spawn_command(service, EXEC_START, index, &service->main_pid);
 	if (r == 0)
 		return true;
@@ -547,7 +547,7 @@ static void forget_run(struct service *service)
 	service->notify_text = mem_free(service->notify_text);
 	service->notify_errno = 0;
 	service->watchdog_ns = service->config.watchdog_ns;
-	service->oom_kills = 0;
+	service->oom_kills = UINT64_MAX; /* nothing opened yet */
 	strings_done(&service->run_warnings);
 	rng_system(random, sizeof(random));
 	for (size_t i = 0; i < sizeof(random); i++)
@@ -561,6 +561,8 @@ int service_start(struct service *service, bool automatic)
 	service_apply_text(service);
 	if (service->config.error) {
 		service_say(service, "%s: %s", service->name, service->config.error);
+		if (service->state == STATE_AUTO_RESTART)
+			service_enter_dead(service, RESULT_RESOURCES, false);
 		return -EBADMSG;
 	}
 	disarm(service);

@@ -105,7 +105,8 @@ static void main_exited(struct service *service, int wait_status)
 	record_exit(&service->main_exec, wait_status);
 	service_unset_main(service);
 	result = exit_result(service, &service->main_exec, service->config.type != SERVICE_ONESHOT);
-	if (service->config.type != SERVICE_FORKING &&
+	if (service->config.type != SERVICE_FORKING && !service->main_adopted &&
+		service->main_index < commands->count &&
 		(commands->items[service->main_index].flags & UNIT_COMMAND_IGNORE_FAILURE))
 		result = RESULT_SUCCESS;
 	if (result != RESULT_SUCCESS)
@@ -266,6 +267,7 @@ void service_child_exited(struct service *service, pid_t pid, int wait_status)
 {
 	streams_drain(service); /* what it said last comes before the word of its end */
 	service_check_memory(service);
+	assert(!service->main_pid || service->main_pid != service->control_pid);
 	if (pid == service->main_pid)
 		main_exited(service, wait_status);
 	else if (pid == service->control_pid)

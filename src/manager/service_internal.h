@@ -28,7 +28,11 @@ bool service_kill_processes(struct service *service, enum service_state state);
 
 /* service_main.c: main processes that were not started as such. */
 /* Makes it the main process. */
+/* Why that process cannot be the unit's main one, whoever says so; NULL: it can. */
+const char *service_why_not_main(const struct service *service, pid_t pid);
 void service_set_main(struct service *service, pid_t pid);
+/* Whether the main process is still the one that was meant: an alien's number may have been given away. */
+bool service_main_is_itself(const struct service *service);
 void service_unset_main(struct service *service); /* it has ended */
 /* Finds the main process of a service that forked: 0; -EAGAIN: its PID file is not there (yet), and is looked
  * for; -EPROTO: no process is left that could write it. */

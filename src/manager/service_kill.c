@@ -71,7 +71,7 @@ static int state_signal(const struct service *service, enum service_state state)
 }
 
 /* An alien that ended may have given its number to another process, which is nobody's business here. */
-static bool main_is_itself(const struct service *service)
+bool service_main_is_itself(const struct service *service)
 {
 	uint64_t started;
 	pid_t parent;
@@ -92,7 +92,7 @@ bool service_kill_processes(struct service *service, enum service_state state)
 
 	if (config->kill_mode == KILL_NONE)
 		return false;
-	if (main_is_itself(service))
+	if (service_main_is_itself(service))
 		waiting = send_signal(service, service->main_pid, number, tell) || waiting;
 	if (service->control_pid)
 		waiting = send_signal(service, service->control_pid, number, tell) || waiting;

@@ -10,9 +10,11 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define POLL_FILE_MS 50
@@ -39,6 +41,17 @@ static char *command_line(pid_t pid)
 	return mem_strndup(text, len > 0 ? (size_t)len : 0);
 }
 
+const char *service_why_not_main(const struct service *service, pid_t pid)
+{
+	const struct service *owner = map_get(&service->keeper->started, slice_make(&pid, sizeof(pid)));
+
+	if (pid <= 1 || pid == getpid())
+		return "is not for units";
+	if (pid == service->control_pid)
+		return "is the control process";
+	return owner && owner != service ? "belongs to another unit" : NULL;
+}
+
 void service_set_main(struct service *service, pid_t pid)
 {
 	struct map *started = &service->keeper->started;
@@ -50,7 +63,7 @@ void service_set_main(struct service *service, pid_t pid)
 	if (service->main_pid)
 		service_unset_main(service);
 	service->main_pid = pid;
-	service->main_executed = true;
+	service->main_executed = service->main_adopted = true;
 	if (!process_read(pid, &parent, &service->main_started))
 		service->main_started = 0;
 	service->main_alien = parent != getpid();
@@ -66,7 +79,12 @@ void service_set_main(struct service *service, pid_t pid)
 
 void service_unset_main(struct service *service)
 {
-	(void)map_remove(&service->keeper->started, slice_make(&service->main_pid, sizeof(pid_t)));
+	struct map *started = &service->keeper->started;
+	struct slice key = slice_make(&service->main_pid, sizeof(pid_t));
+
+	/* A number that was given away may be another unit's by now. */
+	if (map_get(started, key) == service)
+		(void)map_remove(started, key);
 	service->main_pid = 0;
 	service->main_alien = false;
 	service->dirty = true;
@@ -90,11 +108,28 @@ bool service_is_alive(const struct service *service)
 	return (unknown || service->config.exit_type == EXIT_CGROUP) && has_processes(service);
 }
 
+/* *ret_direct: no link is on the way, which somebody else than the file's owner may have laid. */
+static int open_pid_file(const char *path, bool *ret_direct)
+{
+	struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK,
+		.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+	long fd;
+
+	if (strncmp(path, "/var/run/", 9) == 0)
+		path += 4; /* the one link that every system has there */
+	fd = syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+	*ret_direct = fd >= 0;
+	if (fd < 0 && (errno == ELOOP || errno == ENOSYS))
+		fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	return (int)fd;
+}
+
 /* Reads a number from the PID file; -EINVAL when it holds none, -errno. *ret_trusted: only root can have
- * written it. */
+ * written it, and put it there. */
 static int read_pid_file(const char *path, pid_t *ret, bool *ret_trusted)
 {
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	bool direct;
+	_cleanup_close_ int fd = open_pid_file(path, &direct);
 	char text[64], *at = text;
 	struct stat st;
 	ssize_t len;
@@ -114,7 +149,7 @@ static int read_pid_file(const char *path, pid_t *ret, bool *ret_trusted)
 	if ((*at && !isspace((unsigned char)*at)) || pid <= 1 || pid > INT32_MAX)
 		return -EINVAL;
 	*ret = (pid_t)pid;
-	*ret_trusted = st.st_uid == 0;
+	*ret_trusted = direct && st.st_uid == 0 && st.st_nlink == 1;
 	return 0;
 }
 
@@ -132,7 +167,12 @@ static int load_pid_file(struct service *service, bool tell)
 				path, service_state_sub(service->state), strerror(-r));
 		return r;
 	}
-	if (pid == getpid() || !process_read(pid, &parent, &started)) {
+	if (service_why_not_main(service, pid)) {
+		service_say(service, "%s: PID file %s names process %d, which %s. Refusing.", service->name,
+			path, (int)pid, service_why_not_main(service, pid));
+		return -EPERM;
+	}
+	if (!process_read(pid, &parent, &started)) {
 		if (tell)
 			service_say(service, "%s: PID file %s names process %d, which does not exist.",
 				service->name, path, (int)pid);
@@ -142,8 +182,7 @@ static int load_pid_file(struct service *service, bool tell)
 		if (!trusted) {
 			service_say(service,
 				"%s: New main PID %d does not belong to service, and PID file is not owned "
-				"by "
-				"root. Refusing.",
+				"by root, or may be another's. Refusing.",
 				service->name, (int)pid);
 			return -EPERM;
 		}
@@ -228,6 +267,8 @@ void service_poll_fired(uv_timer_t *timer)
 	if (service_is_dead(service) || service->state == STATE_AUTO_RESTART)
 		return;
 	tracker_turn(&service->keeper->tracker);
+	if (service->state != STATE_START && service->state != STATE_START_POST)
+		service->pid_file_awaited = false; /* a stop, or a time-out, came before */
 	if (service->pid_file_awaited) {
 		int r = load_pid_file(service, false);
 

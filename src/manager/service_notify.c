@@ -97,6 +97,11 @@ static void take_main_pid(struct service *service, const struct message *message
 			service->name);
 		return;
 	}
+	if (service_why_not_main(service, (pid_t)pid)) {
+		service_say(service, "%s: New main PID %d %s, refusing.", service->name, (int)pid,
+			service_why_not_main(service, (pid_t)pid));
+		return;
+	}
 	if (!service_owns(service, (pid_t)pid)) {
 		if (message->uid != 0) {
 			service_say(service, "%s: New main PID %d does not belong to service, refusing.",
@@ -294,10 +299,14 @@ static bool read_message(struct service *service, int fd)
 	while (len > 0 && !data[len - 1])
 		len--; /* some send the end of their text along */
 	message.text = slice_make(data, (size_t)len);
-	if ((header.msg_flags & MSG_TRUNC) || memchr(data, 0, (size_t)len))
-		service_say(service, "%s: Got an unreadable notification message, ignoring.", service->name);
-	else if (message.pid > 0)
+	if ((header.msg_flags & MSG_TRUNC) || memchr(data, 0, (size_t)len)) {
+		/* From anybody: not more often than other refusals. */
+		if (service->notify->refusals++ < REFUSALS_MAX)
+			service_say(service, "%s: Got an unreadable notification message, ignoring.",
+				service->name);
+	} else if (message.pid > 0) {
 		take_message(service, &message);
+	}
 	for (size_t i = 0; i < fd_count; i++)
 		close(fds[i]);
 	return true;

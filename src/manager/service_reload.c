@@ -34,7 +34,8 @@ int service_reload(struct service *service)
 	say_reload(service, "Reloading", "...");
 	if (by_signal && service->main_pid) {
 		service->notify_state = NOTIFY_STATE_UNKNOWN; /* its next READY=1 is the end of this one */
-		(void)kill(service->main_pid, config->reload_signal);
+		if (service_main_is_itself(service))
+			(void)kill(service->main_pid, config->reload_signal);
 		enter_reload(service);
 	}
 	if (config->exec[EXEC_RELOAD].count) {

@@ -244,6 +244,9 @@ static void open_cgroups(struct service *service, struct spawn *spawn)
 	for (size_t i = 0; i < missing.count; i++)
 		service_warn(service, "%s: %s.", service->name, missing.items[i]);
 	strings_done(&missing);
+	/* What a cgroup that outlived its run has counted is none of this one's. */
+	if (service->oom_kills == UINT64_MAX)
+		service->oom_kills = limits_oom_kills(&keeper->limits, service->name, &service->limits);
 	service_poll_begin(service);
 }
 

@@ -132,7 +132,7 @@ static int set_limit(int resource, rlim_t soft, rlim_t hard)
 	return setrlimit((__rlimit_resource_t)resource, &wanted) < 0 ? -errno : 0;
 }
 
-static void child_limits(const struct spawn *spawn)
+void spawn_child_limits(const struct spawn *spawn)
 {
 	const struct process_config *process = &spawn->service->config.process;
 
@@ -242,8 +242,8 @@ static void child_cgroups(const struct spawn *spawn)
 			spawn_fail(spawn, 219, errno);
 }
 
-/* Who waits holds nothing of the keeper's: its lock, its socket and its clients live and end with it alone.
- */
+/* Nothing of the keeper's is held here, where anything may block: its lock, its socket and its clients live
+ * and end with it alone. Nor is the other end of the pipe that Type=idle waits for. */
 static void close_others(const struct spawn *spawn)
 {
 	const int keep[] = {spawn->report_fd, spawn->output_fd, spawn->idle_fd};
@@ -267,7 +267,6 @@ static void child_idle(const struct spawn *spawn)
 
 	if (spawn->idle_fd < 0)
 		return;
-	close_others(spawn); /* also the pipe's other end, which would keep it open */
 	(void)poll(&wait, 1, IDLE_MS);
 }
 
@@ -320,11 +319,11 @@ _noreturn_ void spawn_child(struct spawn *spawn)
 	if (setsid() < 0)
 		spawn_fail(spawn, 220, errno);
 	child_cgroups(spawn);
+	close_others(spawn);
 	child_idle(spawn);
+	(void)umask(spawn->service->config.process.umask);
 	child_files(spawn);
 	child_scheduling(spawn);
-	child_limits(spawn);
-	(void)umask(spawn->service->config.process.umask);
 	(void)snprintf(text, sizeof(text), "%d", (int)getpid());
 	if (spawn->watched)
 		spawn_set(spawn, "WATCHDOG_PID", text, false);

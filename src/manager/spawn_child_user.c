@@ -1,5 +1,6 @@
 /* Who a process of a unit is: its user, groups and capabilities, and the directories that are that user's. */
 #include "base/memory.h"
+#include "base/text.h"
 #include "manager/spawn_internal.h"
 #include <errno.h>
 #include <ftw.h>
@@ -25,21 +26,18 @@ static void find_user(struct spawn *spawn, struct identity *identity)
 {
 	const char *wanted = spawn->service->config.process.user;
 	const struct passwd *user;
-	unsigned long uid;
-	char *end;
+	uint64_t uid;
 
 	if (!wanted || !wanted[0])
 		return;
-	uid = strtoul(wanted, &end, 10);
-	user = *end ? getpwnam(wanted) : getpwuid((uid_t)uid);
-	if (!user && *end) {
+	if (text_to_u64(slice_str(wanted), &uid) < 0)
+		user = getpwnam(wanted);
+	else
+		user = uid < (uid_t)-1 ? getpwuid((uid_t)uid) : NULL;
+	if (!user) { /* a number, too: its groups would be unknown */
 		spawn_report(
 			spawn, "WFailed to determine user credentials: user %s does not exist\n", wanted);
 		spawn_fail(spawn, 217, ESRCH);
-	}
-	if (!user) { /* a number needs no name */
-		identity->uid = (uid_t)uid;
-		return;
 	}
 	identity->uid = user->pw_uid;
 	identity->gid = user->pw_gid;
@@ -55,11 +53,9 @@ static void find_user(struct spawn *spawn, struct identity *identity)
 static gid_t find_group(const struct spawn *spawn, const char *wanted)
 {
 	const struct group *group;
-	unsigned long gid;
-	char *end;
+	uint64_t gid;
 
-	gid = strtoul(wanted, &end, 10);
-	if (!*end)
+	if (text_to_u64(slice_str(wanted), &gid) == 0 && gid < (gid_t)-1)
 		return (gid_t)gid;
 	group = getgrnam(wanted);
 	if (group)
@@ -225,6 +221,8 @@ const char *spawn_child_user(struct spawn *spawn)
 		identity.gid = find_group(spawn, process->group);
 	home = identity.home ? identity.home : "/root";
 	make_directories(spawn, &identity);
+	spawn_child_limits(
+		spawn); /* users and groups were looked up without them, and may still be gone beyond */
 	/* Without privileges only "become who I am" works, and needs none of these calls. */
 	if (geteuid() != 0 && !process->groups.count &&
 		(identity.uid == (uid_t)-1 || identity.uid == geteuid()) &&

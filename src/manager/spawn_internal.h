@@ -30,3 +30,5 @@ void spawn_set(struct spawn *spawn, const char *name, const char *value, bool on
 /* spawn_child_user.c: directories, groups, capabilities, and becoming the user. Answers the home directory.
  */
 const char *spawn_child_user(struct spawn *spawn);
+/* spawn_child.c: Limit*=. */
+void spawn_child_limits(const struct spawn *spawn);

@@ -136,7 +136,8 @@ static ssize_t stream_read(struct stream *stream)
 {
 	char data[16384];
 	union {
-		char bytes[CMSG_SPACE(sizeof(struct ucred)) + 64];
+		/* No room for more: descriptors that are sent along are dropped by the kernel. */
+		char bytes[CMSG_SPACE(sizeof(struct ucred))];
 		struct cmsghdr align;
 	} control;
 	struct iovec vector = {data, sizeof(data)};
@@ -258,9 +259,10 @@ int stream_open_report(struct service *service, pid_t pid, int fd)
 	stream->report = true;
 	stream->pid = pid;
 	/* Until execve() a process is named after what it will become, in brackets, as systemd does. */
-	command = service->main_exec.pid == pid
-			  ? &service->config.exec[EXEC_START].items[service->main_index]
-			  : &service->config.exec[service->control_kind].items[service->control_index];
+	command =
+		service->main_exec.pid == pid && service->main_index < service->config.exec[EXEC_START].count
+			? &service->config.exec[EXEC_START].items[service->main_index]
+			: &service->config.exec[service->control_kind].items[service->control_index];
 	slash = strrchr(command->words[0], '/');
 	stream->identifier = mem_printf("(%s)", slash ? slash + 1 : command->words[0]);
 	return 0;

@@ -91,8 +91,12 @@ def _():
         assert lines[3] == "nobody " + nobody.pw_dir, lines
         lines = told(keeper, "group", "id -u; id -g\n", "Group=%d" % daemon)
         assert lines == ["0", str(daemon)], lines
-        lines = told(keeper, "number", "id -u\n", "User=54321")
-        assert lines == ["54321"], lines
+        lines = told(keeper, "number", "id -u; id -g\n", "User=%d" % nobody.pw_uid)
+        assert lines == [str(nobody.pw_uid), str(nobody.pw_gid)], lines
+        for number, user in enumerate(("-1", "4294967295", "4294967296", "54321", "0x0", "18446744073709551616")):
+            name = "odd%d.service" % number
+            keeper.start(name, "[Service]\nUser=%s\nExecStart=/bin/true\n" % user)
+            assert keeper.wait(name, "failed")["execMainStatus"] == 217, user
         keeper.start("plus.service", "[Service]\nType=oneshot\nUser=nobody\nExecStart=+/bin/sh -c 'id -u'\n")
         keeper.wait("plus.service", "dead")
         assert "]: 0\n" in keeper.log("plus.service")

@@ -460,5 +460,71 @@ def _(keeper):
     assert keeper.wait("group.service", "dead")["result"] == "success"
 
 
+@cases.case("no unit gets hold of a process that is not its own, nor of the keeper")
+def _():
+    keeper = Keeper()
+    other = subprocess.Popen(["sleep", "1000"])
+    try:
+        target, link = os.path.join(keeper.dir, "target"), os.path.join(keeper.dir, "link")
+        with open(target, "w") as file:
+            file.write("%d\n" % other.pid)
+        # Root owns the file, but not the way to it.
+        os.symlink(target, link)
+        keeper.start("link.service", forking("sleep 1000 &", "PIDFile=%s" % link, "TimeoutStartSec=400ms"))
+        assert keeper.wait("link.service", "failed")["result"] in ("timeout", "protocol")
+        assert "may be another's. Refusing." in keeper.log("link.service"), keeper.log("link.service")
+        assert other.poll() is None
+        # One process is the main one of one unit.
+        pid = os.path.join(keeper.dir, "pid")
+        keeper.start("first.service", forking("sleep 1000 & echo $$! > %s" % pid, "PIDFile=%s" % pid))
+        unit = keeper.wait("first.service", "running")
+        keeper.start("second.service", forking("sleep 1000 &", "PIDFile=%s" % pid, "TimeoutStartSec=400ms"))
+        keeper.wait("second.service", "failed")
+        assert "belongs to another unit" in keeper.log("second.service"), keeper.log("second.service")
+        assert alive(unit["mainPid"]) and keeper.state("first.service")["sub"] == "running"
+        # A control process is none either.
+        keeper.start("control.service", "[Service]\nType=notify\nNotifyAccess=all\n"
+                     "ExecStart=/bin/sh -c 'systemd-notify --ready; exec sleep 1000'\n"
+                     "ExecStartPost=/bin/sh -c 'systemd-notify MAINPID=$$$$; exit 0'\n")
+        keeper.wait("control.service", "running")
+        assert "is the control process" in keeper.log("control.service"), keeper.log("control.service")
+        # Without a command to start there is none whose flags could count.
+        keeper.start("none.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStop=/bin/true\nPIDFile=%s.none\n"
+                     "ExecStartPost=/bin/sh -c 'sleep 0.3 & echo $$! > %s.none'\n" % (pid, pid))
+        keeper.wait("none.service", "exited")
+        wait_for(lambda: keeper.state("none.service")["mainPid"] == 0, what="its end")
+    finally:
+        other.kill()
+        other.wait()
+    keeper.end()
+
+
+@cases.case("descriptors that a unit sends over its output are not kept")
+def _():
+    keeper = Keeper()
+    script = os.path.join(keeper.dir, "send.py")
+    with open(script, "w") as file:
+        file.write("import socket, os\n"
+                   "out = socket.socket(fileno=os.dup(1))\n"
+                   "for _ in range(50):\n"
+                   "    socket.send_fds(out, [b'line\\n'], [0] * 10)\n"
+                   "import time; time.sleep(1000)\n")
+    before = len(os.listdir("/proc/%d/fd" % keeper.process.pid))
+    keeper.start("send.service", "[Service]\nExecStart=%s %s\n" % (sys.executable, script))
+    wait_for(lambda: keeper.log("send.service").count("line") == 50, what="what it says")
+    assert len(os.listdir("/proc/%d/fd" % keeper.process.pid)) < before + 10
+    keeper.end()
+
+
+@cases.case("a bad text that comes while a service waits to be restarted ends it as failed")
+def _():
+    keeper = Keeper()
+    keeper.start("again.service", "[Service]\nExecStart=/bin/false\nRestart=always\nRestartSec=300ms\n")
+    keeper.wait("again.service", "auto-restart")
+    keeper.call("load", name="again.service", text="[Service]\nType=nonsense\n", hash="")
+    keeper.wait("again.service", "failed")
+    keeper.end()
+
+
 if __name__ == "__main__":
     cases.run()
