@@ -11,43 +11,6 @@
 #define YEAR_MAX 9999
 #define WHEN_MAX_US (INT64_C(253402300799) * US_PER_S)
 
-static const struct {
-	const char *name;
-	int64_t us;
-} units[] = {
-	{"us", 1},
-	{"usec", 1},
-	{"\xc2\xb5s", 1},
-	{"\xce\xbcs", 1},
-	{"ms", 1000},
-	{"msec", 1000},
-	{"", US_PER_S},
-	{"s", US_PER_S},
-	{"sec", US_PER_S},
-	{"second", US_PER_S},
-	{"seconds", US_PER_S},
-	{"m", 60 * US_PER_S},
-	{"min", 60 * US_PER_S},
-	{"minute", 60 * US_PER_S},
-	{"minutes", 60 * US_PER_S},
-	{"h", 3600 * US_PER_S},
-	{"hr", 3600 * US_PER_S},
-	{"hour", 3600 * US_PER_S},
-	{"hours", 3600 * US_PER_S},
-	{"d", S_PER_DAY *US_PER_S},
-	{"day", S_PER_DAY *US_PER_S},
-	{"days", S_PER_DAY *US_PER_S},
-	{"w", 7 * S_PER_DAY *US_PER_S},
-	{"week", 7 * S_PER_DAY *US_PER_S},
-	{"weeks", 7 * S_PER_DAY *US_PER_S},
-	{"M", 2629800 * US_PER_S},
-	{"month", 2629800 * US_PER_S},
-	{"months", 2629800 * US_PER_S},
-	{"y", 31557600 * US_PER_S},
-	{"year", 31557600 * US_PER_S},
-	{"years", 31557600 * US_PER_S},
-};
-
 static bool is_digit(char c)
 {
 	return c >= '0' && c <= '9';
@@ -109,7 +72,46 @@ static bool take_fraction(struct slice *text, int64_t unit_us, int64_t *ret_us)
 	return digits > 0;
 }
 
-static bool take_unit(struct slice *text, int64_t *ret_us)
+/* ---- Spans ---- */
+
+static const struct {
+	const char *name;
+	int64_t us;
+} units[] = {
+	{"", US_PER_S},
+	{"s", US_PER_S},
+	{"sec", US_PER_S},
+	{"second", US_PER_S},
+	{"seconds", US_PER_S},
+	{"m", 60 * US_PER_S},
+	{"min", 60 * US_PER_S},
+	{"minute", 60 * US_PER_S},
+	{"minutes", 60 * US_PER_S},
+	{"h", 3600 * US_PER_S},
+	{"hr", 3600 * US_PER_S},
+	{"hour", 3600 * US_PER_S},
+	{"hours", 3600 * US_PER_S},
+	{"d", S_PER_DAY *US_PER_S},
+	{"day", S_PER_DAY *US_PER_S},
+	{"days", S_PER_DAY *US_PER_S},
+	{"w", 7 * S_PER_DAY *US_PER_S},
+	{"week", 7 * S_PER_DAY *US_PER_S},
+	{"weeks", 7 * S_PER_DAY *US_PER_S},
+	{"M", 2629800 * US_PER_S},
+	{"month", 2629800 * US_PER_S},
+	{"months", 2629800 * US_PER_S},
+	{"y", 31557600 * US_PER_S},
+	{"year", 31557600 * US_PER_S},
+	{"years", 31557600 * US_PER_S},
+	{"ms", 1000},
+	{"msec", 1000},
+	{"us", 1},
+	{"usec", 1},
+	{"\xc2\xb5s", 1},
+	{"\xce\xbcs", 1},
+};
+
+static int take_unit(struct slice *text, int64_t *ret_us)
 {
 	size_t len = 0;
 
@@ -121,41 +123,58 @@ static bool take_unit(struct slice *text, int64_t *ret_us)
 			continue;
 		skip(text, len);
 		*ret_us = units[i].us;
-		return true;
+		return 0;
 	}
-	return false;
+	return -EINVAL;
 }
 
-/* "1h 30min", all of it. */
-static bool parse_span(struct slice text, int64_t *ret_us)
+/* "1.5h", and the blanks behind it. */
+static int take_span(struct slice *text, int64_t *ret_us)
 {
-	int64_t total = 0;
-	bool any = false;
+	struct slice digits = *text, fraction;
+	uint64_t whole = 0;
+	int64_t unit, part;
 
-	for (skip_blanks(&text); text.len; skip_blanks(&text)) {
-		int64_t value, unit, part;
-		struct slice fraction, ignored;
+	while (is_digit(peek(*text)))
+		skip(text, 1);
+	digits.len -= text->len;
+	if (digits.len && text_to_u64(digits, &whole) < 0)
+		return -ERANGE;
+	/* The fraction is one of the unit, which stands behind it. */
+	fraction = *text;
+	if (!take_fraction(text, 1, &part) || (!digits.len && fraction.len == text->len))
+		return -EINVAL;
+	skip_blanks(text);
+	if (take_unit(text, &unit) < 0)
+		return -EINVAL;
+	(void)take_fraction(&fraction, unit, &part);
+	if (whole > INT64_MAX || __builtin_mul_overflow((int64_t)whole, unit, ret_us) ||
+		__builtin_add_overflow(*ret_us, part, ret_us))
+		return -ERANGE;
+	skip_blanks(text);
+	return 0;
+}
 
-		if (!take_number(&text, 1, 15, &value))
-			return false;
-		/* The fraction is one of the unit, which stands behind it. */
-		fraction = text;
-		if (!take_fraction(&text, 1, &part))
-			return false;
-		skip_blanks(&text);
-		ignored = text;
-		if (is_digit(peek(text)) || !take_unit(&ignored, &unit) || value > WHEN_MAX_US / unit ||
-			!take_fraction(&fraction, unit, &part))
-			return false;
-		text = ignored;
-		total += value * unit + part;
-		if (total > WHEN_MAX_US)
-			return false;
-		any = true;
+int when_parse_span(struct slice text, int64_t *ret_us)
+{
+	int64_t total = 0, one;
+	int r;
+
+	text = text_trim(text);
+	if (!text.len)
+		return -EINVAL;
+	while (text.len) {
+		r = take_span(&text, &one);
+		if (r < 0)
+			return r;
+		if (__builtin_add_overflow(total, one, &total))
+			return -ERANGE;
 	}
 	*ret_us = total;
-	return any;
+	return 0;
 }
+
+/* ---- Points ---- */
 
 static bool parse_relative(struct slice text, int64_t now_us, int64_t *ret_us)
 {
@@ -163,15 +182,14 @@ static bool parse_relative(struct slice text, int64_t now_us, int64_t *ret_us)
 	int64_t span;
 	int sign = peek(text) == '-' ? -1 : 1;
 
-	if (take_char(&text, '-') || take_char(&text, '+')) {
-		if (!parse_span(text, &span))
+	if (!take_char(&text, '-') && !take_char(&text, '+')) {
+		if (!slice_ends_with(text, ago))
 			return false;
-	} else {
-		if (!slice_ends_with(text, ago) ||
-			!parse_span(slice_make(text.data, text.len - ago.len), &span))
-			return false;
+		text.len -= ago.len;
 		sign = -1;
 	}
+	if (when_parse_span(text, &span) < 0 || span > WHEN_MAX_US)
+		return false;
 	*ret_us = now_us + sign * span;
 	return true;
 }

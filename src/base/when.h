@@ -14,3 +14,5 @@
 
 /* In microseconds since 1970. -EINVAL, with a message in `reterr` (may be NULL) that names the text. */
 int when_parse(struct slice text, int64_t now_us, int64_t *ret_us, struct buf *reterr) _must_check_;
+/* A span of systemd.time(7), "5" (seconds), "1min 30s", "1.5h", in microseconds. -EINVAL, -ERANGE. */
+int when_parse_span(struct slice text, int64_t *ret_us) _must_check_;

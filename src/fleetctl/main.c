@@ -153,6 +153,67 @@ static size_t global_flags(struct fleetctl_options *o, struct flag *out)
 	return ARRAY_LEN(rows);
 }
 
+static size_t journal_flags(struct fleetctl_options *o, struct flag *out)
+{
+	const struct flag rows[] = {
+		{.name = "lines,n",
+			.type = FLAG_INT,
+			.value = &o->lines,
+			.help_value = "N",
+			.help = "Number of recent log lines (default 10, with --since all)"},
+		{.name = "follow,f",
+			.type = FLAG_BOOL,
+			.value = &o->follow,
+			.help = "Go on with new lines as they come"},
+		{.name = "output,o",
+			.type = FLAG_STRING,
+			.value = &o->output,
+			.help_value = "MODE",
+			.help = "As journalctl's --output (default short)"},
+		{.name = "since",
+			.type = FLAG_STRING,
+			.value = &o->since,
+			.help_value = "TIME",
+			.help = "Only lines since then: \"2026-11-22 08:05:31\", today, -1h, \"2h ago\", "
+				"@SECONDS"},
+		{.name = "until",
+			.type = FLAG_STRING,
+			.value = &o->until,
+			.help_value = "TIME",
+			.help = "Only lines until then"},
+		{.name = "sudo",
+			.type = FLAG_BOOL,
+			.value = &o->sudo,
+			.help = "Run journalctl with sudo where ssh is needed"},
+	};
+
+	memcpy(out, rows, sizeof(rows));
+	return ARRAY_LEN(rows);
+}
+
+static size_t ssh_flags(struct fleetctl_options *o, struct flag *out)
+{
+	const struct flag rows[] = {
+		{.name = "machine",
+			.type = FLAG_STRING,
+			.value = &o->ssh_machine,
+			.help_value = "ID",
+			.help = "This machine (its ID or how it begins)"},
+		{.name = "unit",
+			.type = FLAG_STRING,
+			.value = &o->ssh_unit,
+			.help_value = "NAME",
+			.help = "The machine that runs this unit"},
+		{.name = "forward-agent,A",
+			.type = FLAG_BOOL,
+			.value = &o->forward_agent,
+			.help = "Forward the local ssh agent"},
+	};
+
+	memcpy(out, rows, sizeof(rows));
+	return ARRAY_LEN(rows);
+}
+
 static size_t command_flags(struct fleetctl_options *o, enum command_flags which, struct flag *out)
 {
 	const struct flag fields = {.name = "fields",
@@ -212,54 +273,13 @@ static size_t command_flags(struct fleetctl_options *o, enum command_flags which
 		out[n++] = attempts;
 		break;
 	case FLAGS_JOURNAL:
-		out[n++] = (struct flag){.name = "lines,n",
-			.type = FLAG_INT,
-			.value = &o->lines,
-			.help_value = "N",
-			.help = "Number of recent log lines (default 10, with --since all)"};
-		out[n++] = (struct flag){.name = "follow,f",
-			.type = FLAG_BOOL,
-			.value = &o->follow,
-			.help = "Go on with new lines as they come"};
-		out[n++] = (struct flag){.name = "output,o",
-			.type = FLAG_STRING,
-			.value = &o->output,
-			.help_value = "MODE",
-			.help = "As journalctl's --output (default short)"};
-		out[n++] = (struct flag){.name = "since",
-			.type = FLAG_STRING,
-			.value = &o->since,
-			.help_value = "TIME",
-			.help = "Only lines since then: \"2026-11-22 08:05:31\", today, -1h, \"2h ago\", "
-				"@SECONDS"};
-		out[n++] = (struct flag){.name = "until",
-			.type = FLAG_STRING,
-			.value = &o->until,
-			.help_value = "TIME",
-			.help = "Only lines until then"};
-		out[n++] = (struct flag){.name = "sudo",
-			.type = FLAG_BOOL,
-			.value = &o->sudo,
-			.help = "Run journalctl with sudo where ssh is needed"};
+		n += journal_flags(o, out);
 		/* fall through */
 	case FLAGS_STATUS:
 		out[n++] = port;
 		break;
 	case FLAGS_SSH:
-		out[n++] = (struct flag){.name = "machine",
-			.type = FLAG_STRING,
-			.value = &o->ssh_machine,
-			.help_value = "ID",
-			.help = "This machine (its ID or how it begins)"};
-		out[n++] = (struct flag){.name = "unit",
-			.type = FLAG_STRING,
-			.value = &o->ssh_unit,
-			.help_value = "NAME",
-			.help = "The machine that runs this unit"};
-		out[n++] = (struct flag){.name = "forward-agent,A",
-			.type = FLAG_BOOL,
-			.value = &o->forward_agent,
-			.help = "Forward the local ssh agent"};
+		n += ssh_flags(o, out);
 		out[n++] = port;
 		break;
 	}

@@ -347,22 +347,19 @@ static bool note_context(struct journal *journal, uint32_t offset, struct slice 
 	return true;
 }
 
+static int compare_context(const void *offset, const void *context)
+{
+	uint32_t wanted = *(const uint32_t *)offset, has = ((const struct journal_context *)context)->offset;
+
+	return wanted < has ? -1 : wanted > has;
+}
+
 /* They stand in the order of their offsets. */
 static struct journal_context *context_at(const struct journal *journal, uint32_t offset)
 {
-	size_t low = 0, high = journal->context_count;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (journal->contexts[middle].offset < offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < journal->context_count && journal->contexts[low].offset == offset
-		       ? &journal->contexts[low]
-		       : NULL;
+	return journal->context_count ? bsearch(&offset, journal->contexts, journal->context_count,
+						sizeof(struct journal_context), compare_context)
+				      : NULL;
 }
 
 static bool note_entry(

@@ -157,20 +157,19 @@ static void add_known(struct journal_reader *reader, uint32_t offset, bool match
 	reader->known[reader->known_count++] = (struct known){offset, matches};
 }
 
+static int compare_known(const void *offset, const void *known)
+{
+	uint32_t wanted = *(const uint32_t *)offset, has = ((const struct known *)known)->offset;
+
+	return wanted < has ? -1 : wanted > has;
+}
+
 /* They were added in the order of their offsets. */
 static const struct known *find_known(const struct journal_reader *reader, uint32_t offset)
 {
-	size_t low = 0, high = reader->known_count;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (reader->known[middle].offset < offset)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < reader->known_count && reader->known[low].offset == offset ? &reader->known[low] : NULL;
+	return reader->known_count ? bsearch(&offset, reader->known, reader->known_count,
+					     sizeof(struct known), compare_known)
+				   : NULL;
 }
 
 static bool decode_matches(const struct journal_reader *reader, struct slice bytes, bool *ret_matches)

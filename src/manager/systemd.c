@@ -130,21 +130,6 @@ static int compare_names(const void *a, const void *b)
 		(*(const struct systemd_unit *const *)b)->name);
 }
 
-/* All that are known, sorted; the array is the caller's. */
-static size_t sorted_units(const struct systemd *systemd, const struct systemd_unit ***ret)
-{
-	const struct systemd_unit **sorted = mem_calloc(systemd->units.count + 1, sizeof(*sorted));
-	size_t position = 0, count = 0;
-	void *value;
-
-	while (map_next(&systemd->units, &position, NULL, &value))
-		if (((const struct systemd_unit *)value)->known)
-			sorted[count++] = value;
-	qsort(sorted, count, sizeof(*sorted), compare_names);
-	*ret = sorted;
-	return count;
-}
-
 static size_t systemd_count(const struct manager *manager)
 {
 	const struct systemd *systemd = of(manager);
@@ -159,9 +144,16 @@ static size_t systemd_count(const struct manager *manager)
 static void systemd_list(const struct manager *manager,
 	void (*each)(void *userdata, const struct manager_unit_state *state), void *userdata)
 {
-	_cleanup_free_ const struct systemd_unit **sorted = NULL;
-	size_t count = sorted_units(of(manager), &sorted);
+	const struct systemd *systemd = of(manager);
+	_cleanup_free_ const struct systemd_unit **sorted =
+		mem_calloc(systemd->units.count + 1, sizeof(*sorted));
+	size_t position = 0, count = 0;
+	void *value;
 
+	while (map_next(&systemd->units, &position, NULL, &value))
+		if (((const struct systemd_unit *)value)->known)
+			sorted[count++] = value;
+	qsort(sorted, count, sizeof(*sorted), compare_names);
 	for (size_t i = 0; i < count; i++) {
 		struct manager_unit_state state;
 
@@ -253,15 +245,8 @@ static void connect_now(struct systemd *systemd)
 		.userdata = systemd,
 	};
 	_cleanup_buf_ struct buf error = BUF_INIT(4096);
-	int r = 0;
+	int r = sdbus_open(&config, &systemd->bus, &error);
 
-	if (!systemd->scanned)
-		r = systemd_files_scan(systemd);
-	if (r < 0)
-		buf_printf(&error, "cannot read %s: %s", systemd->units_dir, strerror(-r));
-	systemd->scanned = r >= 0;
-	if (r >= 0)
-		r = sdbus_open(&config, &systemd->bus, &error);
 	if (r >= 0)
 		r = systemd_watch_begin(systemd);
 	if (r < 0)
@@ -270,13 +255,22 @@ static void connect_now(struct systemd *systemd)
 
 /* ---- life ---- */
 
-static void free_all(uv_handle_t *handle)
+static void free_units(struct systemd *systemd)
 {
-	struct systemd *systemd = handle->data;
+	size_t position = 0;
+	void *value;
 
+	while (map_next(&systemd->units, &position, NULL, &value))
+		unit_free(value);
 	map_done(&systemd->units);
 	map_done(&systemd->paths);
 	free(systemd->units_dir);
+}
+
+static void retry_closed(uv_handle_t *handle)
+{
+	struct systemd *systemd = handle->data;
+
 	if (systemd->closed)
 		systemd->closed(systemd->closed_userdata);
 	free(systemd);
@@ -286,7 +280,7 @@ static void bus_closed(void *userdata)
 {
 	struct systemd *systemd = userdata;
 
-	uv_close((uv_handle_t *)&systemd->retry, free_all);
+	uv_close((uv_handle_t *)&systemd->retry, retry_closed);
 }
 
 static void systemd_close(struct manager *manager, void (*closed)(void *userdata), void *userdata)
@@ -305,8 +299,7 @@ static void systemd_close(struct manager *manager, void (*closed)(void *userdata
 	systemd_streams_close(systemd);
 	while (map_next(&systemd->units, &position, NULL, &value))
 		systemd_requests_cancel(value);
-	for (position = 0; map_next(&systemd->units, &position, NULL, &value);)
-		unit_free(value);
+	free_units(systemd); /* whoever goes over a list of them in an outer call finds it empty */
 	if (bus)
 		sdbus_close(bus, bus_closed, systemd);
 	else
@@ -348,31 +341,36 @@ static char *units_dir_of(const struct manager_config *config)
 	return mem_strdup(UNITS_DIR_DEFAULT);
 }
 
+static int open_units(struct systemd *systemd, struct buf *reterr)
+{
+	bool user = systemd->config.user;
+	int r;
+
+	if (systemd->units_dir[0] != '/') {
+		buf_printf(reterr, "units_directory must be an absolute path: %s", systemd->units_dir);
+		return -EINVAL;
+	}
+	if (!systemd_is_there(user)) {
+		buf_printf(reterr, "%s is not running here: use the supervisor (unit_manager=supervisor)",
+			user ? "this user's systemd" : "systemd");
+		return -EHOSTDOWN;
+	}
+	r = systemd_files_open(systemd, reterr);
+	if (r < 0)
+		return r;
+	r = systemd_files_scan(systemd);
+	if (r < 0)
+		buf_printf(reterr, "cannot read %s: %s", systemd->units_dir, strerror(-r));
+	return r;
+}
+
 int systemd_new(const struct manager_config *config, struct manager **ret, struct buf *reterr)
 {
 	struct systemd *systemd = mem_new(struct systemd);
-	int r = 0;
+	int r;
 
 	systemd->manager.operations = &systemd_operations;
 	systemd->config = *config;
-	systemd->units_dir = units_dir_of(config);
-	for (size_t len = strlen(systemd->units_dir); len > 1 && systemd->units_dir[len - 1] == '/'; len--)
-		systemd->units_dir[len - 1] = '\0';
-	if (systemd->units_dir[0] != '/') {
-		buf_printf(reterr, "units_directory must be an absolute path: %s", systemd->units_dir);
-		r = -EINVAL;
-	} else if (!systemd_is_there(config->user)) {
-		buf_printf(reterr, "%s is not running here: use the supervisor (unit_manager=supervisor)",
-			config->user ? "this user's systemd" : "systemd");
-		r = -EHOSTDOWN;
-	} else {
-		r = systemd_files_open(systemd, reterr);
-	}
-	if (r < 0) {
-		free(systemd->units_dir);
-		free(systemd);
-		return r;
-	}
 	systemd->retry_ms = RETRY_MIN_MS;
 	map_init(&systemd->units, 0);
 	map_init(&systemd->paths, 0);
@@ -382,6 +380,15 @@ int systemd_new(const struct manager_config *config, struct manager **ret, struc
 	list_init(&systemd->changed);
 	for (size_t i = 0; i < BATCH_MAX; i++)
 		list_init(&systemd->batches[i]);
+	systemd->units_dir = units_dir_of(config);
+	for (size_t len = strlen(systemd->units_dir); len > 1 && systemd->units_dir[len - 1] == '/'; len--)
+		systemd->units_dir[len - 1] = '\0';
+	r = open_units(systemd, reterr);
+	if (r < 0) {
+		free_units(systemd);
+		free(systemd);
+		return r;
+	}
 	(void)uv_timer_init(config->loop, &systemd->retry);
 	systemd->retry.data = systemd;
 	(void)uv_timer_start(&systemd->retry, retry_fired, 0, 0);

@@ -47,20 +47,12 @@ static void act_on_hidden(struct systemd_unit *unit, const struct systemd_proper
 static int on_guarded(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 {
 	struct systemd_unit *unit = userdata;
-	struct sdbus *bus = unit->systemd->bus;
 	enum systemd_verb verb = systemd_request_of(unit)->verb;
-	_cleanup_buf_ struct buf error = BUF_INIT(8192);
 	struct systemd_properties properties;
-	int r;
 
 	(void)unused;
-	if (sdbus_is_lost(bus, m))
+	if (!systemd_step_properties(unit, m, &properties))
 		return 0;
-	r = systemd_read_properties(bus, m, &properties, &error);
-	if (r < 0) {
-		systemd_finish(unit, r, buf_text(&error));
-		return 0;
-	}
 	systemd_take_properties(unit, &properties);
 	if (!unit->ours)
 		act_on_hidden(unit, &properties);
@@ -243,7 +235,7 @@ static void unloaded(struct systemd_unit *unit)
 	struct systemd *systemd = unit->systemd;
 
 	systemd_files_remove(unit);
-	unit->known = unit->adopted = unit->refused = unit->ours = false;
+	unit->known = unit->refused = unit->ours = false;
 	unit->hash[0] = unit->load[0] = unit->active[0] = unit->sub[0] = unit->result[0] = '\0';
 	unit->main_pid = unit->exec_main_status = 0;
 	unit->restarts = 0;

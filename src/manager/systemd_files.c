@@ -1,11 +1,12 @@
 /* The directory of the units that are fleet's: NAME is the text of a unit, .wanted/NAME says that it was last
- * asked to start, and since which boot. systemd looks at neither; it has a link to the former. */
+ * asked to start, and in which life of systemd. systemd looks at neither; it has a link to the former. */
 #include "base/memory.h"
 #include "base/text.h"
 #include "io/file.h"
 #include "manager/systemd_internal.h"
 #include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -108,7 +109,11 @@ static void adopt(struct systemd *systemd, const char *name)
 	if (lstat(path, &status) < 0 || !S_ISREG(status.st_mode))
 		return;
 	unit = systemd_unit_get(systemd, name);
-	unit->adopted = true;
+	unit->known = true;
+	/* Until systemd has said more of it. */
+	(void)snprintf(unit->load, sizeof(unit->load), "error");
+	(void)snprintf(unit->active, sizeof(unit->active), "inactive");
+	(void)snprintf(unit->sub, sizeof(unit->sub), "dead");
 	/* What cannot be read is no unit of a known text: whoever wants one of that name replaces it. */
 	if (hash_of_file(path, unit->hash) < 0)
 		unit->hash[0] = '\0';
@@ -132,7 +137,7 @@ int systemd_files_scan(struct systemd *systemd)
 int systemd_files_write(struct systemd_unit *unit, struct slice text, struct buf *reterr)
 {
 	_cleanup_free_ char *path = systemd_files_path(unit->systemd, unit->name);
-	_cleanup_buf_ struct buf canonical = BUF_INIT(2 * UNIT_TEXT_MAX);
+	_cleanup_buf_ struct buf canonical = BUF_INIT(2 * UNIT_TEXT_MAX); /* some empty lines may be added */
 	struct unit_file *file;
 	int r = unit_file_parse(text, &file, NULL);
 
@@ -141,8 +146,10 @@ int systemd_files_write(struct systemd_unit *unit, struct slice text, struct buf
 	if (r >= 0) {
 		unit_file_serialise(file, &canonical);
 		unit_file_free(file);
-		r = file_write_atomic(
-			path, buf_slice(&canonical), &(struct file_write_options){.no_sync = true});
+		/* What is written can be read again. */
+		r = canonical.len > UNIT_TEXT_MAX ? -E2BIG
+						  : file_write_atomic(path, buf_slice(&canonical),
+							    &(struct file_write_options){.no_sync = true});
 	}
 	if (r < 0)
 		buf_printf(reterr, "cannot write %s: %s", path, strerror(-r));

@@ -6,11 +6,18 @@
 #include "base/memory.h"
 #include "io/file.h"
 #include "manager/systemd_internal.h"
+#include "unit/words.h"
 #include <errno.h>
 #include <stdlib.h>
-#include <strings.h>
 
 #define INSTALL_NAMES_MAX 256
+
+const char *systemd_reach_key(enum systemd_reach reach)
+{
+	static const char *const keys[REACH_MAX] = {"Alias", "Also", "RequiredBy", "UpheldBy"};
+
+	return keys[reach];
+}
 
 static void set_bad(struct systemd_install *install, char *text)
 {
@@ -42,16 +49,6 @@ static void check_lines(struct systemd_install *install, const struct unit_optio
 				 (int)MIN(option->section.len, (size_t)64), option->section.data));
 }
 
-static bool is_true(struct slice value)
-{
-	static const char *const words[] = {"1", "yes", "y", "true", "t", "on"};
-
-	for (size_t i = 0; i < ARRAY_LEN(words); i++)
-		if (strlen(words[i]) == value.len && strncasecmp(words[i], value.data, value.len) == 0)
-			return true;
-	return false;
-}
-
 /* Nothing in it that systemd may take for something else than a part of a name: specifiers that fleet does
  * not know, quotes, comments between continued lines, escapes. ("\\x2d" is a part of names; Also= alone
  * unescapes it.) */
@@ -70,16 +67,16 @@ static bool is_plain(struct slice word, enum systemd_reach reach)
 static void add_name(struct systemd_install *install, struct slice word, enum systemd_reach reach,
 	const struct unit_name *name)
 {
-	static const char *const keys[] = {"Alias", "Also", "RequiredBy", "UpheldBy"};
 	_cleanup_buf_ struct buf text = BUF_INIT(UNIT_TEXT_MAX);
 
 	unit_name_expand(name, word, &text);
 	if (install->bad)
 		return;
 	if (!is_plain(buf_slice(&text), reach) || install->count >= INSTALL_NAMES_MAX) {
-		set_bad(install, mem_printf("%s=%.*s in [Install] is not supported: it cannot be told which "
-					    "units it names",
-					 keys[reach], (int)MIN(word.len, (size_t)256), word.data));
+		set_bad(install,
+			mem_printf("%s=%.*s in [Install] is not supported: it cannot be told which "
+				   "units it names",
+				systemd_reach_key(reach), (int)MIN(word.len, (size_t)256), word.data));
 		return;
 	}
 	if (slice_equal(buf_slice(&text), name->full))
@@ -87,7 +84,7 @@ static void add_name(struct systemd_install *install, struct slice word, enum sy
 	install->names =
 		mem_reallocarray(install->names, install->count + 1, sizeof(struct systemd_install_name));
 	install->names[install->count++] =
-		(struct systemd_install_name){mem_strndup(text.data, text.len), keys[reach], reach};
+		(struct systemd_install_name){mem_strndup(text.data, text.len), reach};
 }
 
 /* Words between blanks and continued lines. A backslash within a word belongs to it ("a\\x2db.service"). */
@@ -110,23 +107,19 @@ static void add_names(struct systemd_install *install, struct slice value, enum 
 static void take_option(
 	struct systemd_install *install, const struct unit_option *option, const struct unit_name *name)
 {
-	static const struct {
-		const char *key;
-		enum systemd_reach reach;
-	} rows[] = {{"Alias", REACH_ALIAS}, {"Also", REACH_ALSO}, {"RequiredBy", REACH_REQUIRED_BY},
-		{"UpheldBy", REACH_UPHELD_BY}};
+	bool refuses;
 
 	check_lines(install, option);
 	if (slice_is(option->section, "Unit") && slice_is(option->name, "RefuseManualStop") &&
-		is_true(option->value))
+		unit_parse_bool(option->value, &refuses) >= 0 && refuses)
 		set_bad(install,
 			mem_strdup("RefuseManualStop= in [Unit] would leave fleet no way to stop it"));
 	if (!slice_is(option->section, "Install"))
 		return;
 	install->any = true;
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-		if (slice_is(option->name, rows[i].key))
-			add_names(install, option->value, rows[i].reach, name);
+	for (enum systemd_reach reach = 0; reach < REACH_MAX; reach++)
+		if (slice_is(option->name, systemd_reach_key(reach)))
+			add_names(install, option->value, reach, name);
 }
 
 struct systemd_install *systemd_install_read(const char *name, struct slice text)
@@ -146,9 +139,9 @@ struct systemd_install *systemd_install_read(const char *name, struct slice text
 struct systemd_install *systemd_install_of_file(const struct systemd *systemd, const char *name)
 {
 	_cleanup_free_ char *path = systemd_files_path(systemd, name);
-	_cleanup_buf_ struct buf text = BUF_INIT(2 * UNIT_TEXT_MAX);
+	_cleanup_buf_ struct buf text = BUF_INIT(UNIT_TEXT_MAX);
 
-	if (file_read(path, 2 * UNIT_TEXT_MAX, &text) < 0)
+	if (file_read(path, UNIT_TEXT_MAX, &text) < 0)
 		buf_clear(&text);
 	return systemd_install_read(name, buf_slice(&text));
 }

@@ -61,7 +61,6 @@ struct systemd_unit {
 	bool waits_for_job; /* unload: until its processes are gone */
 	int load_error; /* a load failed by this, and what was made of it is being undone; 0: it did not */
 	char *load_error_text;
-	bool adopted; /* found in the directory; its text was not given by this process */
 	bool known;   /* shown to the outside */
 	bool refused; /* nothing was written: the name is not ours to use, or systemd will not have it */
 	bool ours;    /* systemd's FragmentPath is our file */
@@ -89,7 +88,7 @@ struct systemd {
 	struct sdbus *bus; /* NULL without a connection */
 	uv_timer_t retry;
 	uint64_t retry_ms;
-	bool ready, closing, scanned, told_lost;
+	bool ready, closing, told_lost;
 	size_t answers_due; /* before it is ready */
 	struct map units;   /* name -> struct systemd_unit */
 	struct map paths;   /* object path -> the same */
@@ -141,6 +140,10 @@ int systemd_check_aliases(struct systemd_unit *unit) _must_check_;
 int systemd_inspect_all(struct systemd_unit *unit) _must_check_;
 /* The answer to STEP_CHECK or STEP_INSPECT is there: in the unit, when it is `listed`. -errno as above. */
 int systemd_listed(struct systemd_unit *unit) _must_check_;
+/* The properties that a step has asked for. False: there are none, and nothing is left to do: the connection
+ * is lost, or the request has ended by the error. */
+bool systemd_step_properties(
+	struct systemd_unit *unit, sd_bus_message *answer, struct systemd_properties *ret) _must_check_;
 /* Ends a request by an error. A load that will not be had differently (final) is shown as a failed unit. */
 void systemd_give_up(struct systemd_unit *unit, int error, const char *text, bool final);
 /* "NAME is a unit of this host (PATH)". */
@@ -175,12 +178,10 @@ int systemd_read_properties(struct sdbus *bus, sd_bus_message *answer, struct sy
 void systemd_watch_end(struct systemd *systemd); /* without the connection: forgets what is under way */
 /* Takes them as the unit's state. */
 void systemd_take_properties(struct systemd_unit *unit, const struct systemd_properties *properties);
-/* Asks for the state of all units anew: a reload or a restart of systemd may have changed it. */
-void systemd_look_at_all(struct systemd *systemd);
 
 /* systemd_files.c: the units' directory. */
 int systemd_files_open(struct systemd *systemd, struct buf *reterr) _must_check_; /* makes the directory */
-/* Makes a unit for each file. */
+/* Makes a unit, of which nothing else is known yet, for each file. */
 int systemd_files_scan(struct systemd *systemd) _must_check_;
 int systemd_files_write(struct systemd_unit *unit, struct slice text, struct buf *reterr) _must_check_;
 void systemd_files_remove(struct systemd_unit *unit);
@@ -195,10 +196,10 @@ bool systemd_files_has(const struct systemd *systemd, const char *name);
 void systemd_files_remove_links(struct systemd_unit *unit);
 
 /* systemd_install.c: the other units that a text reaches for, and what it may not say. */
-enum systemd_reach { REACH_ALIAS, REACH_ALSO, REACH_REQUIRED_BY, REACH_UPHELD_BY };
+enum systemd_reach { REACH_ALIAS, REACH_ALSO, REACH_REQUIRED_BY, REACH_UPHELD_BY, REACH_MAX };
+const char *systemd_reach_key(enum systemd_reach reach); /* "Alias", … */
 struct systemd_install_name {
 	char *name;
-	const char *key; /* "Alias", … */
 	enum systemd_reach reach;
 };
 struct systemd_install {

@@ -54,6 +54,21 @@ void systemd_give_up(struct systemd_unit *unit, int error, const char *text, boo
 	}
 }
 
+bool systemd_step_properties(
+	struct systemd_unit *unit, sd_bus_message *answer, struct systemd_properties *ret)
+{
+	struct sdbus *bus = unit->systemd->bus;
+	_cleanup_buf_ struct buf error = BUF_INIT(8192);
+	int r;
+
+	if (sdbus_is_lost(bus, answer))
+		return false;
+	r = systemd_read_properties(bus, answer, ret, &error);
+	if (r < 0)
+		systemd_give_up(unit, r, buf_text(&error), sdbus_is_final(bus, answer));
+	return r >= 0;
+}
+
 /* ---- load: is the name ours to use? ---- */
 
 static bool is_down(const struct systemd_properties *properties)
@@ -114,33 +129,28 @@ static void read_install(struct systemd_unit *unit)
  * runs. */
 static bool is_unlinked(const struct systemd_unit *unit, const struct systemd_properties *properties)
 {
-	return (unit->known || unit->adopted) && !unit->refused && !properties->fragment[0] &&
+	return unit->known && !unit->refused && !properties->fragment[0] &&
 	       strcmp(properties->load, "not-found") == 0 && systemd_files_has(unit->systemd, unit->name);
 }
 
 static int on_checked(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 {
 	struct systemd_unit *unit = userdata;
-	struct sdbus *bus = unit->systemd->bus;
 	_cleanup_buf_ struct buf error = BUF_INIT(8192);
 	struct systemd_properties properties;
-	int r;
 
 	(void)unused;
-	if (sdbus_is_lost(bus, m))
+	if (!systemd_step_properties(unit, m, &properties))
 		return 0;
-	r = systemd_read_properties(bus, m, &properties, &error);
-	if (r < 0) {
-		systemd_give_up(unit, r, buf_text(&error), sdbus_is_final(bus, m));
-	} else if (systemd_files_is_ours(unit->systemd, unit->name, properties.fragment) ||
-		   is_free(&properties) || is_unlinked(unit, &properties)) {
+	if (systemd_files_is_ours(unit->systemd, unit->name, properties.fragment) || is_free(&properties) ||
+		is_unlinked(unit, &properties)) {
 		unit->stale = true;
 		read_install(unit);
-	} else {
-		systemd_add_taken(&error, unit->name, &properties);
-		buf_add_str(&error, ", which fleet does not touch: give the unit another name");
-		refuse(unit, buf_text(&error));
+		return 0;
 	}
+	systemd_add_taken(&error, unit->name, &properties);
+	buf_add_str(&error, ", which fleet does not touch: give the unit another name");
+	refuse(unit, buf_text(&error));
 	return 0;
 }
 
@@ -154,28 +164,22 @@ int systemd_check_all(struct systemd_unit *unit)
 static int on_alias(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 {
 	struct systemd_unit *unit = userdata;
-	struct sdbus *bus = unit->systemd->bus;
 	const struct systemd_install_name *other = &unit->install->names[unit->aliases_left];
 	_cleanup_buf_ struct buf error = BUF_INIT(8192);
 	struct systemd_properties properties;
 	bool ours, alias;
-	int r;
 
 	(void)unused;
-	if (sdbus_is_lost(bus, m))
+	if (!systemd_step_properties(unit, m, &properties))
 		return 0;
-	r = systemd_read_properties(bus, m, &properties, &error);
-	if (r < 0) {
-		systemd_give_up(unit, r, buf_text(&error), sdbus_is_final(bus, m));
-		return 0;
-	}
 	alias = other->reach == REACH_ALIAS;
 	ours = systemd_files_is_ours(unit->systemd, alias ? unit->name : other->name, properties.fragment);
 	if (ours || (is_free(&properties) && !(alias && systemd_files_has(unit->systemd, other->name)))) {
 		systemd_next(unit, STEP_ALIASES);
 		return 0;
 	}
-	buf_printf(&error, "%s=%s in [Install] of %s: ", other->key, other->name, unit->name);
+	buf_printf(&error, "%s=%s in [Install] of %s: ", systemd_reach_key(other->reach), other->name,
+		unit->name);
 	systemd_add_taken(&error, other->name, &properties);
 	buf_add_str(&error, other->reach >= REACH_REQUIRED_BY
 				    ? ", which would be stopped with it: use WantedBy="
@@ -222,20 +226,13 @@ static void inspected(struct systemd_unit *unit, const struct systemd_properties
 static int on_inspected(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 {
 	struct systemd_unit *unit = userdata;
-	struct sdbus *bus = unit->systemd->bus;
 	_cleanup_buf_ struct buf error = BUF_INIT(8192);
 	struct systemd_properties properties;
 	bool ours;
-	int r;
 
 	(void)unused;
-	if (sdbus_is_lost(bus, m))
+	if (!systemd_step_properties(unit, m, &properties))
 		return 0;
-	r = systemd_read_properties(bus, m, &properties, &error);
-	if (r < 0) {
-		systemd_give_up(unit, r, buf_text(&error), sdbus_is_final(bus, m));
-		return 0;
-	}
 	ours = systemd_files_is_ours(unit->systemd, unit->name, properties.fragment);
 	if ((!ours || properties.need_reload || unit->stale) && !unit->reloaded) {
 		systemd_next(unit, STEP_RELOAD);

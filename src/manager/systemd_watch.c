@@ -259,19 +259,13 @@ static int on_unit_look(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 		return 0;
 	}
 	/* A request that is under way has its own look. */
-	if (unit && !unit->refused && (unit->known || unit->adopted) &&
-		(look->first || list_empty(&unit->requests))) {
+	if (unit && unit->known && !unit->refused && (look->first || list_empty(&unit->requests))) {
 		if (systemd_read_properties(systemd->bus, m, &properties, &error) >= 0) {
 			systemd_take_properties(unit, &properties);
 		} else if (!sdbus_is_final(systemd->bus, m)) {
 			systemd_lost(systemd, buf_text(&error)); /* that would not be its state */
 			return 0;
-		} else if (!unit->load[0]) {
-			set_text(unit, unit->load, sizeof(unit->load), "error");
-			set_text(unit, unit->active, sizeof(unit->active), "inactive");
-			set_text(unit, unit->sub, sizeof(unit->sub), "dead");
 		}
-		unit->known = true;
 		if (has_no_link(unit))
 			systemd_request_add(unit, VERB_LOAD, (struct slice){0}, unit->hash, NULL, NULL);
 	}
@@ -307,7 +301,7 @@ static int look_at_units(struct systemd *systemd, bool first)
 		struct systemd_unit *unit = value;
 
 		unit->fresh_until_ms = 0;
-		if (unit->refused || (!unit->known && !unit->adopted))
+		if (unit->refused || !unit->known)
 			continue;
 		r = ask(systemd, unit->name, UNIT_INTERFACE, on_unit_look,
 			look_new(systemd, unit->name, first));
@@ -316,12 +310,6 @@ static int look_at_units(struct systemd *systemd, bool first)
 				look_new(systemd, unit->name, first));
 	}
 	return r;
-}
-
-void systemd_look_at_all(struct systemd *systemd)
-{
-	if (look_at_units(systemd, false) < 0)
-		systemd_lost(systemd, "systemd cannot be asked");
 }
 
 /* ---- signals ---- */
@@ -405,7 +393,8 @@ static int on_reloading(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 		systemd->bus->lib->sd_bus_message_read(m, "b", &active) < 0 || active || !systemd->ready)
 		return 0;
 	systemd->again_due = true;
-	systemd_look_at_all(systemd);
+	if (look_at_units(systemd, false) < 0)
+		systemd_lost(systemd, "systemd cannot be asked");
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 #include "unit/words.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "base/when.h"
 #include "unit/runes.h"
 #include <errno.h>
 #include <signal.h>
@@ -338,105 +339,21 @@ int unit_parse_bool(struct slice text, bool *ret)
 	return -EINVAL;
 }
 
-static const struct {
-	const char *name;
-	int64_t us;
-} span_units[] = {
-	{"seconds", 1000000},
-	{"second", 1000000},
-	{"sec", 1000000},
-	{"s", 1000000},
-	{"minutes", 60000000},
-	{"minute", 60000000},
-	{"min", 60000000},
-	{"months", 2629800000000},
-	{"month", 2629800000000},
-	{"M", 2629800000000},
-	{"msec", 1000},
-	{"ms", 1000},
-	{"m", 60000000},
-	{"hours", 3600000000},
-	{"hour", 3600000000},
-	{"hr", 3600000000},
-	{"h", 3600000000},
-	{"days", 86400000000},
-	{"day", 86400000000},
-	{"d", 86400000000},
-	{"weeks", 604800000000},
-	{"week", 604800000000},
-	{"w", 604800000000},
-	{"years", 31557600000000},
-	{"year", 31557600000000},
-	{"y", 31557600000000},
-	{"usec", 1},
-	{"us", 1},
-	{"\xc2\xb5s", 1},
-};
-
-static int64_t span_unit(struct slice *text)
-{
-	size_t len = 0;
-
-	while (len < text->len && !is_blank(text->data[len]) &&
-		(text->data[len] < '0' || text->data[len] > '9'))
-		len++;
-	if (!len)
-		return 1000000;
-	for (size_t i = 0; i < ARRAY_LEN(span_units); i++) {
-		if (!slice_is(slice_make(text->data, len), span_units[i].name))
-			continue;
-		*text = skip(*text, len);
-		return span_units[i].us;
-	}
-	return -EINVAL;
-}
-
 int unit_parse_span(struct slice text, int64_t *ret_ns)
 {
-	int64_t total_us = 0;
+	int64_t us;
+	int r;
 
-	text = text_trim(text);
-	if (slice_is(text, "infinity")) {
+	if (slice_is(text_trim(text), "infinity")) {
 		*ret_ns = UNIT_SPAN_INFINITY;
 		return 0;
 	}
-	if (!text.len)
-		return -EINVAL;
-	while (text.len) {
-		size_t digits = 0, fraction_digits = 0;
-		uint64_t whole = 0;
-		int64_t fraction = 0, scale = 1, unit_us, part_us;
-
-		while (digits < text.len && text.data[digits] >= '0' && text.data[digits] <= '9')
-			digits++;
-		if (digits && text_to_u64(slice_make(text.data, digits), &whole) < 0)
-			return -ERANGE;
-		text = skip(text, digits);
-		if (text.len && text.data[0] == '.') {
-			text = skip(text, 1);
-			for (; text.len && text.data[0] >= '0' && text.data[0] <= '9'; text = skip(text, 1)) {
-				if (fraction_digits++ < 6) {
-					fraction = fraction * 10 + (text.data[0] - '0');
-					scale *= 10;
-				}
-			}
-		}
-		if (!digits && !fraction_digits)
-			return -EINVAL;
-		text = skip_blanks(text);
-		unit_us = span_unit(&text);
-		if (unit_us < 0)
-			return -EINVAL;
-		if (whole > INT64_MAX || __builtin_mul_overflow((int64_t)whole, unit_us, &part_us) ||
-			__builtin_add_overflow(part_us,
-				(int64_t)((double)fraction * (double)unit_us / (double)scale), &part_us) ||
-			__builtin_add_overflow(total_us, part_us, &total_us))
-			return -ERANGE;
-		text = skip_blanks(text);
-	}
-	if (total_us > INT64_MAX / 1000)
+	r = when_parse_span(text, &us);
+	if (r < 0)
+		return r;
+	if (us > INT64_MAX / 1000)
 		return -ERANGE;
-	*ret_ns = total_us * 1000;
+	*ret_ns = us * 1000;
 	return 0;
 }
 

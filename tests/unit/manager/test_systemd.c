@@ -33,7 +33,8 @@ static char *names_of(const char *unit, const char *text)
 
 	buf_add_str(&out, install->any ? "" : "none");
 	for (size_t i = 0; i < install->count; i++)
-		buf_printf(&out, "%s%s:%s", i ? " " : "", install->names[i].key, install->names[i].name);
+		buf_printf(&out, "%s%s:%s", i ? " " : "", systemd_reach_key(install->names[i].reach),
+			install->names[i].name);
 	if (install->bad) {
 		buf_clear(&out);
 		buf_add_str(&out, "bad");
