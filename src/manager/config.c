@@ -11,34 +11,6 @@
 #include <stdio.h>
 
 #define WARNINGS_MAX 100
-#define STRINGS_MAX 16384
-
-void strings_add(struct strings *strings, const char *text)
-{
-	if (strings->count >= STRINGS_MAX)
-		return;
-	if (strings->count == strings->cap) {
-		strings->cap = strings->cap ? strings->cap * 2 : 4;
-		strings->items = mem_reallocarray(strings->items, strings->cap, sizeof(char *));
-	}
-	strings->items[strings->count++] = mem_strdup(text);
-}
-
-void strings_done(struct strings *strings)
-{
-	for (size_t i = 0; i < strings->count; i++)
-		free(strings->items[i]);
-	free(strings->items);
-	*strings = (struct strings){0};
-}
-
-bool strings_have(const struct strings *strings, const char *text)
-{
-	for (size_t i = 0; i < strings->count; i++)
-		if (strcmp(strings->items[i], text) == 0)
-			return true;
-	return false;
-}
 
 bool status_set_has(const struct status_set *set, bool is_signal, int value)
 {
@@ -99,7 +71,7 @@ static int expand_word(void *userdata, struct slice word, struct buf *out)
 	return unit_specifiers_expand(userdata, word, out);
 }
 
-static void parse_string(struct reader *reader, struct slice value, size_t offset)
+void parse_string(struct reader *reader, struct slice value, size_t offset)
 {
 	char **field = CONFIG_FIELD(reader, char *, offset);
 
@@ -107,7 +79,7 @@ static void parse_string(struct reader *reader, struct slice value, size_t offse
 	*field = value.len ? config_expand(reader, value) : NULL;
 }
 
-static void parse_bool(struct reader *reader, struct slice value, size_t offset)
+void parse_bool(struct reader *reader, struct slice value, size_t offset)
 {
 	bool *field = CONFIG_FIELD(reader, bool, offset);
 
@@ -115,7 +87,7 @@ static void parse_bool(struct reader *reader, struct slice value, size_t offset)
 		config_warn_value(reader, value, "yes or no");
 }
 
-static void parse_span(struct reader *reader, struct slice value, size_t offset)
+void parse_span(struct reader *reader, struct slice value, size_t offset)
 {
 	if (unit_parse_span(value, CONFIG_FIELD(reader, int64_t, offset)) < 0)
 		config_warn_value(reader, value, "a time span such as 1min 30s");
@@ -367,13 +339,13 @@ static void parse_pid_file(struct reader *reader, struct slice value, size_t unu
 	}
 }
 
-static void parse_count(struct reader *reader, struct slice value, size_t offset)
+void parse_count(struct reader *reader, struct slice value, size_t offset)
 {
 	if (text_to_u64(value, CONFIG_FIELD(reader, uint64_t, offset)) < 0)
 		config_warn_value(reader, value, "a number");
 }
 
-static void parse_dependency(struct reader *reader, struct slice value, size_t kind)
+void parse_dependency(struct reader *reader, struct slice value, size_t kind)
 {
 	struct strings *list = &reader->config->dependencies[kind];
 	_cleanup_buf_ struct buf joined = BUF_INIT(UNIT_TEXT_MAX), word = BUF_INIT(4096);
@@ -399,11 +371,7 @@ static void parse_quietly(struct reader *reader, struct slice value, size_t unus
 	(void)unused;
 }
 
-static const struct directive {
-	const char *section, *name;
-	parse_fn parse;
-	size_t argument;
-} directives[] = {
+static const struct directive directives[] = {
 	{"Unit", "Description", parse_string, CONFIG_OFFSET(description)},
 	{"Unit", "Requires", parse_dependency, DEP_REQUIRES},
 	{"Unit", "Requisite", parse_dependency, DEP_REQUISITE},
@@ -420,7 +388,7 @@ static const struct directive {
 	{"Unit", "FailureAction", parse_action, 0},
 	{"Unit", "SuccessAction", parse_action, 0},
 	{"Unit", "Documentation", parse_quietly, 0},
-	{"Unit", "DefaultDependencies", parse_quietly, 0},
+	{"Unit", "DefaultDependencies", parse_bool, CONFIG_OFFSET(default_dependencies)},
 	{"Unit", "SourcePath", parse_quietly, 0},
 	{"Service", "Type", parse_words, WORDS_TYPE},
 	{"Service", "ExecCondition", parse_exec, EXEC_CONDITION},
@@ -525,34 +493,73 @@ static const struct directive {
 	{"Service", "StartLimitBurst", parse_count, CONFIG_OFFSET(start_limit_burst)},
 	{"Service", "StartLimitAction", parse_action, 0},
 	{"Service", "FailureAction", parse_action, 0},
+	{"Service", "Sockets", parse_sockets, 0},
+	{"Service", "NonBlocking", parse_bool, CONFIG_OFFSET(process.non_blocking)},
+	{"Install", "WantedBy", parse_dependency, DEP_WANTED_BY},
+	{"Install", "RequiredBy", parse_dependency, DEP_REQUIRED_BY},
 };
 
-bool service_config_reads(const char *section, const char *name)
+static const struct directive *directive_at_place(size_t index)
 {
-	for (size_t i = 0; i < ARRAY_LEN(directives); i++)
-		if (strcmp(directives[i].section, section) == 0 && strcmp(directives[i].name, name) == 0)
-			return true;
-	return false;
+	if (index < ARRAY_LEN(directives))
+		return &directives[index];
+	index -= ARRAY_LEN(directives);
+	return index < trigger_directive_count ? &trigger_directives[index] : NULL;
 }
 
 bool service_config_reads_at(size_t index, const char **ret_section, const char **ret_name)
 {
-	if (index >= ARRAY_LEN(directives))
+	const struct directive *directive = directive_at_place(index);
+
+	if (!directive)
 		return false;
-	*ret_section = directives[index].section;
-	*ret_name = directives[index].name;
+	*ret_section = directive->section;
+	*ret_name = directive->name;
 	return true;
+}
+
+bool service_config_reads(const char *section, const char *name)
+{
+	const struct directive *directive;
+
+	for (size_t i = 0; (directive = directive_at_place(i)); i++)
+		if (strcmp(directive->section, section) == 0 && strcmp(directive->name, name) == 0)
+			return true;
+	return false;
+}
+
+/* The section of the unit's own type: "Service" of a service. Those of other types are not its. */
+static bool is_foreign(const struct reader *reader, struct slice section)
+{
+	static const char *const types[][2] = {{"service", "Service"}, {"timer", "Timer"}, {"path", "Path"},
+		{"socket", "Socket"}};
+
+	for (size_t i = 0; i < ARRAY_LEN(types); i++)
+		if (slice_is(section, types[i][1]))
+			return !slice_is(reader->specifiers->name.type, types[i][0]);
+	return false;
+}
+
+static bool is_known(struct slice section)
+{
+	static const char *const names[] = {"Unit", "Service", "Timer", "Path", "Socket"};
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (slice_is(section, names[i]))
+			return true;
+	return false;
 }
 
 static void read_option(struct reader *reader)
 {
 	const struct unit_option *option = reader->option;
+	bool foreign = is_foreign(reader, option->section);
+	const struct directive *directive;
 
-	for (size_t i = 0; i < ARRAY_LEN(directives); i++) {
-		if (!slice_is(option->section, directives[i].section) ||
-			!slice_is(option->name, directives[i].name))
+	for (size_t i = 0; !foreign && (directive = directive_at_place(i)); i++) {
+		if (!slice_is(option->section, directive->section) || !slice_is(option->name, directive->name))
 			continue;
-		directives[i].parse(reader, text_trim(option->value), directives[i].argument);
+		directive->parse(reader, text_trim(option->value), directive->argument);
 		return;
 	}
 	if (slice_is(option->section, "Install") || slice_starts_with(option->section, SLICE_LITERAL("X-")) ||
@@ -560,33 +567,24 @@ static void read_option(struct reader *reader)
 		return;
 	int section = (int)MIN(option->section.len, (size_t)100),
 	    name = (int)MIN(option->name.len, (size_t)100);
-	const struct directive_row *row = directive_find(option->section, option->name);
+	const struct directive_row *row = foreign ? NULL : directive_find(option->section, option->name);
 	if (row)
 		config_warn(reader,
 			"%.*s= in section '%.*s' is not supported by the supervisor, ignoring (%s).", name,
 			option->name.data, section, option->section.data, row->why);
-	else if (!slice_is(option->section, "Unit") && !slice_is(option->section, "Service"))
+	else if (foreign || !is_known(option->section))
 		config_warn(reader, "Unknown section '%.*s'. Ignoring.", section, option->section.data);
 	else
 		config_warn(reader, "Unknown key name '%.*s' in section '%.*s', ignoring.", name,
 			option->name.data, section, option->section.data);
 }
 
-static void verify(struct reader *reader)
+static void verify_service(struct reader *reader)
 {
 	const struct service_config *config = reader->config;
 	size_t starts = config->exec[EXEC_START].count;
 
-	if (!slice_is(reader->specifiers->name.type, "service")) {
-		_cleanup_free_ char *text =
-			mem_printf("units of type %.*s are not supported by the supervisor",
-				(int)MIN(reader->specifiers->name.type.len, (size_t)20),
-				reader->specifiers->name.type.data);
-
-		reader->config->error = mem_free(reader->config->error);
-		reader->config->unsupported_type = true;
-		config_fail(reader, text);
-	} else if (config->type != SERVICE_ONESHOT && starts > 1) {
+	if (config->type != SERVICE_ONESHOT && starts > 1) {
 		config_fail(reader, "Service has more than one ExecStart= setting, which is only allowed for "
 				    "Type=oneshot "
 				    "services. Refusing.");
@@ -611,6 +609,22 @@ static void verify(struct reader *reader)
 	}
 }
 
+static void verify(struct reader *reader)
+{
+	struct slice type = reader->specifiers->name.type;
+
+	if (slice_is(type, "service")) {
+		verify_service(reader);
+	} else if (!config_verify_trigger(reader)) {
+		_cleanup_free_ char *text = mem_printf("units of type %.*s are not supported by the supervisor",
+			(int)MIN(type.len, (size_t)20), type.data);
+
+		reader->config->error = mem_free(reader->config->error);
+		reader->config->unsupported_type = true;
+		config_fail(reader, text);
+	}
+}
+
 void service_config_read(
 	const struct unit_file *file, const struct unit_specifiers *specifiers, struct service_config *ret)
 {
@@ -631,7 +645,9 @@ void service_config_read(
 		.start_limit_burst = 5,
 		.process = {.umask = 0022, .ignore_sigpipe = true, .capability_bounds = UINT64_MAX},
 		.resources = {.cpu_period_ns = 100 * INT64_C(1000000)},
+		.default_dependencies = true,
 	};
+	config_default_trigger(ret);
 	for (size_t i = 0; i < DIRECTORY_KIND_MAX; i++)
 		ret->process.directories[i].mode = 0755;
 	for (size_t i = 0; i < file->count; i++) {
@@ -682,6 +698,7 @@ void service_config_done(struct service_config *config)
 	free(config->description);
 	free(config->pid_file);
 	process_config_done(&config->process);
+	config_trigger_done(config);
 	free(config->error);
 	*config = (struct service_config){0};
 }

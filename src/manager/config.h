@@ -3,6 +3,8 @@
  * Everything else is named in a warning. Pure. */
 #pragma once
 #include "base/buf.h"
+#include "manager/config_triggers.h"
+#include "manager/strings.h"
 #include "unit/specifier.h"
 #include "unit/unit.h"
 #include "unit/words.h"
@@ -54,16 +56,11 @@ enum dependency {
 	DEP_AFTER,
 	DEP_BEFORE,
 	DEP_CONFLICTS,
+	DEP_WANTED_BY, /* [Install] */
+	DEP_REQUIRED_BY,
+	DEP_SOCKETS, /* Sockets= */
 	DEP_MAX
 };
-
-struct strings {
-	char **items; /* owned */
-	size_t count, cap;
-};
-void strings_add(struct strings *strings, const char *text);
-void strings_done(struct strings *strings);
-bool strings_have(const struct strings *strings, const char *text);
 
 struct status_set { /* exit statuses and signals */
 	uint64_t codes[4];
@@ -119,6 +116,7 @@ struct process_config {
 		rlim_t soft, hard;
 	} limits[RLIM_NLIMITS];
 	bool ignore_sigpipe, no_new_privileges;
+	bool non_blocking; /* of the sockets that are handed over */
 	uint64_t capability_bounds, ambient_capabilities; /* bits by number; bounds default to all */
 	struct strings pass_environment;
 };
@@ -166,6 +164,12 @@ struct service_config {
 	struct strings dependencies[DEP_MAX];
 	struct process_config process;
 	struct resource_config resources;
+	char *trigger; /* the unit that a timer, path or socket starts; NULL: this is none of those */
+	struct timer_config timer;
+	struct path_config path;
+	struct socket_config socket;
+	struct trigger_limit trigger_limit;
+	bool default_dependencies;
 	struct strings warnings; /* "web.service:7: …" */
 	char *error;	       /* why it cannot be started (load state bad-setting or error); NULL: it can */
 	bool unsupported_type; /* error is about the unit's type */

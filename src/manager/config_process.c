@@ -9,8 +9,7 @@
 #include <stdio.h>
 #include <sys/resource.h>
 
-/* An octal mode; false after a warning. */
-static bool parse_mode(struct reader *reader, struct slice value, unsigned *ret)
+bool config_parse_mode(struct reader *reader, struct slice value, unsigned *ret)
 {
 	unsigned mode = 0;
 	bool good = value.len > 0 && value.len <= 5;
@@ -30,7 +29,7 @@ static bool parse_mode(struct reader *reader, struct slice value, unsigned *ret)
 void parse_umask(struct reader *reader, struct slice value, size_t unused)
 {
 	(void)unused;
-	(void)parse_mode(reader, value, &reader->config->process.umask);
+	(void)config_parse_mode(reader, value, &reader->config->process.umask);
 }
 
 void parse_nice(struct reader *reader, struct slice value, size_t unused)
@@ -367,7 +366,7 @@ void parse_directories(struct reader *reader, struct slice value, size_t kind)
 
 void parse_directory_mode(struct reader *reader, struct slice value, size_t kind)
 {
-	(void)parse_mode(reader, value, &reader->config->process.directories[kind].mode);
+	(void)config_parse_mode(reader, value, &reader->config->process.directories[kind].mode);
 }
 
 void parse_groups(struct reader *reader, struct slice value, size_t unused)

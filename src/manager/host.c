@@ -1,6 +1,7 @@
 /* What the supervisor knows of the host: the values of specifiers, and which services of the host run that a
  * unit may require. Those are probed where they answer (a socket), never guessed. */
 #include "base/memory.h"
+#include "base/time.h"
 #include "manager/keeper.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PROBE_TIMEOUT_MS 50
@@ -198,6 +200,19 @@ bool host_provides(struct keeper *keeper, const char *unit)
 				return true;
 	}
 	return false;
+}
+
+int64_t host_boot_ns(void)
+{
+	long ticks = sysconf(_SC_CLK_TCK);
+	struct timespec awake, all;
+	uint64_t started;
+	pid_t parent;
+
+	if (!process_read(1, &parent, &started) || ticks <= 0 || clock_gettime(CLOCK_MONOTONIC, &awake) < 0 ||
+		clock_gettime(CLOCK_BOOTTIME, &all) < 0)
+		return 0;
+	return (int64_t)(started / (uint64_t)ticks) * NS_PER_S - (all.tv_sec - awake.tv_sec) * NS_PER_S;
 }
 
 int host_life(char ret_life[static 96])

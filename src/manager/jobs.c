@@ -3,20 +3,36 @@
  * stopping takes along what depends on the unit. Jobs only run from jobs_run(), at the end of a turn, never
  * inside a state change. */
 #include "base/memory.h"
-#include "manager/keeper.h"
+#include "manager/activation.h"
 #include <errno.h>
 
 #define JOBS_PER_TURN 16 /* so that clients hear of the first units while many are starting */
 
-static bool depends(const struct service *service, enum dependency kind, const struct service *on)
+static bool says(const struct service *service, enum dependency kind, const struct service *on)
 {
 	return strings_have(&service->config.dependencies[kind], on->name);
+}
+
+/* Wants= and Requires= may also stand in the other unit, in its [Install] section. */
+static bool depends(const struct service *service, enum dependency kind, const struct service *on)
+{
+	return says(service, kind, on) || (kind == DEP_WANTS && says(on, DEP_WANTED_BY, service)) ||
+	       (kind == DEP_REQUIRES && says(on, DEP_REQUIRED_BY, service));
+}
+
+/* A target is reached once what it pulls in is there (systemd.target(5), Default Dependencies). */
+static bool completes(const struct service *other, const struct service *target)
+{
+	return unit_kind_is_target(target->kind) && target->config.default_dependencies &&
+	       other->config.default_dependencies && !says(target, DEP_BEFORE, other) &&
+	       !says(other, DEP_AFTER, target) &&
+	       (depends(target, DEP_WANTS, other) || depends(target, DEP_REQUIRES, other));
 }
 
 /* True when `service` is ordered behind `other` (starts after it, stops before it). */
 static bool is_after(const struct service *service, const struct service *other)
 {
-	return depends(service, DEP_AFTER, other) || depends(other, DEP_BEFORE, service);
+	return says(service, DEP_AFTER, other) || says(other, DEP_BEFORE, service) || completes(other, service);
 }
 
 static void job_clear(struct service *service)
@@ -24,6 +40,7 @@ static void job_clear(struct service *service)
 	service->job = JOB_NONE;
 	service->job_running = service->job_announced = service->job_manual = false;
 	service->dirty = service->keeper->jobs_waiting = true;
+	activation_changed(service);
 }
 
 static void job_set(struct service *service, enum job_kind kind, bool manual)
@@ -78,12 +95,37 @@ static int pull_one(struct service *service, enum dependency kind, const char *n
 	return -ENOENT;
 }
 
+/* What says WantedBy= or RequiredBy= of the unit. */
+static int pull_installed(struct service *service, struct buf *reterr)
+{
+	int r = 0;
+
+	list_for_each (it, &service->keeper->services) {
+		struct service *other = list_item(it, struct service, entry);
+		_cleanup_buf_ struct buf ignored = BUF_INIT(0);
+
+		if (says(other, DEP_REQUIRED_BY, service))
+			r = pull_one(service, DEP_REQUIRES, other->name, reterr);
+		else if (says(other, DEP_WANTED_BY, service))
+			(void)pull_one(service, DEP_WANTS, other->name, &ignored);
+		if (r < 0) {
+			job_clear(service);
+			return r;
+		}
+	}
+	return 0;
+}
+
 static int pull_in(struct service *service, struct buf *reterr)
 {
 	static const enum dependency kinds[] = {DEP_REQUIRES, DEP_BINDS_TO, DEP_REQUISITE, DEP_WANTS};
 
 	if (service->state == STATE_AUTO_RESTART)
 		return 0; /* it starts by itself in a moment */
+	if (service->config.trigger && !service->config.error && !activation_target(service)) {
+		buf_printf(reterr, "Unit %s, which it is to start, is not loaded.", service->config.trigger);
+		return -ENOENT;
+	}
 	job_set(service, JOB_START, true);
 	for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
 		const struct strings *names = &service->config.dependencies[kinds[k]];
@@ -99,7 +141,7 @@ static int pull_in(struct service *service, struct buf *reterr)
 			}
 		}
 	}
-	return 0;
+	return pull_installed(service, reterr);
 }
 
 /* Units of Conflicts=, in either direction, are stopped when one starts. */
@@ -259,7 +301,7 @@ static void start_finished(struct service *service)
 	} else if (service->result == RESULT_SKIP_CONDITION) {
 		say_title(service, "Condition check resulted in", " being skipped.");
 	} else {
-		say_title(service, oneshot ? "Finished" : "Started", ".");
+		say_title(service, oneshot ? "Finished" : service->kind->started, ".");
 	}
 }
 
@@ -268,7 +310,7 @@ static void stop_finished(struct service *service)
 	bool restart = service->job == JOB_RESTART;
 
 	job_clear(service);
-	say_title(service, "Stopped", ".");
+	say_title(service, service->kind->stopped, ".");
 	if (restart)
 		job_set(service, JOB_START, true);
 }
@@ -406,7 +448,7 @@ static void run_stop(struct service *service)
 		finish(service);
 		return;
 	}
-	if (service->state != STATE_AUTO_RESTART)
+	if (service->state != STATE_AUTO_RESTART && !service->kind->stop)
 		say_title(service, "Stopping", "...");
 	service_stop(service);
 	finish(service);

@@ -1,11 +1,12 @@
 /* The keeper program. One loop: the socket, signals, output of processes, timers. At the end of each turn
  * jobs are run, what changed is written and told. It ends when nobody is connected and no unit is loaded for
  * a while, or on request. */
-#include "manager/keeper.h"
+#include "manager/activation.h"
 #include "base/flags.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/programs.h"
+#include "base/time.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -147,6 +148,7 @@ static void turn_end(uv_prepare_t *prepare)
 	do {
 		gone = false;
 		jobs_run(keeper);
+		activation_run(keeper);
 		list_for_each_safe (it, &keeper->services) {
 			struct service *service = list_item(it, struct service, entry);
 
@@ -251,7 +253,9 @@ static int keeper_open(struct keeper *keeper, bool cgroups)
 	(void)uv_signal_start(&keeper->on_child, child_signal, SIGCHLD);
 	(void)uv_signal_start(&keeper->on_term, end_signal, SIGTERM);
 	(void)uv_signal_start(&keeper->on_int, end_signal, SIGINT);
-	keeper->idle_fds[0] = keeper->idle_fds[1] = -1;
+	keeper->idle_fds[0] = keeper->idle_fds[1] = keeper->clock_fd = -1;
+	keeper->boot_ns = host_boot_ns();
+	keeper->startup_ns = time_mono_ns();
 	r = store_open(keeper);
 	if (r < 0)
 		return log_errno(r, "cannot use the directory %s", keeper->dir);
@@ -287,6 +291,8 @@ static void keeper_done(struct keeper *keeper)
 	uv_walk(&keeper->loop, close_handle, NULL);
 	(void)uv_run(&keeper->loop, UV_RUN_DEFAULT);
 	(void)uv_loop_close(&keeper->loop);
+	if (keeper->clock_fd >= 0)
+		close(keeper->clock_fd);
 	(void)unlink(keeper->socket);
 	keeper_journal_close(keeper);
 	limits_done(&keeper->limits);

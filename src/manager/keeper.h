@@ -1,7 +1,7 @@
 /* The keeper: one small process per machine that owns the units' processes. It is a child subreaper with its
  * own event loop, one thread; all state belongs to that thread. Files: keeper.c (the program), server.c (its
  * socket), server_journal.c (who reads the journal), service*.c (the state machine of a unit), spawn*.c
- * (starting one process), stream.c (their output), journal*.c (the journal on disk), keeper_journal.c (what
+ * (starting one process), activation.c and *_unit.c (timers, paths, sockets, targets), stream.c (their output), journal*.c (the journal on disk), keeper_journal.c (what
  * becomes an entry of it), tracker.c (which processes belong to a unit), limits.c (what they may use), jobs.c
  * (start and stop requests and their order), host.c (what the host knows or provides), store.c (what survives
  * a crash of the keeper), status.c (`systemctl status`). */
@@ -31,6 +31,11 @@ enum service_state {
 	STATE_RUNNING,
 	STATE_RELOAD,
 	STATE_EXITED,
+	STATE_ACTIVE,	 /* of a target */
+	STATE_WAITING,	 /* of a timer or path */
+	STATE_LISTENING, /* of a socket */
+	STATE_TRIGGERED, /* of a timer, path or socket: the unit it started is not over */
+	STATE_ELAPSED,	 /* of a timer */
 	STATE_STOP,
 	STATE_STOP_WATCHDOG,
 	STATE_STOP_SIGTERM,
@@ -55,6 +60,9 @@ enum service_result { /* numbers stand in the state files: new ones come last */
 	RESULT_PROTOCOL,
 	RESULT_WATCHDOG,
 	RESULT_OOM_KILL,
+	RESULT_TRIGGER_LIMIT,
+	RESULT_SERVICE_START_LIMIT, /* of a socket: its service's start limit is reached */
+	RESULT_UNIT_START_LIMIT,    /* of a path: its unit's start limit is reached */
 	RESULT_MAX
 };
 /* What a service said of itself on the notification socket. */
@@ -72,11 +80,17 @@ struct exec_record {
 };
 
 struct stream; /* the output of one process */
+struct unit_kind;  /* activation.h: what a unit of a type does */
+struct timer_run;
+struct path_run;
+struct socket_run;
 struct notify; /* the notification socket of one unit */
 
+/* A unit of any type; most are services. */
 struct service {
 	struct keeper *keeper;
 	struct list entry; /* in keeper->services */
+	const struct unit_kind *kind;
 	char *name;
 	char *text; /* the unit file as it was given */
 	size_t text_len;
@@ -88,7 +102,8 @@ struct service {
 	enum service_state state;
 	enum service_result result;
 	int64_t state_changed_us, active_enter_us, active_exit_us,
-		inactive_enter_us;   /* wall clock; 0: never */
+		inactive_enter_us, inactive_exit_us;	     /* wall clock; 0: never */
+	int64_t inactive_enter_ns, inactive_exit_ns; /* monotonic; 0: never */
 	pid_t main_pid, control_pid; /* 0: none */
 	bool main_executed;	     /* execve() of the main process worked */
 	enum exec_kind control_kind;
@@ -119,6 +134,10 @@ struct service {
 	struct limits_unit limits;   /* in force for this run */
 	uint64_t oom_kills;	     /* counted so far in this run */
 	struct strings run_warnings; /* of the last start: what could not be had */
+	struct timer_run *timer_run; /* of a timer, path or socket while it is up; else NULL */
+	struct path_run *path_run;
+	struct socket_run *socket_run;
+	bool trigger_due; /* who starts this unit is to be told of a change */
 	bool forbid_restart, will_restart, restart_pending;
 	uint64_t restarts;
 	int64_t start_window_ns; /* when the interval of the start limit began (monotonic); 0: never */
@@ -161,6 +180,10 @@ struct keeper {
 	uv_prepare_t turn;
 	uv_signal_t on_child, on_term, on_int;
 	uv_timer_t idle_timer, retry_timer;
+	bool triggers_due; /* some unit's trigger_due is set */
+	int64_t boot_ns, startup_ns; /* monotonic: when the machine and the keeper began */
+	uv_poll_t clock;	     /* tells that the wall clock was set; clock_fd -1: nobody wants to know */
+	int clock_fd;
 	bool jobs_waiting; /* some job may be ready to run */
 	bool jobs_left;	   /* this turn's share was used up, the next turn goes on */
 	uv_idle_t go_on;   /* active while work is left: the loop does not sleep */
@@ -258,6 +281,8 @@ void keeper_say(struct service *service, const char *text); /* a line of the kee
 /* host.c */
 bool host_specifier(void *userdata, char letter, struct buf *out); /* userdata: the keeper */
 bool host_provides(struct keeper *keeper, const char *unit);
+/* When the machine, or the container, was started (monotonic; what it slept counts, so perhaps below 0). */
+int64_t host_boot_ns(void);
 /* Identifies this life of the machine: boot id and the start of its PID 1. */
 int host_life(char ret_life[static 96]);
 

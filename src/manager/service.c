@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "base/time.h"
 #include "io/file.h"
+#include "manager/activation.h"
 #include "manager/directives.h"
 #include "manager/service_internal.h"
 #include "unit/environment.h"
@@ -25,9 +26,11 @@ static const struct {
 #define TO_END                                                                                          \
 	(TO(STOP_WATCHDOG) | TO(STOP_SIGTERM) | TO(STOP_SIGKILL) | TO(STOP_POST) | TO(FINAL_WATCHDOG) | \
 		TO(FINAL_SIGTERM) | TO(FINAL_SIGKILL) | TO(DEAD) | TO(FAILED))
+#define TO_TRIGGER (TO(ACTIVE) | TO(WAITING) | TO(LISTENING))
+#define TO_OVER (TO(DEAD) | TO(FAILED))
 	[STATE_DEAD] = {"dead", "inactive",
 		TO(CONDITION) | TO(START_PRE) | TO(START) | TO(START_POST) | TO(RUNNING) | TO(EXITED) |
-			TO(AUTO_RESTART) | TO_END},
+			TO(AUTO_RESTART) | TO_TRIGGER | TO_END},
 	[STATE_CONDITION] = {"condition", "activating",
 		TO(START_PRE) | TO(START) | TO(START_POST) | TO(RUNNING) | TO(EXITED) | TO(STOP) | TO_END},
 	[STATE_START_PRE] = {"start-pre", "activating",
@@ -38,6 +41,11 @@ static const struct {
 	[STATE_RUNNING] = {"running", "active", TO(RELOAD) | TO(EXITED) | TO(STOP) | TO_END},
 	[STATE_RELOAD] = {"reload", "reloading", TO(RUNNING) | TO(EXITED) | TO(STOP) | TO_END},
 	[STATE_EXITED] = {"exited", "active", TO(RELOAD) | TO(STOP) | TO_END},
+	[STATE_ACTIVE] = {"active", "active", TO_OVER},
+	[STATE_WAITING] = {"waiting", "active", TO(TRIGGERED) | TO(ELAPSED) | TO_OVER},
+	[STATE_LISTENING] = {"listening", "active", TO(TRIGGERED) | TO_OVER},
+	[STATE_TRIGGERED] = {"running", "active", TO(WAITING) | TO(LISTENING) | TO(ELAPSED) | TO_OVER},
+	[STATE_ELAPSED] = {"elapsed", "active", TO(WAITING) | TO_OVER},
 	[STATE_STOP] = {"stop", "deactivating", TO_END},
 	[STATE_STOP_WATCHDOG] = {"stop-watchdog", "deactivating", TO_END},
 	[STATE_STOP_SIGTERM] = {"stop-sigterm", "deactivating", TO_END},
@@ -48,7 +56,7 @@ static const struct {
 	[STATE_FINAL_SIGKILL] = {"final-sigkill", "deactivating", TO_END},
 	[STATE_FAILED] = {"failed", "failed",
 		TO(CONDITION) | TO(START_PRE) | TO(START) | TO(START_POST) | TO(RUNNING) | TO(EXITED) |
-			TO(AUTO_RESTART) | TO(DEAD) | TO_END},
+			TO(AUTO_RESTART) | TO_TRIGGER | TO(DEAD) | TO_END},
 	[STATE_AUTO_RESTART] = {"auto-restart", "activating",
 		TO(CONDITION) | TO(START_PRE) | TO(START) | TO(START_POST) | TO(RUNNING) | TO(EXITED) |
 			TO_END},
@@ -66,6 +74,9 @@ static const char *const result_names[] = {
 	[RESULT_PROTOCOL] = "protocol",
 	[RESULT_WATCHDOG] = "watchdog",
 	[RESULT_OOM_KILL] = "oom-kill",
+	[RESULT_TRIGGER_LIMIT] = "trigger-limit-hit",
+	[RESULT_SERVICE_START_LIMIT] = "service-start-limit-hit",
+	[RESULT_UNIT_START_LIMIT] = "unit-start-limit-hit",
 };
 
 const char *service_state_sub(enum service_state state)
@@ -92,8 +103,7 @@ const char *service_load_name(const struct service *service)
 
 bool service_is_active(const struct service *service)
 {
-	return service->state == STATE_RUNNING || service->state == STATE_RELOAD ||
-	       service->state == STATE_EXITED;
+	return service->state >= STATE_RUNNING && service->state <= STATE_ELAPSED;
 }
 
 bool service_is_dead(const struct service *service)
@@ -148,7 +158,7 @@ void service_set_state(struct service *service, enum service_state state)
 {
 	enum service_state before = service->state;
 	int64_t now_us = time_wall_ns() / 1000;
-	bool was_active = service_is_active(service);
+	bool was_active = service_is_active(service), was_over = before == STATE_DEAD || before == STATE_FAILED;
 
 	if (before == state)
 		return;
@@ -159,11 +169,17 @@ void service_set_state(struct service *service, enum service_state state)
 		service->active_enter_us = now_us;
 	if (was_active && !service_is_active(service))
 		service->active_exit_us = now_us;
-	if (state == STATE_DEAD || state == STATE_FAILED)
+	if (state == STATE_DEAD || state == STATE_FAILED) {
 		service->inactive_enter_us = now_us;
+		service->inactive_enter_ns = time_mono_ns();
+	} else if (was_over) {
+		service->inactive_exit_us = now_us;
+		service->inactive_exit_ns = time_mono_ns();
+	}
 	if (state != STATE_START_POST && state != STATE_RUNNING && state != STATE_RELOAD)
 		(void)uv_timer_stop(&service->watchdog);
 	service->dirty = service->store_dirty = true;
+	activation_changed(service);
 	jobs_state_changed(service, before);
 }
 
@@ -316,6 +332,8 @@ void service_enter_dead(struct service *service, enum service_result result, boo
 
 	service_add_result(service, result);
 	disarm(service);
+	if (service->kind->release)
+		service->kind->release(service);
 	if (service->result == RESULT_SUCCESS) {
 		service_say(service, "%s: Deactivated successfully.", service->name);
 		end = STATE_DEAD;
@@ -578,6 +596,8 @@ int service_start(struct service *service, bool automatic)
 	if (!automatic)
 		service->restarts = 0;
 	forget_run(service);
+	if (service->kind->start)
+		return service->kind->start(service);
 	enter_condition(service);
 	return 0;
 }
@@ -606,6 +626,13 @@ void service_stop(struct service *service)
 	case STATE_RELOAD:
 	case STATE_EXITED:
 		service_enter_stop(service, RESULT_SUCCESS);
+		break;
+	case STATE_ACTIVE:
+	case STATE_WAITING:
+	case STATE_LISTENING:
+	case STATE_TRIGGERED:
+	case STATE_ELAPSED:
+		service->kind->stop(service);
 		break;
 	default:
 		break; /* it stops already */

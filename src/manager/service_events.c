@@ -1,6 +1,7 @@
 /* What happens to a service: one of its processes ended, execve() worked, its timer fired. Each event leads
  * to a state (service.c). */
 #include "base/time.h"
+#include "manager/activation.h"
 #include "manager/service_internal.h"
 #include <errno.h>
 #include <signal.h>
@@ -453,6 +454,9 @@ void service_timer_fired(uv_timer_t *timer)
 		break;
 	case STATE_AUTO_RESTART:
 		restart_due(service);
+		break;
+	case STATE_WAITING:
+		service->kind->timer_fired(service);
 		break;
 	default:
 		break;

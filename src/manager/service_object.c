@@ -2,7 +2,7 @@
  * next start: what runs is stopped by the commands it was started with. */
 #include "base/memory.h"
 #include "base/time.h"
-#include "manager/keeper.h"
+#include "manager/activation.h"
 #include <stdio.h>
 
 static void read_config(struct service *service)
@@ -57,6 +57,7 @@ struct service *service_new(struct keeper *keeper, const char *name, struct slic
 	service->specifiers = (struct unit_specifiers){.host = host_specifier, .userdata = keeper};
 	if (unit_name_parse(slice_str(service->name), &service->specifiers.name) < 0)
 		abort(); /* names are validated where they come in */
+	service->kind = unit_kind_find(service->specifiers.name.type);
 	list_init(&service->entry);
 	list_init(&service->streams);
 	list_init(&service->unloads);
@@ -102,6 +103,8 @@ void service_free(struct service *service)
 	assert(list_empty(&service->entry) && list_empty(&service->unloads));
 	streams_close(service);
 	notify_close(service);
+	if (service->kind->release)
+		service->kind->release(service);
 	service->handles_open = 3;
 	uv_close((uv_handle_t *)&service->timer, timer_closed);
 	uv_close((uv_handle_t *)&service->watchdog, timer_closed);

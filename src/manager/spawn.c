@@ -147,6 +147,10 @@ static int build_environment(struct service *service, enum exec_kind kind, const
 		set_number(environment, "MAINPID", service->main_pid);
 	if (config->pid_file)
 		set(environment, "PIDFILE", config->pid_file);
+	if (spawn->listen.count) {
+		set_number(environment, "LISTEN_FDS", (long long)spawn->listen.count);
+		set(environment, "LISTEN_FDNAMES", spawn->listen.names);
+	}
 	for (size_t i = 0; i < DIRECTORY_KIND_MAX; i++)
 		set_directories(environment, directories[i], (enum directory_kind)i,
 			&config->process.directories[i].names);
@@ -289,6 +293,8 @@ int spawn_command(struct service *service, enum exec_kind kind, size_t index, pi
 	int fds[2], r;
 	pid_t pid;
 
+	if (kind == EXEC_START)
+		listen_fds_collect(service, &spawn.listen);
 	r = build_environment(service, kind, &spawn, &spawn.environment);
 	if (r == 0)
 		r = stream_open(service, command_identifier(service, command), &output_fd);
@@ -296,6 +302,7 @@ int spawn_command(struct service *service, enum exec_kind kind, size_t index, pi
 		r = open_report(fds);
 	if (r < 0) {
 		unit_environment_done(&spawn.environment);
+		listen_fds_done(&spawn.listen);
 		return r;
 	}
 	report_read = fds[0];
@@ -308,6 +315,7 @@ int spawn_command(struct service *service, enum exec_kind kind, size_t index, pi
 		spawn.idle_fd = keeper_idle_fd(service->keeper);
 	pid = fork_child(&spawn);
 	unit_environment_done(&spawn.environment);
+	listen_fds_done(&spawn.listen);
 	close_cgroups(&spawn);
 	if (pid < 0)
 		return (int)pid;

@@ -247,6 +247,7 @@ static void child_cgroups(const struct spawn *spawn)
 static void close_others(const struct spawn *spawn)
 {
 	const int keep[] = {spawn->report_fd, spawn->output_fd, spawn->idle_fd};
+	const int *listening = spawn->listen.fds;
 
 	for (unsigned from = STDERR_FILENO + 1; from;) {
 		unsigned next = ~0u;
@@ -254,6 +255,9 @@ static void close_others(const struct spawn *spawn)
 		for (size_t i = 0; i < ARRAY_LEN(keep); i++)
 			if ((unsigned)keep[i] >= from)
 				next = MIN(next, (unsigned)keep[i]);
+		for (size_t i = 0; i < spawn->listen.count; i++)
+			if ((unsigned)listening[i] >= from)
+				next = MIN(next, (unsigned)listening[i]);
 		if (next > from)
 			(void)close_range(from, next == ~0u ? ~0u : next - 1, 0);
 		from = next + 1;
@@ -291,6 +295,28 @@ static void child_unset(struct spawn *spawn)
 	}
 }
 
+/* The sockets become 3, 4, … (sd_listen_fds(3)). What stands there is moved away first. */
+static void child_sockets(struct spawn *spawn)
+{
+	int first = STDERR_FILENO + 1, behind = first + (int)spawn->listen.count;
+	bool non_blocking = spawn->service->config.process.non_blocking;
+
+	if (!spawn->listen.count)
+		return;
+	spawn->report_fd = fcntl(spawn->report_fd, F_DUPFD_CLOEXEC, behind);
+	for (size_t i = 0; i < spawn->listen.count; i++) {
+		spawn->listen.fds[i] = fcntl(spawn->listen.fds[i], F_DUPFD_CLOEXEC, behind);
+		if (spawn->listen.fds[i] < 0)
+			spawn_fail(spawn, 202, errno);
+	}
+	for (size_t i = 0; i < spawn->listen.count; i++) {
+		int fd = dup2(spawn->listen.fds[i], first + (int)i), flags = fcntl(fd, F_GETFL);
+
+		if (fd < 0 || fcntl(fd, F_SETFL, non_blocking ? flags | O_NONBLOCK : flags & ~O_NONBLOCK) < 0)
+			spawn_fail(spawn, 202, errno);
+	}
+}
+
 _noreturn_ static void child_exec(struct spawn *spawn)
 {
 	char *const *words = spawn->command->words + ((spawn->command->flags & UNIT_COMMAND_ARGV0) ? 1 : 0);
@@ -306,6 +332,7 @@ _noreturn_ static void child_exec(struct spawn *spawn)
 			"WReferenced but unset environment variable evaluates to an empty string: %s\n",
 			buf_text(&unset));
 	path = child_find(spawn);
+	child_sockets(spawn);
 	(void)execve(path, argv, spawn->environment.items);
 	spawn_fail(spawn, 203, errno);
 }
@@ -327,6 +354,8 @@ _noreturn_ void spawn_child(struct spawn *spawn)
 	(void)snprintf(text, sizeof(text), "%d", (int)getpid());
 	if (spawn->watched)
 		spawn_set(spawn, "WATCHDOG_PID", text, false);
+	if (spawn->listen.count)
+		spawn_set(spawn, "LISTEN_PID", text, false);
 	spawn_set(spawn, "SYSTEMD_EXEC_PID", text, true);
 	home = spawn_child_user(spawn);
 	child_directory(spawn, home);

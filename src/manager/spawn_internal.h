@@ -1,6 +1,6 @@
 /* One process on its way: what spawn.c prepares in the keeper, and spawn_child.c uses in the child. */
 #pragma once
-#include "manager/keeper.h"
+#include "manager/activation.h"
 #include "unit/environment.h"
 
 #define SPAWN_SEARCH_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -13,6 +13,7 @@ struct spawn {
 	int report_fd, output_fd, cgroup_fd; /* -1: none */
 	int limit_fds[LIMITS_CONTROLLERS];   /* -1: none */
 	int idle_fd;			     /* of Type=idle; -1: it does not wait */
+	struct listen_fds listen;	     /* of its sockets, handed over as 3, 4, … */
 	struct rlimit files;		     /* RLIMIT_NOFILE without LimitNOFILE= */
 };
 

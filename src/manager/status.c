@@ -2,7 +2,7 @@
 #include "base/memory.h"
 #include "base/time.h"
 #include "manager/directives.h"
-#include "manager/keeper.h"
+#include "manager/activation.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -109,6 +109,49 @@ static void add_active(const struct service *service, struct buf *out)
 		add_age(duration >= 1000 ? duration - duration % 1000 : duration, out);
 		buf_add_char(out, '\n');
 	}
+}
+
+/* "Trigger: Sun 2026-11-29 21:00:00 UTC; 3min 2s left" */
+static void add_next(const struct service *service, struct buf *out)
+{
+	int64_t next_us = timer_unit_next_us(service), left_us = next_us - time_wall_ns() / 1000;
+	time_t seconds = (time_t)(next_us / 1000000);
+	char text[64];
+	struct tm tm;
+
+	if (strcmp(service->kind->type, "timer") != 0)
+		return;
+	if (!next_us || !localtime_r(&seconds, &tm) ||
+		!strftime(text, sizeof(text), "%a %Y-%m-%d %H:%M:%S %Z", &tm)) {
+		buf_add_str(out, "    Trigger: n/a\n");
+		return;
+	}
+	buf_printf(out, "    Trigger: %s; ", text);
+	add_age(left_us >= 1000000 ? left_us - left_us % 1000000 : left_us, out);
+	buf_add_str(out, " left\n");
+}
+
+/* Who starts this unit, and which one this starts. */
+static void add_triggers(const struct service *service, struct buf *out)
+{
+	const struct service *triggered = activation_target(service);
+	bool first = true;
+
+	list_for_each (it, &service->keeper->services) {
+		const struct service *other = list_item(it, struct service, entry);
+
+		if (!other->config.trigger || strcmp(other->config.trigger, service->name) != 0)
+			continue;
+		buf_printf(out, "%s %s %s\n", first ? "TriggeredBy:" : "            ", dot(other), other->name);
+		first = false;
+	}
+	add_next(service, out);
+	if (triggered)
+		buf_printf(out, "   Triggers: %s %s\n", dot(triggered), triggered->name);
+	for (size_t i = 0; i < service->config.socket.count; i++)
+		buf_printf(out, "%s %s (%s)\n", i ? "            " : "     Listen:",
+			service->config.socket.specs[i].address,
+			listen_type_name(service->config.socket.specs[i].type));
 }
 
 static void add_process(const char *kind, const struct exec_record *record, struct buf *out)
@@ -262,6 +305,7 @@ void status_text(struct service *service, struct buf *out)
 	buf_printf(out, "     Loaded: %s (%s/units/%s; runtime)\n", service_load_name(service),
 		service->keeper->dir, service->name);
 	add_active(service, out);
+	add_triggers(service, out);
 	for (size_t i = 0; i < EXEC_KIND_MAX; i++)
 		add_process(exec_kind_name((enum exec_kind)i),
 			i == EXEC_START && service->config.type != SERVICE_FORKING

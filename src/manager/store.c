@@ -1,8 +1,9 @@
 /* What survives a crash of the keeper, in its directory: `units/NAME` the texts, `state/NAME` what was wanted
- * and how it ended, `journal/` what they printed, `id` a random name of this directory, `life` which life of
+ * and how it ended, `journal/` what they printed,
+ * `timers/NAME` when a Persistent= timer last fired (its modification time), `id` a random name of this directory, `life` which life of
  * the machine the units belong to. Files are replaced by rename and not synced: when the machine goes, its
  * units are gone with it, and the first keeper of the next life forgets them (the cluster decides anew what
- * runs here). The journal is kept. */
+ * runs here). The journal and the timers' times are kept. */
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/rng.h"
@@ -72,8 +73,11 @@ void store_remove(struct keeper *keeper, const char *name)
 	_cleanup_free_ char *text = mem_printf("%s/units/%s", keeper->dir, name);
 	_cleanup_free_ char *state = mem_printf("%s/state/%s", keeper->dir, name);
 
+	_cleanup_free_ char *timer = mem_printf("%s/timers/%s", keeper->dir, name);
+
 	(void)unlink(text);
 	(void)unlink(state);
+	(void)unlink(timer);
 }
 
 static void empty_directory(const char *path)
@@ -110,7 +114,7 @@ static int open_id(struct keeper *keeper)
 
 int store_open(struct keeper *keeper)
 {
-	static const char *const directories[] = {"", "/units", "/state", "/journal"};
+	static const char *const directories[] = {"", "/units", "/state", "/journal", "/timers"};
 	_cleanup_free_ char *life_path = mem_printf("%s/life", keeper->dir);
 	_cleanup_buf_ struct buf before = BUF_INIT(4096);
 	char life[96];

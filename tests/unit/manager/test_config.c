@@ -148,8 +148,16 @@ static void what_cannot_work_is_an_error(void **state)
 		{"a.service", "[Service]\nExecStart=/bin/a \"b\n", "ExecStart=: unbalanced quotes"},
 		{"a.service", "[Service]\nExecStart=./a\n",
 			"ExecStart=: \"./a\" is neither an absolute path nor a plain file name"},
-		{"a.timer", "[Timer]\nOnCalendar=daily\n",
-			"units of type timer are not supported by the supervisor"},
+		{"a.mount", "[Mount]\nWhat=/dev/sda\n",
+			"units of type mount are not supported by the supervisor"},
+		{"a.timer", "[Unit]\nDescription=a\n", "Timer unit lacks value setting. Refusing."},
+		{"a.path", "[Path]\nUnit=b.service\n", "Path unit lacks path setting. Refusing."},
+		{"a.socket", "[Socket]\nListenStream=80\nListenStream=\n",
+			"Unit has no Listen setting (ListenStream=, ListenDatagram=, ListenFIFO=, ...). "
+			"Refusing."},
+		{"a.socket", "[Socket]\nListenStream=80\nAccept=yes\n",
+			"Accept=yes is not supported by the supervisor: it starts one service for all "
+			"connections"},
 	};
 
 	(void)state;
