@@ -212,7 +212,8 @@ static int arm_clock(int fd)
 {
 	struct itimerspec never = {.it_value = {.tv_sec = INT64_MAX / NS_PER_S}};
 
-	return timerfd_settime(fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, NULL) < 0 ? -errno : 0;
+	return timerfd_settime(fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, NULL) < 0 ? -errno
+												  : 0;
 }
 
 static void clock_jumped(uv_poll_t *poll, int status, int events)

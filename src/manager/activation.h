@@ -6,7 +6,7 @@
 #include "manager/keeper.h"
 
 struct unit_kind {
-	const char *type; /* "timer" */
+	const char *type;	       /* "timer" */
 	const char *started, *stopped; /* "Listening on", "Closed": what the log says */
 	/* From dead or failed; 0, or -errno after activation_refuse(). NULL: a service. */
 	int (*start)(struct service *service);
@@ -14,7 +14,7 @@ struct unit_kind {
 	void (*stop)(struct service *service);
 	/* The state or the job of the unit that this one starts has changed; this one is up. May be NULL. */
 	void (*triggered_changed)(struct service *service, const struct service *triggered);
-	void (*timer_fired)(struct service *service); /* service_arm(); may be NULL */
+	void (*timer_fired)(struct service *service);	/* service_arm(); may be NULL */
 	void (*clock_changed)(struct service *service); /* the wall clock was set; may be NULL */
 	/* Gives back what it has while it is up. May be NULL. */
 	void (*release)(struct service *service);

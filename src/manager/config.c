@@ -531,8 +531,8 @@ bool service_config_reads(const char *section, const char *name)
 /* The section of the unit's own type: "Service" of a service. Those of other types are not its. */
 static bool is_foreign(const struct reader *reader, struct slice section)
 {
-	static const char *const types[][2] = {{"service", "Service"}, {"timer", "Timer"}, {"path", "Path"},
-		{"socket", "Socket"}};
+	static const char *const types[][2] = {
+		{"service", "Service"}, {"timer", "Timer"}, {"path", "Path"}, {"socket", "Socket"}};
 
 	for (size_t i = 0; i < ARRAY_LEN(types); i++)
 		if (slice_is(section, types[i][1]))
@@ -557,7 +557,8 @@ static void read_option(struct reader *reader)
 	const struct directive *directive;
 
 	for (size_t i = 0; !foreign && (directive = directive_at_place(i)); i++) {
-		if (!slice_is(option->section, directive->section) || !slice_is(option->name, directive->name))
+		if (!slice_is(option->section, directive->section) ||
+			!slice_is(option->name, directive->name))
 			continue;
 		directive->parse(reader, text_trim(option->value), directive->argument);
 		return;
@@ -616,8 +617,9 @@ static void verify(struct reader *reader)
 	if (slice_is(type, "service")) {
 		verify_service(reader);
 	} else if (!config_verify_trigger(reader)) {
-		_cleanup_free_ char *text = mem_printf("units of type %.*s are not supported by the supervisor",
-			(int)MIN(type.len, (size_t)20), type.data);
+		_cleanup_free_ char *text =
+			mem_printf("units of type %.*s are not supported by the supervisor",
+				(int)MIN(type.len, (size_t)20), type.data);
 
 		reader->config->error = mem_free(reader->config->error);
 		reader->config->unsupported_type = true;

@@ -116,7 +116,7 @@ struct process_config {
 		rlim_t soft, hard;
 	} limits[RLIM_NLIMITS];
 	bool ignore_sigpipe, no_new_privileges;
-	bool non_blocking; /* of the sockets that are handed over */
+	bool non_blocking;				  /* of the sockets that are handed over */
 	uint64_t capability_bounds, ambient_capabilities; /* bits by number; bounds default to all */
 	struct strings pass_environment;
 };

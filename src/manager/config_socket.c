@@ -1,5 +1,5 @@
-/* What systemd.socket(5) says of addresses and socket options. Addresses are checked here and taken apart again
- * where they are used (socket_listen.c). */
+/* What systemd.socket(5) says of addresses and socket options. Addresses are checked here and taken apart
+ * again where they are used (socket_listen.c). */
 #include "base/memory.h"
 #include "base/text.h"
 #include "manager/config_internal.h"
@@ -58,8 +58,9 @@ void parse_accept(struct reader *reader, struct slice value, size_t unused)
 	if (unit_parse_bool(value, &accept) < 0)
 		config_warn_value(reader, value, "yes or no");
 	else if (accept)
-		config_fail(reader, "Accept=yes is not supported by the supervisor: it starts one service for all "
-				    "connections");
+		config_fail(reader,
+			"Accept=yes is not supported by the supervisor: it starts one service for all "
+			"connections");
 }
 
 void parse_bind_ipv6_only(struct reader *reader, struct slice value, size_t unused)

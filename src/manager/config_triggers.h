@@ -58,7 +58,8 @@ enum bind_ipv6_only { BIND_IPV6_DEFAULT, BIND_IPV6_BOTH, BIND_IPV6_ONLY };
 struct socket_config {
 	struct listen_spec *specs; /* owned */
 	size_t count;
-	char *user, *group, *name, *bind_to_device, *congestion; /* NULL: not set; name: FileDescriptorName= */
+	char *user, *group, *name, *bind_to_device,
+		*congestion; /* NULL: not set; name: FileDescriptorName= */
 	unsigned socket_mode, directory_mode;
 	enum bind_ipv6_only bind_ipv6_only;
 	uint64_t backlog;
@@ -68,7 +69,7 @@ struct socket_config {
 	uint64_t keep_alive_probes;					     /* 0: the kernel's */
 	uint64_t receive_buffer, send_buffer, pipe_size;		     /* bytes; 0: the kernel's */
 	int64_t priority, mark, ip_tos, ip_ttl;				     /* -1: the kernel's */
-	struct strings symlinks; /* absolute paths */
+	struct strings symlinks;					     /* absolute paths */
 };
 
 /* TriggerLimitIntervalSec= and TriggerLimitBurst=, of paths and sockets. */

@@ -32,7 +32,8 @@ static bool completes(const struct service *other, const struct service *target)
 /* True when `service` is ordered behind `other` (starts after it, stops before it). */
 static bool is_after(const struct service *service, const struct service *other)
 {
-	return says(service, DEP_AFTER, other) || says(other, DEP_BEFORE, service) || completes(other, service);
+	return says(service, DEP_AFTER, other) || says(other, DEP_BEFORE, service) ||
+	       completes(other, service);
 }
 
 static void job_clear(struct service *service)

@@ -1,10 +1,11 @@
 /* The keeper: one small process per machine that owns the units' processes. It is a child subreaper with its
  * own event loop, one thread; all state belongs to that thread. Files: keeper.c (the program), server.c (its
  * socket), server_journal.c (who reads the journal), service*.c (the state machine of a unit), spawn*.c
- * (starting one process), activation.c and *_unit.c (timers, paths, sockets, targets), stream.c (their output), journal*.c (the journal on disk), keeper_journal.c (what
- * becomes an entry of it), tracker.c (which processes belong to a unit), limits.c (what they may use), jobs.c
- * (start and stop requests and their order), host.c (what the host knows or provides), store.c (what survives
- * a crash of the keeper), status.c (`systemctl status`). */
+ * (starting one process), activation.c and *_unit.c (timers, paths, sockets, targets), stream.c (their
+ * output), journal*.c (the journal on disk), keeper_journal.c (what becomes an entry of it), tracker.c (which
+ * processes belong to a unit), limits.c (what they may use), jobs.c (start and stop requests and their
+ * order), host.c (what the host knows or provides), store.c (what survives a crash of the keeper), status.c
+ * (`systemctl status`). */
 #pragma once
 #include "base/list.h"
 #include "base/map.h"
@@ -79,8 +80,8 @@ struct exec_record {
 	char *command; /* as the status shows it */
 };
 
-struct stream; /* the output of one process */
-struct unit_kind;  /* activation.h: what a unit of a type does */
+struct stream;	  /* the output of one process */
+struct unit_kind; /* activation.h: what a unit of a type does */
 struct timer_run;
 struct path_run;
 struct socket_run;
@@ -101,11 +102,11 @@ struct service {
 
 	enum service_state state;
 	enum service_result result;
-	int64_t state_changed_us, active_enter_us, active_exit_us,
-		inactive_enter_us, inactive_exit_us;	     /* wall clock; 0: never */
+	int64_t state_changed_us, active_enter_us, active_exit_us, inactive_enter_us,
+		inactive_exit_us;		     /* wall clock; 0: never */
 	int64_t inactive_enter_ns, inactive_exit_ns; /* monotonic; 0: never */
-	pid_t main_pid, control_pid; /* 0: none */
-	bool main_executed;	     /* execve() of the main process worked */
+	pid_t main_pid, control_pid;		     /* 0: none */
+	bool main_executed;			     /* execve() of the main process worked */
 	enum exec_kind control_kind;
 	size_t main_index, control_index; /* the command that runs, of its kind */
 	struct exec_record main_exec, control_exec[EXEC_KIND_MAX];
@@ -180,9 +181,9 @@ struct keeper {
 	uv_prepare_t turn;
 	uv_signal_t on_child, on_term, on_int;
 	uv_timer_t idle_timer, retry_timer;
-	bool triggers_due; /* some unit's trigger_due is set */
+	bool triggers_due;	     /* some unit's trigger_due is set */
 	int64_t boot_ns, startup_ns; /* monotonic: when the machine and the keeper began */
-	uv_poll_t clock;	     /* tells that the wall clock was set; clock_fd -1: nobody wants to know */
+	uv_poll_t clock; /* tells that the wall clock was set; clock_fd -1: nobody wants to know */
 	int clock_fd;
 	bool jobs_waiting; /* some job may be ready to run */
 	bool jobs_left;	   /* this turn's share was used up, the next turn goes on */

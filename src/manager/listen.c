@@ -130,8 +130,8 @@ static int make_parents(const char *path, unsigned mode)
 	return 0;
 }
 
-/* A user or group by number, or as /etc/passwd and /etc/group have it: a name service may be one of the units,
- * and nobody must wait for it here. -ESRCH: there is none. */
+/* A user or group by number, or as /etc/passwd and /etc/group have it: a name service may be one of the
+ * units, and nobody must wait for it here. -ESRCH: there is none. */
 static int find_user(const char *name, uid_t *ret_uid, gid_t *ret_gid)
 {
 	uint64_t number;
@@ -245,7 +245,7 @@ static void set_buffer(int fd, bool receive, uint64_t size, struct strings *warn
 
 	/* Beyond the system's bound only with privileges. */
 	if (!size || setsockopt(fd, SOL_SOCKET, receive ? SO_RCVBUFFORCE : SO_SNDBUFFORCE, &value,
-			    sizeof(value)) == 0)
+			     sizeof(value)) == 0)
 		return;
 	set_option(fd, SOL_SOCKET, receive ? SO_RCVBUF : SO_SNDBUF, value,
 		receive ? "ReceiveBuffer" : "SendBuffer", warnings);
@@ -271,14 +271,14 @@ static void set_tcp(int fd, const struct socket_config *config, struct strings *
 			"DeferAcceptSec", warnings);
 	if (config->congestion && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, config->congestion,
 					  (socklen_t)strlen(config->congestion)) < 0) {
-		_cleanup_free_ char *text =
-			mem_printf("TCPCongestion=%s is not in force: %s", config->congestion, strerror(errno));
+		_cleanup_free_ char *text = mem_printf(
+			"TCPCongestion=%s is not in force: %s", config->congestion, strerror(errno));
 		strings_add(warnings, text);
 	}
 }
 
-static void set_internet(int fd, bool ipv6, int type, const struct socket_config *config,
-	struct strings *warnings)
+static void set_internet(
+	int fd, bool ipv6, int type, const struct socket_config *config, struct strings *warnings)
 {
 	if (config->pass_packet_info && ipv6)
 		set_option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1, "PassPacketInfo", warnings);
@@ -289,7 +289,8 @@ static void set_internet(int fd, bool ipv6, int type, const struct socket_config
 	if (config->ip_ttl >= 0) {
 		set_option(fd, IPPROTO_IP, IP_TTL, (int)config->ip_ttl, "IPTTL", warnings);
 		if (ipv6)
-			set_option(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, (int)config->ip_ttl, "IPTTL", warnings);
+			set_option(
+				fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, (int)config->ip_ttl, "IPTTL", warnings);
 	}
 	if (type == SOCK_STREAM)
 		set_tcp(fd, config, warnings);

@@ -1,5 +1,5 @@
-/* Addresses of ListenStream= and its siblings, and the sockets and FIFOs behind them. Parsing is pure; opening
- * is shell code. */
+/* Addresses of ListenStream= and its siblings, and the sockets and FIFOs behind them. Parsing is pure;
+ * opening is shell code. */
 #pragma once
 #include "base/buf.h"
 #include "manager/config_triggers.h"
@@ -15,8 +15,8 @@ struct listen_address {
 		struct sockaddr_un un;
 	} address;
 	socklen_t len;
-	int type;	   /* SOCK_STREAM …; 0: a FIFO */
-	bool any_family;   /* a port alone: IPv6 with IPv4 behind it, or IPv4 where there is no IPv6 */
+	int type;	  /* SOCK_STREAM …; 0: a FIFO */
+	bool any_family;  /* a port alone: IPv6 with IPv4 behind it, or IPv4 where there is no IPv6 */
 	const char *path; /* borrowed from the spec: of a socket or FIFO in the file system; else NULL */
 };
 
@@ -24,7 +24,7 @@ struct listen_address {
 int listen_address_parse(
 	const struct listen_spec *spec, struct listen_address *ret, struct buf *reterr) _must_check_;
 /* Makes, binds and listens as the unit says; the directories above a path are made. Answers the descriptor
- * (O_CLOEXEC, blocking); -errno with the reason in `reterr`. Options that the kernel does not take are told in
- * `warnings`, but for those that say who may connect. */
+ * (O_CLOEXEC, blocking); -errno with the reason in `reterr`. Options that the kernel does not take are told
+ * in `warnings`, but for those that say who may connect. */
 int listen_open(const struct socket_config *config, const struct listen_spec *spec, struct strings *warnings,
 	struct buf *reterr) _must_check_;

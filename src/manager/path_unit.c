@@ -15,7 +15,7 @@
 #define WATCHES_MAX 4096 /* of one unit */
 
 /* What may make a path come, go or be another one, seen from a directory above it. */
-#define ABOVE_MASK                                                                                      \
+#define ABOVE_MASK \
 	(IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
 
 struct path_watch {
@@ -63,8 +63,10 @@ static void add_watch(struct path_run *run, const char *path, size_t spec, uint3
 		run->cap = run->cap ? run->cap * 2 : 8;
 		run->watches = mem_reallocarray(run->watches, run->cap, sizeof(*run->watches));
 	}
-	run->watches[run->count++] = (struct path_watch){
-		.wd = wd, .spec = spec, .name = name ? mem_strndup(name, name_len) : NULL, .is_path = is_path};
+	run->watches[run->count++] = (struct path_watch){.wd = wd,
+		.spec = spec,
+		.name = name ? mem_strndup(name, name_len) : NULL,
+		.is_path = is_path};
 }
 
 /* "/a/b/c": / for a, /a for b, /a/b for c, and the path itself. Of a pattern what is in front of the first
@@ -263,7 +265,8 @@ static void make_directories(const struct service *service)
 				continue;
 			*at = 0;
 			if (mkdir(copy, config->directory_mode) == 0)
-				(void)chmod(copy, config->directory_mode); /* as it says, whatever the umask */
+				(void)chmod(
+					copy, config->directory_mode); /* as it says, whatever the umask */
 			else if (errno != EEXIST)
 				break;
 			*at = c;

@@ -158,7 +158,8 @@ void service_set_state(struct service *service, enum service_state state)
 {
 	enum service_state before = service->state;
 	int64_t now_us = time_wall_ns() / 1000;
-	bool was_active = service_is_active(service), was_over = before == STATE_DEAD || before == STATE_FAILED;
+	bool was_active = service_is_active(service),
+	     was_over = before == STATE_DEAD || before == STATE_FAILED;
 
 	if (before == state)
 		return;

@@ -68,7 +68,8 @@ static int open_one(struct service *service, size_t index)
 			service, fd, "Failed to create listening socket: %s", buf_text(&error));
 	watch = watch_new(service, fd, socket_ready);
 	if (!watch)
-		return activation_refuse(service, -ENOMEM, "Failed to wait for %s", config->specs[index].address);
+		return activation_refuse(
+			service, -ENOMEM, "Failed to wait for %s", config->specs[index].address);
 	watch_pause(watch);
 	run->watches[run->count++] = watch;
 	return 0;
@@ -199,8 +200,9 @@ static void socket_triggered_changed(struct service *service, const struct servi
 
 static bool hands_over(const struct service *socket, const struct service *service)
 {
-	return socket->socket_run && ((socket->config.trigger && strcmp(socket->config.trigger, service->name) == 0) ||
-					     strings_have(&service->config.dependencies[DEP_SOCKETS], socket->name));
+	return socket->socket_run &&
+	       ((socket->config.trigger && strcmp(socket->config.trigger, service->name) == 0) ||
+		       strings_have(&service->config.dependencies[DEP_SOCKETS], socket->name));
 }
 
 static int compare_names(const void *a, const void *b)

@@ -142,15 +142,16 @@ static void add_triggers(const struct service *service, struct buf *out)
 
 		if (!other->config.trigger || strcmp(other->config.trigger, service->name) != 0)
 			continue;
-		buf_printf(out, "%s %s %s\n", first ? "TriggeredBy:" : "            ", dot(other), other->name);
+		buf_printf(
+			out, "%s %s %s\n", first ? "TriggeredBy:" : "            ", dot(other), other->name);
 		first = false;
 	}
 	add_next(service, out);
 	if (triggered)
 		buf_printf(out, "   Triggers: %s %s\n", dot(triggered), triggered->name);
 	for (size_t i = 0; i < service->config.socket.count; i++)
-		buf_printf(out, "%s %s (%s)\n", i ? "            " : "     Listen:",
-			service->config.socket.specs[i].address,
+		buf_printf(out, "%s %s (%s)\n",
+			i ? "            " : "     Listen:", service->config.socket.specs[i].address,
 			listen_type_name(service->config.socket.specs[i].type));
 }
 

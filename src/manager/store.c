@@ -1,9 +1,9 @@
 /* What survives a crash of the keeper, in its directory: `units/NAME` the texts, `state/NAME` what was wanted
  * and how it ended, `journal/` what they printed,
- * `timers/NAME` when a Persistent= timer last fired (its modification time), `id` a random name of this directory, `life` which life of
- * the machine the units belong to. Files are replaced by rename and not synced: when the machine goes, its
- * units are gone with it, and the first keeper of the next life forgets them (the cluster decides anew what
- * runs here). The journal and the timers' times are kept. */
+ * `timers/NAME` when a Persistent= timer last fired (its modification time), `id` a random name of this
+ * directory, `life` which life of the machine the units belong to. Files are replaced by rename and not
+ * synced: when the machine goes, its units are gone with it, and the first keeper of the next life forgets
+ * them (the cluster decides anew what runs here). The journal and the timers' times are kept. */
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/rng.h"

@@ -5,11 +5,11 @@
 /* Monotonic times in nanoseconds, wall-clock times in microseconds since 1970; 0: it has not been. */
 struct timer_times {
 	int64_t now_ns, now_us;
-	int64_t active_ns, active_us;		/* the timer was started */
-	int64_t boot_ns, startup_ns;		/* of the machine, of the keeper */
+	int64_t active_ns, active_us;		  /* the timer was started */
+	int64_t boot_ns, startup_ns;		  /* of the machine, of the keeper */
 	int64_t unit_active_ns, unit_inactive_ns; /* the unit was last started, and last ended */
-	int64_t last_ns, last_us;		/* the timer last fired */
-	int64_t delay_ns;			/* RandomizedDelaySec= has come to this */
+	int64_t last_ns, last_us;		  /* the timer last fired */
+	int64_t delay_ns;			  /* RandomizedDelaySec= has come to this */
 };
 struct timer_due {
 	int64_t mono_ns; /* INT64_MAX: no such time */

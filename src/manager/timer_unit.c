@@ -41,7 +41,8 @@ static void read_stamp(struct service *service)
 		_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 		if (fd < 0)
-			service_say(service, "%s: Failed to make %s: %s", service->name, path, strerror(errno));
+			service_say(
+				service, "%s: Failed to make %s: %s", service->name, path, strerror(errno));
 		return;
 	}
 	stamp_us = st.st_mtim.tv_sec * INT64_C(1000000) + st.st_mtim.tv_nsec / 1000;
