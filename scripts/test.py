@@ -79,9 +79,11 @@ TIMED = {"test_cluster_faults", "test_cluster_nemesis", "test_fleet_cluster", "t
 
 
 # Black-box tests that compare what is said, not when, and that share nothing with each other; the longest first.
-SIDE_BY_SIDE = ["test_systemd", "test_etcdctl_golden", "test_supervisor_types", "test_etcdctl_real", "test_etcd_refusals",
-                "test_etcd_golden", "test_fleetctl_golden", "test_supervisor_exec", "test_confd_golden", "test_etcd_curl",
-                "test_etcd_differential", "test_fleet_api", "test_fleetctl_ssh", "test_rooms", "test_snapshot_save"]
+SIDE_BY_SIDE = ["test_systemd", "test_etcdctl_golden", "test_supervisor_types", "test_confd_run", "test_etcdctl_real",
+                "test_supervisor_units", "test_supervisor_triggers", "test_etcd_refusals", "test_etcd_golden",
+                "test_fleetctl_golden", "test_supervisor", "test_confd_deck", "test_supervisor_exec", "test_confd_golden",
+                "test_etcd_curl", "test_etcd_differential", "test_fleet_api", "test_etcd_watch", "test_fleetctl_ssh",
+                "test_snapshot", "test_rooms", "test_snapshot_save", "test_release"]
 
 
 # Mostly waits for timeouts of its clusters: the simulator has the other processor meanwhile.
