@@ -109,6 +109,8 @@ static void time_out(struct http_call *call)
 	else if (state == CC_ACTIVE)
 		buf_add_str(
 			&text, "net/http: request canceled (Client.Timeout exceeded while awaiting headers)");
+	else if (state == CC_CONNECTING && call->conn->tls)
+		buf_add_str(&text, "net/http: TLS handshake timeout");
 	else if (state == CC_CONNECTING)
 		buf_printf(&text, "dial %s: i/o timeout", call->conn->peer);
 	else
@@ -228,13 +230,15 @@ void call_start(struct http_call *call)
 	client_conn_open(origin, call);
 }
 
-static struct origin *origin_get(struct http_client *client, const char *host, uint16_t port, bool is_unix)
+static struct origin *origin_get(
+	struct http_client *client, const char *host, uint16_t port, bool is_unix, bool is_tls)
 {
 	struct origin *origin;
 
 	list_for_each (it, &client->origins) {
 		origin = list_item(it, struct origin, link);
-		if (origin->port == port && origin->is_unix == is_unix && strcmp(origin->host, host) == 0)
+		if (origin->port == port && origin->is_unix == is_unix && origin->is_tls == is_tls &&
+			strcmp(origin->host, host) == 0)
 			return origin;
 	}
 	origin = mem_new(struct origin);
@@ -242,6 +246,7 @@ static struct origin *origin_get(struct http_client *client, const char *host, u
 	origin->host = mem_strdup(host);
 	origin->port = port;
 	origin->is_unix = is_unix;
+	origin->is_tls = is_tls;
 	list_init(&origin->idle);
 	list_init(&origin->waiting);
 	list_push_back(&client->origins, &origin->link);
@@ -299,19 +304,20 @@ static int prepare_call(struct http_call *call, const struct http_call_options *
 	r = url_parse(options->url ? options->url : "http://localhost/", &url, reterr);
 	if (r < 0)
 		return r;
-	if (url.scheme == URL_HTTPS) {
-		buf_add_str(reterr, "https is not supported yet");
-		return -EPROTONOSUPPORT;
+	if (url.scheme == URL_HTTPS && !options->unix_path && !call->client->tls) {
+		r = tls_client_new(&(struct tls_files){0}, false, &call->client->tls, reterr);
+		if (r < 0)
+			return r;
 	}
 	if (options->unix_path || url.scheme == URL_UNIX) {
 		const char *path = options->unix_path ? options->unix_path : url.path;
 
-		call->origin = origin_get(call->client, path, 0, true);
+		call->origin = origin_get(call->client, path, 0, true, false);
 	} else if (!*url.host && url.scheme_given) {
 		buf_add_str(reterr, "http: no Host in request URL");
 		return -EINVAL;
 	} else {
-		call->origin = origin_get(call->client, url.host, url.port, false);
+		call->origin = origin_get(call->client, url.host, url.port, false, url.scheme == URL_HTTPS);
 	}
 	buf_printf(&out, "%s ", method);
 	target.len = out.len;
@@ -405,6 +411,9 @@ struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_op
 	list_init(&client->calls);
 	heap_init(&client->deadlines, deadline_before);
 	client->read_buf = mem_alloc(CLIENT_READ_BUF_BYTES);
+	client->plain = BUF_INIT(4 * CLIENT_READ_BUF_BYTES);
+	if (client->options.tls)
+		client->tls = tls_context_ref(client->options.tls);
 	(void)uv_timer_init(loop, &client->timer);
 	(void)uv_timer_init(loop, &client->idle_timer);
 	uv_unref((uv_handle_t *)&client->idle_timer);
@@ -428,6 +437,8 @@ void client_handle_closed(struct http_client *client)
 	heap_done(&client->deadlines);
 	if (client->on_closed)
 		client->on_closed(client->on_closed_user);
+	(void)tls_context_unref(client->tls);
+	buf_done(&client->plain);
 	free(client->read_buf);
 	free(client);
 }

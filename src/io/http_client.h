@@ -1,5 +1,5 @@
 /* HTTP/1.1 client on a libuv loop, with connections kept alive per origin. Everything happens in the loop's
- * thread. https answers -EPROTONOSUPPORT ("https is not supported yet").
+ * thread.
  *
  * A call is sent by http_client_send() and ends with exactly one on_done (never from inside
  * http_client_send()), or with http_call_cancel(), after which nothing is called. The call is freed right
@@ -12,6 +12,7 @@
 #include "io/http.h"
 #include <uv.h>
 
+struct tls_context;
 struct http_client;
 struct http_call;
 
@@ -21,6 +22,8 @@ struct http_client_options {
 					      connection */
 	uint32_t idle_timeout_ms;	   /* default 60 s */
 	size_t max_head_bytes;		   /* default 1 MiB */
+	struct tls_context *tls; /* for https; a reference is taken. NULL: servers whose certificates the
+				    system's authorities have signed */
 };
 /* options may be NULL. */
 struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_options *options);

@@ -14,6 +14,9 @@ static void conn_free(struct client_conn *conn)
 		uv_freeaddrinfo(conn->addresses);
 	blob_unref(conn->sending);
 	buf_done(&conn->first_error);
+	buf_done(&conn->wire);
+	free(conn->wire_bytes);
+	(void)tls_free(conn->tls);
 	free(conn->stream);
 	free(conn);
 }
@@ -98,12 +101,70 @@ static void on_written(uv_write_t *write, int status)
 		fail_io(conn, "write", status);
 }
 
+static int flush_wire(struct client_conn *conn);
+
+static void on_wire_written(uv_write_t *write, int status)
+{
+	struct client_conn *conn = container_of(write, struct client_conn, wire_write);
+
+	conn->wire_bytes = mem_free(conn->wire_bytes);
+	if (conn->state == CC_CLOSED)
+		return;
+	if (status == 0)
+		status = flush_wire(conn);
+	if (status < 0 && status != UV_EPIPE && status != UV_ECONNRESET && conn->call)
+		fail_io(conn, "write", status);
+}
+
+/* Sends what is encrypted, in its order: one write is under way at a time. */
+static int flush_wire(struct client_conn *conn)
+{
+	size_t len = conn->wire.len;
+	uv_buf_t bytes = uv_buf_init(conn->wire.data, (unsigned int)len);
+	int n;
+
+	if (conn->wire_bytes || !len)
+		return 0;
+	n = uv_try_write(conn->stream, &bytes, 1);
+	if (n == UV_EAGAIN)
+		n = 0;
+	if (n < 0)
+		return n;
+	if ((size_t)n == len) {
+		buf_clear(&conn->wire);
+		return 0;
+	}
+	conn->wire_bytes = buf_take(&conn->wire, NULL);
+	bytes = uv_buf_init(conn->wire_bytes + n, (unsigned int)(len - (size_t)n));
+	n = uv_write(&conn->wire_write, conn->stream, &bytes, 1, on_wire_written);
+	if (n < 0)
+		conn->wire_bytes = mem_free(conn->wire_bytes);
+	return n;
+}
+
 static void alloc_read(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buf)
 {
 	struct client_conn *conn = handle->data;
 
 	(void)suggested;
 	*ret_buf = uv_buf_init(conn->client->read_buf, CLIENT_READ_BUF_BYTES);
+}
+
+static void send_sealed(struct client_conn *conn)
+{
+	struct http_call *call = conn->call;
+	int n = tls_send(conn->tls, slice_make(call->request->data, call->request->len), &conn->wire);
+
+	if (n < 0) {
+		conn_fail(conn, n, tls_error(conn->tls));
+		return;
+	}
+	call->sent_any = true;
+	n = flush_wire(conn);
+	if (n < 0)
+		fail_io(conn, "write", n);
+	else
+		client_conn_set_reading(conn, true);
 }
 
 static void send_request(struct client_conn *conn)
@@ -116,6 +177,10 @@ static void send_request(struct client_conn *conn)
 	conn->state = CC_ACTIVE;
 	response_begin(call, conn);
 	call_set_phase_deadline(call, call->options.header_timeout_ms);
+	if (conn->tls) {
+		send_sealed(conn);
+		return;
+	}
 	n = uv_try_write(conn->stream, &bytes, 1);
 	if (n == UV_EAGAIN)
 		n = 0;
@@ -148,8 +213,8 @@ static void send_request(struct client_conn *conn)
 static void answer_complete(struct client_conn *conn, bool extra_bytes)
 {
 	struct http_call *call = conn->call;
-	bool keep = conn->keep && !extra_bytes && !conn->sending && !call->options.no_reuse &&
-		    !call->client->closing;
+	bool keep = conn->keep && !extra_bytes && !conn->sending && !conn->wire_bytes &&
+		    !call->options.no_reuse && !call->client->closing;
 
 	conn->call = NULL;
 	call->conn = NULL;
@@ -205,30 +270,26 @@ static void on_end(struct client_conn *conn, int error)
 	conn_fail(conn, UV_EOF, conn->got_bytes ? "unexpected EOF" : "EOF");
 }
 
-static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
+static void on_plain(struct client_conn *conn, struct slice bytes)
 {
-	struct client_conn *conn = stream->data;
 	struct http_call *call = conn->call;
 	size_t used;
 
-	if (len == 0)
-		return;
-	if (len < 0) {
-		on_end(conn, (int)len);
-		return;
-	}
 	if (conn->state != CC_ACTIVE) {
 		client_conn_close(conn); /* an answer that nobody asked for */
 		return;
 	}
 	conn->got_bytes = true;
-	used = response_execute(conn, buf->base, (size_t)len);
+	used = response_execute(conn, bytes.data, bytes.len);
 	if (conn->call != call)
 		return; /* cancelled by a callback */
 	if (call->upgraded && HTTP_PARSER_ERRNO(&conn->parser) != HPE_CB_headers_complete) {
-		hand_over(conn, slice_make(buf->base + used, (size_t)len - used));
+		if (conn->tls)
+			conn_fail(conn, -ENOTSUP, "a connection that speaks TLS cannot be taken over");
+		else
+			hand_over(conn, slice_make(bytes.data + used, bytes.len - used));
 	} else if (call->complete) {
-		answer_complete(conn, used < (size_t)len);
+		answer_complete(conn, used < bytes.len);
 	} else if (call->parse_error) {
 		conn_fail(conn, call->parse_error, call->parse_text);
 	} else if (HTTP_PARSER_ERRNO(&conn->parser) != HPE_OK) {
@@ -237,6 +298,44 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 	} else {
 		call_body_goes_on(call);
 	}
+}
+
+static void on_wire(struct client_conn *conn, struct slice bytes)
+{
+	struct buf *plain = &conn->client->plain;
+	bool was_ready = tls_is_ready(conn->tls);
+	int r, sent;
+
+	buf_clear(plain);
+	r = tls_receive(conn->tls, bytes, plain, &conn->wire);
+	sent = flush_wire(conn); /* with what tells the server why */
+	if (r < 0 && conn->call) {
+		conn_fail(conn, r, tls_error(conn->tls));
+		return;
+	}
+	if (r < 0 || (sent < 0 && !conn->call)) {
+		client_conn_close(conn);
+		return;
+	}
+	if (!was_ready && tls_is_ready(conn->tls))
+		send_request(conn);
+	if (plain->len && conn->state != CC_CLOSED)
+		on_plain(conn, buf_slice(plain));
+	if (conn->state != CC_CLOSED && tls_has_ended(conn->tls))
+		on_end(conn, UV_EOF);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
+{
+	struct client_conn *conn = stream->data;
+	struct slice bytes = slice_make(buf->base, len > 0 ? (size_t)len : 0);
+
+	if (len < 0)
+		on_end(conn, (int)len);
+	else if (len > 0 && conn->tls)
+		on_wire(conn, bytes);
+	else if (len > 0)
+		on_plain(conn, bytes);
 }
 
 void client_conn_set_reading(struct client_conn *conn, bool reading)
@@ -259,6 +358,23 @@ static void note_error(struct client_conn *conn, int error)
 	conn->first_errno = error;
 	buf_printf(&conn->first_error, "dial %s: connect: ", conn->peer);
 	text_add_errno(&conn->first_error, error);
+}
+
+static void begin_handshake(struct client_conn *conn)
+{
+	int n;
+
+	conn->tls = tls_connect(conn->client->tls, conn->origin->host);
+	n = tls_receive(conn->tls, SLICE_LITERAL(""), &conn->client->plain, &conn->wire);
+	if (n < 0) {
+		conn_fail(conn, n, tls_error(conn->tls));
+		return;
+	}
+	n = flush_wire(conn);
+	if (n < 0)
+		fail_io(conn, "write", n);
+	else
+		client_conn_set_reading(conn, true);
 }
 
 static void on_attempt_closed(uv_handle_t *handle)
@@ -289,7 +405,10 @@ static void on_connected(uv_connect_t *connect, int status)
 		(void)uv_tcp_nodelay((uv_tcp_t *)conn->stream, 1);
 		(void)uv_tcp_keepalive((uv_tcp_t *)conn->stream, 1, 30);
 	}
-	send_request(conn);
+	if (conn->origin->is_tls)
+		begin_handshake(conn);
+	else
+		send_request(conn);
 }
 
 static void new_stream(struct client_conn *conn, bool is_pipe)

@@ -5,6 +5,7 @@
 #include "base/list.h"
 #include "base/memory.h"
 #include "io/http_client.h"
+#include "io/tls.h"
 #include "io/url.h"
 #include <http_parser.h>
 
@@ -33,6 +34,8 @@ struct http_client {
 	size_t open_handles;   /* with look-ups under way */
 	bool closing;
 	char *read_buf;
+	struct tls_context *tls; /* NULL: not needed so far */
+	struct buf plain;	 /* what was in one read of an encrypted connection */
 	void (*on_closed)(void *user);
 	void *on_closed_user;
 };
@@ -44,7 +47,7 @@ struct origin {
 	struct http_client *client;
 	char *host; /* or the path */
 	uint16_t port;
-	bool is_unix;
+	bool is_unix, is_tls;
 	struct list idle;    /* connections, the last used one first */
 	struct list waiting; /* calls, while there are max_connections_per_origin */
 	size_t idle_count, conn_count;
@@ -73,6 +76,10 @@ struct client_conn {
 	uv_connect_t connect;
 	uv_write_t write;
 	struct blob *sending; /* set while `write` is under way */
+	struct tls *tls;      /* NULL: plain */
+	struct buf wire;      /* encrypted, to be sent */
+	char *wire_bytes;     /* set while `wire_write` is under way */
+	uv_write_t wire_write;
 	http_parser parser;
 	bool reused;	/* this is not its first call */
 	bool got_bytes; /* of the present answer */

@@ -15,6 +15,8 @@ static void conn_unref(struct conn *conn)
 	assert(!conn->req && !conn->inflight.active && list_empty(&conn->dirty_link));
 	buf_done(&conn->input);
 	buf_done(&conn->out);
+	buf_done(&conn->wire);
+	(void)tls_free(conn->tls);
 	free(conn);
 }
 
@@ -167,7 +169,7 @@ void conn_send_owned(struct conn *conn, char *body, size_t len)
 	uv_buf_t bufs[2];
 	int n;
 
-	if (conn->inflight.active) {
+	if (conn->inflight.active || conn->tls) {
 		buf_add(&conn->out, body, len);
 		free(body);
 		return;
@@ -195,11 +197,41 @@ static void on_shutdown(uv_shutdown_t *shutdown, int status)
 	conn_unref(conn);
 }
 
+/* What is to be sent becomes what is sent. */
+static bool seal(struct conn *conn)
+{
+	struct buf sealed;
+
+	if (conn->out.len && tls_send(conn->tls, buf_slice(&conn->out), &conn->wire) < 0)
+		return false;
+	buf_clear(&conn->out);
+	sealed = conn->wire;
+	conn->wire = conn->out;
+	conn->out = sealed;
+	return true;
+}
+
+/* Over TLS an end is said, so that nobody takes a cut for it. */
+static void say_end(struct conn *conn)
+{
+	uv_buf_t wire;
+
+	if (!conn->tls)
+		return;
+	tls_send_end(conn->tls, &conn->wire);
+	wire = uv_buf_init(conn->wire.data, (unsigned int)conn->wire.len);
+	if (wire.len)
+		(void)uv_try_write(
+			conn->stream, &wire, 1); /* what is not taken now is not worth waiting for */
+	buf_clear(&conn->wire);
+}
+
 static void begin_linger(struct conn *conn)
 {
 	conn->state = CONN_LINGER;
 	set_deadline(conn, conn->discard ? DISCARD_MS : LINGER_MS);
 	buf_done(&conn->input);
+	say_end(conn);
 	conn->refs++;
 	if (conn->eof || uv_shutdown(&conn->shutdown, conn->stream, on_shutdown) < 0) {
 		conn_unref(conn);
@@ -212,8 +244,13 @@ static void conn_send(struct conn *conn)
 	uv_buf_t out;
 	int n;
 
-	if (conn->state == CONN_CLOSED || conn->cut || conn->inflight.active || !conn->out.len)
+	if (conn->state == CONN_CLOSED || conn->cut || conn->inflight.active ||
+		(!conn->out.len && !conn->wire.len))
 		return;
+	if (conn->tls && !seal(conn)) {
+		conn->cut = true;
+		return;
+	}
 	out = uv_buf_init(conn->out.data, (unsigned int)conn->out.len);
 	n = uv_try_write(conn->stream, &out, 1);
 	if (n < 0 && n != UV_EAGAIN) {
@@ -243,10 +280,12 @@ static void conn_settle(struct conn *conn)
 	if (conn->state == CONN_CLOSED || conn->inflight.active || conn->out.len)
 		return;
 	if (between && (conn->close_after || conn->eof)) {
-		if (conn->linger || (conn->close_after && conn->input.len))
+		if (conn->linger || (conn->close_after && conn->input.len)) {
 			begin_linger(conn);
-		else
+		} else {
+			say_end(conn);
 			conn_close(conn);
+		}
 		return;
 	}
 	if (conn->want_drain && conn->state == CONN_STREAM) {
@@ -486,17 +525,10 @@ static void on_read_end(struct conn *conn, ssize_t error)
 	}
 }
 
-static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
+static void on_plain(struct conn *conn, struct slice bytes)
 {
-	struct conn *conn = stream->data;
-	struct slice bytes = slice_make(buf->base, len > 0 ? (size_t)len : 0);
+	size_t len = bytes.len;
 
-	if (len == 0)
-		return;
-	if (len < 0) {
-		on_read_end(conn, len);
-		return;
-	}
 	if (conn->state == CONN_LINGER || conn->discard || conn->close_after)
 		return;
 	conn->refs++;
@@ -511,12 +543,51 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 		buf_add_slice(&conn->input, bytes);
 	}
 	/* libuv reads a socket up to 32 times in a row: enough uploads would make a turn last for seconds. */
-	conn->burst_bytes += (size_t)len;
+	conn->burst_bytes += len;
 	conn->resting = conn->burst_bytes > BURST_BYTES;
 	conn_process(conn);
 	if (conn->resting)
 		conn_mark_dirty(conn);
 	conn_unref(conn);
+}
+
+static void on_wire(struct conn *conn, struct slice bytes)
+{
+	struct buf *plain = &conn->server->plain;
+	bool was_ready = tls_is_ready(conn->tls);
+	int r;
+
+	conn->refs++;
+	buf_clear(plain);
+	r = tls_receive(conn->tls, bytes, plain, &conn->wire);
+	if (!was_ready && tls_is_ready(conn->tls))
+		set_deadline(conn, conn->server->options.idle_timeout_ms);
+	if (r < 0) {
+		conn->server->stats.malformed_total++;
+		conn->out.len = 0; /* the alert is the last word */
+		conn_send(conn);
+		conn_close(conn);
+	} else if (plain->len) {
+		on_plain(conn, buf_slice(plain));
+	} else {
+		conn_process(conn);
+	}
+	if (conn->state != CONN_CLOSED && tls_has_ended(conn->tls) && !conn->eof)
+		on_read_end(conn, UV_EOF);
+	conn_unref(conn);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
+{
+	struct conn *conn = stream->data;
+	struct slice bytes = slice_make(buf->base, len > 0 ? (size_t)len : 0);
+
+	if (len < 0)
+		on_read_end(conn, len);
+	else if (len > 0 && conn->tls)
+		on_wire(conn, bytes);
+	else if (len > 0)
+		on_plain(conn, bytes);
 }
 
 void conn_accept(struct listener *listener)
@@ -548,6 +619,10 @@ void conn_accept(struct listener *listener)
 	server->stats.connections++;
 	server->stats.connections_total++;
 	set_deadline(conn, server->options.idle_timeout_ms);
+	if (listener->is_tls) {
+		conn->tls = tls_accept(server->tls);
+		set_deadline(conn, server->options.head_timeout_ms); /* for the handshake */
+	}
 	if (uv_accept(&listener->uv.stream, conn->stream) < 0) {
 		conn_close(conn);
 		return;

@@ -427,6 +427,8 @@ int http_request_take_over(
 
 	if (!req->conn || req->conn->state != CONN_PENDING || req->conn->cut)
 		return -EPIPE;
+	if (req->conn->tls)
+		return -ENOTSUP;
 	conn_take_over(req->conn, head, ret_stream, ret_unread);
 	return 0;
 }
@@ -447,6 +449,13 @@ const char *http_request_peer(struct http_request *pub)
 		return arena_printf(
 			&pub->arena, "[%s]:%u", text, ntohs(((struct sockaddr_in6 *)&address)->sin6_port));
 	return arena_printf(&pub->arena, "%s:%u", text, ntohs(((struct sockaddr_in *)&address)->sin_port));
+}
+
+const char *http_request_peer_name(const struct http_request *pub)
+{
+	const struct conn *conn = container_of(pub, struct request, pub)->conn;
+
+	return conn && conn->tls ? tls_peer_name(conn->tls) : "";
 }
 
 int http_request_peer_uid(struct http_request *pub, uid_t *ret_uid)

@@ -110,6 +110,7 @@ struct http_server *http_server_new(uv_loop_t *loop, const struct http_server_op
 	list_init(&server->requests);
 	list_init(&server->free_requests);
 	server->read_buf = mem_alloc(READ_BUF_BYTES);
+	server->plain = BUF_INIT(4 * READ_BUF_BYTES);
 	(void)uv_prepare_init(loop, &server->prepare);
 	(void)uv_check_init(loop, &server->check);
 	(void)uv_idle_init(loop, &server->idle);
@@ -141,6 +142,8 @@ void server_handle_closed(struct http_server *server)
 	if (server->on_closed)
 		server->on_closed(server->on_closed_user);
 	free(server->read_buf);
+	buf_done(&server->plain);
+	(void)tls_context_unref(server->tls);
 	free(server);
 }
 
@@ -200,6 +203,7 @@ static struct listener *listener_new(struct http_server *server, bool is_pipe)
 
 	listener->server = server;
 	listener->is_pipe = is_pipe;
+	listener->is_tls = server->tls && !is_pipe;
 	if (is_pipe)
 		(void)uv_pipe_init(server->loop, &listener->uv.pipe, 0);
 	else
@@ -387,6 +391,13 @@ int http_server_listen_fd(struct http_server *server, int fd, struct buf *reterr
 		return fail_listen(reterr, where, "listen", r);
 	}
 	return 0;
+}
+
+void http_server_set_tls(struct http_server *server, struct tls_context *context)
+{
+	(void)tls_context_ref(context);
+	(void)tls_context_unref(server->tls);
+	server->tls = context;
 }
 
 void http_server_drain(struct http_server *server)

@@ -20,6 +20,7 @@
 #include "io/http.h"
 #include <uv.h>
 
+struct tls_context;
 struct http_server;
 struct http_request;
 
@@ -75,6 +76,11 @@ int http_server_listen_unix(
 /* A listening TCP or Unix socket that was inherited (notify_listen_fds()); it becomes the server's. */
 int http_server_listen_fd(struct http_server *server, int fd, struct buf *reterr) _must_check_;
 
+/* TCP listeners that are opened from here on speak TLS; Unix sockets do not. Called again, the certificate,
+ * key and authorities hold for connections that come from then on. Takes a reference. A connection that
+ * speaks TLS cannot be taken over. */
+void http_server_set_tls(struct http_server *server, struct tls_context *context);
+
 /* Stops listening; connections close after the request they are at. */
 void http_server_drain(struct http_server *server);
 /* Stops everything: pending requests are cancelled, connections cut. Frees the server when all is closed,
@@ -126,6 +132,10 @@ const char *http_request_peer(struct http_request *req);
  */
 int http_request_peer_uid(struct http_request *req, uid_t *ret_uid) _must_check_;
 
+/* The common name in the client's certificate, which was checked; "" without TLS or certificate. Valid as
+ * long as the request is open. */
+const char *http_request_peer_name(const struct http_request *req);
+
 /* For an answer that takes a while: gives back what the request brought. All slices but the method are empty
  * from here on; the arena stays. */
 void http_request_release(struct http_request *req);
@@ -169,6 +179,6 @@ void http_request_abort(struct http_request *req);
  * is sent, the request counts as answered, and the stream is the caller's: reading is stopped, ->data is
  * free, it ends with uv_close() and free() of the handle in its close callback. Bytes that came after the
  * request are put into ret_unread. -EPIPE when the request is no longer open. Any open request may be taken
- * over, with or without `upgrade`. */
+ * over, with or without `upgrade`; -ENOTSUP when it speaks TLS. */
 int http_request_take_over(struct http_request *req, struct slice head, uv_stream_t **ret_stream,
 	struct buf *ret_unread) _must_check_;

@@ -4,6 +4,7 @@
 #pragma once
 #include "base/list.h"
 #include "io/http_server.h"
+#include "io/tls.h"
 #include <http_parser.h>
 
 enum {
@@ -30,6 +31,7 @@ struct listener {
 		uv_pipe_t pipe;
 	} uv;
 	bool is_pipe;
+	bool is_tls;
 	bool waiting; /* a client waits, but there are too many connections */
 	char *path;   /* the socket file to remove, or NULL */
 	dev_t path_dev;
@@ -54,7 +56,9 @@ struct http_server {
 	void (*on_closed)(void *user);
 	void *on_closed_user;
 	char *read_buf;
-	char date[64]; /* the whole header line */
+	struct tls_context *tls; /* for new connections of the listeners that speak it; NULL: none does */
+	struct buf plain;	 /* what was in one read of an encrypted connection */
+	char date[64];		 /* the whole header line */
 	size_t date_len;
 	int64_t date_at_s;
 	struct list holders;	     /* connections that hold more than a little, by their last progress */
@@ -93,7 +97,9 @@ struct conn {
 	char line_tail[12]; /* the last bytes of the request line */
 	unsigned char line_tail_len;
 	bool line_done;
-	struct buf out; /* to be sent in this turn */
+	struct buf out;	 /* to be sent in this turn */
+	struct tls *tls; /* NULL: plain */
+	struct buf wire; /* encrypted, to be sent before `out` */
 	struct {
 		uv_write_t req;
 		char *blocks[2]; /* what the bytes lie in */
