@@ -82,7 +82,7 @@ TIMED = {"test_cluster_faults", "test_cluster_nemesis", "test_fleet_cluster", "t
 SIDE_BY_SIDE = ["test_systemd", "test_etcdctl_golden", "test_supervisor_types", "test_confd_run", "test_etcdctl_real",
                 "test_supervisor_units", "test_supervisor_triggers", "test_etcd_refusals", "test_etcd_golden",
                 "test_fleetctl_golden", "test_supervisor", "test_confd_deck", "test_supervisor_exec", "test_confd_golden",
-                "test_etcd_curl", "test_etcd_differential", "test_fleet_api", "test_etcd_watch", "test_fleetctl_ssh",
+                "test_etcd_curl", "test_etcd_differential", "test_fleet_api", "test_tls", "test_etcd_watch", "test_fleetctl_ssh",
                 "test_snapshot", "test_rooms", "test_snapshot_save", "test_release"]
 
 

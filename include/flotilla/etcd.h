@@ -58,7 +58,7 @@ struct etcd_member {
 };
 
 struct etcd_attempt {
-	const char *endpoint; /* "http://host:port" */
+	const char *endpoint; /* "http://host:port" or "https://…" */
 	const char *error;    /* "dial tcp 127.0.0.1:2379: connect: connection refused" */
 	bool timed_out;
 };
@@ -102,22 +102,25 @@ bool etcd_response_is(const struct etcd_response *response, enum etcd_code code)
 /* ---- client ---- */
 
 struct etcd_client_options {
-	const char *endpoints;		 /* comma separated "http://host:port" or "host:port"; NULL or "":
-					    127.0.0.1:2379 and :4001 */
-	bool shuffle;			 /* try the endpoints in random order instead of the given one */
-	int64_t timeout_ms;		 /* one attempt, from its start to the whole answer; 0: 5000 */
+	const char *endpoints; /* comma separated "http://host:port", "https://…" or "host:port"; NULL or "":
+				  127.0.0.1:2379 and :4001 */
+	bool shuffle;	       /* try the endpoints in random order instead of the given one */
+	int64_t timeout_ms;    /* one attempt, from its start to the whole answer; 0: 5000 */
 	int64_t total_timeout_ms;	 /* one request over all its attempts; 0: 15000 */
 	int64_t connect_timeout_ms;	 /* one connection; 0: 1000 */
 	size_t response_max_bytes;	 /* 0: 256 MiB */
 	const char *username, *password; /* basic authentication, or NULL */
 	const char *key_prefix;		 /* put before every key, or NULL */
+	/* PEM files for https, NULL or "" for none: whose signature a server must have (else the system's
+	 * authorities'), and the certificate and key to show it. */
+	const char *ca_file, *cert_file, *key_file;
 	/* Called with each request that goes out, e.g. to print it; may be NULL. body may be NULL. */
 	void (*trace)(const char *method, const char *url, const char *body, void *userdata);
 	void *trace_userdata;
 };
 
 /* 0 and the client, or -EINVAL with a message in ret_error (free() it; may be NULL) when an endpoint is
- * malformed, -EPROTONOSUPPORT for https. options may be NULL. The loop must outlive the client. */
+ * malformed or a file cannot be used. options may be NULL. The loop must outlive the client. */
 int etcd_client_new(uv_loop_t *loop, const struct etcd_client_options *options,
 	struct etcd_client **ret_client, char **ret_error);
 /* Cancels all requests and watches (their callbacks are not called) and closes the connections; the memory is

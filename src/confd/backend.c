@@ -283,12 +283,6 @@ static int etcd_open(const struct confd_config *config, struct backend *backend,
 	struct etcd_client_options options = {0};
 	int r;
 
-	if (config->client_cakeys[0] || config->client_cert[0] || config->client_key[0]) {
-		buf_add_str(reterr,
-			"TLS to etcd is not supported yet: leave out -client-ca-keys, -client-cert and "
-			"-client-key (and CONFD_CLIENT_...)");
-		return -EPROTONOSUPPORT;
-	}
 	for (size_t i = 0; i < config->node_count; i++) {
 		if (i)
 			buf_add_char(&endpoints, ',');
@@ -297,6 +291,9 @@ static int etcd_open(const struct confd_config *config, struct backend *backend,
 		buf_add_str(&endpoints, config->nodes[i]);
 	}
 	options.endpoints = buf_text(&endpoints);
+	options.ca_file = config->client_cakeys;
+	options.cert_file = config->client_cert;
+	options.key_file = config->client_key;
 	if (config->basic_auth) {
 		options.username = config->username;
 		options.password = config->password;

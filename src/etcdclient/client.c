@@ -3,6 +3,7 @@
 #include "etcdclient/client.h"
 #include "base/text.h"
 #include "etcdclient/target.h"
+#include "io/tls.h"
 #include <errno.h>
 #include <openssl/evp.h>
 
@@ -60,12 +61,27 @@ static void client_destroy(void *user)
 	free(client);
 }
 
+static bool is_set(const char *text)
+{
+	return text && text[0];
+}
+
+static int make_tls(const struct etcd_client_options *options, struct tls_context **ret, struct buf *error)
+{
+	const struct tls_files files = {options->cert_file, options->key_file, options->ca_file};
+
+	if (!is_set(files.cert) && !is_set(files.key) && !is_set(files.ca))
+		return 0;
+	return tls_client_new(&files, false, ret, error);
+}
+
 int etcd_client_new(uv_loop_t *loop, const struct etcd_client_options *options,
 	struct etcd_client **ret_client, char **ret_error)
 {
 	_cleanup_buf_ struct buf error = BUF_INIT(4096);
 	struct etcd_client_options defaults = {0};
 	struct etcd_client *client = mem_new(struct etcd_client);
+	struct http_client_options http = {0};
 	uint64_t seed;
 	int r;
 
@@ -90,13 +106,16 @@ int etcd_client_new(uv_loop_t *loop, const struct etcd_client_options *options,
 		client->key_prefix = mem_strdup(options->key_prefix);
 	r = use_endpoints(client,
 		options->endpoints && options->endpoints[0] ? options->endpoints : default_endpoints, &error);
+	if (r == 0)
+		r = make_tls(options, &http.tls, &error);
 	if (r < 0) {
 		if (ret_error)
 			*ret_error = mem_strdup(buf_text(&error));
 		client_destroy(client);
 		return r;
 	}
-	client->http = http_client_new(loop, NULL);
+	client->http = http_client_new(loop, &http);
+	(void)tls_context_unref(http.tls);
 	*ret_client = client;
 	return 0;
 }
@@ -153,7 +172,7 @@ void client_use_members(struct etcd_client *client, const struct etcd_response *
 			const char *url = members->members[i].client_urls[j];
 			char **parsed;
 			size_t count;
-			/* One by one, so that one unusable URL (https, say) does not spoil the rest. */
+			/* One by one, so that one unusable URL does not spoil the rest. */
 			if (target_parse_endpoints(url, &parsed, &count, &error) < 0)
 				continue;
 			target_endpoints_free(parsed, count);

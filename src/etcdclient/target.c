@@ -29,11 +29,8 @@ static int parse_endpoint(const char *text, char **ret_url, struct buf *error)
 
 	if (r < 0)
 		return r;
-	if (url.scheme == URL_HTTPS)
-		return refuse(
-			error, -EPROTONOSUPPORT, text, "https is not supported by this version; use http://");
-	if (url.scheme != URL_HTTP)
-		return refuse(error, -EPROTONOSUPPORT, text, "the scheme must be http");
+	if (url.scheme != URL_HTTP && url.scheme != URL_HTTPS)
+		return refuse(error, -EPROTONOSUPPORT, text, "the scheme must be http or https");
 	if (url.userinfo[0]) { /* not repeated: logs are read by others */
 		buf_add_str(error,
 			"an endpoint holds a user or password before '@': give them by their own options");
@@ -41,7 +38,7 @@ static int parse_endpoint(const char *text, char **ret_url, struct buf *error)
 	}
 	if (!url.host[0] || url.query[0] || (url.path[0] && strcmp(url.path, "/")))
 		return refuse(error, -EINVAL, text, "not of the form http://host:port");
-	buf_add_str(&out, "http://");
+	buf_add_str(&out, url.scheme == URL_HTTPS ? "https://" : "http://");
 	if (url.port_given || !url.scheme_given)
 		url_add_host_port(&out, url.host, url.port_given ? url.port : 2379);
 	else

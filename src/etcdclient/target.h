@@ -4,9 +4,10 @@
 
 enum { TARGET_ENDPOINTS_MAX = 256 };
 
-/* Parses a comma-separated list of "http://host:port" or "host:port", at least one, into URLs of the first
- * form, without a final slash (port absent: 80 with a scheme, 2379 without). The array and its texts are the
- * caller's: target_endpoints_free(). -EINVAL, -EPROTONOSUPPORT for https, with a message in `error`. */
+/* Parses a comma-separated list of "http://host:port", "https://host:port" or "host:port", at least one, into
+ * URLs with a scheme, without a final slash (port absent: the scheme's, 2379 without). The array and its
+ * texts are the caller's: target_endpoints_free(). -EINVAL, -EPROTONOSUPPORT for other schemes, with a
+ * message in `error`. */
 int target_parse_endpoints(
 	const char *text, char ***ret_urls, size_t *ret_count, struct buf *error) _must_check_;
 void target_endpoints_free(char **urls, size_t count);

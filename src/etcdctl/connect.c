@@ -147,14 +147,11 @@ static int check_file(const char *path)
 	return CTL_OK;
 }
 
-/* What this version cannot do is refused rather than left out silently: a connection that was meant to be
- * encrypted must not be made in the clear. */
-static int check_unsupported(const struct ctl_globals *globals)
+static int check_options(const struct ctl_globals *globals)
 {
 	const char *cert = globals->cert_file ? globals->cert_file : "";
 	const char *key = globals->key_file ? globals->key_file : "";
 	const char *const files[] = {cert, key, globals->ca_file};
-	bool tls = false;
 
 	if (globals->discovery_srv && globals->discovery_srv[0]) {
 		fputs("etcdctl: --discovery-srv is not supported by this version; use --endpoints\n", stderr);
@@ -165,16 +162,10 @@ static int check_unsupported(const struct ctl_globals *globals)
 		return CTL_BAD_ARGS;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
-		if (!files[i] || !files[i][0])
-			continue;
-		tls = true;
-		if (check_file(files[i]))
+		if (files[i] && files[i][0] && check_file(files[i]))
 			return CTL_BAD_ARGS;
 	}
-	if (tls)
-		fputs("etcdctl: TLS (--cert-file, --key-file, --ca-file) is not supported by this version\n",
-			stderr);
-	return tls ? CTL_BAD_ARGS : CTL_OK;
+	return CTL_OK;
 }
 
 char *ctl_read_password(const char *prompt)
@@ -215,7 +206,7 @@ static void take_credentials(struct ctl *ctl)
 int ctl_connect(struct ctl *ctl, bool sync)
 {
 	_cleanup_free_ char *error = NULL;
-	int r = check_unsupported(ctl->globals);
+	int r = check_options(ctl->globals);
 
 	if (r)
 		return r;
@@ -228,6 +219,9 @@ int ctl_connect(struct ctl *ctl, bool sync)
 		.connect_timeout_ms = to_ms(ctl->timeout_ns),
 		.username = ctl->user,
 		.password = ctl->password,
+		.ca_file = ctl->globals->ca_file,
+		.cert_file = ctl->globals->cert_file,
+		.key_file = ctl->globals->key_file,
 		.trace = ctl->debug ? trace : NULL,
 	};
 
@@ -239,8 +233,8 @@ int ctl_connect(struct ctl *ctl, bool sync)
 	}
 	/* Less than a millisecond cannot be waited for: the time is over before the first connection. */
 	if (ctl->total_timeout_ns < NS_PER_MS) {
-		_cleanup_free_ char *text = mem_printf(
-			"dial tcp %s: i/o timeout", etcd_client_endpoint(ctl->client, 0) + strlen("http://"));
+		const char *endpoint = strstr(etcd_client_endpoint(ctl->client, 0), "://");
+		_cleanup_free_ char *text = mem_printf("dial tcp %s: i/o timeout", endpoint + strlen("://"));
 		return ctl_fail(ctl->no_sync || !sync ? CTL_SERVER_ERROR : CTL_BAD_CONNECTION, text);
 	}
 	r = sync && !ctl->no_sync ? sync_endpoints(ctl) : CTL_OK;

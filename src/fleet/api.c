@@ -271,6 +271,18 @@ static void expire_waiting(uv_timer_t *timer)
 		uv_timer_stop(timer);
 }
 
+/* Answers who may only read and wants more. */
+static bool may(struct api *api, struct http_request *req)
+{
+	_cleanup_buf_ struct buf why = BUF_INIT(1024);
+
+	if (slice_is(req->method, "GET") || slice_is(req->method, "HEAD") ||
+		api_access_may_write(api->config.access(api->config.userdata), req, &why))
+		return true;
+	api_reply_error(req, 403, buf_text(&why));
+	return false;
+}
+
 static void on_request(struct http_request *req, void *user)
 {
 	struct api *api = user;
@@ -287,6 +299,8 @@ static void on_request(struct http_request *req, void *user)
 		api_reply_error(req, 413, "the request body is too large");
 		return;
 	}
+	if (!may(api, req))
+		return;
 	if (!needs_cluster(req)) {
 		route(api, req);
 		return;
@@ -378,6 +392,11 @@ struct api *api_new(const struct api_config *config)
 	api->timer->data = api;
 	uv_timer_init(config->loop, api->timer);
 	return api;
+}
+
+void api_set_peer_tls(struct api *api, struct tls_context *context)
+{
+	http_client_set_tls(api->peers, context);
 }
 
 static void timer_closed(uv_handle_t *handle)

@@ -17,6 +17,7 @@
  * Reads are answered from memory. A write is answered when the mirror has it, so that what a client reads
  * next from the same fleetd includes it. Without a known cluster: 503. Loop's thread. */
 #pragma once
+#include "fleet/api_access.h"
 #include "fleet/cluster.h"
 #include "flotilla/etcd.h"
 #include "io/http_client.h"
@@ -24,6 +25,7 @@
 #include "manager/manager.h"
 
 struct api;
+struct tls_context;
 struct api_config {
 	uv_loop_t *loop;
 	struct etcd_client *client;
@@ -36,7 +38,8 @@ struct api_config {
 	bool (*cluster_loaded)(void *userdata);
 	void (*cluster_needed)(void *userdata); /* a request came: the mirror shall be kept */
 	uint64_t (*mirror_index)(void *userdata);
-	const char *(*leader)(void *userdata); /* machine that leads the engine, or NULL */
+	const char *(*leader)(void *userdata);		    /* machine that leads the engine, or NULL */
+	const struct api_access *(*access)(void *userdata); /* who may change things */
 	/* Stop taking part (503 to all but local routes), e.g. while shutting down; the reason goes into the
 	 * message. */
 	const char *(*unavailable)(void *userdata);
@@ -47,5 +50,7 @@ struct api *api_new(const struct api_config *config);
 struct api *api_free(struct api *api);
 /* Servers whose requests come to this API: the full one, and one for peers only (own routes, read only). */
 struct http_server *api_server(struct api *api, bool for_peers);
+/* How to speak to peers whose address is https://…, for connections from now on. */
+void api_set_peer_tls(struct api *api, struct tls_context *context);
 /* The mirror has been read or has moved on. */
 void api_turn(struct api *api);

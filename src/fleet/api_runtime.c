@@ -282,7 +282,8 @@ static void ask_peer(struct api *api, struct http_request *req, const struct reg
 		.header_count = 1,
 		.user = stream};
 
-	buf_printf(&url, "http://%s/flotilla/v1/local/", machine->peer_api);
+	buf_printf(&url, "%s%s/flotilla/v1/local/", strstr(machine->peer_api, "://") ? "" : "http://",
+		machine->peer_api);
 	url_escape(&url, slice_str(name), URL_PART_SEGMENT);
 	buf_printf(&url, "/%s", what);
 	if (req->query.len) {

@@ -24,7 +24,6 @@ enum key_kind {
 	KEY_MANAGER,
 	KEY_LIMIT,
 	KEY_IGNORED, /* fleet 1.0's, without a meaning here */
-	KEY_TLS,
 };
 struct config_key {
 	const char *name;
@@ -39,9 +38,9 @@ static const struct config_key keys[] = {
 	{"etcd_servers", KEY_LIST, FIELD(etcd_servers), "http://127.0.0.1:2379,http://127.0.0.1:4001"},
 	{"etcd_username", KEY_TEXT, FIELD(etcd_username), ""},
 	{"etcd_password", KEY_TEXT, FIELD(etcd_password), ""},
-	{"etcd_keyfile", KEY_TLS, 0, ""},
-	{"etcd_certfile", KEY_TLS, 0, ""},
-	{"etcd_cafile", KEY_TLS, 0, ""},
+	{"etcd_keyfile", KEY_TEXT, FIELD(etcd_keyfile), ""},
+	{"etcd_certfile", KEY_TEXT, FIELD(etcd_certfile), ""},
+	{"etcd_cafile", KEY_TEXT, FIELD(etcd_cafile), ""},
 	{"etcd_key_prefix", KEY_TEXT, FIELD(prefix), REGISTRY_PREFIX_DEFAULT},
 	{"etcd_request_timeout", KEY_SECONDS, FIELD(etcd_request_timeout_ms), "1.0"},
 	{"engine_reconcile_interval", KEY_SECONDS, FIELD(reconcile_ms), "2.0"},
@@ -58,6 +57,10 @@ static const struct config_key keys[] = {
 	{"authorized_keys_file", KEY_IGNORED, 0, ""},
 	{"machine_id", KEY_TEXT, FIELD(machine_id), ""},
 	{"listen", KEY_LIST, FIELD(listen), "unix:///var/run/fleet.sock"},
+	{"api_certfile", KEY_TEXT, FIELD(api_certfile), ""},
+	{"api_keyfile", KEY_TEXT, FIELD(api_keyfile), ""},
+	{"api_cafile", KEY_TEXT, FIELD(api_cafile), ""},
+	{"api_writers", KEY_LIST, FIELD(api_writers), ""},
 	{"peer_listen", KEY_TEXT, FIELD(peer_listen), "0.0.0.0:49153"},
 	{"agent_data_dir", KEY_TEXT, FIELD(data_dir), "/var/lib/fleet"},
 	{"supervisor_dir", KEY_TEXT, FIELD(supervisor_dir), "/run/fleet/supervisor"},
@@ -206,12 +209,6 @@ static int set_key(struct fleetd_config *config, const struct config_key *key, c
 	case KEY_IGNORED:
 		if (text[0])
 			warn(config, where, key->name, "has no meaning here: ignored");
-		break;
-	case KEY_TLS:
-		if (text[0]) {
-			buf_printf(reterr, "%s: %s: TLS to the store is not supported yet", where, key->name);
-			return -EPROTONOSUPPORT;
-		}
 		break;
 	}
 	return 0;

@@ -9,7 +9,8 @@ struct fleetd_config {
 	int verbosity;
 	char *etcd_servers; /* comma separated */
 	char *etcd_username, *etcd_password;
-	char *prefix; /* without a slash at its end */
+	char *etcd_cafile, *etcd_certfile, *etcd_keyfile; /* of https servers; "": none */
+	char *prefix;					  /* without a slash at its end */
 	int64_t etcd_request_timeout_ms;
 	uint64_t reconcile_ms;
 	char *public_ip; /* "": found by the route */
@@ -19,9 +20,12 @@ struct fleetd_config {
 	uint16_t token_limit;
 	bool disable_engine;
 	/* Flotilla's own keys. */
-	char *machine_id;  /* "": /etc/machine-id */
-	char *listen;	   /* comma separated unix:///path, http://host:port */
-	char *peer_listen; /* host:port, "": none */
+	char *machine_id; /* "": /etc/machine-id */
+	char *listen;	  /* comma separated unix:///path, http://host:port, https://host:port */
+	char *api_certfile, *api_keyfile; /* for https; "": none */
+	char *api_cafile;		  /* whose clients may come over https; "": all */
+	char *api_writers;		  /* who may change things, see api_access.h; "": all */
+	char *peer_listen;		  /* host:port, "": none */
 	char *data_dir;
 	char *supervisor_dir;
 	char *units_dir;   /* systemd's; "": by default */

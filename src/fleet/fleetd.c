@@ -18,12 +18,12 @@
 #include "base/text.h"
 #include "fleet/agent.h"
 #include "fleet/api.h"
+#include "fleet/api_listen.h"
 #include "fleet/config.h"
 #include "fleet/engine.h"
 #include "fleet/self.h"
 #include "fleet/mirror.h"
 #include "fleet/presence.h"
-#include "io/file.h"
 #include "io/notify.h"
 #include "io/url.h"
 
@@ -49,6 +49,7 @@ struct fleetd {
 	struct manager *manager;
 	struct api *api;
 	struct http_server *server, *peer_server;
+	struct api_access *access;
 	uint16_t peer_port;
 	int lock_fd;
 	uv_signal_t sigterm, sigint, sighup;
@@ -354,6 +355,8 @@ static void describe_machine(struct fleetd *f)
 		bool any = !host[0] || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
 		const char *address = any ? machine->public_ip : host;
 
+		if (address[0] && f->config.api_certfile[0])
+			buf_add_str(&peer, "https://");
 		if (address[0])
 			url_add_host_port(&peer, address, f->peer_port);
 	}
@@ -363,69 +366,47 @@ static void describe_machine(struct fleetd *f)
 
 /* ---- listeners ---- */
 
-static int listen_one(struct fleetd *f, const char *address)
+static int read_peer_tls(struct fleetd *f, const struct fleetd_config *config)
 {
-	_cleanup_buf_ struct buf error = BUF_INIT(4096);
-	struct url url;
-	int r = url_parse(address, &url, &error);
+	struct tls_context *context;
+	int r = api_listen_peer_tls(config, &context);
 
-	if (r < 0)
-		return log_errno(r, "listen: %s", buf_text(&error));
-	if (url.scheme == URL_UNIX) {
-		_cleanup_free_ char *dir = mem_strdup(url.path);
-		char *slash = strrchr(dir, '/');
-
-		if (slash && slash != dir) {
-			*slash = '\0';
-			(void)!file_mkdir_all(dir, 0755);
-		}
-		r = http_server_listen_unix(f->server, url.path, 0660, &error);
-	} else if (url.scheme == URL_HTTP) {
-		r = http_server_listen_tcp(f->server, url.host, url.port, NULL, &error);
-	} else {
-		r = -EPROTONOSUPPORT;
-		buf_add_str(&error, "https is not supported yet");
-	}
-	url_done(&url);
-	if (r < 0)
-		return log_errno(r, "cannot listen on %s: %s", address, buf_text(&error));
-	return 0;
+	if (r == 0 && context)
+		api_set_peer_tls(f->api, context);
+	(void)tls_context_unref(context);
+	return r;
 }
 
 static int open_listeners(struct fleetd *f)
 {
-	int fds = notify_listen_fds(), r;
-	_cleanup_buf_ struct buf error = BUF_INIT(4096);
-	_cleanup_free_ char *host = NULL;
-	uint16_t port;
+	int r;
 
 	f->server = api_server(f->api, false);
-	for (int i = 0; i < fds; i++) {
-		r = http_server_listen_fd(f->server, NOTIFY_LISTEN_FDS_START + i, &error);
-		if (r < 0)
-			return log_errno(r, "cannot use the inherited socket %d: %s", i, buf_text(&error));
-	}
-	if (fds <= 0) {
-		_cleanup_free_ char *list = mem_strdup(f->config.listen);
-		char *save = NULL;
-
-		for (char *item = strtok_r(list, ",", &save); item; item = strtok_r(NULL, ",", &save)) {
-			r = listen_one(f, item);
-			if (r < 0)
-				return r;
-		}
-	}
-	if (!f->config.peer_listen[0])
-		return 0;
-	r = url_split_host_port(f->config.peer_listen, &host, &port, &error);
-	if (r < 0)
-		return log_errno(r, "peer_listen: %s", buf_text(&error));
+	r = api_listen(f->server, &f->config);
+	if (r < 0 || !f->config.peer_listen[0])
+		return r;
 	f->peer_server = api_server(f->api, true);
-	r = http_server_listen_tcp(f->peer_server, host, port, &f->peer_port, &error);
+	r = api_listen_peers(f->peer_server, &f->config, &f->peer_port);
+	return r < 0 ? r : read_peer_tls(f, &f->config);
+}
+
+/* Who may write, as the configuration says. */
+static int read_access(struct fleetd *f, const struct fleetd_config *config)
+{
+	_cleanup_buf_ struct buf error = BUF_INIT(4096);
+	struct api_access *access;
+	int r = api_access_read(config->api_writers, &access, &error);
+
 	if (r < 0)
-		return log_errno(r, "cannot listen for other fleetds on %s (peer_listen): %s",
-			f->config.peer_listen, buf_text(&error));
+		return log_errno(r, "api_writers: %s", buf_text(&error));
+	(void)api_access_free(f->access);
+	f->access = access;
 	return 0;
+}
+
+static const struct api_access *ask_access(void *user)
+{
+	return ((struct fleetd *)user)->access;
 }
 
 /* ---- parts ---- */
@@ -437,7 +418,10 @@ static int open_client(struct fleetd *f, int64_t timeout_ms, struct etcd_client 
 		.total_timeout_ms = 2 * timeout_ms,
 		.connect_timeout_ms = f->config.etcd_request_timeout_ms,
 		.username = f->config.etcd_username[0] ? f->config.etcd_username : NULL,
-		.password = f->config.etcd_password};
+		.password = f->config.etcd_password,
+		.ca_file = f->config.etcd_cafile,
+		.cert_file = f->config.etcd_certfile,
+		.key_file = f->config.etcd_keyfile};
 	char *error = NULL;
 	int r = etcd_client_new(&f->loop, &options, ret, &error);
 
@@ -517,6 +501,7 @@ static void open_api(struct fleetd *f)
 		.mirror_index = ask_index,
 		.leader = ask_leader,
 		.unavailable = ask_unavailable,
+		.access = ask_access,
 		.userdata = f};
 
 	f->api = api_new(&api);
@@ -583,7 +568,14 @@ static void log_warnings(const struct fleetd_config *config)
 	}
 }
 
-/* Metadata, address and verbosity follow the file at once; the rest needs a restart. */
+static void take_text(char **field, char **from)
+{
+	free(*field);
+	*field = take_ptr(*from);
+}
+
+/* Metadata, address, verbosity, certificates and who may write follow the file at once; the rest needs a
+ * restart. */
 static void on_reload(uv_signal_t *signal, int number)
 {
 	struct fleetd *f = signal->data;
@@ -606,14 +598,19 @@ static void on_reload(uv_signal_t *signal, int number)
 	f->config.metadata = take_ptr(config.metadata);
 	f->config.metadata_count = config.metadata_count;
 	config.metadata_count = 0;
-	free(f->config.public_ip);
-	f->config.public_ip = take_ptr(config.public_ip);
+	take_text(&f->config.public_ip, &config.public_ip);
+	/* Each where it can be used; what cannot stays as it was, and the log says why. */
+	if (read_access(f, &config) == 0)
+		take_text(&f->config.api_writers, &config.api_writers);
+	if (api_listen_read_tls(f->server, &config) == 0 && f->peer_server &&
+		api_listen_read_tls(f->peer_server, &config) == 0)
+		(void)!read_peer_tls(f, &config);
 	fleetd_config_done(&config);
 	set_verbosity(f);
 	describe_machine(f);
 	presence_update(f->presence, &f->machine);
-	log_info("configuration read again: metadata, public_ip, verbosity and keep_units_on_stop are in "
-		 "force");
+	log_info("configuration read again: metadata, public_ip, verbosity, keep_units_on_stop, api_writers "
+		 "and the API's certificates are in force");
 }
 
 static void on_housekeeping(uv_timer_t *timer)
@@ -663,6 +660,7 @@ static void close_parts(struct fleetd *f)
 	uv_close((uv_handle_t *)&f->housekeeping, NULL);
 	uv_run(&f->loop, UV_RUN_DEFAULT);
 	registry_machine_done(&f->machine);
+	f->access = api_access_free(f->access);
 	fleetd_config_done(&f->config);
 	if (uv_loop_close(&f->loop) == UV_EBUSY)
 		uv_walk(&f->loop, on_parts_closed, NULL);
@@ -679,6 +677,8 @@ static int start(struct fleetd *f)
 		r = open_client(f, timeout_ms, &f->quick);
 	if (r >= 0)
 		r = open_client(f, FLEETD_SLOW_FACTOR * timeout_ms, &f->client);
+	if (r >= 0)
+		r = read_access(f, &f->config);
 	if (r >= 0)
 		r = open_manager(f);
 	if (r < 0)

@@ -10,6 +10,7 @@
 
 #include "base/text.h"
 #include "fleetctl/fleetctl.h"
+#include "io/tls.h"
 #include "io/url.h"
 
 #define CLIENT_TIMEOUT_MIN_MS 10000
@@ -107,10 +108,19 @@ static int open_tunnel(struct fleetctl *ctl, struct buf *reterr)
 	return 0;
 }
 
+/* --ca-file, --cert-file, --key-file. */
+static int read_tls(struct fleetctl *ctl, struct tls_context **ret, struct buf *reterr)
+{
+	const struct tls_files files = {ctl->options.cert_file, ctl->options.key_file, ctl->options.ca_file};
+
+	return tls_client_new(&files, false, ret, reterr);
+}
+
 int ctl_open(struct fleetctl *ctl, struct buf *reterr)
 {
 	_cleanup_free_ char *endpoint = mem_strdup(ctl->options.endpoint);
 	char *comma = strchr(endpoint, ',');
+	struct http_client_options http = {0};
 	struct url url;
 	int r;
 
@@ -129,13 +139,13 @@ int ctl_open(struct fleetctl *ctl, struct buf *reterr)
 	}
 	if (strncmp(endpoint, "unix://", 7) == 0 || strncmp(endpoint, "file://", 7) == 0) {
 		r = open_unix(ctl, endpoint + 7, endpoint[0] == 'u' ? "unix" : "file", reterr);
-	} else if (strncmp(endpoint, "https://", 8) == 0) {
-		buf_add_str(reterr, "https:// endpoints are not supported yet: use unix:// or http://");
-		r = -EPROTONOSUPPORT;
-	} else if (strncmp(endpoint, "http://", 7) == 0) {
+	} else if (strncmp(endpoint, "http://", 7) == 0 || strncmp(endpoint, "https://", 8) == 0) {
 		r = url_parse(endpoint, &url, reterr);
 		if (r >= 0) {
-			ctl->base = mem_printf("http://%s", url.authority);
+			ctl->base = mem_printf(
+				"%s://%s", url.scheme == URL_HTTPS ? "https" : "http", url.authority);
+			if (url.scheme == URL_HTTPS)
+				r = read_tls(ctl, &http.tls, reterr);
 			url_done(&url);
 		}
 	} else {
@@ -148,7 +158,8 @@ int ctl_open(struct fleetctl *ctl, struct buf *reterr)
 	if (r < 0)
 		return r;
 	uv_loop_init(&ctl->loop);
-	ctl->http = http_client_new(&ctl->loop, NULL);
+	ctl->http = http_client_new(&ctl->loop, &http);
+	(void)tls_context_unref(http.tls);
 	return ctl->options.tunnel[0] ? open_tunnel(ctl, reterr) : 0;
 }
 

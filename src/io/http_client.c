@@ -394,6 +394,13 @@ void http_call_resume(struct http_call *call)
 	call_body_goes_on(call);
 }
 
+void http_client_set_tls(struct http_client *client, struct tls_context *context)
+{
+	(void)tls_context_ref(context);
+	(void)tls_context_unref(client->tls);
+	client->tls = context;
+}
+
 struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_options *options)
 {
 	struct http_client *client = mem_new(struct http_client);
@@ -413,7 +420,7 @@ struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_op
 	client->read_buf = mem_alloc(CLIENT_READ_BUF_BYTES);
 	client->plain = BUF_INIT(4 * CLIENT_READ_BUF_BYTES);
 	if (client->options.tls)
-		client->tls = tls_context_ref(client->options.tls);
+		http_client_set_tls(client, client->options.tls);
 	(void)uv_timer_init(loop, &client->timer);
 	(void)uv_timer_init(loop, &client->idle_timer);
 	uv_unref((uv_handle_t *)&client->idle_timer);

@@ -27,6 +27,8 @@ struct http_client_options {
 };
 /* options may be NULL. */
 struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_options *options);
+/* For connections that are made from here on, instead of the options' one; a reference is taken. */
+void http_client_set_tls(struct http_client *client, struct tls_context *context);
 /* Cancels what is under way (no on_done) and frees the client when all is closed, then calls on_closed (may
  * be NULL). */
 void http_client_close(struct http_client *client, void (*on_closed)(void *user), void *user);

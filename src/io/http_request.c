@@ -458,9 +458,9 @@ const char *http_request_peer_name(const struct http_request *pub)
 	return conn && conn->tls ? tls_peer_name(conn->tls) : "";
 }
 
-int http_request_peer_uid(struct http_request *pub, uid_t *ret_uid)
+int http_request_peer_uid(const struct http_request *pub, uid_t *ret_uid)
 {
-	struct conn *conn = REQUEST(pub)->conn;
+	const struct conn *conn = container_of(pub, struct request, pub)->conn;
 	struct ucred credentials;
 	socklen_t len = sizeof(credentials);
 	uv_os_fd_t fd;
@@ -469,9 +469,32 @@ int http_request_peer_uid(struct http_request *pub, uid_t *ret_uid)
 		return -ENOTCONN;
 	if (conn->stream->type != UV_NAMED_PIPE)
 		return -ENOTSUP;
-	if (uv_fileno((uv_handle_t *)conn->stream, &fd) < 0 ||
+	if (uv_fileno((const uv_handle_t *)conn->stream, &fd) < 0 ||
 		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) < 0)
 		return -ENOTCONN;
 	*ret_uid = credentials.uid;
 	return 0;
+}
+
+bool http_request_peer_in_group(const struct http_request *pub, gid_t gid)
+{
+	const struct conn *conn = container_of(pub, struct request, pub)->conn;
+	gid_t groups[PEER_GROUPS_MAX];
+	socklen_t len = sizeof(groups);
+	struct ucred credentials;
+	socklen_t credentials_len = sizeof(credentials);
+	uv_os_fd_t fd;
+
+	if (!conn || conn->stream->type != UV_NAMED_PIPE ||
+		uv_fileno((const uv_handle_t *)conn->stream, &fd) < 0)
+		return false;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &credentials_len) == 0 &&
+		credentials.gid == gid)
+		return true;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) < 0)
+		return false;
+	for (size_t i = 0; i < len / sizeof(gid_t); i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
 }

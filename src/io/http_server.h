@@ -130,7 +130,9 @@ const struct slice *http_request_header(const struct http_request *req, const ch
 const char *http_request_peer(struct http_request *req);
 /* Credentials of the process at the other end of a Unix socket: -ENOTSUP on TCP, -ENOTCONN when it is gone.
  */
-int http_request_peer_uid(struct http_request *req, uid_t *ret_uid) _must_check_;
+int http_request_peer_uid(const struct http_request *req, uid_t *ret_uid) _must_check_;
+/* Whether that process is in the group; false on TCP. */
+bool http_request_peer_in_group(const struct http_request *req, gid_t gid);
 
 /* The common name in the client's certificate, which was checked; "" without TLS or certificate. Valid as
  * long as the request is open. */

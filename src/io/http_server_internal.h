@@ -16,6 +16,7 @@ enum {
 	FREE_REQUESTS_MAX = 256,
 	HEADERS_MAX = 2000,
 	METHOD_MAX_BYTES = 32,
+	PEER_GROUPS_MAX = 1024,
 	LINGER_MS = 2000,
 	DISCARD_MS = 15000, /* for a body above the ceiling to be sent to its end */
 	LISTEN_BACKLOG = 4096,

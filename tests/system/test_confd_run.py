@@ -397,7 +397,9 @@ def refused():
     status, log = world.run("-onetime", "-log-level", "loud")
     assert status == 1 and "FATAL not a valid level: \"loud\"" in log, log
     status, log = world.run("-onetime", "-client-cert", "/x")
-    assert status == 1 and "TLS to etcd is not supported yet" in log, log
+    assert status == 1 and "TLS needs both a certificate and its key" in log, log
+    status, log = world.run("-onetime", "-client-ca-keys", "/x")
+    assert status == 1 and "certificate authority /x: No such file or directory" in log, log
 
 
 @cases.case("nodes may be host:port, URLs, several, or come from ETCDCTL_PEERS; a dead one is passed over")

@@ -271,10 +271,11 @@ static void sync_takes_over_the_advertised_urls(void **state _unused_)
 	struct etcd_response *r = etcd_request_wait(etcd_sync(f.client, NULL, NULL));
 	assert_int_equal(r->outcome, ETCD_OK);
 	assert_int_equal(r->member_count, 2);
-	assert_int_equal(etcd_client_endpoint_count(f.client), 2);
+	assert_int_equal(etcd_client_endpoint_count(f.client), 3);
 	assert_string_equal(etcd_client_endpoint(f.client, 0), "http://x:1");
-	assert_string_equal(etcd_client_endpoint(f.client, 1), "http://z:3");
-	assert_null(etcd_client_endpoint(f.client, 2));
+	assert_string_equal(etcd_client_endpoint(f.client, 1), "https://y:2");
+	assert_string_equal(etcd_client_endpoint(f.client, 2), "http://z:3");
+	assert_null(etcd_client_endpoint(f.client, 3));
 	etcd_response_unref(r);
 	close_client(&f);
 	fake_stop(&server);
@@ -370,10 +371,10 @@ static void bad_endpoints_make_no_client(void **state _unused_)
 	uv_loop_t loop;
 
 	assert_int_equal(uv_loop_init(&loop), 0);
-	assert_true(etcd_client_new(&loop, &(struct etcd_client_options){.endpoints = "https://a:1"}, &client,
+	assert_true(etcd_client_new(&loop, &(struct etcd_client_options){.endpoints = "https://a:1/b"}, &client,
 			    &error) < 0);
 	assert_null(client);
-	assert_non_null(strstr(error, "https is not supported"));
+	assert_non_null(strstr(error, "not of the form"));
 	free(error);
 	assert_int_equal(uv_loop_close(&loop), 0);
 }
