@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/metrics.h"
 #include "base/text.h"
 #include "base/time.h"
 #include <errno.h>
@@ -192,71 +193,52 @@ void status_leader(struct server *server, struct http_request *req, struct slice
 
 /* ---- metrics ---- */
 
-static void add_metric(struct buf *out, const char *name, const char *type, const char *help, uint64_t value)
-{
-	buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s %llu\n", name, help, name, type, name,
-		(unsigned long long)value);
-}
-
-static uint64_t resident_bytes(void)
-{
-	unsigned long long size = 0, resident = 0;
-	FILE *file = fopen("/proc/self/statm", "re");
-
-	if (file) {
-		if (fscanf(file, "%llu %llu", &size, &resident) != 2)
-			resident = 0;
-		(void)fclose(file);
-	}
-	return resident * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static void add_member_metrics(struct buf *out, const struct server *server, const struct node_status *status)
 {
-	add_metric(out, "etcd_server_has_leader", "gauge", "Whether a leader is known.", status->leader != 0);
-	add_metric(out, "etcd_server_is_leader", "gauge", "Whether this member leads.",
+	metrics_add(out, "etcd_server_has_leader", "gauge", "Whether a leader is known.", status->leader != 0);
+	metrics_add(out, "etcd_server_is_leader", "gauge", "Whether this member leads.",
 		status->role == NODE_LEADER);
-	add_metric(out, "etcd_server_members", "gauge", "Members of the cluster, as this one knows them.",
+	metrics_add(out, "etcd_server_members", "gauge", "Members of the cluster, as this one knows them.",
 		node_member_count(server->node));
-	add_metric(out, "etcd_server_learners", "gauge", "Members that have no vote yet: they catch up.",
+	metrics_add(out, "etcd_server_learners", "gauge", "Members that have no vote yet: they catch up.",
 		status->learners);
-	add_metric(out, "etcd_server_is_learner", "gauge", "Whether this member has no vote yet.",
+	metrics_add(out, "etcd_server_is_learner", "gauge", "Whether this member has no vote yet.",
 		!node_member_votes(server->node, server->member_id));
-	add_metric(out, "etcd_server_membership_is_joint", "gauge",
+	metrics_add(out, "etcd_server_membership_is_joint", "gauge",
 		"Whether the cluster is between two memberships.", status->joint);
-	add_metric(out, "etcd_server_slow_disk_handovers_total", "counter",
+	metrics_add(out, "etcd_server_slow_disk_handovers_total", "counter",
 		"Times that this member gave leadership away because its disk was slow.", status->handovers);
-	add_metric(out, "etcd_server_proposals_pending", "gauge", "Requests that wait for the log.",
+	metrics_add(out, "etcd_server_proposals_pending", "gauge", "Requests that wait for the log.",
 		status->pending_count);
-	add_metric(out, "etcd_server_pending_bytes", "gauge", "Their bytes.", status->pending_bytes);
-	add_metric(out, "etcd_server_proposals_committed_total", "gauge", "Raft index that is committed.",
+	metrics_add(out, "etcd_server_pending_bytes", "gauge", "Their bytes.", status->pending_bytes);
+	metrics_add(out, "etcd_server_proposals_committed_total", "gauge", "Raft index that is committed.",
 		status->commit);
-	add_metric(out, "etcd_server_proposals_applied_total", "gauge", "Raft index that is applied.",
+	metrics_add(out, "etcd_server_proposals_applied_total", "gauge", "Raft index that is applied.",
 		status->applied);
-	add_metric(out, "etcd_server_raft_term", "gauge", "Raft term.", status->term);
+	metrics_add(out, "etcd_server_raft_term", "gauge", "Raft term.", status->term);
 }
 
 static void add_log_metrics(struct buf *out, const struct node_status *status)
 {
-	add_metric(out, "etcd_checkpoint_index", "gauge", "Raft index of the newest checkpoint on the disk.",
+	metrics_add(out, "etcd_checkpoint_index", "gauge", "Raft index of the newest checkpoint on the disk.",
 		status->checkpoint_index);
-	add_metric(out, "etcd_checkpoint_writing", "gauge", "Whether one is being written.",
+	metrics_add(out, "etcd_checkpoint_writing", "gauge", "Whether one is being written.",
 		status->checkpoint_writing);
-	add_metric(out, "etcd_checkpoints_written_total", "counter", "Checkpoints written since the start.",
+	metrics_add(out, "etcd_checkpoints_written_total", "counter", "Checkpoints written since the start.",
 		status->checkpoints_written);
-	add_metric(out, "etcd_checkpoints_received_total", "counter",
+	metrics_add(out, "etcd_checkpoints_received_total", "counter",
 		"Checkpoints received from other members since the start.", status->checkpoints_received);
-	add_metric(out, "etcd_checkpoints_sent_total", "counter",
+	metrics_add(out, "etcd_checkpoints_sent_total", "counter",
 		"Checkpoints sent to other members since the start.", status->checkpoints_sent);
-	add_metric(out, "etcd_log_first_index", "gauge", "Oldest log entry that can be sent to a member.",
+	metrics_add(out, "etcd_log_first_index", "gauge", "Oldest log entry that can be sent to a member.",
 		status->log_first);
-	add_metric(out, "etcd_server_space_alarm", "gauge",
+	metrics_add(out, "etcd_server_space_alarm", "gauge",
 		"1: the disk is full and growth is refused; 2: nothing more is taken.", status->space);
-	add_metric(out, "etcd_log_cached_bytes", "gauge", "Bytes of log entries in memory.",
+	metrics_add(out, "etcd_log_cached_bytes", "gauge", "Bytes of log entries in memory.",
 		status->log_cached_bytes);
-	add_metric(out, "etcd_log_reads_total", "counter",
+	metrics_add(out, "etcd_log_reads_total", "counter",
 		"Times that entries were read back from the log's files.", status->log_reads);
-	add_metric(out, "etcd_log_disk_bytes", "gauge", "Bytes of the log's files.", status->log_disk_bytes);
+	metrics_add(out, "etcd_log_disk_bytes", "gauge", "Bytes of the log's files.", status->log_disk_bytes);
 }
 
 static void add_store_metrics(struct buf *out, const struct store *store)
@@ -264,18 +246,18 @@ static void add_store_metrics(struct buf *out, const struct store *store)
 	struct store_stats stats;
 
 	store_get_stats(store, &stats);
-	add_metric(out, "etcd_store_index", "gauge", "Index of the store.", store_index(store));
-	add_metric(out, "etcd_store_nodes", "gauge", "Files and directories.", store_nodes(store));
-	add_metric(out, "etcd_store_watchers", "gauge", "Watches that wait.", stats.watchers);
-	add_metric(out, "etcd_store_undelivered", "gauge", "Events that wait for delivery.",
+	metrics_add(out, "etcd_store_index", "gauge", "Index of the store.", store_index(store));
+	metrics_add(out, "etcd_store_nodes", "gauge", "Files and directories.", store_nodes(store));
+	metrics_add(out, "etcd_store_watchers", "gauge", "Watches that wait.", stats.watchers);
+	metrics_add(out, "etcd_store_undelivered", "gauge", "Events that wait for delivery.",
 		store_undelivered(store));
-	add_metric(out, "etcd_store_expires_total", "counter", "Nodes that expired.", stats.expire_count);
-	add_metric(out, "etcd_store_reads_total", "counter", "Reads that succeeded.", stats.gets_success);
-	add_metric(out, "etcd_store_reads_failed_total", "counter", "Reads that failed.", stats.gets_fail);
-	add_metric(out, "etcd_store_writes_total", "counter", "Writes that succeeded.",
+	metrics_add(out, "etcd_store_expires_total", "counter", "Nodes that expired.", stats.expire_count);
+	metrics_add(out, "etcd_store_reads_total", "counter", "Reads that succeeded.", stats.gets_success);
+	metrics_add(out, "etcd_store_reads_failed_total", "counter", "Reads that failed.", stats.gets_fail);
+	metrics_add(out, "etcd_store_writes_total", "counter", "Writes that succeeded.",
 		stats.sets_success + stats.create_success + stats.update_success + stats.delete_success +
 			stats.cas_success + stats.cad_success);
-	add_metric(out, "etcd_store_writes_failed_total", "counter", "Writes that failed.",
+	metrics_add(out, "etcd_store_writes_failed_total", "counter", "Writes that failed.",
 		stats.sets_fail + stats.create_fail + stats.update_fail + stats.delete_fail + stats.cas_fail +
 			stats.cad_fail);
 }
@@ -285,19 +267,19 @@ static void add_http_metrics(struct buf *out, const struct server *server)
 	struct http_server_stats http;
 
 	http_server_get_stats(server->clients, &http);
-	add_metric(out, "etcd_http_requests_total", "counter", "Client requests.", http.requests_total);
-	add_metric(out, "etcd_http_connections", "gauge", "Client connections.", http.connections);
-	add_metric(
+	metrics_add(out, "etcd_http_requests_total", "counter", "Client requests.", http.requests_total);
+	metrics_add(out, "etcd_http_connections", "gauge", "Client connections.", http.connections);
+	metrics_add(
 		out, "etcd_http_slow_readers_total", "counter", "Streams cut off.", http.slow_readers_total);
-	add_metric(out, "etcd_http_large_answers", "gauge", "Large answers that are being sent.",
+	metrics_add(out, "etcd_http_large_answers", "gauge", "Large answers that are being sent.",
 		server->reading_count);
-	add_metric(out, "etcd_http_large_answers_postponed", "gauge", "Reads that wait for others to end.",
+	metrics_add(out, "etcd_http_large_answers_postponed", "gauge", "Reads that wait for others to end.",
 		server->postponed_count);
-	add_metric(out, "etcd_http_refused_total", "counter",
+	metrics_add(out, "etcd_http_refused_total", "counter",
 		"Large requests refused since too many waited for their answers.", http.refused_total);
-	add_metric(out, "etcd_http_cut_off_total", "counter",
+	metrics_add(out, "etcd_http_cut_off_total", "counter",
 		"Connections closed since all together held too much memory.", http.cut_off_total);
-	add_metric(out, "etcd_http_evicted_total", "counter", "Idle connections closed for new ones.",
+	metrics_add(out, "etcd_http_evicted_total", "counter", "Idle connections closed for new ones.",
 		http.evicted_total);
 }
 
@@ -307,23 +289,23 @@ static void add_env_metrics(struct buf *out, const struct server *server)
 	struct server_env_counts counts;
 
 	server_env_get_counts(server->env, &counts);
-	add_metric(out, "etcd_wal_writes_total", "counter", "Writes of the log.", counts.writes);
-	add_metric(out, "etcd_wal_write_bytes_total", "counter", "Bytes of the log.", counts.write_bytes);
-	add_metric(out, "etcd_wal_syncs_total", "counter", "Syncs of the log.", counts.syncs);
-	add_metric(out, "etcd_wal_sync_microseconds_total", "counter", "Time spent in them.",
+	metrics_add(out, "etcd_wal_writes_total", "counter", "Writes of the log.", counts.writes);
+	metrics_add(out, "etcd_wal_write_bytes_total", "counter", "Bytes of the log.", counts.write_bytes);
+	metrics_add(out, "etcd_wal_syncs_total", "counter", "Syncs of the log.", counts.syncs);
+	metrics_add(out, "etcd_wal_sync_microseconds_total", "counter", "Time spent in them.",
 		counts.sync_ns / 1000);
-	add_metric(out, "etcd_network_peer_received_bytes_total", "counter", "From members.",
+	metrics_add(out, "etcd_network_peer_received_bytes_total", "counter", "From members.",
 		counts.received_bytes);
-	add_metric(out, "etcd_network_peer_sent_bytes_total", "counter", "To members.", counts.sent_bytes);
-	add_metric(out, "etcd_network_peer_dropped_total", "counter", "Messages that found no way.",
+	metrics_add(out, "etcd_network_peer_sent_bytes_total", "counter", "To members.", counts.sent_bytes);
+	metrics_add(out, "etcd_network_peer_dropped_total", "counter", "Messages that found no way.",
 		counts.dropped);
-	add_metric(out, "etcd_network_peer_strangers", "gauge",
+	metrics_add(out, "etcd_network_peer_strangers", "gauge",
 		"Members that are connected and that this one does not know (yet).", counts.strangers);
 }
 
 void status_metrics(struct server *server, struct http_request *req, struct slice rest)
 {
-	struct http_header headers[] = {HTTP_HEADER("Content-Type", "text/plain; version=0.0.4")};
+	struct http_header headers[] = {HTTP_HEADER("Content-Type", METRICS_CONTENT_TYPE)};
 	_cleanup_buf_ struct buf body = BUF_INIT(0);
 	struct node_status status;
 
@@ -334,9 +316,7 @@ void status_metrics(struct server *server, struct http_request *req, struct slic
 	add_store_metrics(&body, node_store(server->node));
 	add_http_metrics(&body, server);
 	add_env_metrics(&body, server);
-	add_metric(&body, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
-	add_metric(&body, "process_start_time_seconds", "gauge", "Start, Unix time.",
-		(uint64_t)(server->start_wall_ns / NS_PER_S));
+	metrics_add_process(&body, (uint64_t)(server->start_wall_ns / NS_PER_S));
 	http_reply(req, 200, headers, ARRAY_LEN(headers), buf_slice(&body));
 }
 

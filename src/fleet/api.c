@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/time.h"
 #include "io/url.h"
 
 #define API_WAIT_MS 2000
@@ -223,6 +224,8 @@ static void route(struct api *api, struct http_request *req)
 
 	if (slice_is(path, "/"))
 		api_reply_error(req, 405, "");
+	else if (slice_is(path, "/metrics"))
+		api_metrics(api, req);
 	else if (cut_prefix(&path, "/fleet/v1") || cut_prefix(&path, "/v1-alpha"))
 		route_fleet(api, req, path);
 	else if (cut_prefix(&path, "/flotilla/v1"))
@@ -376,7 +379,8 @@ struct http_server *api_server(struct api *api, bool for_peers)
 	struct http_server_options options = {
 		.on_request = for_peers ? on_peer_request : on_request, .user = api};
 
-	return http_server_new(api->config.loop, &options);
+	api->servers[for_peers] = http_server_new(api->config.loop, &options);
+	return api->servers[for_peers];
 }
 
 struct api *api_new(const struct api_config *config)
@@ -384,6 +388,7 @@ struct api *api_new(const struct api_config *config)
 	struct api *api = mem_new(struct api);
 
 	api->config = *config;
+	api->start_s = (uint64_t)(time_wall_ns() / NS_PER_S);
 	api->peers = http_client_new(config->loop, NULL);
 	list_init(&api->waiting);
 	list_init(&api->writes);

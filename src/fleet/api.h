@@ -1,4 +1,5 @@
-/* The HTTP API: fleet's v1 (`/fleet/v1`, `/v1-alpha`), and Flotilla's own routes below `/flotilla/v1`:
+/* The HTTP API: fleet's v1 (`/fleet/v1`, `/v1-alpha`), `/metrics` for Prometheus, and Flotilla's own routes
+ * below `/flotilla/v1`:
  *
  *   GET units/NAME/explain            why no machine takes a unit
  *   GET units/NAME/status             what `systemctl status` says; headers as below
@@ -19,6 +20,7 @@
 #pragma once
 #include "fleet/api_access.h"
 #include "fleet/cluster.h"
+#include "fleet/engine.h"
 #include "flotilla/etcd.h"
 #include "io/http_client.h"
 #include "io/http_server.h"
@@ -40,6 +42,8 @@ struct api_config {
 	uint64_t (*mirror_index)(void *userdata);
 	const char *(*leader)(void *userdata);		    /* machine that leads the engine, or NULL */
 	const struct api_access *(*access)(void *userdata); /* who may change things */
+	void (*engine_stats)(void *userdata, struct engine_stats *ret);
+	bool (*store_answers)(void *userdata);
 	/* Stop taking part (503 to all but local routes), e.g. while shutting down; the reason goes into the
 	 * message. */
 	const char *(*unavailable)(void *userdata);

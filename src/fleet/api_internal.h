@@ -15,6 +15,8 @@ struct api {
 	struct list writes;  /* writes that wait for answers or for the mirror */
 	struct list streams; /* answers that come from the manager or from a peer */
 	uv_timer_t *timer;
+	uint64_t start_s; /* wall clock */
+	struct http_server *servers[2]; /* the full one, the peers'; NULL: not made */
 };
 
 struct api_error {
@@ -58,3 +60,4 @@ void api_machines(struct api *api, struct http_request *req);
 void api_discovery(struct http_request *req);
 void api_runtime(struct api *api, struct http_request *req, struct slice rest, bool for_peers);
 void api_streams_free(struct api *api);
+void api_metrics(struct api *api, struct http_request *req);

@@ -11,6 +11,7 @@
 
 #include "base/rng.h"
 #include "base/text.h"
+#include "base/time.h"
 #include "fleet/engine_writer.h"
 
 #define ENGINE_RETRY_MS 200
@@ -34,6 +35,7 @@ struct engine {
 	char *term, *lease_value;
 	uint64_t lease_index, renewed_ms, sent_ms;
 	bool leads, ready, resigned;
+	struct engine_stats stats;
 	void (*resign_done)(void *userdata);
 	void *resign_userdata;
 
@@ -106,6 +108,7 @@ static void stop_leading(struct engine *e, const char *why)
 	if (!e->leads)
 		return;
 	e->leads = e->ready = false;
+	e->stats.led_since_us = 0;
 	e->term = mem_free(e->term);
 	engine_writer_clear(e->writer);
 	set_clear(&e->busy);
@@ -158,6 +161,7 @@ static void check_version(struct engine *e)
 static void start_leading(struct engine *e)
 {
 	e->leads = true;
+	e->stats.led_since_us = time_wall_ns() / 1000;
 	set_clear(&e->epochs);
 	say(e, "this machine leads the engine now");
 	if (e->config.leading)
@@ -569,6 +573,25 @@ static void sweep_leftover(struct engine *e, const char *name)
 		target_write(e, name, entry->target, NULL);
 }
 
+static void count_decision(struct engine *e, const struct scheduler_decision *decision)
+{
+	e->stats.placed += decision->to != NULL;
+	e->stats.taken_off += decision->from != NULL;
+}
+
+static void count_unplaced(struct engine *e)
+{
+	size_t count;
+	_cleanup_free_ const struct cluster_unit **units = cluster_entries(e->config.cluster, &count);
+
+	e->stats.unplaced = 0;
+	for (size_t i = 0; i < count; i++)
+		if (units[i]->planned && !units[i]->global && units[i]->desired != REGISTRY_INACTIVE &&
+			!scheduler_target(cluster_scheduler(e->config.cluster), units[i]->name))
+			e->stats.unplaced++;
+	e->stats.failures += e->stats.unplaced;
+}
+
 static void run(struct engine *e)
 {
 	const struct scheduler_decision *decisions;
@@ -588,9 +611,13 @@ static void run(struct engine *e)
 	}
 	if (e->all)
 		mark_everything(e);
-	e->all = false;
 	count = scheduler_run(cluster_scheduler(e->config.cluster), &decisions);
+	if (e->all)
+		count_unplaced(e);
+	e->all = false;
+	e->stats.rounds++;
 	for (size_t i = 0; i < count; i++) {
+		count_decision(e, &decisions[i]);
 		target_write(e, decisions[i].unit, decisions[i].from, decisions[i].to);
 		set_add(&e->dirty, decisions[i].unit);
 	}
@@ -663,6 +690,11 @@ void engine_look_at_all(struct engine *e)
 	if (!e->leads)
 		lease_after(e, 0);
 	retry_run(e, 0);
+}
+
+void engine_get_stats(const struct engine *e, struct engine_stats *ret)
+{
+	*ret = e->stats;
 }
 
 bool engine_leads(const struct engine *e)

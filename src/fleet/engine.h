@@ -40,6 +40,14 @@ void engine_assignments_changed(struct engine *engine, const char *name);
 void engine_turn(struct engine *engine);
 /* The cluster was read anew, or contact came back: look at everything. */
 void engine_look_at_all(struct engine *engine);
+struct engine_stats {
+	int64_t led_since_us; /* wall clock; 0: it does not lead */
+	uint64_t rounds;      /* over what had changed, or over everything */
+	uint64_t placed, taken_off; /* decisions */
+	uint64_t unplaced;	    /* units that no machine took, in the last round over everything */
+	uint64_t failures;	    /* their number, added up over all those rounds */
+};
+void engine_get_stats(const struct engine *engine, struct engine_stats *ret);
 bool engine_leads(const struct engine *engine);
 /* ID of the leading machine, or NULL when nobody leads as far as is known. */
 const char *engine_leader(const struct engine *engine);

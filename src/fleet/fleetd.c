@@ -404,6 +404,16 @@ static int read_access(struct fleetd *f, const struct fleetd_config *config)
 	return 0;
 }
 
+static void ask_engine_stats(void *user, struct engine_stats *ret)
+{
+	engine_get_stats(((struct fleetd *)user)->engine, ret);
+}
+
+static bool ask_store_answers(void *user)
+{
+	return presence_contact_since_ms(((struct fleetd *)user)->presence) != 0;
+}
+
 static const struct api_access *ask_access(void *user)
 {
 	return ((struct fleetd *)user)->access;
@@ -502,6 +512,8 @@ static void open_api(struct fleetd *f)
 		.leader = ask_leader,
 		.unavailable = ask_unavailable,
 		.access = ask_access,
+		.engine_stats = ask_engine_stats,
+		.store_answers = ask_store_answers,
 		.userdata = f};
 
 	f->api = api_new(&api);
