@@ -79,6 +79,11 @@ void activation_run(struct keeper *keeper)
 			if (!triggered->trigger_due)
 				continue;
 			triggered->trigger_due = false;
+			if (triggered->trigger_missed && triggered->job != JOB_STOP) {
+				triggered->trigger_missed = false;
+				if (service_is_active(triggered) && triggered->job == JOB_NONE)
+					triggered->kind->look_again(triggered);
+			}
 			list_for_each (other_it, &keeper->services) {
 				struct service *service = list_item(other_it, struct service, entry);
 
@@ -100,6 +105,9 @@ int activation_trigger(struct service *service)
 	if (!triggered) {
 		service_say(service, "%s: Unit %s to start is not loaded.", service->name,
 			service->config.trigger);
+		/* What waits for it is started again when it comes. */
+		service->missing_dependency = true;
+		keeper_retry_later(service->keeper);
 		return -ENOENT;
 	}
 	if (activation_pending(triggered))

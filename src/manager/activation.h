@@ -16,6 +16,8 @@ struct unit_kind {
 	void (*triggered_changed)(struct service *service, const struct service *triggered);
 	void (*timer_fired)(struct service *service);	/* service_arm(); may be NULL */
 	void (*clock_changed)(struct service *service); /* the wall clock was set; may be NULL */
+	/* A stop that waited while trigger_missed was set does not come after all; it is up. */
+	void (*look_again)(struct service *service);
 	/* Gives back what it has while it is up. May be NULL. */
 	void (*release)(struct service *service);
 };

@@ -1,5 +1,5 @@
 /* What systemd.socket(5) says of addresses and socket options. Addresses are checked here and taken apart
- * again where they are used (socket_listen.c). */
+ * again where they are used (listen.c). */
 #include "base/memory.h"
 #include "base/text.h"
 #include "manager/config_internal.h"

@@ -5,6 +5,7 @@
 #include "manager/calendar.h"
 #include "manager/config_internal.h"
 #include <errno.h>
+#include <limits.h>
 
 #define VALUES_MAX 256 /* conditions or addresses of one unit */
 
@@ -56,25 +57,36 @@ static void parse_accuracy(struct reader *reader, struct slice value, size_t unu
 		config_warn_value(reader, value, "a time span such as 1min");
 }
 
-/* A path that is absolute and has no empty, "." or ".." parts, without the slash at its end; NULL after a
- * warning. */
+/* Takes empty and "." parts out, and the slash at the end; false: it has a ".." part. */
+static bool simplify(char *path)
+{
+	char *out = path;
+
+	for (const char *at = path; *at;) {
+		size_t slashes = strspn(at, "/"), part = strcspn(at + slashes, "/");
+
+		at += slashes;
+		if (part == 2 && strncmp(at, "..", 2) == 0)
+			return false;
+		if (part && !(part == 1 && *at == '.')) {
+			*out++ = '/';
+			memmove(out, at, part);
+			out += part;
+		}
+		at += part;
+	}
+	if (out == path)
+		*out++ = '/';
+	*out = 0;
+	return true;
+}
+
+/* An absolute path in its simplest form, owned; NULL after a warning. */
 static char *read_path(struct reader *reader, struct slice value)
 {
 	char *path = config_expand(reader, value);
-	size_t len = path ? strlen(path) : 0;
-	bool good = len && path[0] == '/';
 
-	while (len > 1 && path[len - 1] == '/')
-		path[--len] = 0;
-	for (const char *at = path; good && *at && len > 1; at += strcspn(at, "/")) {
-		size_t part;
-
-		at++;
-		part = strcspn(at, "/");
-		good = part && strncmp(at, ".", MAX(part, (size_t)1)) != 0 &&
-		       strncmp(at, "..", MAX(part, (size_t)2)) != 0;
-	}
-	if (good)
+	if (path && path[0] == '/' && strlen(path) < PATH_MAX && simplify(path))
 		return path;
 	config_warn_value(reader, value, "an absolute path without \"..\"");
 	free(path);
@@ -132,6 +144,15 @@ static void parse_mode(struct reader *reader, struct slice value, size_t offset)
 	(void)config_parse_mode(reader, value, CONFIG_FIELD(reader, unsigned, offset));
 }
 
+static void parse_burst(struct reader *reader, struct slice value, size_t unused)
+{
+	(void)unused;
+	if (text_to_u64(value, &reader->config->trigger_limit.burst) < 0)
+		config_warn_value(reader, value, "a number");
+	else
+		reader->config->trigger_limit.burst_set = true;
+}
+
 /* Unit= and Service=: which unit is started. */
 static void parse_trigger(struct reader *reader, struct slice value, size_t unused)
 {
@@ -184,7 +205,7 @@ const struct directive trigger_directives[] = {
 	{"Path", "MakeDirectory", parse_bool, CONFIG_OFFSET(path.make_directory)},
 	{"Path", "DirectoryMode", parse_mode, CONFIG_OFFSET(path.directory_mode)},
 	{"Path", "TriggerLimitIntervalSec", parse_span, CONFIG_OFFSET(trigger_limit.interval_ns)},
-	{"Path", "TriggerLimitBurst", parse_count, CONFIG_OFFSET(trigger_limit.burst)},
+	{"Path", "TriggerLimitBurst", parse_burst, 0},
 	{"Path", "Unit", parse_trigger, 0},
 	{"Socket", "ListenStream", parse_listen, LISTEN_STREAM},
 	{"Socket", "ListenDatagram", parse_listen, LISTEN_DATAGRAM},
@@ -224,7 +245,7 @@ const struct directive trigger_directives[] = {
 	{"Socket", "IPTOS", parse_ip_tos, 0},
 	{"Socket", "TCPCongestion", parse_string, CONFIG_OFFSET(socket.congestion)},
 	{"Socket", "TriggerLimitIntervalSec", parse_span, CONFIG_OFFSET(trigger_limit.interval_ns)},
-	{"Socket", "TriggerLimitBurst", parse_count, CONFIG_OFFSET(trigger_limit.burst)},
+	{"Socket", "TriggerLimitBurst", parse_burst, 0},
 };
 /* clang-format on */
 const size_t trigger_directive_count = ARRAY_LEN(trigger_directives);
@@ -240,7 +261,7 @@ void config_default_trigger(struct service_config *config)
 		.mark = -1,
 		.ip_tos = -1,
 		.ip_ttl = -1};
-	config->trigger_limit = (struct trigger_limit){.interval_ns = 2 * INT64_C(1000000000), .burst = 20};
+	config->trigger_limit = (struct trigger_limit){.interval_ns = 2 * INT64_C(1000000000)};
 }
 
 void config_trigger_done(struct service_config *config)
@@ -273,6 +294,12 @@ static void complete_trigger(struct reader *reader)
 		strings_add(&config->dependencies[DEP_BEFORE], config->trigger);
 }
 
+static void default_burst(struct service_config *config, uint64_t burst)
+{
+	if (!config->trigger_limit.burst_set)
+		config->trigger_limit.burst = burst;
+}
+
 bool config_verify_trigger(struct reader *reader)
 {
 	struct slice type = reader->specifiers->name.type;
@@ -284,9 +311,11 @@ bool config_verify_trigger(struct reader *reader)
 		if (!config->timer.count && !config->timer.on_clock_change)
 			config_fail(reader, "Timer unit lacks value setting. Refusing.");
 	} else if (slice_is(type, "path")) {
+		default_burst(config, 200);
 		if (!config->path.count)
 			config_fail(reader, "Path unit lacks path setting. Refusing.");
 	} else if (slice_is(type, "socket")) {
+		default_burst(config, 20);
 		if (!config->socket.count)
 			config_fail(reader, "Unit has no Listen setting (ListenStream=, ListenDatagram=, "
 					    "ListenFIFO=, ...). Refusing.");

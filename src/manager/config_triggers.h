@@ -37,7 +37,7 @@ enum path_type {
 };
 struct path_spec {
 	enum path_type type;
-	char *path; /* owned, absolute, without a slash at its end */
+	char *path; /* owned, absolute, in its simplest form */
 };
 struct path_config {
 	struct path_spec *specs; /* owned */
@@ -76,4 +76,5 @@ struct socket_config {
 struct trigger_limit {
 	int64_t interval_ns;
 	uint64_t burst; /* 0: no limit */
+	bool burst_set;
 };

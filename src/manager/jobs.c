@@ -74,8 +74,9 @@ static bool is_starting_or_up(const struct service *service)
 	       (service->state >= STATE_CONDITION && service->state <= STATE_START_POST);
 }
 
-/* What a start needs of other units. Marks with a job each unit that is pulled in, so that circles end. */
-static int pull_in(struct service *service, struct buf *reterr);
+/* What a start needs of other units. What is up already is passed through: what it needs may not be. Marks
+ * each unit that was looked at, so that circles end. */
+static int pull_in(struct service *service, bool restart, struct buf *reterr);
 
 static int pull_one(struct service *service, enum dependency kind, const char *name, struct buf *reterr)
 {
@@ -86,9 +87,7 @@ static int pull_one(struct service *service, enum dependency kind, const char *n
 			buf_printf(reterr, "Unit %s is not active.", name);
 			return -ENOENT;
 		}
-		if (kind == DEP_REQUISITE || is_starting_or_up(other))
-			return 0;
-		return pull_in(other, reterr);
+		return kind == DEP_REQUISITE ? 0 : pull_in(other, false, reterr);
 	}
 	if (kind == DEP_WANTS || host_provides(service->keeper, name))
 		return 0;
@@ -109,25 +108,16 @@ static int pull_installed(struct service *service, struct buf *reterr)
 			r = pull_one(service, DEP_REQUIRES, other->name, reterr);
 		else if (says(other, DEP_WANTED_BY, service))
 			(void)pull_one(service, DEP_WANTS, other->name, &ignored);
-		if (r < 0) {
-			job_clear(service);
+		if (r < 0)
 			return r;
-		}
 	}
 	return 0;
 }
 
-static int pull_in(struct service *service, struct buf *reterr)
+static int pull_requirements(struct service *service, struct buf *reterr)
 {
 	static const enum dependency kinds[] = {DEP_REQUIRES, DEP_BINDS_TO, DEP_REQUISITE, DEP_WANTS};
 
-	if (service->state == STATE_AUTO_RESTART)
-		return 0; /* it starts by itself in a moment */
-	if (service->config.trigger && !service->config.error && !activation_target(service)) {
-		buf_printf(reterr, "Unit %s, which it is to start, is not loaded.", service->config.trigger);
-		return -ENOENT;
-	}
-	job_set(service, JOB_START, true);
 	for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
 		const struct strings *names = &service->config.dependencies[kinds[k]];
 
@@ -136,13 +126,46 @@ static int pull_in(struct service *service, struct buf *reterr)
 			bool wants = kinds[k] == DEP_WANTS;
 			int r = pull_one(service, kinds[k], names->items[i], wants ? &ignored : reterr);
 
-			if (r < 0 && !wants) {
-				job_clear(service);
+			if (r < 0 && !wants)
 				return r;
-			}
 		}
 	}
 	return pull_installed(service, reterr);
+}
+
+static int pull_in(struct service *service, bool restart, struct buf *reterr)
+{
+	bool starts = restart || !is_starting_or_up(service);
+	int r;
+
+	if (service->job_visited || service->state == STATE_AUTO_RESTART)
+		return 0; /* the latter starts by itself in a moment */
+	service->job_visited = true;
+	if (starts && service->config.trigger && !service->config.error && !activation_target(service)) {
+		buf_printf(reterr, "Unit %s, which it is to start, is not loaded.", service->config.trigger);
+		return -ENOENT;
+	}
+	if (starts)
+		job_set(service, JOB_START, true);
+	r = pull_requirements(service, reterr);
+	if (r < 0 && starts)
+		job_clear(service);
+	return starts ? r : 0; /* what runs is not ended by what it would need to start */
+}
+
+static void forget_visits(struct keeper *keeper)
+{
+	list_for_each (it, &keeper->services)
+		list_item(it, struct service, entry)->job_visited = false;
+}
+
+/* The unit itself, and what it needs. */
+static int pull(struct service *service, bool restart, struct buf *reterr)
+{
+	int r = pull_in(service, restart, reterr);
+
+	forget_visits(service->keeper);
+	return r;
 }
 
 /* Units of Conflicts=, in either direction, are stopped when one starts. */
@@ -157,22 +180,10 @@ static void stop_conflicting(struct service *service)
 	}
 }
 
-int jobs_start(struct service *service, struct buf *reterr)
+static int begin_start(struct service *service, struct buf *reterr)
 {
-	int r;
+	int r = pull(service, true, reterr);
 
-	if (service->state == STATE_DEAD || service->state == STATE_FAILED)
-		service_apply_text(service);
-	service->missing_dependency = false;
-	set_start_error(service, NULL);
-	if (service_is_active(service) && service->job == JOB_NONE)
-		return 0;
-	if (service->job == JOB_START)
-		return 0;
-	if (service->state >= STATE_CONDITION && service->state <= STATE_START_POST &&
-		service->job == JOB_NONE)
-		return 0; /* an automatic start is under way */
-	r = pull_in(service, reterr);
 	if (r < 0) {
 		service->missing_dependency = true;
 		set_start_error(service, mem_strdup(buf_text(reterr)));
@@ -182,6 +193,22 @@ int jobs_start(struct service *service, struct buf *reterr)
 	}
 	stop_conflicting(service);
 	return 0;
+}
+
+int jobs_start(struct service *service, struct buf *reterr)
+{
+	if (service->state == STATE_DEAD || service->state == STATE_FAILED)
+		service_apply_text(service);
+	service->missing_dependency = false;
+	set_start_error(service, NULL);
+	if (service_is_active(service) && service->job == JOB_NONE)
+		return pull(service, false, reterr);
+	if (service->job == JOB_START)
+		return 0;
+	if (service->state >= STATE_CONDITION && service->state <= STATE_START_POST &&
+		service->job == JOB_NONE)
+		return 0; /* an automatic start is under way */
+	return begin_start(service, reterr);
 }
 
 /* What depends on the unit is stopped also when the unit itself is down: its parts may run without it. */
@@ -214,8 +241,7 @@ void jobs_stop(struct service *service)
 	service->missing_dependency = false;
 	set_start_error(service, NULL);
 	stop_with_dependents(service);
-	list_for_each (it, &service->keeper->services)
-		list_item(it, struct service, entry)->job_visited = false;
+	forget_visits(service->keeper);
 }
 
 /* Restarts what depends on the unit and runs, as `systemctl restart` does. */
@@ -309,11 +335,12 @@ static void start_finished(struct service *service)
 static void stop_finished(struct service *service)
 {
 	bool restart = service->job == JOB_RESTART;
+	_cleanup_buf_ struct buf error = BUF_INIT(4096);
 
 	job_clear(service);
 	say_title(service, service->kind->stopped, ".");
 	if (restart)
-		job_set(service, JOB_START, true);
+		(void)begin_start(service, &error);
 }
 
 static bool has_ended(const struct service *service)
@@ -347,7 +374,7 @@ static void stop_bound(struct service *service)
 
 void jobs_state_changed(struct service *service, enum service_state before)
 {
-	bool was_up = before >= STATE_CONDITION && before <= STATE_EXITED;
+	bool was_up = before >= STATE_CONDITION && before <= STATE_ELAPSED;
 
 	service->keeper->jobs_waiting = true;
 	if (was_up && (service_is_stopping(service) || has_ended(service)) && service->job != JOB_RESTART)
@@ -536,7 +563,7 @@ void jobs_retry_missing(struct keeper *keeper)
 
 		if (!service->missing_dependency || !service->wanted)
 			continue;
-		if (pull_in(service, &error) < 0) {
+		if (pull(service, true, &error) < 0) {
 			again = true;
 		} else {
 			service->missing_dependency = false;

@@ -22,6 +22,7 @@
 
 #define IDLE_MS 10000
 #define RETRY_MS 1000
+#define ROUNDS_PER_TURN 16
 #define JOURNAL_BYTES_DEFAULT (64u * 1024 * 1024)
 
 struct service *keeper_find(struct keeper *keeper, const char *name)
@@ -143,6 +144,7 @@ static void turn_end(uv_prepare_t *prepare)
 {
 	struct keeper *keeper = prepare->data;
 	bool gone, more;
+	int rounds = 0;
 
 	tracker_turn(&keeper->tracker);
 	do {
@@ -157,6 +159,9 @@ static void turn_end(uv_prepare_t *prepare)
 				gone = true;
 			}
 		}
+		/* Units that start each other may go on for ever: others have their turn in between. */
+		if (keeper->jobs_waiting && ++rounds == ROUNDS_PER_TURN)
+			keeper->jobs_left = true;
 	} while (!keeper->jobs_left && (gone || keeper->jobs_waiting));
 	list_for_each (it, &keeper->services) {
 		struct service *service = list_item(it, struct service, entry);
@@ -256,6 +261,7 @@ static int keeper_open(struct keeper *keeper, bool cgroups)
 	keeper->idle_fds[0] = keeper->idle_fds[1] = keeper->clock_fd = -1;
 	keeper->boot_ns = host_boot_ns();
 	keeper->startup_ns = time_mono_ns();
+	keeper->startup_us = time_wall_ns() / 1000;
 	r = store_open(keeper);
 	if (r < 0)
 		return log_errno(r, "cannot use the directory %s", keeper->dir);

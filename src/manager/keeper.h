@@ -138,7 +138,10 @@ struct service {
 	struct timer_run *timer_run; /* of a timer, path or socket while it is up; else NULL */
 	struct path_run *path_run;
 	struct socket_run *socket_run;
-	bool trigger_due; /* who starts this unit is to be told of a change */
+	bool trigger_due;      /* who starts this unit is to be told of a change */
+	bool trigger_missed;   /* it was to start its unit while a stop waited: look again if it stays */
+	int64_t trigger_us;    /* a timer: when it last fired (wall clock); 0: it has not */
+	bool trigger_restored; /* and that was before the keeper was started */
 	bool forbid_restart, will_restart, restart_pending;
 	uint64_t restarts;
 	int64_t start_window_ns; /* when the interval of the start limit began (monotonic); 0: never */
@@ -147,7 +150,7 @@ struct service {
 	enum job_kind job;
 	bool job_running, job_manual;
 	bool job_announced; /* "Starting …" was said */
-	bool job_visited;   /* in the search for what a stop takes along */
+	bool job_visited;   /* in the search for what a start or stop takes along */
 	bool wanted;
 	bool missing_dependency; /* start was refused because a unit was not there; tried again when it is */
 	char *start_error;	 /* why the last start that was asked for did not begin; NULL: it did */
@@ -183,6 +186,7 @@ struct keeper {
 	uv_timer_t idle_timer, retry_timer;
 	bool triggers_due;	     /* some unit's trigger_due is set */
 	int64_t boot_ns, startup_ns; /* monotonic: when the machine and the keeper began */
+	int64_t startup_us;	     /* wall clock */
 	uv_poll_t clock; /* tells that the wall clock was set; clock_fd -1: nobody wants to know */
 	int clock_fd;
 	bool jobs_waiting; /* some job may be ready to run */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <net/if.h>
 #include <netinet/tcp.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -42,13 +43,15 @@ static int parse_unix(const char *text, struct listen_address *ret, struct buf *
 	return 0;
 }
 
+/* "[ADDRESS]:PORT", with %INTERFACE behind it for an address that is only good on one link. */
 static int parse_ipv6(struct slice text, struct listen_address *ret)
 {
-	struct slice address, port;
-	char host[INET6_ADDRSTRLEN];
+	struct slice address, rest, port, zone;
+	char host[INET6_ADDRSTRLEN], interface[IF_NAMESIZE];
+	uint64_t scope;
 
-	if (!text_cut(slice_make(text.data + 1, text.len - 1), ']', &address, &port) ||
-		address.len >= sizeof(host) || !slice_starts_with(port, SLICE_LITERAL(":")))
+	if (!text_cut(slice_make(text.data + 1, text.len - 1), ']', &address, &rest) ||
+		address.len >= sizeof(host) || !slice_starts_with(rest, SLICE_LITERAL(":")))
 		return -EINVAL;
 	memcpy(host, address.data, address.len);
 	host[address.len] = 0;
@@ -56,7 +59,17 @@ static int parse_ipv6(struct slice text, struct listen_address *ret)
 	ret->len = sizeof(ret->address.in6);
 	if (inet_pton(AF_INET6, host, &ret->address.in6.sin6_addr) != 1)
 		return -EINVAL;
-	return parse_port(slice_make(port.data + 1, port.len - 1), &ret->address.in6.sin6_port);
+	if (text_cut(slice_make(rest.data + 1, rest.len - 1), '%', &port, &zone)) {
+		if (!zone.len || zone.len >= sizeof(interface))
+			return -EINVAL;
+		memcpy(interface, zone.data, zone.len);
+		interface[zone.len] = 0;
+		/* An interface that is not there yet is found, or missed, when the socket is opened. */
+		if (text_to_u64(zone, &scope) < 0 || scope > UINT32_MAX)
+			scope = if_nametoindex(interface);
+		ret->address.in6.sin6_scope_id = (uint32_t)scope;
+	}
+	return parse_port(port, &ret->address.in6.sin6_port);
 }
 
 static int parse_ipv4(struct slice text, struct listen_address *ret)
@@ -110,12 +123,12 @@ int listen_address_parse(const struct listen_spec *spec, struct listen_address *
 		r = parse_ipv4(text, ret);
 	}
 	if (r < 0)
-		buf_add_str(reterr, "a port, ADDRESS:PORT, [ADDRESS]:PORT, a path or an @abstract name");
+		buf_add_str(reterr,
+			"a port, ADDRESS:PORT, [ADDRESS]:PORT[%INTERFACE], a path or an @abstract name");
 	return r;
 }
 
-/* Directories above a path, as far as they are missing. */
-static int make_parents(const char *path, unsigned mode)
+int listen_make_parents(const char *path, unsigned mode)
 {
 	_cleanup_free_ char *copy = mem_strdup(path);
 
@@ -408,7 +421,7 @@ int listen_open(const struct socket_config *config, const struct listen_spec *sp
 	r = listen_address_parse(spec, &address, reterr);
 	if (r == 0 && address.path) {
 		before = umask(0);
-		r = make_parents(address.path, config->directory_mode);
+		r = listen_make_parents(address.path, config->directory_mode);
 		(void)umask(before);
 	}
 	if (r == 0 && spec->type == LISTEN_FIFO) {

@@ -23,6 +23,8 @@ struct listen_address {
 /* -EINVAL with what was expected in `reterr`. */
 int listen_address_parse(
 	const struct listen_spec *spec, struct listen_address *ret, struct buf *reterr) _must_check_;
+/* Makes the directories above a path, as far as they are missing. -errno. */
+int listen_make_parents(const char *path, unsigned mode);
 /* Makes, binds and listens as the unit says; the directories above a path are made. Answers the descriptor
  * (O_CLOEXEC, blocking); -errno with the reason in `reterr`. Options that the kernel does not take are told
  * in `warnings`, but for those that say who may connect. */

@@ -194,7 +194,7 @@ void service_arm(struct service *service, int64_t ns)
 		(void)uv_timer_stop(&service->timer);
 		return;
 	}
-	/* The loop's idea of now is as old as its turn: what is rounded up here comes late, never early. */
+	/* The loop's idea of now is as old as its turn: it may come early by as much. */
 	(void)uv_timer_start(
 		&service->timer, service_timer_fired, (uint64_t)(ns / NS_PER_MS + (ns % NS_PER_MS != 0)), 0);
 }
@@ -541,6 +541,8 @@ static bool within_start_limit(struct service *service)
 	const struct service_config *config = &service->config;
 	int64_t now = time_mono_ns();
 
+	if (unit_kind_is_target(service->kind)) /* as in systemd: it is but a name */
+		return true;
 	if (config->start_limit_interval_ns == 0 || config->start_limit_burst == 0)
 		return true;
 	if (!service->start_window_ns || now - service->start_window_ns > config->start_limit_interval_ns) {
@@ -577,6 +579,8 @@ static void forget_run(struct service *service)
 
 int service_start(struct service *service, bool automatic)
 {
+	enum service_result before = service->result;
+
 	service_apply_text(service);
 	if (service->config.error) {
 		service_say(service, "%s: %s", service->name, service->config.error);
@@ -597,8 +601,13 @@ int service_start(struct service *service, bool automatic)
 	if (!automatic)
 		service->restarts = 0;
 	forget_run(service);
-	if (service->kind->start)
-		return service->kind->start(service);
+	if (service->kind->start) {
+		int r = service->kind->start(service);
+
+		if (r < 0 && service->state == STATE_FAILED && service->result == RESULT_SUCCESS)
+			service->result = before; /* nothing was begun: it is as failed as it was */
+		return r;
+	}
 	enter_condition(service);
 	return 0;
 }

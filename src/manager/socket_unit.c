@@ -6,7 +6,11 @@
 #include "manager/service_internal.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <unistd.h>
+
+#define FLUSH_MAX 4096 /* connections or pieces; who sends on meets the service */
 
 struct socket_run {
 	struct watch **watches; /* one for each address */
@@ -75,7 +79,15 @@ static int open_one(struct service *service, size_t index)
 	return 0;
 }
 
-/* Names that lead to the only address with a path. */
+static bool leads_to(const char *name, const char *path)
+{
+	char target[PATH_MAX];
+	ssize_t len = readlink(name, target, sizeof(target) - 1);
+
+	return len > 0 && (size_t)len == strlen(path) && memcmp(target, path, (size_t)len) == 0;
+}
+
+/* Names that lead to the only address with a path. What stands there already is left alone. */
 static void make_symlinks(struct service *service)
 {
 	const struct socket_config *config = &service->config.socket;
@@ -90,12 +102,12 @@ static void make_symlinks(struct service *service)
 	}
 	for (size_t i = 0; i < config->symlinks.count; i++) {
 		const char *name = config->symlinks.items[i];
-		_cleanup_free_ char *fresh = mem_printf("%s.new", name);
 
 		if (paths != 1)
 			service_warn(service, "%s: Symlinks= needs exactly one socket or FIFO with a path.",
 				service->name);
-		else if (symlink(path, fresh) < 0 || rename(fresh, name) < 0)
+		else if ((listen_make_parents(name, config->directory_mode) < 0 || symlink(path, name) < 0) &&
+			 !leads_to(name, path))
 			service_warn(service, "%s: Failed to make the symlink %s: %s.", service->name, name,
 				strerror(errno));
 	}
@@ -137,19 +149,48 @@ static void socket_stop(struct service *service)
 	enter_dead(service, RESULT_SUCCESS);
 }
 
-static void enter_running(struct service *service)
+static void pause_all(struct service *service)
 {
 	struct socket_run *run = service->socket_run;
 
 	for (size_t i = 0; i < run->count; i++)
 		watch_pause(run->watches[i]);
+}
+
+static void enter_running(struct service *service)
+{
+	pause_all(service);
 	service_set_state(service, STATE_TRIGGERED);
+}
+
+/* A hang-up or an error comes again and again: a socket that was shut down (by its service) hears nothing. */
+static bool is_broken(const struct service *service)
+{
+	const struct socket_run *run = service->socket_run;
+
+	for (size_t i = 0; i < run->count; i++) {
+		struct pollfd look = {.fd = watch_fd(run->watches[i]), .events = POLLIN};
+
+		if (poll(&look, 1, 0) > 0 && (look.revents & (POLLHUP | POLLERR | POLLNVAL)))
+			return true;
+	}
+	return false;
 }
 
 static void socket_ready(struct service *service)
 {
-	if (service->state != STATE_LISTENING || service->job == JOB_STOP)
+	if (service->state != STATE_LISTENING)
 		return;
+	if (service->job == JOB_STOP) { /* it waits for others that stop before */
+		pause_all(service);
+		service->trigger_missed = true;
+		return;
+	}
+	if (is_broken(service)) {
+		service_say(service, "%s: A socket was shut down, or has failed.", service->name);
+		enter_dead(service, RESULT_RESOURCES);
+		return;
+	}
 	if (!trigger_within(&service->socket_run->triggers, &service->config.trigger_limit)) {
 		service_say(service, "%s: Trigger limit hit, refusing further activation.", service->name);
 		enter_dead(service, RESULT_TRIGGER_LIMIT);
@@ -171,12 +212,16 @@ static void flush(struct service *service)
 		int fd = watch_fd(run->watches[i]), flags = fcntl(fd, F_GETFL), connection;
 
 		(void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
-		if (type == LISTEN_STREAM || type == LISTEN_SEQPACKET)
-			while ((connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+		for (int pieces = 0; pieces < FLUSH_MAX; pieces++) {
+			if (type == LISTEN_STREAM || type == LISTEN_SEQPACKET) {
+				connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+				if (connection < 0)
+					break;
 				close(connection);
-		else
-			while (read(fd, bytes, sizeof(bytes)) > 0)
-				;
+			} else if (read(fd, bytes, sizeof(bytes)) <= 0) {
+				break;
+			}
+		}
 	}
 }
 
@@ -196,6 +241,12 @@ static void socket_triggered_changed(struct service *service, const struct servi
 			flush(service);
 		enter_listening(service);
 	}
+}
+
+static void socket_look_again(struct service *service)
+{
+	if (service->state == STATE_LISTENING)
+		enter_listening(service);
 }
 
 static bool hands_over(const struct service *socket, const struct service *service)
@@ -256,4 +307,5 @@ const struct unit_kind unit_kind_socket = {.type = "socket",
 	.start = socket_start,
 	.stop = socket_stop,
 	.triggered_changed = socket_triggered_changed,
+	.look_again = socket_look_again,
 	.release = socket_release};

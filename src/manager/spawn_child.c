@@ -300,10 +300,14 @@ static void child_sockets(struct spawn *spawn)
 {
 	int first = STDERR_FILENO + 1, behind = first + (int)spawn->listen.count;
 	bool non_blocking = spawn->service->config.process.non_blocking;
+	int report_fd;
 
 	if (!spawn->listen.count)
 		return;
-	spawn->report_fd = fcntl(spawn->report_fd, F_DUPFD_CLOEXEC, behind);
+	report_fd = fcntl(spawn->report_fd, F_DUPFD_CLOEXEC, behind);
+	if (report_fd < 0)
+		spawn_fail(spawn, 202, errno);
+	spawn->report_fd = report_fd;
 	for (size_t i = 0; i < spawn->listen.count; i++) {
 		spawn->listen.fds[i] = fcntl(spawn->listen.fds[i], F_DUPFD_CLOEXEC, behind);
 		if (spawn->listen.fds[i] < 0)

@@ -60,10 +60,11 @@ void store_write_state(struct service *service)
 		service->state == STATE_FAILED ? "true" : "false", (int)service->result, service->invocation);
 	buf_printf(&text,
 		",\"status\":%d,\"signal\":%s,\"exit_us\":%lld,\"start_us\":%lld,\"pid\":%d,\"changed_us\":%"
-		"lld}\n",
+		"lld,\"trigger_us\":%lld}\n",
 		service->main_exec.status, service->main_exec.by_signal ? "true" : "false",
 		(long long)service->main_exec.exit_us, (long long)service->main_exec.start_us,
-		(int)service->main_exec.pid, (long long)service->state_changed_us);
+		(int)service->main_exec.pid, (long long)service->state_changed_us,
+		(long long)service->trigger_us);
 	service->store_dirty = false;
 	(void)write_whole(service->keeper, path, buf_slice(&text)); /* a full disk must not stop units */
 }
@@ -155,6 +156,8 @@ static bool restore(struct service *service, const json_t *state)
 	bool ended = json_is_true(json_object_get(state, "ended"));
 
 	service->wanted = json_is_true(json_object_get(state, "wanted"));
+	service->trigger_us = integer(state, "trigger_us");
+	service->trigger_restored = service->trigger_us != 0;
 	if (invocation && strlen(invocation) < sizeof(service->invocation))
 		(void)snprintf(service->invocation, sizeof(service->invocation), "%s", invocation);
 	if (!ended)

@@ -41,11 +41,14 @@ static int64_t calendar_due_us(const struct calendar *calendar, const struct tim
 
 	if (calendar_next(calendar, base, &next) < 0)
 		return INT64_MAX;
+	/* What was missed while nothing ran here is not made up for by all machines at the same moment. */
+	if (next <= times->now_us)
+		next = MAX(next, MIN(times->startup_us, times->now_us));
 	return add(next, times->delay_ns / 1000);
 }
 
-void timer_schedule(const struct timer_config *config, const struct timer_times *times, bool initial,
-	bool *spent, struct timer_due *ret)
+void timer_schedule(const struct timer_config *config, const struct timer_times *times, bool *spent,
+	struct timer_due *ret)
 {
 	*ret = (struct timer_due){.mono_ns = INT64_MAX, .wall_us = INT64_MAX};
 	for (size_t i = 0; i < config->count; i++) {
@@ -65,7 +68,7 @@ void timer_schedule(const struct timer_config *config, const struct timer_times 
 			continue;
 		due = add(add(base, value->span_ns), times->delay_ns);
 		/* What counts from a time that does not come again is due once. */
-		if (!initial && due <= times->now_ns && !follows_unit(value->base)) {
+		if (times->last_ns && due <= times->last_ns && !follows_unit(value->base)) {
 			spent[i] = true;
 			continue;
 		}

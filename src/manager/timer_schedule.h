@@ -6,7 +6,7 @@
 struct timer_times {
 	int64_t now_ns, now_us;
 	int64_t active_ns, active_us;		  /* the timer was started */
-	int64_t boot_ns, startup_ns;		  /* of the machine, of the keeper */
+	int64_t boot_ns, startup_ns, startup_us;  /* of the machine, of the keeper */
 	int64_t unit_active_ns, unit_inactive_ns; /* the unit was last started, and last ended */
 	int64_t last_ns, last_us;		  /* the timer last fired */
 	int64_t delay_ns;			  /* RandomizedDelaySec= has come to this */
@@ -16,7 +16,7 @@ struct timer_due {
 	int64_t wall_us; /* INT64_MAX: no such time */
 	bool follows;	 /* it has values that the unit's next start or end make due again */
 };
-/* `initial`: it is being started, and times that have passed are due at once. `spent` has an item for each
- * value: it was due and is not any more, until it is cleared by who knows that it begins anew. */
-void timer_schedule(const struct timer_config *config, const struct timer_times *times, bool initial,
-	bool *spent, struct timer_due *ret);
+/* Times that have passed are due at once. `spent` has an item for each value, false at first: it counts from
+ * a time that does not come again, and was due when the timer last fired. */
+void timer_schedule(const struct timer_config *config, const struct timer_times *times, bool *spent,
+	struct timer_due *ret);

@@ -23,8 +23,6 @@ struct timer_run {
 	bool spent[];		  /* of each value, see timer_schedule() */
 };
 
-static void enter_waiting(struct service *service, bool initial);
-
 static char *stamp_path(const struct service *service)
 {
 	return mem_printf("%s/timers/%s", service->keeper->dir, service->name);
@@ -50,11 +48,15 @@ static void read_stamp(struct service *service)
 		service->timer_run->last_us = stamp_us;
 }
 
+/* With the time that was taken: the kernel's own is a tick behind, and the event would come again. */
 static void write_stamp(const struct service *service)
 {
 	_cleanup_free_ char *path = stamp_path(service);
+	int64_t us = service->timer_run->last_us;
+	const struct timespec times[2] = {
+		{.tv_nsec = UTIME_OMIT}, {.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000}};
 
-	(void)utimensat(AT_FDCWD, path, NULL, 0);
+	(void)utimensat(AT_FDCWD, path, times, 0);
 }
 
 static void draw_delay(struct service *service)
@@ -77,7 +79,7 @@ static void draw_delay(struct service *service)
 	run->delay_ns = (int64_t)(random % (bound + 1));
 }
 
-static void schedule(struct service *service, bool initial, struct timer_due *ret)
+static void schedule(struct service *service, struct timer_due *ret)
 {
 	const struct service *triggered = activation_target(service);
 	struct timer_run *run = service->timer_run;
@@ -88,6 +90,7 @@ static void schedule(struct service *service, bool initial, struct timer_due *re
 		.active_us = service->inactive_exit_us,
 		.boot_ns = service->keeper->boot_ns,
 		.startup_ns = service->keeper->startup_ns,
+		.startup_us = service->keeper->startup_us,
 		.unit_active_ns = triggered ? triggered->inactive_exit_ns : 0,
 		.unit_inactive_ns = triggered ? triggered->inactive_enter_ns : 0,
 		.last_ns = run->last_ns,
@@ -95,7 +98,7 @@ static void schedule(struct service *service, bool initial, struct timer_due *re
 		.delay_ns = run->delay_ns,
 	};
 
-	timer_schedule(&service->config.timer, &times, initial, run->spent, ret);
+	timer_schedule(&service->config.timer, &times, run->spent, ret);
 }
 
 static void sleep_until_due(struct service *service)
@@ -112,12 +115,12 @@ static void sleep_until_due(struct service *service)
 	service_arm(service, MAX(ns, INT64_C(0)));
 }
 
-static void enter_waiting(struct service *service, bool initial)
+static void enter_waiting(struct service *service)
 {
 	struct timer_run *run = service->timer_run;
 	struct timer_due due;
 
-	schedule(service, initial, &due);
+	schedule(service, &due);
 	run->due_ns = due.mono_ns;
 	run->due_us = due.wall_us;
 	service->dirty = true;
@@ -145,11 +148,18 @@ static int timer_start(struct service *service)
 	memset(service->timer_run, 0, sizeof(struct timer_run) + count * sizeof(bool));
 	/* The state's times are those of this start before the first time is computed. */
 	service_set_state(service, STATE_WAITING);
+	/* Begun again by another keeper, it has fired what it has fired. */
+	if (service->trigger_restored) {
+		service->timer_run->last_us = MIN(service->trigger_us, time_wall_ns() / 1000);
+		service->timer_run->last_ns = MAX(
+			time_mono_ns() - (time_wall_ns() - service->timer_run->last_us * 1000), INT64_C(1));
+	}
+	service->trigger_restored = false;
 	if (service->config.timer.persistent)
 		read_stamp(service);
 	activation_watch_clock(service->keeper);
 	draw_delay(service);
-	enter_waiting(service, true);
+	enter_waiting(service);
 	return 0;
 }
 
@@ -163,13 +173,16 @@ static void fire(struct service *service)
 	struct timer_run *run = service->timer_run;
 	struct timer_due due;
 
-	if (service->job == JOB_STOP)
+	if (service->job == JOB_STOP) {
+		service->trigger_missed = true;
 		return;
+	}
 	run->last_ns = time_mono_ns();
-	run->last_us = time_wall_ns() / 1000;
+	service->trigger_us = run->last_us = time_wall_ns() / 1000;
+	service->store_dirty = true;
 	if (service->config.timer.persistent)
 		write_stamp(service);
-	schedule(service, false, &due); /* what was due once is spent, with the delay it had */
+	schedule(service, &due); /* what was due once is spent, with the delay it had */
 	draw_delay(service);
 	run->due_ns = run->due_us = INT64_MAX;
 	service_arm(service, UNIT_SPAN_INFINITY);
@@ -197,7 +210,7 @@ static void timer_triggered_changed(struct service *service, const struct servic
 	bool ended = service_is_dead(triggered) && triggered->job == JOB_NONE;
 
 	if (service->state == STATE_WAITING || service->state == STATE_ELAPSED || ended)
-		enter_waiting(service, false);
+		enter_waiting(service);
 }
 
 static void timer_clock_changed(struct service *service)
@@ -207,7 +220,13 @@ static void timer_clock_changed(struct service *service)
 	if (service->config.timer.on_clock_change)
 		fire(service);
 	else
-		enter_waiting(service, false);
+		enter_waiting(service);
+}
+
+static void timer_look_again(struct service *service)
+{
+	if (service->state == STATE_WAITING)
+		enter_waiting(service);
 }
 
 static void timer_release(struct service *service)
@@ -236,4 +255,5 @@ const struct unit_kind unit_kind_timer = {.type = "timer",
 	.triggered_changed = timer_triggered_changed,
 	.timer_fired = timer_fired,
 	.clock_changed = timer_clock_changed,
+	.look_again = timer_look_again,
 	.release = timer_release};

@@ -45,7 +45,7 @@ static void check_triggers(const struct unit_file *file)
 		assert(config.error || config.timer.count || config.timer.on_clock_change ||
 			config.path.count || config.socket.count);
 		spent = calloc(config.timer.count + 1, sizeof(bool));
-		timer_schedule(&config.timer, &times, true, spent, &due);
+		timer_schedule(&config.timer, &times, spent, &due);
 		assert(due.wall_us >= 0 && due.mono_ns >= 0);
 		for (size_t j = 0; j < config.path.count; j++)
 			check_path(config.path.specs[j].path);

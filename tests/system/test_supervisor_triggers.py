@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """The embedded supervisor: sockets, timers, paths and targets."""
 import os
+import signal
 import socket
 import stat
 import sys
 import time
 
 from harness import Cases, wait_for
-from keeper import Keeper, for_each_mode, read, touch
+from keeper import Keeper, for_each_mode, read, touch, until_exists
 
 cases = Cases()
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -368,6 +369,186 @@ def _(keeper):
     finally:
         again.kill_all()
     keeper.end = lambda: None  # it was killed
+
+
+@with_keeper("units that start each other without end hold up nobody else")
+def _(keeper):
+    keeper.load("bad.service", "[Service]\nType=oneshot\n")
+    keeper.load("bad.path", unit("Path", "PathExists=/", "TriggerLimitBurst=0"))
+    keeper.call("start", name="bad.path")
+    begun = time.monotonic()
+    keeper.start("good.service", service("exec sleep 1000"))
+    keeper.wait("good.service", "running")
+    assert time.monotonic() - begun < 10
+    keeper.stop("bad.path")
+    keeper.wait("bad.path", "dead")
+
+
+@with_keeper("what comes due while a stop waits is neither lost nor a busy loop")
+def _(keeper):
+    go, path = os.path.join(keeper.dir, "go"), os.path.join(keeper.dir, "listen")
+    text, runs = counting(keeper)
+    hold = "[Unit]\nRequires=%s\nAfter=%s\n" + service("exec sleep 1000", "ExecStop=/bin/sh -c '%s'" % until_exists(go))
+    keeper.load("web.service", "[Service]\nExecStart=%s\n" % SERVER)
+    keeper.start("web.socket", unit("Socket", "ListenStream=%s" % path))
+    keeper.load("t.service", text)
+    keeper.start("t.timer", unit("Timer", "OnActiveSec=500ms"))
+    for name in ("web.socket", "t.timer"):
+        keeper.start("hold-%s.service" % name[0], hold % (name, name))
+        keeper.wait("hold-%s.service" % name[0], "running")
+        keeper.stop(name)
+    with socket.socket(socket.AF_UNIX) as waiting:
+        waiting.connect(path)
+        waiting.sendall(b"hello\n")
+        used = cpu_seconds(keeper.process.pid)
+        time.sleep(1)
+        assert cpu_seconds(keeper.process.pid) - used < 0.5, "it turns in circles"
+        assert runs() == 0 and keeper.state("web.service")["sub"] == "dead"
+        for name in ("web.socket", "t.timer"):
+            keeper.start(name)  # takes the place of the stop
+        touch(go)
+        assert waiting.makefile().readline() == "hello 1 web.socket\n"
+    wait_for(lambda: runs() == 1, what="the timer")
+
+
+def cpu_seconds(pid):
+    fields = read("/proc/%d/stat" % pid).rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@with_keeper("a timer that is due when its unit stops for it still fires")
+def _(keeper):
+    text, runs = counting(keeper)
+    keeper.start("x.service", service("trap \"sleep 0.3; exit 0\" TERM; while true; do sleep 0.05; done"))
+    keeper.wait("x.service", "running")
+    keeper.stop("x.service")
+    keeper.load("x.service", text)
+    keeper.start("x.timer", unit("Timer", "OnActiveSec=0"))
+    wait_for(lambda: runs() == 1, what="the run")
+    keeper.wait("x.timer", "elapsed")
+
+
+@with_keeper("a persistent timer does not run twice for one event, nor a one-shot one after the keeper was killed")
+def _(keeper):
+    text, runs = counting(keeper)
+    keeper.load("p.service", text)
+    keeper.load("p.timer", unit("Timer", "OnCalendar=*:*:0/30", "Persistent=yes"))
+    keeper.start("p.timer")
+    keeper.stop("p.timer")
+    stamp = os.path.join(keeper.dir, "state", "timers", "p.timer")
+    os.utime(stamp, (0, time.time() - 100))
+    keeper.start("p.timer")
+    wait_for(lambda: runs() == 1, what="what was missed")
+    for _ in range(3):
+        keeper.stop("p.timer")
+        keeper.wait("p.timer", "dead")
+        keeper.start("p.timer")
+        keeper.wait("p.timer", "waiting")
+    at_most = 1 + (time.time() % 30 < 5)
+    assert 1 <= runs() <= at_most, runs()
+    keeper.stop("p.timer")
+    keeper.load("once.service", text)
+    keeper.start("once.timer", unit("Timer", "OnBootSec=1ms"))
+    keeper.wait("once.timer", "elapsed")
+    count = runs()
+    keeper.kill_all()
+    again = Keeper(directory=keeper.dir)
+    try:
+        again.wait("once.timer", "elapsed")
+        time.sleep(0.3)
+        assert runs() == count
+        again.end()
+    finally:
+        again.kill_all()
+    keeper.end = lambda: None  # it was killed
+
+
+@with_keeper("who is bound to a timer goes with it; a unit that was away for a moment is started when it is back")
+def _(keeper):
+    text, runs = counting(keeper)
+    keeper.load("x.service", text)
+    keeper.load("x.timer", unit("Timer", "OnActiveSec=700ms", "RemainAfterElapse=no"))
+    keeper.start("b.service", "[Unit]\nBindsTo=x.timer\nAfter=x.timer\n" + service("exec sleep 1000"))
+    keeper.wait("b.service", "running")
+    keeper.wait("b.service", "dead")
+    assert runs() == 1 and keeper.state("x.timer")["sub"] == "dead"
+    keeper.start("y.timer", unit("Timer", "OnActiveSec=500ms", "OnUnitActiveSec=500ms", "Unit=x.service"))
+    keeper.wait("y.timer", "waiting")
+    keeper.call("unload", name="x.service")
+    keeper.wait("y.timer", "failed")
+    keeper.load("x.service", text)
+    wait_for(lambda: runs() >= 3, what="its runs")
+
+
+@with_keeper("a socket that its service shuts down is said to be broken, and what stands in the way of a symlink stays")
+def _(keeper):
+    path = os.path.join(keeper.dir, "listen")
+    with open(path + ".link", "w") as file:
+        file.write("precious")
+    keeper.load("shut.service", "[Unit]\nStartLimitBurst=0\n[Service]\nExecStart=%s -c \"import socket; "
+                "s = socket.socket(fileno=3); s.accept(); s.shutdown(2)\"\n" % sys.executable)
+    keeper.start("shut.socket", unit("Socket", "ListenStream=%s" % path, "Symlinks=%s.link %s.d/other" % (path, path)))
+    keeper.wait("shut.socket", "listening")
+    assert read(path + ".link") == "precious" and os.readlink(path + ".d/other") == path
+    assert any("Failed to make the symlink %s.link" % path in text for text in keeper.state("shut.socket")["warnings"])
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        assert keeper.wait("shut.socket", "failed")["result"] == "resources"
+    assert keeper.log("shut.service").count("Started shut.service") == 1
+
+
+@with_keeper("directories that come and go leave no watches behind, and a flood of others starts nothing")
+def _(keeper):
+    directory = os.path.join(keeper.dir, "d")
+    os.mkdir(directory)
+    text, runs = counting(keeper)
+    keeper.load("n.service", text)
+    keeper.start("n.path", unit("Path", "PathExists=%s/sub/never" % directory))
+    keeper.wait("n.path", "waiting")
+
+    def watches():
+        base = "/proc/%d/fdinfo/" % keeper.process.pid
+        return sum(read(base + fd).count("inotify wd:") for fd in os.listdir(base))
+    before = watches()
+    for number in range(50):
+        os.mkdir(os.path.join(directory, "sub"))
+        keeper.state("n.path")
+        os.rename(os.path.join(directory, "sub"), os.path.join(directory, "gone%d" % number))
+    wait_for(lambda: watches() <= before, what="the watches to go")
+    os.kill(keeper.process.pid, signal.SIGSTOP)
+    for number in range(20000):
+        os.mkdir(os.path.join(directory, "x"))
+        os.rmdir(os.path.join(directory, "x"))
+    os.kill(keeper.process.pid, signal.SIGCONT)
+    keeper.state("n.path")
+    assert runs() == 0 and keeper.state("n.path")["sub"] == "waiting"
+    os.makedirs(os.path.join(directory, "sub", "never"))
+    wait_for(lambda: runs() >= 1, what="what it waited for")
+
+
+@with_keeper("starting or restarting a target that is up starts what it lacks, however often")
+def _(keeper):
+    keeper.load("x.service", service("exec sleep 1000", "[Unit]", "StartLimitBurst=0"))
+    keeper.load("b.target", "[Unit]\nWants=x.service\n")
+    keeper.start("a.target", "[Unit]\nWants=b.target\n")
+    keeper.wait("a.target", "active")
+    for op in ["start"] * 7 + ["restart"]:
+        keeper.stop("x.service")
+        keeper.wait("x.service", "dead")
+        assert keeper.call(op, name="a.target")["result"] == 0
+        keeper.wait("x.service", "running")
+    keeper.wait("a.target", "active")
+
+
+@with_keeper("sockets that do not fit into LimitNOFILE= are told, and the service is not said to have started")
+def _(keeper):
+    path = os.path.join(keeper.dir, "listen")
+    keeper.load("few.service", "[Service]\nType=exec\nLimitNOFILE=4\nExecStart=%s\n" % SERVER)
+    keeper.start("few.socket", unit("Socket", "ListenStream=%s" % path, "ListenStream=@%s" % path))
+    keeper.start("few.service")
+    state = keeper.wait("few.service", "failed")
+    assert state["execMainStatus"] == 202 and "Failed at step FDS" in keeper.log("few.service"), keeper.log("few.service")
+    assert "Started few.service" not in keeper.log("few.service")
 
 
 def free_port():
