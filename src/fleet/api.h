@@ -35,8 +35,8 @@ struct api_config {
 	const char *machine_id;
 	const char *peer_token; /* what peers have to show */
 	struct cluster *cluster;
-	struct manager *manager;
-	uint16_t token_limit; /* page size */
+	struct manager *manager; /* NULL: no units run here */
+	uint16_t token_limit;	 /* page size */
 	bool (*cluster_loaded)(void *userdata);
 	void (*cluster_needed)(void *userdata); /* a request came: the mirror shall be kept */
 	uint64_t (*mirror_index)(void *userdata);

@@ -76,7 +76,8 @@ void api_metrics(struct api *api, struct http_request *req)
 	}
 	config->engine_stats(config->userdata, &engine);
 	add_engine(&body, &engine);
-	add_agent(&body, config->manager);
+	if (config->manager)
+		add_agent(&body, config->manager);
 	metrics_add(&body, "fleet_registry_answers", "gauge", "Whether the store answers.",
 		config->store_answers(config->userdata));
 	if (config->cluster_loaded(config->userdata)) {

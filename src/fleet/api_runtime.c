@@ -410,6 +410,10 @@ void api_runtime(struct api *api, struct http_request *req, struct slice rest, b
 	}
 	text = arena_strndup(&req->arena, buf_text(&decoded), decoded.len);
 	local = slice_is(kind, "local");
+	if (local && !api->config.manager) {
+		api_reply_error(req, 404, "no units run here");
+		return;
+	}
 	if (local && slice_is(what, "status"))
 		local_status(api, req, text);
 	else if (local && slice_is(what, "journal"))

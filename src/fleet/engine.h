@@ -41,8 +41,8 @@ void engine_turn(struct engine *engine);
 /* The cluster was read anew, or contact came back: look at everything. */
 void engine_look_at_all(struct engine *engine);
 struct engine_stats {
-	int64_t led_since_us; /* wall clock; 0: it does not lead */
-	uint64_t rounds;      /* over what had changed, or over everything */
+	int64_t led_since_us;	    /* wall clock; 0: it does not lead */
+	uint64_t rounds;	    /* over what had changed, or over everything */
 	uint64_t placed, taken_off; /* decisions */
 	uint64_t unplaced;	    /* units that no machine took, in the last round over everything */
 	uint64_t failures;	    /* their number, added up over all those rounds */

@@ -23,6 +23,11 @@ const char *ctl_text(const json_t *object, const char *key)
 	return text ? text : "";
 }
 
+static uint32_t timeout_ms(const struct fleetctl *ctl)
+{
+	return (uint32_t)MAX(ctl->options.request_timeout * 1000, (double)CLIENT_TIMEOUT_MIN_MS);
+}
+
 /* ---- where the API is ---- */
 
 static int open_unix(struct fleetctl *ctl, const char *rest, const char *scheme, struct buf *reterr)
@@ -116,6 +121,36 @@ static int read_tls(struct fleetctl *ctl, struct tls_context **ret, struct buf *
 	return tls_client_new(&files, false, ret, reterr);
 }
 
+/* --driver=etcd: the API is served by this process itself, over the registry; the endpoints are the store's.
+ */
+static int open_registry(struct fleetctl *ctl, struct buf *reterr)
+{
+	const struct fleetctl_options *o = &ctl->options;
+	/* A fleetd's socket, which is the default, is no store. */
+	bool has_endpoint = strncmp(o->endpoint, "unix://", 7) != 0;
+	struct etcd_client_options options = {.endpoints = has_endpoint ? o->endpoint : NULL,
+		.timeout_ms = timeout_ms(ctl),
+		.ca_file = o->ca_file,
+		.cert_file = o->cert_file,
+		.key_file = o->key_file};
+	char directory[] = "/tmp/fleetctl-XXXXXX";
+	int r;
+
+	if (o->tunnel[0]) {
+		buf_add_str(reterr, "--tunnel goes to a fleetd's API: it cannot be used with --driver=etcd");
+		return -EINVAL;
+	}
+	if (!mkdtemp(directory)) {
+		buf_printf(reterr, "cannot make a directory for a socket: %s", strerror(errno));
+		return -errno;
+	}
+	ctl->registry_socket = mem_printf("%s/fleet.sock", directory);
+	uv_loop_init(&ctl->loop);
+	ctl->http = http_client_new(&ctl->loop, NULL);
+	r = registry_api_open(&ctl->loop, &options, o->prefix, ctl->registry_socket, &ctl->registry, reterr);
+	return r < 0 ? r : open_unix(ctl, ctl->registry_socket, "unix", reterr);
+}
+
 int ctl_open(struct fleetctl *ctl, struct buf *reterr)
 {
 	_cleanup_free_ char *endpoint = mem_strdup(ctl->options.endpoint);
@@ -124,12 +159,10 @@ int ctl_open(struct fleetctl *ctl, struct buf *reterr)
 	struct url url;
 	int r;
 
+	if (strcasecmp(ctl->options.driver, "etcd") == 0)
+		return open_registry(ctl, reterr);
 	if (strcasecmp(ctl->options.driver, "API") != 0) {
-		if (strcasecmp(ctl->options.driver, "etcd") == 0)
-			buf_add_str(
-				reterr, "--driver=etcd is not supported: use a fleetd's API (--endpoint)");
-		else
-			buf_printf(reterr, "unrecognized driver \"%s\"", ctl->options.driver);
+		buf_printf(reterr, "unrecognized driver \"%s\"", ctl->options.driver);
 		return -EINVAL;
 	}
 	if (comma) {
@@ -163,22 +196,31 @@ int ctl_open(struct fleetctl *ctl, struct buf *reterr)
 	return ctl->options.tunnel[0] ? open_tunnel(ctl, reterr) : 0;
 }
 
+/* With the directory that was made for it; NULL: there is none. */
+static void remove_socket(char *path)
+{
+	if (!path)
+		return;
+	unlink(path);
+	*strrchr(path, '/') = '\0';
+	rmdir(path);
+}
+
 void ctl_close(struct fleetctl *ctl)
 {
 	if (ctl->tunnel && ctl->tunnel->data)
 		uv_process_kill(ctl->tunnel, 15);
+	ctl->registry = registry_api_close(ctl->registry);
 	if (ctl->http) {
 		http_client_close(ctl->http, NULL, NULL);
 		uv_run(&ctl->loop, UV_RUN_DEFAULT);
 		uv_loop_close(&ctl->loop);
 	}
-	if (ctl->tunnel_socket) {
-		unlink(ctl->tunnel_socket);
-		*strrchr(ctl->tunnel_socket, '/') = '\0';
-		rmdir(ctl->tunnel_socket);
-	}
+	remove_socket(ctl->tunnel_socket);
+	remove_socket(ctl->registry_socket);
 	free(ctl->tunnel);
 	free(ctl->tunnel_socket);
+	free(ctl->registry_socket);
 	free(ctl->base);
 	free(ctl->unix_path);
 	json_decref(ctl->machines);
@@ -217,11 +259,6 @@ static void trace(const struct fleetctl *ctl, const char *method, const char *ur
 		fprintf(stderr, "DEBUG HTTP %s %s %d %s\n", method, url, status, http_status_text(status));
 	else if (ctl->options.debug)
 		fprintf(stderr, "DEBUG HTTP %s %s\n", method, url);
-}
-
-static uint32_t timeout_ms(const struct fleetctl *ctl)
-{
-	return (uint32_t)MAX(ctl->options.request_timeout * 1000, (double)CLIENT_TIMEOUT_MIN_MS);
 }
 
 int ctl_call(struct fleetctl *ctl, const char *method, const char *path, const char *body, json_t **ret_body,

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/flags.h"
 #include "base/memory.h"
+#include "fleet/registry_api.h"
 #include "io/http_client.h"
 #include "unit/unit.h"
 
@@ -37,6 +38,8 @@ struct fleetctl {
 	char *unix_path; /* or NULL */
 	uv_process_t *tunnel;
 	char *tunnel_socket;
+	struct registry_api *registry; /* with --driver=etcd: the API, in this process */
+	char *registry_socket;
 	json_t *machines; /* id -> ip, read once; NULL: not yet */
 };
 

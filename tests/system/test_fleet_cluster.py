@@ -499,6 +499,30 @@ def add_cases(kind):
         c.destroy_all()
         assert not sleepers(72201) and not sleepers(72202)
 
+    @case("fleetctl --driver=etcd does the same by the registry alone")
+    def _():
+        c = cluster()
+
+        def ctl(*words, check=True):
+            return c.ctl("--driver", "etcd", "--endpoint", c.store.url, *words, check=check)
+        c.unit("driven.service", "/bin/sh -c 'echo driven; exec sleep 1000'", "MachineMetadata=disk=hdd")
+        assert len(ctl("list-machines", "--no-legend")[1].splitlines()) == 3
+        assert "launched on 2aaaaaaa" in ctl("start", "driven")[1]
+        assert "running" in ctl("list-units")[1] and "launched" in ctl("list-unit-files")[1]
+        wait_for(lambda: "driven" in ctl("journal", "driven")[1], what="its journal, from the machine that runs it")
+        assert "Active: active (running)" in ctl("status", "driven")[1]
+        c.unit("nowhere.service", "/bin/sleep 72301", "MachineMetadata=disk=none")
+        status, _, error = ctl("start", "--block-attempts", "1", "nowhere", check=False)
+        assert status == 1 and "MachineMetadata" in error, error
+        ctl("destroy", "driven", "nowhere")
+        assert ctl("list-units", "--no-legend")[1] == ""
+        c.store.signal(signal.SIGSTOP)
+        try:
+            status, _, error = ctl("list-units", check=False)
+            assert status == 1 and "unable to communicate with etcd" in error, error
+        finally:
+            c.store.signal(signal.SIGCONT)
+
     @case("everything can be stopped")
     def _():
         cluster().stop()

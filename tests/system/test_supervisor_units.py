@@ -179,8 +179,8 @@ def _():
         unit = wait_for(lambda: keeper.state(name), what=name)
         assert unit["load"] == "bad-setting" and unit["active"] == "inactive", unit
         assert unit["warnings"], unit
-    keeper.start("t.timer", "[Timer]\nOnCalendar=daily\n")
-    assert keeper.state("t.timer")["load"] == "error"
+    keeper.start("t.mount", "[Mount]\nWhat=x\n")
+    assert keeper.state("t.mount")["load"] == "error"
     assert keeper.call("load", name="no/name.service", text="", hash="")["result"] < 0
     keeper.end()
 

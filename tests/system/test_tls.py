@@ -119,6 +119,7 @@ def _():
     status, text, error = fleetctl(url, "start", "a.service", cwd=units)
     assert status == 0, (text, error)
     wait_for(lambda: "running" in fleetctl(url, "list-units")[1], what="the unit")
+    assert "running" in fleetctl(store.url, "--driver=etcd", "list-units")[1]
     # Who may only read.
     assert "running" in fleetctl(url, "list-units", own=READER)[1]
     status, text, error = fleetctl(url, "destroy", "a.service", own=READER)

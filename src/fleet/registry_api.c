@@ -1,0 +1,172 @@
+#include "fleet/registry_api.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "fleet/api.h"
+#include "fleet/mirror.h"
+#include "io/tls.h"
+
+struct registry_api {
+	char *prefix;
+	struct etcd_client *client;
+	struct cluster *cluster;
+	struct mirror *mirror;
+	struct api_access *access;
+	struct api *api;
+	struct http_server *server;
+};
+
+/* ---- the mirror ---- */
+
+static void on_begin(void *user)
+{
+	cluster_begin(((struct registry_api *)user)->cluster);
+}
+
+static void on_set(void *user, const char *path, struct slice value, uint64_t index)
+{
+	(void)index;
+	cluster_set(((struct registry_api *)user)->cluster, path, value);
+}
+
+static void on_remove(void *user, const char *path, bool expired)
+{
+	(void)expired;
+	cluster_remove(((struct registry_api *)user)->cluster, path);
+}
+
+static void on_end(void *user)
+{
+	cluster_end(((struct registry_api *)user)->cluster);
+}
+
+static void on_turn(void *user)
+{
+	api_turn(((struct registry_api *)user)->api);
+}
+
+/* ---- what the API asks ---- */
+
+static bool is_loaded(void *user)
+{
+	return mirror_is_loaded(((struct registry_api *)user)->mirror);
+}
+
+static void is_needed(void *user)
+{
+	(void)user; /* it is kept all the time */
+}
+
+static uint64_t index_of(void *user)
+{
+	return mirror_index(((struct registry_api *)user)->mirror);
+}
+
+static const char *nobody(void *user)
+{
+	(void)user;
+	return NULL;
+}
+
+static const struct api_access *access_of(void *user)
+{
+	return ((struct registry_api *)user)->access;
+}
+
+static void no_stats(void *user, struct engine_stats *ret)
+{
+	(void)user;
+	*ret = (struct engine_stats){0};
+}
+
+/* ---- life ---- */
+
+/* As to the store, so to the machines whose addresses are https://…. */
+static int open_peer_tls(
+	struct registry_api *a, const struct etcd_client_options *options, struct buf *reterr)
+{
+	const struct tls_files files = {options->cert_file, options->key_file, options->ca_file};
+	struct tls_context *context;
+	int r = tls_client_new(&files, false, &context, reterr);
+
+	if (r < 0)
+		return r;
+	api_set_peer_tls(a->api, context);
+	(void)tls_context_unref(context);
+	return 0;
+}
+
+static void open_api(struct registry_api *a, uv_loop_t *loop)
+{
+	const struct api_config config = {.loop = loop,
+		.client = a->client,
+		.prefix = a->prefix,
+		.machine_id = "",
+		.peer_token = "",
+		.cluster = a->cluster,
+		.token_limit = UINT16_MAX,
+		.cluster_loaded = is_loaded,
+		.cluster_needed = is_needed,
+		.mirror_index = index_of,
+		.leader = nobody,
+		.unavailable = nobody,
+		.access = access_of,
+		.engine_stats = no_stats,
+		.store_answers = is_loaded,
+		.userdata = a};
+
+	a->api = api_new(&config);
+}
+
+int registry_api_open(uv_loop_t *loop, const struct etcd_client_options *options, const char *prefix,
+	const char *socket_path, struct registry_api **ret, struct buf *reterr)
+{
+	static const struct mirror_handler handler = {on_begin, on_set, on_remove, on_end, on_turn, NULL};
+	struct registry_api *a = mem_new(struct registry_api);
+	_cleanup_free_ char *error = NULL;
+	size_t len = strlen(prefix);
+	int r;
+
+	while (len && prefix[len - 1] == '/')
+		len--;
+	a->prefix = mem_strndup(prefix, len);
+	r = etcd_client_new(loop, options, &a->client, &error);
+	if (r < 0) {
+		buf_add_str(reterr, error ? error : strerror(-r));
+		(void)registry_api_close(a);
+		return r;
+	}
+	a->cluster = cluster_new();
+	r = api_access_read("", &a->access, reterr);
+	open_api(a, loop);
+	if (r == 0)
+		r = open_peer_tls(a, options, reterr);
+	a->server = api_server(a->api, false);
+	if (r == 0)
+		r = http_server_listen_unix(a->server, socket_path, 0600, reterr);
+	if (r < 0) {
+		(void)registry_api_close(a);
+		return r;
+	}
+	a->mirror = mirror_open(a->client, a->prefix, &handler, a);
+	*ret = a;
+	return 0;
+}
+
+struct registry_api *registry_api_close(struct registry_api *a)
+{
+	if (!a)
+		return NULL;
+	if (a->server)
+		http_server_close(a->server, NULL, NULL);
+	a->mirror = mirror_close(a->mirror);
+	a->api = api_free(a->api);
+	a->access = api_access_free(a->access);
+	a->cluster = cluster_free(a->cluster);
+	a->client = etcd_client_free(a->client);
+	free(a->prefix);
+	free(a);
+	return NULL;
+}
