@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/time.h"
 #include "fleetctl/fleetctl.h"
@@ -345,6 +346,32 @@ static int look_at_all(struct fleetctl *ctl, struct waiter *waiters, size_t coun
 	return failed;
 }
 
+/* A line at the foot of a terminal: how many are there. Wiped before anything else is said. */
+struct progress {
+	size_t count;
+	const char *state;
+	bool on, drawn;
+};
+
+static void progress_draw(struct progress *progress, size_t open, int64_t elapsed_ms)
+{
+	if (!progress->on)
+		return;
+	fprintf(stderr, "\r\033[K%zu of %zu units %s, %lld s", progress->count - open, progress->count,
+		progress->state, (long long)elapsed_ms / 1000);
+	fflush(stderr);
+	progress->drawn = true;
+}
+
+static void progress_wipe(struct progress *progress)
+{
+	if (!progress->drawn)
+		return;
+	fputs("\r\033[K", stderr);
+	fflush(stderr);
+	progress->drawn = false;
+}
+
 int ctl_wait_units(struct fleetctl *ctl, const struct target_units *units, enum wait_for what,
 	int64_t attempts, bool print, struct buf *reterr)
 {
@@ -352,6 +379,9 @@ int ctl_wait_units(struct fleetctl *ctl, const struct target_units *units, enum 
 	int64_t start_ms = time_mono_ms(),
 		limit_ms = attempts > 0 ? attempts * FLEETCTL_ATTEMPT_MS : INT64_MAX;
 	size_t open = units->count;
+	struct progress progress = {.count = units->count,
+		.state = wait_names[what],
+		.on = units->count > WAIT_LIST_FROM && isatty(STDERR_FILENO)};
 	int r = 0;
 
 	if (what == WAIT_GONE && attempts <= 0)
@@ -362,8 +392,10 @@ int ctl_wait_units(struct fleetctl *ctl, const struct target_units *units, enum 
 	}
 	while (open) {
 		int64_t elapsed_ms = time_mono_ms() - start_ms, pause_ms;
-		int one = look_at_all(ctl, waiters, units->count, what, elapsed_ms, print, &open, reterr);
+		int one;
 
+		progress_wipe(&progress);
+		one = look_at_all(ctl, waiters, units->count, what, elapsed_ms, print, &open, reterr);
 		r = one < 0 ? one : r;
 		/* A unit that failed does not end the wait for the others; a server that does not answer
 		 * does. */
@@ -378,6 +410,7 @@ int ctl_wait_units(struct fleetctl *ctl, const struct target_units *units, enum 
 			r = -ETIME;
 			break;
 		}
+		progress_draw(&progress, open, elapsed_ms);
 		pause_ms =
 			MIN(MAX(elapsed_ms / 10, (int64_t)FLEETCTL_POLL_MS), (int64_t)FLEETCTL_POLL_MAX_MS);
 		nanosleep(&(struct timespec){.tv_nsec = pause_ms * 1000000}, NULL);

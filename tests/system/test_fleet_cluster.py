@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import pty
 import re
 import signal
 import statistics
@@ -498,6 +499,35 @@ def add_cases(kind):
         wait_for(lambda: c.where("old.service"), 10, "our engine's decision")
         c.destroy_all()
         assert not sleepers(72201) and not sleepers(72202)
+
+    @case("on a terminal a line tells how many of many units are there, and is gone at the end")
+    def _():
+        c = cluster()
+        names = ["many%d.service" % number for number in range(12)]
+        for name in names:
+            c.unit(name, "/bin/sleep 72401", more="[Unit]\nDescription=x\n")
+        c.unit("many0.service", "/bin/sh -c 'sleep 1'", more="[Unit]\nDescription=x\n")
+        with open(os.path.join(c.units, "many0.service"), "a") as file:
+            file.write("Type=oneshot\nRemainAfterExit=yes\n")
+        master, slave = pty.openpty()
+        done = subprocess.Popen([harness.program("fleetctl"), "--endpoint", c.machines[0].endpoint, "start"] + names,
+                                cwd=c.units, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=slave, text=True)
+        os.close(slave)
+        seen = b""
+        try:
+            while True:
+                piece = os.read(master, 65536)
+                if not piece:
+                    break
+                seen += piece
+        except OSError:
+            pass  # so a terminal ends
+        text = done.stdout.read()
+        assert done.wait(60) == 0, (text, seen)
+        assert re.search(rb"\r\x1b\[K\d+ of 12 units active, 0 s", seen) and seen.endswith(b"\r\x1b[K"), seen
+        assert "of 12 units" not in text and len(re.findall("launched on", text)) == 12, text
+        assert "of 12 units" not in c.ctl("stop", *names)[2], "no line where there is no terminal"
+        c.ctl("destroy", *names)
 
     @case("fleetctl --driver=etcd does the same by the registry alone")
     def _():
