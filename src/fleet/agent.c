@@ -36,6 +36,7 @@ struct agent {
 	char *epoch, *term;
 	bool index_loaded, index_reading, trusted, handing_over;
 	bool foreign, foreign_known; /* known: the cluster has been looked at since */
+	bool lasting;		     /* what is published may last, unless a foreign engine leads */
 	uv_timer_t *retry_timer, *hand_over_timer;
 	uint64_t hand_over_until_ms;
 	void (*handed_over)(void *userdata);
@@ -43,6 +44,7 @@ struct agent {
 };
 
 static void agent_step(struct agent_unit *unit);
+static void note_unit(void *userdata, const struct manager_unit_state *state);
 
 static uint64_t now_ms(const struct agent *a)
 {
@@ -133,6 +135,11 @@ static void retry_later(struct agent_unit *unit, uint64_t ms)
 
 /* ---- publishing ---- */
 
+static bool lasts(const struct agent *a)
+{
+	return a->lasting && !a->foreign;
+}
+
 static void publish(struct agent_unit *unit, const struct manager_unit_state *state)
 {
 	struct agent *a = unit->agent;
@@ -155,7 +162,11 @@ static void publish(struct agent_unit *unit, const struct manager_unit_state *st
 						   .hash = (char *)state->hash});
 	if (!unit->published || strcmp(unit->published, buf_text(&value)) != 0) {
 		held_set(a->held, key, buf_text(&value));
-		held_set(a->held, legacy, buf_text(&value));
+		/* For readers that are older than states/, where there may be any. */
+		if (!lasts(a))
+			held_set(a->held, legacy, buf_text(&value));
+		else
+			held_drop(a->held, legacy);
 		free(unit->published);
 		unit->published = mem_strdup(buf_text(&value));
 	}
@@ -370,9 +381,13 @@ void agent_index_set(struct agent *a, const char *name, struct slice value)
 	struct agent_unit *unit;
 
 	if (strcmp(name, "epoch") == 0) {
+		bool again = a->trusted && a->epoch && slice_is(value, a->epoch);
+
 		free(a->epoch);
 		a->epoch = mem_strndup(value.data, value.len);
-		if (!a->index_reading)
+		if (again)
+			held_renew_all(a->held); /* the leader misses what was published */
+		else if (!a->index_reading)
 			check_trust(a);
 		return;
 	}
@@ -433,15 +448,74 @@ void agent_lease_term(struct agent *a, const char *term)
 	check_trust(a);
 }
 
+/* All that is published, in the other manner. */
+static void publish_anew(struct agent *a)
+{
+	size_t position = 0;
+	void *value;
+
+	held_set_lasting(a->held, lasts(a));
+	while (map_next(&a->units, &position, NULL, &value)) {
+		struct agent_unit *unit = value;
+
+		unit->published = mem_free(unit->published);
+	}
+	manager_list(a->config.manager, note_unit, a);
+}
+
 void agent_set_foreign(struct agent *a, bool foreign)
 {
+	bool before = lasts(a);
+
 	if (a->foreign == foreign)
 		return;
 	a->foreign = foreign;
+	if (lasts(a) != before)
+		publish_anew(a);
 	a->foreign_known = false;
 	say(a, mem_printf(foreign ? "a fleet 1.0 engine leads: going by its registry"
 				  : "going by the assignment index again"));
 	check_trust(a);
+}
+
+void agent_set_lasting(struct agent *a, bool lasting)
+{
+	bool before = lasts(a);
+
+	a->lasting = lasting;
+	if (lasts(a) != before)
+		publish_anew(a);
+}
+
+void agent_sweep(struct agent *a)
+{
+	size_t count;
+	_cleanup_free_ const struct cluster_unit **units = NULL;
+
+	if (!manager_is_ready(a->config.manager))
+		return;
+	units = cluster_entries(a->config.cluster, &count);
+	for (size_t i = 0; i < count; i++) {
+		const struct cluster_unit *unit = units[i];
+		const struct cluster_state *old = cluster_unit_state(unit, a->machine_id);
+		_cleanup_buf_ struct buf value = BUF_INIT(64 * 1024);
+		struct manager_unit_state state;
+		bool known = manager_state(a->config.manager, unit->name, &state);
+
+		if (old && !known) {
+			_cleanup_free_ char *key =
+				mem_printf("%s/states/%s/%s", a->prefix, unit->name, a->machine_id);
+
+			registry_encode_unit_state(&value, &old->state);
+			held_remove(a->held, key, buf_text(&value));
+		}
+		if (unit->heartbeat && strcmp(unit->heartbeat, a->machine_id) == 0 &&
+			!(known && state.wanted)) {
+			_cleanup_free_ char *key = mem_printf("%s/job/%s/job-state", a->prefix, unit->name);
+
+			held_remove(a->held, key, a->machine_id);
+		}
+	}
 }
 
 void agent_cluster_changed(struct agent *a)

@@ -31,6 +31,11 @@ void agent_index_remove(struct agent *agent, const char *name); /* "": everythin
 void agent_index_end(struct agent *agent);
 /* The lease as the mirror saw it last. NULL: no term known yet. Nobody leading changes nothing. */
 void agent_lease_term(struct agent *agent, const char *term);
+/* Whether what is published may last without a refresh (lease/states): the leader removes it when this
+ * machine is gone. Under a foreign engine nothing lasts. */
+void agent_set_lasting(struct agent *agent, bool lasting);
+/* The cluster has been read: takes back what an earlier life of this daemon published and left behind. */
+void agent_sweep(struct agent *agent);
 /* A fleet 1.0 engine leads: go by the cluster; call agent_cluster_changed() on its changes. */
 void agent_set_foreign(struct agent *agent, bool foreign);
 void agent_cluster_changed(struct agent *agent);

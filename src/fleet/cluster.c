@@ -263,7 +263,8 @@ static void unit_target_changed(struct cluster *c, struct cluster_unit *unit)
 	unit_drop_if_empty(c, unit);
 }
 
-static void unit_set_field(struct cluster *c, struct slice name, struct slice field, struct slice value)
+static void unit_set_field(
+	struct cluster *c, struct slice name, struct slice field, struct slice value, uint64_t index)
 {
 	struct cluster_unit *unit;
 
@@ -300,6 +301,7 @@ static void unit_set_field(struct cluster *c, struct slice name, struct slice fi
 	} else if (slice_is(field, "job-state")) {
 		unit = unit_entry(c, name);
 		unit->heartbeat_seen = c->generation;
+		unit->heartbeat_index = index;
 		if (text_is(unit->heartbeat, value))
 			return;
 		unit->heartbeat = replace_text(unit->heartbeat, value);
@@ -381,7 +383,8 @@ static void text_free(struct cluster_text *text)
 
 /* ---- states and assignments ---- */
 
-static void set_state(struct cluster *c, struct slice name, struct slice machine, struct slice value)
+static void set_state(
+	struct cluster *c, struct slice name, struct slice machine, struct slice value, uint64_t index)
 {
 	struct registry_unit_state state;
 	struct cluster_unit *unit;
@@ -402,7 +405,7 @@ static void set_state(struct cluster *c, struct slice name, struct slice machine
 			(unit->state_count - at) * sizeof(*unit->states));
 		unit->state_count++;
 	}
-	unit->states[at] = (struct cluster_state){state, c->generation};
+	unit->states[at] = (struct cluster_state){state, index, c->generation};
 	tell(c, c->observer.state, unit->name);
 }
 
@@ -480,15 +483,15 @@ static size_t cut_path(const char *path, struct slice *parts, size_t max)
 	return count;
 }
 
-void cluster_set(struct cluster *c, const char *path, struct slice value)
+void cluster_set(struct cluster *c, const char *path, struct slice value, uint64_t index)
 {
 	struct slice parts[5] = {0};
 	size_t count = cut_path(path, parts, 5);
 
 	if (count == 3 && slice_is(parts[0], "job"))
-		unit_set_field(c, parts[1], parts[2], value);
+		unit_set_field(c, parts[1], parts[2], value, index);
 	else if (count == 3 && slice_is(parts[0], "states"))
-		set_state(c, parts[1], parts[2], value);
+		set_state(c, parts[1], parts[2], value, index);
 	else if (count == 3 && slice_is(parts[0], "assigned") && !slice_is(parts[2], "epoch"))
 		set_assignment(c, parts[1], parts[2], value);
 	else if (count == 3 && slice_is(parts[0], "machines") && slice_is(parts[2], "object"))

@@ -27,6 +27,7 @@ struct cluster_text {
 };
 struct cluster_state {
 	struct registry_unit_state state;
+	uint64_t index; /* of the key in the store; 0: not known */
 	uint64_t seen;
 };
 struct cluster_assignment {
@@ -39,6 +40,7 @@ struct cluster_unit {
 	enum registry_state desired;
 	bool has_desired, global;
 	char *target, *heartbeat;     /* machine IDs or NULL */
+	uint64_t heartbeat_index;     /* of its key; 0: not known */
 	struct cluster_state *states; /* sorted by machine */
 	size_t state_count;
 	struct cluster_assignment *assignments;
@@ -65,7 +67,7 @@ void cluster_observe(
 
 /* Keys relative to the prefix, in the manner of mirror_handler. What is not understood is ignored. */
 void cluster_begin(struct cluster *cluster);
-void cluster_set(struct cluster *cluster, const char *path, struct slice value);
+void cluster_set(struct cluster *cluster, const char *path, struct slice value, uint64_t index);
 void cluster_remove(struct cluster *cluster, const char *path);
 void cluster_end(struct cluster *cluster);
 /* Forgets everything without telling the observer (the mirror was closed). */

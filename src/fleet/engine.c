@@ -4,7 +4,7 @@
  * with what it should be, so a stray write of a former leader is corrected as soon as it is seen. After
  * taking over, an epoch key is written per machine behind all the corrections: from then on the machine's
  * agent trusts its index. */
-#include "fleet/engine.h"
+#include "fleet/engine_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,46 +12,12 @@
 #include "base/rng.h"
 #include "base/text.h"
 #include "base/time.h"
-#include "fleet/engine_writer.h"
-
-#define ENGINE_RETRY_MS 200
-#define ENGINE_REFUSED_RETRY_MS 50
-#define ENGINE_SETTLE_MS 2000 /* missing machines get that long after an outage to come back */
-#define ENGINE_PASS_SHARE 200 /* a safety-net pass may cost one part in so many of the time */
-
-enum lease_step { LEASE_IDLE, LEASE_ACQUIRE, LEASE_ADOPT, LEASE_RENEW, LEASE_BREAK, LEASE_RESIGN };
-struct engine {
-	struct engine_config config;
-	char *prefix, *machine_id;
-	struct engine_writer *writer;
-
-	struct registry_lease seen; /* machine NULL: nobody */
-	uint64_t seen_index;
-	bool seen_known;
-
-	enum lease_step step;
-	struct etcd_request *lease_request, *version_request;
-	uv_timer_t *lease_timer, *pass_timer, *run_timer;
-	char *term, *lease_value;
-	uint64_t lease_index, renewed_ms, sent_ms;
-	bool leads, ready, resigned;
-	struct engine_stats stats;
-	void (*resign_done)(void *userdata);
-	void *resign_userdata;
-
-	bool all;		 /* look at everything in the next run */
-	struct map dirty;	 /* names whose index entries must be compared */
-	struct map globals;	 /* names of global units */
-	struct map busy;	 /* name -> index writes under way (as a count) */
-	struct map epochs;	 /* machines that have this term's epoch */
-	struct map new_machines; /* machines that want it */
-};
 
 static void lease_next(struct engine *e);
 static void run(struct engine *e);
 static void run_fired(uv_timer_t *timer);
 
-static uint64_t now_ms(const struct engine *e)
+uint64_t engine_now_ms(const struct engine *e)
 {
 	return uv_now(etcd_client_loop(e->config.client));
 }
@@ -113,6 +79,8 @@ static void stop_leading(struct engine *e, const char *why)
 	engine_writer_clear(e->writer);
 	set_clear(&e->busy);
 	set_clear(&e->epochs);
+	set_clear(&e->swept);
+	e->lasting_busy = false;
 	e->version_request = etcd_request_cancel(e->version_request);
 	say(e, why);
 	if (e->config.leading)
@@ -221,7 +189,7 @@ static void lease_done(const struct etcd_response *response, void *userdata)
 		lease_after(e, 0);
 		return;
 	}
-	if (e->leads && now_ms(e) - e->renewed_ms > ttl_ms)
+	if (e->leads && engine_now_ms(e) - e->renewed_ms > ttl_ms)
 		stop_leading(e, "the engine's lease could not be renewed in time");
 	lease_after(e, ENGINE_RETRY_MS);
 }
@@ -250,7 +218,7 @@ static void lease_send(struct engine *e, enum lease_step step)
 	struct etcd_delete_options del = {0};
 
 	e->step = step;
-	e->sent_ms = now_ms(e);
+	e->sent_ms = engine_now_ms(e);
 	switch (step) {
 	case LEASE_ACQUIRE:
 	case LEASE_ADOPT:
@@ -283,7 +251,7 @@ static uint64_t contact_age_ms(const struct engine *e)
 {
 	uint64_t since = e->config.contact_since_ms(e->config.userdata);
 
-	return since ? now_ms(e) - since + 1 : 0;
+	return since ? engine_now_ms(e) - since + 1 : 0;
 }
 
 /* Decides what the lease needs now, if anything. */
@@ -336,7 +304,7 @@ void engine_lease_seen(struct engine *e, struct slice value, uint64_t index)
 
 /* ---- the assignment index ---- */
 
-static void retry_run(struct engine *e, uint64_t ms)
+void engine_retry_run(struct engine *e, uint64_t ms)
 {
 	if (!uv_is_active((uv_handle_t *)e->run_timer) || uv_timer_get_due_in(e->run_timer) > ms)
 		uv_timer_start(e->run_timer, run_fired, ms, 0);
@@ -360,14 +328,14 @@ static void index_done(void *userdata, const struct engine_op *op, const struct 
 	busy_add(e, op->name, -1);
 	set_add(&e->dirty, op->name);
 	if (response->outcome == ETCD_OK && op->write == ENGINE_WRITE_SET) {
-		cluster_set(e->config.cluster, path, slice_str(op->value));
+		cluster_set(e->config.cluster, path, slice_str(op->value), 0);
 		run(e);
 	} else if (op->write == ENGINE_WRITE_DELETE &&
 		   (response->outcome == ETCD_OK || etcd_response_is(response, ETCD_KEY_NOT_FOUND))) {
 		cluster_remove(e->config.cluster, path);
 		run(e);
 	} else {
-		retry_run(e, ENGINE_RETRY_MS);
+		engine_retry_run(e, ENGINE_RETRY_MS);
 	}
 }
 
@@ -386,7 +354,7 @@ static void index_write(struct engine *e, const char *machine, const char *name,
 	engine_writer_add(e->writer, &op);
 }
 
-static bool machine_reads_index(const struct engine *e, const char *id)
+bool engine_machine_is_ours(const struct engine *e, const char *id)
 {
 	const struct cluster_machine *machine = id ? cluster_machine(e->config.cluster, id) : NULL;
 
@@ -398,7 +366,7 @@ static bool index_wants(struct engine *e, const struct cluster_unit *unit, const
 	struct scheduler *s = cluster_scheduler(e->config.cluster);
 	const char *target;
 
-	if (!unit || unit->desired == REGISTRY_INACTIVE || !machine_reads_index(e, machine))
+	if (!unit || unit->desired == REGISTRY_INACTIVE || !engine_machine_is_ours(e, machine))
 		return false;
 	if (unit->global)
 		return scheduler_global_runs(s, unit->name, machine);
@@ -445,7 +413,7 @@ static void index_unit(struct engine *e, const char *name)
 	if (!unit->global) {
 		const char *target = scheduler_target(cluster_scheduler(c), name);
 
-		if (target && machine_reads_index(e, target))
+		if (target && engine_machine_is_ours(e, target))
 			index_set_if_other(e, unit, target, buf_text(&value));
 		return;
 	}
@@ -467,11 +435,11 @@ static void epoch_done(void *userdata, const struct engine_op *op, const struct 
 		return;
 	map_remove(&e->epochs, slice_str(op->machine));
 	set_add(&e->new_machines, op->machine);
-	retry_run(e, ENGINE_RETRY_MS);
+	engine_retry_run(e, ENGINE_RETRY_MS);
 }
 
 /* Behind all corrections queued so far: the machine's index is complete by this term. */
-static void epoch_write(struct engine *e, const char *machine)
+void engine_epoch_write(struct engine *e, const char *machine)
 {
 	_cleanup_free_ char *key = mem_printf("%s/assigned/%s/epoch", e->prefix, machine);
 	struct engine_op op = {.write = ENGINE_WRITE_SET,
@@ -482,7 +450,7 @@ static void epoch_write(struct engine *e, const char *machine)
 		.done = epoch_done,
 		.userdata = e};
 
-	if (map_get(&e->epochs, slice_str(machine)) || !machine_reads_index(e, machine))
+	if (map_get(&e->epochs, slice_str(machine)) || !engine_machine_is_ours(e, machine))
 		return;
 	set_add(&e->epochs, machine);
 	engine_writer_add(e->writer, &op);
@@ -502,7 +470,7 @@ static void target_done(void *userdata, const struct engine_op *op, const struct
 	scheduler_set_target(s, op->name, unit ? unit->target : NULL);
 	scheduler_touch_unit(s, op->name);
 	set_add(&e->dirty, op->name);
-	retry_run(e, response->outcome == ETCD_REFUSED ? ENGINE_REFUSED_RETRY_MS : ENGINE_RETRY_MS);
+	engine_retry_run(e, response->outcome == ETCD_REFUSED ? ENGINE_REFUSED_RETRY_MS : ENGINE_RETRY_MS);
 }
 
 static void target_write(struct engine *e, const char *name, const char *from, const char *to)
@@ -602,11 +570,11 @@ static void run(struct engine *e)
 	if (!e->leads || !e->ready || !e->config.cluster_loaded(e->config.userdata))
 		return;
 	if (!age) {
-		retry_run(e, ENGINE_RETRY_MS);
+		engine_retry_run(e, ENGINE_RETRY_MS);
 		return;
 	}
 	if (age <= ENGINE_SETTLE_MS && targets_are_missing(e)) {
-		retry_run(e, ENGINE_SETTLE_MS - age + 1);
+		engine_retry_run(e, ENGINE_SETTLE_MS - age + 1);
 		return;
 	}
 	if (e->all)
@@ -614,7 +582,14 @@ static void run(struct engine *e)
 	count = scheduler_run(cluster_scheduler(e->config.cluster), &decisions);
 	if (e->all)
 		count_unplaced(e);
-	e->all = false;
+	if (e->all)
+		engine_ask_silent(e);
+	if (e->all || e->machines_changed) {
+		engine_announce_lasting(e);
+		if (age > ENGINE_SETTLE_MS)
+			engine_sweep_states(e);
+	}
+	e->all = e->machines_changed = false;
 	e->stats.rounds++;
 	for (size_t i = 0; i < count; i++) {
 		count_decision(e, &decisions[i]);
@@ -631,14 +606,21 @@ static void run(struct engine *e)
 	names_free(names, count);
 	names = set_take(&e->new_machines, &count);
 	for (size_t i = 0; i < count; i++)
-		epoch_write(e, names[i]);
+		engine_epoch_write(e, names[i]);
 	names_free(names, count);
 }
 
 /* ---- news ---- */
 
+void engine_states_seen(struct engine *e, bool lasting)
+{
+	e->lasting_seen = lasting;
+	e->machines_changed = true;
+}
+
 void engine_machine_changed(struct engine *e, const char *id)
 {
+	e->machines_changed = true;
 	if (cluster_machine(e->config.cluster, id)) {
 		set_add(&e->new_machines, id);
 		if (!e->leads && strcmp(id, e->machine_id) == 0)
@@ -689,7 +671,7 @@ void engine_look_at_all(struct engine *e)
 	e->all = true;
 	if (!e->leads)
 		lease_after(e, 0);
-	retry_run(e, 0);
+	engine_retry_run(e, 0);
 }
 
 void engine_get_stats(const struct engine *e, struct engine_stats *ret)
@@ -716,6 +698,11 @@ static void pass_fired(uv_timer_t *timer)
 
 	if (!e->leads) {
 		lease_next(e);
+		/* A fleet 1.0 removes nothing of machines that are gone: what they left to last is removed
+		 * here. */
+		if (e->seen.machine && !e->seen.term && e->config.cluster_loaded(e->config.userdata) &&
+			contact_age_ms(e) > ENGINE_SETTLE_MS)
+			engine_sweep_states(e);
 		/* Names pile up only for who acts on them. */
 		set_clear(&e->dirty);
 		set_clear(&e->new_machines);
@@ -757,6 +744,8 @@ struct engine *engine_new(const struct engine_config *config)
 	map_init(&e->busy, 0);
 	map_init(&e->epochs, 0);
 	map_init(&e->new_machines, 0);
+	map_init(&e->swept, 0);
+	map_init(&e->silent, 0);
 	e->lease_timer = timer_new(e);
 	e->pass_timer = timer_new(e);
 	e->run_timer = timer_new(e);
@@ -786,6 +775,8 @@ struct engine *engine_free(struct engine *e)
 	map_done(&e->busy);
 	map_done(&e->epochs);
 	map_done(&e->new_machines);
+	map_done(&e->swept);
+	map_done(&e->silent);
 	free(e->term);
 	free(e->lease_value);
 	free(e->prefix);

@@ -4,7 +4,11 @@
  * The lease is created when absent, renewed every ttl/3, and compared by index. A dead leader's lease is
  * broken as soon as its machine's presence has expired. A leader without contact to the store decides
  * nothing, and after an outage machines that are missing get time to come back before their units are moved:
- * "could not read" is unknown, not gone. Loop's thread. */
+ * "could not read" is unknown, not gone.
+ *
+ * What a machine published lives as long as the machine's presence: the leader removes exactly its keys when
+ * it is gone. While it does, which is as long as no machine of fleet 1.0 is there, it says so in the key
+ * lease/states, and nobody has to refresh what does not change. Loop's thread. */
 #pragma once
 #include "fleet/cluster.h"
 #include "flotilla/etcd.h"
@@ -33,6 +37,8 @@ struct engine *engine_new(const struct engine_config *config);
 struct engine *engine_free(struct engine *engine);
 /* What the mirror of lease/engine-leader says; value.data NULL: nobody leads. */
 void engine_lease_seen(struct engine *engine, struct slice value, uint64_t index);
+/* Whether lease/states is there. */
+void engine_states_seen(struct engine *engine, bool lasting);
 /* Changes of the cluster, by name; engine_turn() then acts on all of them. */
 void engine_machine_changed(struct engine *engine, const char *id);
 void engine_unit_changed(struct engine *engine, const char *name);

@@ -57,7 +57,7 @@ static void op_send(struct engine_writer *writer, struct queued_op *queued)
 {
 	const struct engine_op *op = &queued->op;
 	struct etcd_put_options put = {.value = op->value};
-	struct etcd_delete_options del = {.prev_value = op->prev_value};
+	struct etcd_delete_options del = {.prev_value = op->prev_value, .prev_index = op->prev_index};
 
 	switch (op->write) {
 	case ENGINE_WRITE_DELETE_DIR:

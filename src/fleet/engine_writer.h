@@ -15,6 +15,7 @@ struct engine_op {
 	enum engine_write write;
 	const char *key, *value; /* copied */
 	const char *prev_value;	 /* SWAP, DELETE: compared; NULL: not */
+	uint64_t prev_index;	 /* DELETE: compared; 0: not */
 	bool barrier;
 	const char *name, *machine; /* for `done`; copied, may be NULL */
 	/* May be NULL. Never called from inside engine_writer_add(). */

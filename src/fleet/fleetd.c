@@ -55,7 +55,7 @@ struct fleetd {
 	uv_signal_t sigterm, sigint, sighup;
 	uv_timer_t housekeeping;
 	uint64_t used_ms; /* last use of the cluster by the API */
-	bool foreign, lease_read, had_contact, full_outage, stopping, stopped;
+	bool foreign, lease_read, states_read, had_contact, full_outage, stopping, stopped;
 };
 
 /* ---- mirrors ---- */
@@ -67,8 +67,7 @@ static void full_begin(void *user)
 
 static void full_set(void *user, const char *path, struct slice value, uint64_t index)
 {
-	(void)index;
-	cluster_set(((struct fleetd *)user)->cluster, path, value);
+	cluster_set(((struct fleetd *)user)->cluster, path, value, index);
 }
 
 static void full_remove(void *user, const char *path, bool expired)
@@ -85,6 +84,8 @@ static void full_end(void *user)
 		log_info("the registry is known again");
 	f->full_outage = false;
 	cluster_end(f->cluster);
+	if (f->agent)
+		agent_sweep(f->agent);
 	if (f->engine)
 		engine_look_at_all(f->engine);
 }
@@ -134,15 +135,28 @@ static void lease_known(struct fleetd *f, struct slice value, uint64_t index)
 	engine_lease_seen(f->engine, value, index);
 }
 
+/* lease/states: what is published may last. */
+static void states_known(struct fleetd *f, bool lasting)
+{
+	engine_states_seen(f->engine, lasting);
+	agent_set_lasting(f->agent, lasting);
+}
+
 static void lease_begin(void *user)
 {
-	((struct fleetd *)user)->lease_read = false;
+	struct fleetd *f = user;
+
+	f->lease_read = f->states_read = false;
 }
 
 static void lease_set(void *user, const char *path, struct slice value, uint64_t index)
 {
 	struct fleetd *f = user;
 
+	if (strcmp(path, "states") == 0) {
+		f->states_read = true;
+		states_known(f, true);
+	}
 	if (strcmp(path, "engine-leader") != 0)
 		return;
 	f->lease_read = true;
@@ -156,6 +170,8 @@ static void lease_remove(void *user, const char *path, bool expired)
 	(void)expired;
 	if (!path[0] || strcmp(path, "engine-leader") == 0)
 		lease_known(f, (struct slice){0}, 0);
+	if (!path[0] || strcmp(path, "states") == 0)
+		states_known(f, false);
 }
 
 static void lease_end(void *user)
@@ -165,6 +181,8 @@ static void lease_end(void *user)
 	/* The read did not have it: nobody leads. */
 	if (!f->lease_read)
 		lease_known(f, (struct slice){0}, 0);
+	if (!f->states_read)
+		states_known(f, false);
 }
 
 static void index_begin(void *user)
@@ -307,7 +325,11 @@ static void on_refused(void *user, const char *why)
 
 static void on_manager_ready(void *user)
 {
-	agent_manager_ready(((struct fleetd *)user)->agent);
+	struct fleetd *f = user;
+
+	agent_manager_ready(f->agent);
+	if (mirror_is_loaded(f->full))
+		agent_sweep(f->agent);
 }
 
 static void on_unit_state(void *user, const struct manager_unit_state *state)

@@ -20,14 +20,17 @@ struct held_key {
 	char *stored; /* last value written; NULL: unknown */
 	char *sent;   /* value of the request under way */
 	struct etcd_request *request;
-	uint64_t due_ms;
+	uint64_t due_ms; /* UINT64_MAX: never by itself */
 	bool dropping;
+	bool sent_lasting, stored_lasting;
+	bool renew; /* it may have got lost since the request under way was sent */
 };
 struct held {
 	struct etcd_client *client;
 	struct map keys;
 	uv_timer_t *timer;
 	int64_t ttl_s;
+	bool lasting;
 	size_t requests, dropping;
 };
 
@@ -53,6 +56,23 @@ static void key_again(struct held_key *key, uint64_t after_ms)
 {
 	key->due_ms = now_ms(key->held) + after_ms;
 	held_wake(key->held);
+}
+
+/* It is in the store as it shall be. */
+static void key_rest(struct held_key *key)
+{
+	if (key->renew)
+		key_again(key, 0);
+	else if (key->held->lasting)
+		key->due_ms = UINT64_MAX;
+	else
+		key_again(key, (uint64_t)key->held->ttl_s * 500);
+}
+
+static bool is_stored(const struct held_key *key)
+{
+	return key->stored && key->wanted && strcmp(key->wanted, key->stored) == 0 &&
+	       key->stored_lasting == key->held->lasting;
 }
 
 static void key_forget(struct held_key *key)
@@ -86,14 +106,17 @@ static void delete_done(const struct etcd_response *response, void *userdata)
 static void put_done(const struct etcd_response *response, void *userdata)
 {
 	struct held_key *key = userdata;
-	uint64_t refresh_ms = (uint64_t)key->held->ttl_s * 500;
 
 	key->request = NULL;
 	key->held->requests--;
 	if (response->outcome == ETCD_OK) {
 		free(key->stored);
 		key->stored = take_ptr(key->sent);
-		key_again(key, key->wanted && strcmp(key->wanted, key->stored) == 0 ? refresh_ms : 0);
+		key->stored_lasting = key->sent_lasting;
+		if (is_stored(key))
+			key_rest(key);
+		else
+			key_again(key, 0);
 		return;
 	}
 	if (response->outcome == ETCD_UNKNOWN) {
@@ -110,7 +133,10 @@ static void refresh_done(const struct etcd_response *response, void *userdata)
 	key->request = NULL;
 	key->held->requests--;
 	if (response->outcome == ETCD_OK) {
-		key_again(key, key->wanted ? (uint64_t)key->held->ttl_s * 500 : 0);
+		if (is_stored(key))
+			key_rest(key);
+		else
+			key_again(key, 0);
 		return;
 	}
 	if (etcd_response_is(response, ETCD_KEY_NOT_FOUND))
@@ -129,15 +155,18 @@ static void key_step(struct held_key *key)
 		return;
 	}
 	held->requests++;
+	key->renew = false;
 	free(key->sent);
 	key->sent = NULL;
 	if (!key->wanted) {
 		struct etcd_delete_options options = {.prev_value = key->stored};
 
 		key->request = etcd_delete(client, key->key, &options, delete_done, key);
-	} else if (!key->stored || strcmp(key->stored, key->wanted) != 0) {
+	} else if (held->lasting || !is_stored(key)) {
 		key->sent = mem_strdup(key->wanted);
-		key->request = etcd_set(client, key->key, key->sent, held->ttl_s, put_done, key);
+		key->sent_lasting = held->lasting;
+		key->request =
+			etcd_set(client, key->key, key->sent, held->lasting ? 0 : held->ttl_s, put_done, key);
 	} else {
 		key->request = etcd_refresh(client, key->key, held->ttl_s, refresh_done, key);
 	}
@@ -242,6 +271,24 @@ void held_drop(struct held *held, const char *name)
 	held_wake(held);
 }
 
+void held_set_lasting(struct held *held, bool lasting)
+{
+	if (held->lasting == lasting)
+		return;
+	held->lasting = lasting;
+	held_renew_all(held);
+}
+
+void held_remove(struct held *held, const char *name, const char *value)
+{
+	struct held_key *key = map_get(&held->keys, slice_str(name));
+
+	if (key)
+		return;
+	held_set(held, name, value);
+	held_drop(held, name);
+}
+
 void held_renew_all(struct held *held)
 {
 	size_t position = 0;
@@ -251,6 +298,7 @@ void held_renew_all(struct held *held)
 		struct held_key *key = value;
 
 		key->due_ms = 0;
+		key->renew = key->request != NULL;
 	}
 	held_wake(held);
 }

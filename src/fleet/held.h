@@ -1,11 +1,12 @@
-/* Keys that this daemon keeps in the store while they are true: written with a TTL, refreshed without waking
- * any watcher, written again when they got lost, deleted (by comparison with what was written) when they are
- * no longer true. Every request is retried until the store answers. Loop's thread. */
+/* Keys that this daemon keeps in the store while they are true: written with a TTL and refreshed without
+ * waking any watcher, or lasting, without one; written again when they got lost, deleted (by comparison with
+ * what was written) when they are no longer true. Every request is retried until the store answers. Loop's
+ * thread. */
 #pragma once
 #include "flotilla/etcd.h"
 
 struct held;
-/* Refreshes come every ttl/2. The client is borrowed. */
+/* Refreshes come every ttl/2; nothing lasts at first. The client is borrowed. */
 struct held *held_new(struct etcd_client *client, int64_t ttl_s);
 /* Forgets all; the keys in the store end by their TTL. */
 struct held *held_free(struct held *held);
@@ -13,6 +14,11 @@ struct held *held_free(struct held *held);
 void held_set(struct held *held, const char *key, const char *value);
 /* The key shall be gone; harmless when it is not held. */
 void held_drop(struct held *held, const char *key);
+/* From now on keys have a TTL, or last: then they cost nothing until they change, and somebody else has to
+ * remove them when this daemon is gone. Every key is written anew when that changes. */
+void held_set_lasting(struct held *held, bool lasting);
+/* A key that an earlier life of this daemon left with that value shall be gone, unless it is held now. */
+void held_remove(struct held *held, const char *key, const char *value);
 /* Writes every key anew at once: after an outage, in which TTLs may have run out. */
 void held_renew_all(struct held *held);
 /* Keys whose deletion the store has not confirmed yet. */

@@ -27,8 +27,7 @@ static void on_begin(void *user)
 
 static void on_set(void *user, const char *path, struct slice value, uint64_t index)
 {
-	(void)index;
-	cluster_set(((struct registry_api *)user)->cluster, path, value);
+	cluster_set(((struct registry_api *)user)->cluster, path, value, index);
 }
 
 static void on_remove(void *user, const char *path, bool expired)

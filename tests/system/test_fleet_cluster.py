@@ -553,6 +553,62 @@ def add_cases(kind):
         finally:
             c.store.signal(signal.SIGCONT)
 
+    @case("at rest units cost the store nothing, and what a machine published goes with the machine, and only then")
+    def _():
+        c = cluster()
+        names = ["rest%d.service" % number for number in range(6)]
+        for name in names:
+            c.unit(name, "/bin/sleep 72501")
+        c.unit("restall.service", "/bin/sleep 72502", "Global=true")
+        c.ctl("start", "restall", *names)
+        wait_for(lambda: c.store.key("lease/states"), 5, "the leader's word")
+        wait_for(lambda: len(sleepers(72502)) == 3 and len(sleepers(72501)) == 6, 5, "all of them")
+
+        def published():
+            nodes = c.store.request("GET", "/v2/keys/_coreos.com/fleet/states?recursive=true&quorum=true")["node"]
+            return [state for unit in nodes.get("nodes", []) for state in unit.get("nodes", [])]
+
+        def lasting():
+            states = published()
+            return len(states) == 9 and not any("ttl" in state for state in states) and states
+        before = wait_for(lasting, 5, "states without a TTL")
+        index = lambda: {state["key"]: state["modifiedIndex"] for state in published()}
+        assert "ttl" not in c.store.request("GET", "/v2/keys/_coreos.com/fleet/job/rest0.service/job-state")["node"]
+        marks = index()
+        time.sleep(c.ttl + 1)
+        assert index() == marks, "nothing was written anew"
+        # Lost keys come back, when the leader misses them.
+        gone = before[0]["key"]
+        c.store.request("DELETE", "/v2/keys" + gone)
+        # One machine dies: its keys go with its presence, the others' stay as they are.
+        victim = next(m for m in c.machines if m.number != c.leader())
+        victim.kill()
+        wait_for(lambda: not any(state["key"].endswith(victim.id) for state in published()), c.ttl + 5, "its states gone")
+        for name in names:
+            wait_for(lambda: c.where(name) not in (None, victim.number), 10, name)
+            assert c.store.key("job/%s/job-state" % name) != victim.id
+        stayed = index()
+        assert all(stayed[key] == mark for key, mark in marks.items()
+                   if "restall" in key and key[-32:] not in (victim.id, gone[-32:])), (marks, stayed)
+        c.revive(victim.number)
+        wait_for(lambda: len(published()) == 9, 30, "all states, the lost one too")
+        # What an earlier life left behind: a unit that was destroyed while the daemon was away.
+        victim.kill_fleetd()
+        c.ctl("destroy", "restall")
+        victim.start()
+        wait_for(lambda: not sleepers(72502) and not any("restall" in state["key"] for state in published()), 10, "its end")
+        # A machine of fleet 1.0 would not remove what lasts: while it is there everything has a TTL, as it knows it.
+        old = {"ID": "f" * 32, "PublicIP": "10.0.0.9", "Metadata": {}, "Capabilities": {}, "Version": "1.0.0"}
+        c.store.set("machines/%s/object" % old["ID"], json.dumps(old), ttl=600)
+        wait_for(lambda: c.store.key("lease/states") is None, 5, "the word taken back")
+        wait_for(lambda: all("ttl" in state for state in published()), 10, "states with a TTL")
+        wait_for(lambda: c.store.key("state/rest0.service"), 5, "the key that 1.0 reads")
+        c.store.delete("machines/%s/object" % old["ID"])
+        wait_for(lambda: not any("ttl" in state for state in published()), 10, "states without one")
+        wait_for(lambda: c.store.key("state/rest0.service") is None, 5, "its end")
+        c.ctl("destroy", *names)
+        wait_for(lambda: not published(), 5, "nothing left")
+
     @case("everything can be stopped")
     def _():
         cluster().stop()

@@ -24,13 +24,13 @@ static void set_unit(struct cluster *c, const char *name, const char *text, cons
 	unit_hash_hex(hash, hex);
 	registry_encode_unit(&value, slice_str(text));
 	snprintf(path, sizeof(path), "unit/%s", hex);
-	cluster_set(c, path, buf_slice(&value));
+	cluster_set(c, path, buf_slice(&value), 1);
 	buf_clear(&value);
 	registry_encode_job(&value, name, hash);
 	snprintf(path, sizeof(path), "job/%s/object", name);
-	cluster_set(c, path, buf_slice(&value));
+	cluster_set(c, path, buf_slice(&value), 1);
 	snprintf(path, sizeof(path), "job/%s/target-state", name);
-	cluster_set(c, path, slice_str(desired));
+	cluster_set(c, path, slice_str(desired), 1);
 }
 
 static void set_machine(struct cluster *c, const char *id, const char *ip)
@@ -41,7 +41,7 @@ static void set_machine(struct cluster *c, const char *id, const char *ip)
 	snprintf(value, sizeof(value),
 		"{\"ID\":\"%s\",\"PublicIP\":\"%s\",\"Metadata\":{\"disk\":\"ssd\"},\"Version\":\"1\"}", id,
 		ip);
-	cluster_set(c, path, slice_str(value));
+	cluster_set(c, path, slice_str(value), 1);
 }
 
 static void a_unit_is_known_once_object_text_and_wish_are_there(void **state)
@@ -49,7 +49,7 @@ static void a_unit_is_known_once_object_text_and_wish_are_there(void **state)
 	_cleanup_(cluster_freep) struct cluster *c = cluster_new();
 
 	(void)state;
-	cluster_set(c, "job/a.service/target-state", SLICE_LITERAL("launched"));
+	cluster_set(c, "job/a.service/target-state", SLICE_LITERAL("launched"), 1);
 	assert_null(cluster_unit(c, "a.service"));
 	assert_non_null(cluster_entry(c, "a.service"));
 	set_unit(c, "a.service", "[Service]\nExecStart=/bin/true\n", "launched");
@@ -67,14 +67,14 @@ static void the_current_state_is_computed_as_fleet_does(void **state)
 	set_unit(c, "a.service", "[Service]\nExecStart=/bin/true\n", "launched");
 	unit = cluster_unit(c, "a.service");
 	assert_int_equal(cluster_unit_current(unit), REGISTRY_INACTIVE);
-	cluster_set(c, "job/a.service/target", SLICE_LITERAL("m1"));
+	cluster_set(c, "job/a.service/target", SLICE_LITERAL("m1"), 1);
 	assert_int_equal(cluster_unit_current(unit), REGISTRY_INACTIVE);
 	cluster_set(c, "states/a.service/m1",
-		SLICE_LITERAL("{\"loadState\":\"loaded\",\"activeState\":\"active\"}"));
+		SLICE_LITERAL("{\"loadState\":\"loaded\",\"activeState\":\"active\"}"), 1);
 	assert_int_equal(cluster_unit_current(unit), REGISTRY_LOADED);
-	cluster_set(c, "job/a.service/job-state", SLICE_LITERAL("m1"));
+	cluster_set(c, "job/a.service/job-state", SLICE_LITERAL("m1"), 1);
 	assert_int_equal(cluster_unit_current(unit), REGISTRY_LAUNCHED);
-	cluster_set(c, "job/a.service/job-state", SLICE_LITERAL("m2"));
+	cluster_set(c, "job/a.service/job-state", SLICE_LITERAL("m2"), 1);
 	assert_int_equal(cluster_unit_current(unit), REGISTRY_LOADED);
 	cluster_remove(c, "states/a.service");
 	assert_int_equal(cluster_unit_current(unit), REGISTRY_INACTIVE);
@@ -88,10 +88,10 @@ static void dynamic_metadata_override_and_hide(void **state)
 	size_t count;
 
 	(void)state;
-	cluster_set(c, "machines/m1/metadata/rack", SLICE_LITERAL("r7"));
+	cluster_set(c, "machines/m1/metadata/rack", SLICE_LITERAL("r7"), 1);
 	assert_null(cluster_machine(c, "m1"));
 	set_machine(c, "m1", "10.0.0.1");
-	cluster_set(c, "machines/m1/metadata/disk", SLICE_LITERAL(""));
+	cluster_set(c, "machines/m1/metadata/disk", SLICE_LITERAL(""), 1);
 	pairs = cluster_machine_metadata(cluster_machine(c, "m1"), &count);
 	assert_int_equal(count, 1);
 	assert_string_equal(pairs[0].key, "rack");
@@ -114,7 +114,7 @@ static void what_is_not_understood_is_ignored(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(paths); i++)
-		cluster_set(c, paths[i], SLICE_LITERAL("not what it should be"));
+		cluster_set(c, paths[i], SLICE_LITERAL("not what it should be"), 1);
 	assert_int_equal(cluster_unit_count(c), 0);
 	for (size_t i = 0; i < ARRAY_LEN(paths); i++)
 		cluster_remove(c, paths[i]);
@@ -161,7 +161,7 @@ static void read_all(struct cluster *c, const struct fake_store *store)
 {
 	cluster_begin(c);
 	for (size_t i = 0; i < store->count; i++)
-		cluster_set(c, store->paths[i], slice_str(store->values[i]));
+		cluster_set(c, store->paths[i], slice_str(store->values[i]), 1);
 	cluster_end(c);
 }
 
@@ -249,7 +249,7 @@ static void random_change(struct fake_store *store, struct cluster *c, struct rn
 		cluster_remove(c, path);
 	} else {
 		store_set(store, path, value);
-		cluster_set(c, path, slice_str(value));
+		cluster_set(c, path, slice_str(value), 1);
 	}
 }
 

@@ -106,6 +106,58 @@ static void everything_arrives_after_an_outage(void **state)
 	fake_etcd_free(fake);
 }
 
+static void what_lasts_costs_nothing_until_it_changes(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct held *held = held_new(fake->client, 1);
+	int requests;
+
+	(void)state;
+	held_set(held, "/a", "1");
+	held_set(held, "/b", "1");
+	fake_run_until(fake, fake_key(fake, "/a")->there && fake_key(fake, "/b")->there);
+	held_set_lasting(held, true);
+	fake_run_until(fake, fake_key(fake, "/a")->sets == 2 && fake_key(fake, "/b")->sets == 2);
+	requests = fake->requests;
+	/* Longer than a refresh would have been away. */
+	for (uint64_t until = uv_now(&fake->loop) + 1200; uv_now(&fake->loop) < until;)
+		(void)uv_run(&fake->loop, UV_RUN_NOWAIT);
+	assert_int_equal(fake->requests, requests);
+	held_set(held, "/a", "2");
+	fake_run_until(fake, strcmp(fake_key(fake, "/a")->value, "2") == 0);
+	fake_key(fake, "/b")->there = false;
+	held_renew_all(held);
+	fake_run_until(fake, fake_key(fake, "/b")->there);
+	held_set_lasting(held, false);
+	fake_run_until(fake, fake_key(fake, "/a")->refreshes >= 1 && fake_key(fake, "/b")->refreshes >= 1);
+	held_free(held);
+	fake_etcd_free(fake);
+}
+
+static void what_an_earlier_life_left_is_removed_if_it_is_still_that(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct held *held = held_new(fake->client, 30);
+
+	(void)state;
+	held_set(held, "/held", "1");
+	held_set(held, "/old", "1");
+	held_set(held, "/other", "2");
+	fake_run_until(fake, fake_key(fake, "/held")->there && fake_key(fake, "/old")->there &&
+				     fake_key(fake, "/other")->there);
+	held_free(held);
+	held = held_new(fake->client, 30);
+	held_set(held, "/held", "1");
+	held_remove(held, "/held", "1");
+	held_remove(held, "/old", "1");
+	held_remove(held, "/other", "1");
+	fake_run_until(fake, held_dropping(held) == 0);
+	assert_true(fake_key(fake, "/held")->there && fake_key(fake, "/other")->there);
+	assert_false(fake_key(fake, "/old")->there);
+	held_free(held);
+	fake_etcd_free(fake);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -114,6 +166,8 @@ int main(void)
 		cmocka_unit_test(a_lost_key_is_written_again),
 		cmocka_unit_test(a_drop_deletes_what_is_ours_and_leaves_what_is_not),
 		cmocka_unit_test(everything_arrives_after_an_outage),
+		cmocka_unit_test(what_lasts_costs_nothing_until_it_changes),
+		cmocka_unit_test(what_an_earlier_life_left_is_removed_if_it_is_still_that),
 	};
 
 	return cmocka_run_group_tests_name("held", tests, NULL, NULL);

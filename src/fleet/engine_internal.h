@@ -1,0 +1,59 @@
+/* Shared by the engine's files only: the lease, decisions and the index (engine.c), and what machines publish
+ * (engine_states.c). */
+#pragma once
+#include "fleet/engine.h"
+#include "fleet/engine_writer.h"
+
+#define ENGINE_RETRY_MS 200
+#define ENGINE_REFUSED_RETRY_MS 50
+#define ENGINE_SETTLE_MS 2000 /* missing machines get that long after an outage to come back */
+#define ENGINE_PASS_SHARE 200 /* a safety-net pass may cost one part in so many of the time */
+
+enum lease_step { LEASE_IDLE, LEASE_ACQUIRE, LEASE_ADOPT, LEASE_RENEW, LEASE_BREAK, LEASE_RESIGN };
+struct engine {
+	struct engine_config config;
+	char *prefix, *machine_id;
+	struct engine_writer *writer;
+
+	struct registry_lease seen; /* machine NULL: nobody */
+	uint64_t seen_index;
+	bool seen_known;
+
+	enum lease_step step;
+	struct etcd_request *lease_request, *version_request;
+	uv_timer_t *lease_timer, *pass_timer, *run_timer;
+	char *term, *lease_value;
+	uint64_t lease_index, renewed_ms, sent_ms;
+	bool leads, ready, resigned;
+	struct engine_stats stats;
+	void (*resign_done)(void *userdata);
+	void *resign_userdata;
+
+	bool all;		 /* look at everything in the next run */
+	bool machines_changed;	 /* one came or went since the last run */
+	bool lasting_seen;	 /* lease/states is there */
+	bool lasting_busy;	 /* it is being written or removed */
+	struct map swept;	 /* keys of machines that are gone, while they are being removed */
+	struct map silent;	 /* machine -> since when (ms) something is missing that it should publish */
+	struct map dirty;	 /* names whose index entries must be compared */
+	struct map globals;	 /* names of global units */
+	struct map busy;	 /* name -> index writes under way (as a count) */
+	struct map epochs;	 /* machines that have this term's epoch */
+	struct map new_machines; /* machines that want it */
+};
+
+/* engine.c */
+uint64_t engine_now_ms(const struct engine *e);
+void engine_retry_run(struct engine *e, uint64_t ms);
+/* Writes the machine's epoch behind all that is queued, unless this term has. */
+void engine_epoch_write(struct engine *e, const char *machine);
+/* Whether the machine is present and not of fleet 1.0. */
+bool engine_machine_is_ours(const struct engine *e, const char *id);
+
+/* engine_states.c */
+/* Removes what machines published that are gone. */
+void engine_sweep_states(struct engine *e);
+/* Tells the machines whether what they publish may last. */
+void engine_announce_lasting(struct engine *e);
+/* Asks machines for what they should have published and have not, for long. */
+void engine_ask_silent(struct engine *e);
