@@ -1,19 +1,26 @@
-/* What is written where: fleet 1.0's layout below the key prefix, and the texts of its values. Pure, any
- * thread.
+/* clang-format off */
+/* What is written where: fleet 1.0's layout below the key prefix, and the texts of its values. Pure, any thread.
  *
- *   unit/SHA1                  {"Raw":"text of the unit"}            created once, shared by all of equal
- * text job/NAME/object            {"Name":…,"UnitHash":[20 numbers]} job/NAME/target-state      inactive |
- * loaded | launched job/NAME/target            machine ID; engine only: created, swapped, deleted by
- * comparison job/NAME/job-state         machine ID, TTL: the agent's heartbeat for launched units
+ *   unit/SHA1                  {"Raw":"text of the unit"}, created once, shared by all of equal text
+ *   job/NAME/object            {"Name":…,"UnitHash":[20 numbers]}
+ *   job/NAME/target-state      inactive | loaded | launched
+ *   job/NAME/target            machine ID; engine only: created, swapped, deleted by comparison
+ *   job/NAME/job-state         machine ID: the agent's heartbeat for launched units
  *   machines/ID/object         presence, TTL
  *   machines/ID/metadata/KEY   dynamic metadata; an empty value hides the key
- *   state/NAME, states/NAME/ID published states, TTL
+ *   states/NAME/ID             what that machine says of the unit
+ *   state/NAME                 the same, for readers before fleet 0.8; only while machines of fleet 1.0 are there
  *   lease/engine-leader        {"MachineID":…,"Version":1,"Term":…}, TTL
  *   engine/version             1
- * and, beside 1.0's layout, the assignment index: what an agent must know and no more, so that it is woken
- * only by what concerns its own machine. The leading engine writes it. assigned/ID/NAME
- * {"Hash":…,"State":"loaded|launched","Global":bool} assigned/ID/epoch          Term of the leader by which
- * the index of that machine is complete */
+ *
+ * and, beside 1.0's layout, the assignment index: what an agent must know and no more, so that it is woken only
+ * by what concerns its own machine. The leading engine writes it (decision 005).
+ *
+ *   assigned/ID/NAME           {"Hash":…,"State":"loaded|launched","Global":bool}
+ *   assigned/ID/epoch          Term of the leader by which the index of that machine is complete
+ *   lease/states               is there: job-state and states/ have no TTL, and go with the machine's presence
+ *                              (decision 011); else they have the machine's agent_ttl, as in fleet 1.0 */
+/* clang-format on */
 #pragma once
 #include "base/buf.h"
 #include "base/memory.h"
