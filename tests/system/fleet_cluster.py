@@ -184,7 +184,8 @@ class Cluster:
         self.units = harness.temp_dir()
         self.store = Store(kind)
         self.machines = [Machine(self, number) for number in range(1, machines + 1)]
-        harness.wait_for(lambda: len(self.present()) == machines, 10, "all machines")
+        if machines:
+            harness.wait_for(lambda: len(self.present()) == machines, 10, "all machines")
 
     def unit(self, name, service, fleet="", more=""):
         with open(os.path.join(self.units, name), "w") as file:
@@ -238,6 +239,13 @@ class Cluster:
 
     def machine(self, number):
         return self.machines[number - 1]
+
+    def add_machine(self, number):
+        self.machines.append(Machine(self, number))
+        return self.machines[-1]
+
+    def machine_of(self, number):
+        return next(machine for machine in self.machines if machine.number == number)
 
     def revive(self, number):
         """A machine that was killed comes back (rebooted: nothing of its units is left)."""
