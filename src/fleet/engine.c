@@ -80,6 +80,7 @@ static void stop_leading(struct engine *e, const char *why)
 	set_clear(&e->busy);
 	set_clear(&e->epochs);
 	set_clear(&e->swept);
+	set_clear(&e->bare);
 	e->lasting_busy = false;
 	e->version_request = etcd_request_cancel(e->version_request);
 	say(e, why);
@@ -589,6 +590,7 @@ static void run(struct engine *e)
 		if (age > ENGINE_SETTLE_MS)
 			engine_sweep_states(e);
 	}
+	engine_sweep_bare(e);
 	e->all = e->machines_changed = false;
 	e->stats.rounds++;
 	for (size_t i = 0; i < count; i++) {
@@ -745,6 +747,7 @@ struct engine *engine_new(const struct engine_config *config)
 	map_init(&e->epochs, 0);
 	map_init(&e->new_machines, 0);
 	map_init(&e->swept, 0);
+	map_init(&e->bare, 0);
 	map_init(&e->silent, 0);
 	e->lease_timer = timer_new(e);
 	e->pass_timer = timer_new(e);
@@ -776,6 +779,7 @@ struct engine *engine_free(struct engine *e)
 	map_done(&e->epochs);
 	map_done(&e->new_machines);
 	map_done(&e->swept);
+	map_done(&e->bare);
 	map_done(&e->silent);
 	free(e->term);
 	free(e->lease_value);

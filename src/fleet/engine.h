@@ -42,6 +42,7 @@ void engine_states_seen(struct engine *engine, bool lasting);
 /* Changes of the cluster, by name; engine_turn() then acts on all of them. */
 void engine_machine_changed(struct engine *engine, const char *id);
 void engine_unit_changed(struct engine *engine, const char *name);
+void engine_states_changed(struct engine *engine, const char *name);
 void engine_assignments_changed(struct engine *engine, const char *name);
 void engine_turn(struct engine *engine);
 /* The cluster was read anew, or contact came back: look at everything. */

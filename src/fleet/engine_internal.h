@@ -35,6 +35,7 @@ struct engine {
 	bool lasting_busy;	 /* it is being written or removed */
 	struct map swept;	 /* keys of machines that are gone, while they are being removed */
 	struct map silent;	 /* machine -> since when (ms) something is missing that it should publish */
+	struct map bare;	 /* names of units of which something that was published went */
 	struct map dirty;	 /* names whose index entries must be compared */
 	struct map globals;	 /* names of global units */
 	struct map busy;	 /* name -> index writes under way (as a count) */
@@ -53,6 +54,8 @@ bool engine_machine_is_ours(const struct engine *e, const char *id);
 /* engine_states.c */
 /* Removes what machines published that are gone. */
 void engine_sweep_states(struct engine *e);
+/* Removes the directories of units of which nothing is left. */
+void engine_sweep_bare(struct engine *e);
 /* Tells the machines whether what they publish may last. */
 void engine_announce_lasting(struct engine *e);
 /* Asks machines for what they should have published and have not, for long. */

@@ -59,6 +59,38 @@ void engine_sweep_states(struct engine *e)
 	}
 }
 
+void engine_states_changed(struct engine *e, const char *name)
+{
+	const struct cluster_unit *unit = cluster_entry(e->config.cluster, name);
+
+	if (e->leads && (!unit || !unit->hash[0]))
+		map_put(&e->bare, slice_str(name), e);
+}
+
+/* Directories stay when the last key in them is deleted. Who creates one in the same moment loses nothing: only
+ * an empty one is removed. */
+void engine_sweep_bare(struct engine *e)
+{
+	size_t position = 0;
+	struct slice name;
+
+	while (map_next(&e->bare, &position, &name, NULL)) {
+		_cleanup_free_ char *text = mem_strndup(name.data, name.len);
+		const struct cluster_unit *unit = cluster_entry(e->config.cluster, text);
+		_cleanup_free_ char *states = mem_printf("%s/states/%s", e->prefix, text);
+		_cleanup_free_ char *job = mem_printf("%s/job/%s", e->prefix, text);
+		struct engine_op op = {.write = ENGINE_WRITE_DELETE_EMPTY, .key = states};
+
+		if (unit && (unit->state_count || unit->heartbeat || unit->hash[0]))
+			continue;
+		engine_writer_add(e->writer, &op);
+		op.key = job;
+		engine_writer_add(e->writer, &op);
+	}
+	map_done(&e->bare);
+	map_init(&e->bare, 0);
+}
+
 static void lasting_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
 {
 	struct engine *e = userdata;

@@ -61,7 +61,10 @@ static void op_send(struct engine_writer *writer, struct queued_op *queued)
 
 	switch (op->write) {
 	case ENGINE_WRITE_DELETE_DIR:
-		del.recursive = del.dir = true;
+		del.recursive = true;
+		/* fall through */
+	case ENGINE_WRITE_DELETE_EMPTY:
+		del.dir = true;
 		/* fall through */
 	case ENGINE_WRITE_DELETE:
 		queued->request = etcd_delete(writer->client, op->key, &del, op_done, queued);

@@ -9,7 +9,8 @@ enum engine_write {
 	ENGINE_WRITE_CREATE,
 	ENGINE_WRITE_SWAP,
 	ENGINE_WRITE_DELETE,
-	ENGINE_WRITE_DELETE_DIR
+	ENGINE_WRITE_DELETE_DIR,
+	ENGINE_WRITE_DELETE_EMPTY /* a directory, if nothing is in it */
 };
 struct engine_op {
 	enum engine_write write;

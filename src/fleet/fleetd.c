@@ -282,6 +282,11 @@ static void on_unit(void *user, const char *name)
 	engine_unit_changed(((struct fleetd *)user)->engine, name);
 }
 
+static void on_published(void *user, const char *name)
+{
+	engine_states_changed(((struct fleetd *)user)->engine, name);
+}
+
 static void on_assigned(void *user, const char *name)
 {
 	engine_assignments_changed(((struct fleetd *)user)->engine, name);
@@ -506,7 +511,7 @@ static void open_parts(struct fleetd *f)
 		.ttl_s = f->config.agent_ttl_s,
 		.log = log_line,
 		.userdata = f};
-	struct cluster_observer observer = {on_machine, on_unit, NULL, on_assigned, f};
+	struct cluster_observer observer = {on_machine, on_unit, on_published, on_assigned, f};
 	struct presence_events events = {on_registered, on_contact, on_refused};
 	_cleanup_free_ char *key = mem_printf("%s/machines/%s/object", f->config.prefix, f->machine.id);
 

@@ -608,6 +608,9 @@ def add_cases(kind):
         wait_for(lambda: c.store.key("state/rest0.service") is None, 5, "its end")
         c.ctl("destroy", *names)
         wait_for(lambda: not published(), 5, "nothing left")
+        for directory in ("states", "job"):
+            wait_for(lambda: not c.store.request("GET", "/v2/keys/_coreos.com/fleet/" + directory)["node"].get("nodes"), 5,
+                     "no directory left in " + directory)
 
     @case("everything can be stopped")
     def _():

@@ -96,8 +96,9 @@ def add_cases(kind):
             assert all(count == 1 for count in world.copies.values()), world.copies
             assert world.cluster.store.key("engine/version") == "1"
             world.cluster.ctl("destroy", "everywhere", *units)
-            left = world.cluster.store.request("GET", "/v2/keys/_coreos.com/fleet/states?recursive=true")["node"]
-            assert not [1 for unit in left.get("nodes", []) if unit.get("nodes")], left
+            for directory in ("states", "job"):
+                wait_for(lambda: not world.cluster.store.request("GET", "/v2/keys/_coreos.com/fleet/" + directory)["node"]
+                         .get("nodes"), 10, "no directory left in " + directory)
             assert not any(sleepers(seconds) for seconds in units.values())
         finally:
             world.stop()
