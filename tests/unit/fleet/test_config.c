@@ -75,7 +75,9 @@ static void mistakes_name_file_line_and_what_was_expected(void **state)
 	assert_non_null(strstr(buf_text(&error), "fleet.conf:1: unit_manager: \"upstart\" is unknown"));
 	fleetd_config_done(&config);
 	buf_clear(&error);
-	assert_true(parse(&config, "etcd_cafile=/x\n", &error) < 0);
+	assert_int_equal(parse(&config, "etcd_cafile=/x\napi_writers=[\"user:a\",\"tcp\"]\n", &error), 0);
+	assert_string_equal(config.etcd_cafile, "/x");
+	assert_string_equal(config.api_writers, "user:a,tcp");
 	fleetd_config_done(&config);
 }
 

@@ -254,7 +254,8 @@ static void bad_calls_fail_with_a_reason(void **state)
 		int error;
 		const char *text;
 	} cases[] = {
-		{{.url = "https://127.0.0.1/"}, -EPROTONOSUPPORT, "https is not supported yet"},
+		{{.url = "https://127.0.0.1:1/"}, -ECONNREFUSED,
+			"dial tcp 127.0.0.1:1: connect: connection refused"},
 		{{.url = "ftp://h/"}, -EINVAL, "parse \"ftp://h/\": unsupported protocol scheme \"ftp\""},
 		{{.url = "http:///x"}, -EINVAL, "http: no Host in request URL"},
 		{{.url = "http://127.0.0.1:1/a b"}, -EINVAL,
