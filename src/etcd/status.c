@@ -195,7 +195,8 @@ void status_leader(struct server *server, struct http_request *req, struct slice
 
 static void add_member_metrics(struct buf *out, const struct server *server, const struct node_status *status)
 {
-	metrics_add(out, "etcd_server_has_leader", "gauge", "Whether a leader is known.", status->leader != 0);
+	metrics_add(
+		out, "etcd_server_has_leader", "gauge", "Whether a leader is known.", status->leader != 0);
 	metrics_add(out, "etcd_server_is_leader", "gauge", "Whether this member leads.",
 		status->role == NODE_LEADER);
 	metrics_add(out, "etcd_server_members", "gauge", "Members of the cluster, as this one knows them.",

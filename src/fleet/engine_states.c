@@ -67,8 +67,8 @@ void engine_states_changed(struct engine *e, const char *name)
 		map_put(&e->bare, slice_str(name), e);
 }
 
-/* Directories stay when the last key in them is deleted. Who creates one in the same moment loses nothing: only
- * an empty one is removed. */
+/* Directories stay when the last key in them is deleted. Who creates one in the same moment loses nothing:
+ * only an empty one is removed. */
 void engine_sweep_bare(struct engine *e)
 {
 	size_t position = 0;
