@@ -86,8 +86,8 @@ SIDE_BY_SIDE = ["test_systemd", "test_etcdctl_golden", "test_supervisor_types", 
                 "test_snapshot", "test_rooms", "test_snapshot_save", "test_release"]
 
 
-# Mostly waits for timeouts of its clusters: the simulator has the other processor meanwhile.
-WAITING = ["test_fleet_cluster"]
+# Mostly wait for timeouts of their clusters: the simulator has the other processor meanwhile.
+WAITING = ["test_fleet_cluster", "test_fleet_mixed"]
 
 
 def system_programs(names):
