@@ -128,6 +128,10 @@ int etcd_client_new(uv_loop_t *loop, const struct etcd_client_options *options,
 struct etcd_client *etcd_client_free(struct etcd_client *client);
 /* Replaces the endpoints (same form); requests under way go on. -EINVAL changes nothing. */
 int etcd_client_set_endpoints(struct etcd_client *client, const char *endpoints);
+/* Reads certificates anew (see the options) for connections that are made from now on. -EINVAL changes
+ * nothing; a message in ret_error (free() it; may be NULL). */
+int etcd_client_read_files(struct etcd_client *client, const char *ca_file, const char *cert_file,
+	const char *key_file, char **ret_error);
 size_t etcd_client_endpoint_count(const struct etcd_client *client);
 const char *etcd_client_endpoint(const struct etcd_client *client, size_t position);
 /* The loop that the client was made with. */

@@ -120,6 +120,23 @@ int etcd_client_new(uv_loop_t *loop, const struct etcd_client_options *options,
 	return 0;
 }
 
+int etcd_client_read_files(struct etcd_client *client, const char *ca_file, const char *cert_file,
+	const char *key_file, char **ret_error)
+{
+	const struct etcd_client_options options = {
+		.ca_file = ca_file, .cert_file = cert_file, .key_file = key_file};
+	_cleanup_buf_ struct buf error = BUF_INIT(4096);
+	struct tls_context *tls = NULL;
+	int r = make_tls(&options, &tls, &error);
+
+	if (r < 0 && ret_error)
+		*ret_error = mem_strdup(buf_text(&error));
+	if (tls)
+		http_client_set_tls(client->http, tls);
+	(void)tls_context_unref(tls);
+	return r;
+}
+
 struct etcd_client *etcd_client_free(struct etcd_client *client)
 {
 	if (!client)
@@ -172,6 +189,11 @@ void client_use_members(struct etcd_client *client, const struct etcd_response *
 			const char *url = members->members[i].client_urls[j];
 			char **parsed;
 			size_t count;
+
+			/* What came encrypted does not lead into the clear. */
+			if (members->endpoint && strncmp(members->endpoint, "https:", 6) == 0 &&
+				strncmp(url, "https:", 6) != 0)
+				continue;
 			/* One by one, so that one unusable URL does not spoil the rest. */
 			if (target_parse_endpoints(url, &parsed, &count, &error) < 0)
 				continue;

@@ -87,10 +87,9 @@ static void fail_or_move_on(struct etcd_request *request, bool may_move_on)
 	finish(request);
 }
 
-static void take_failure(struct etcd_request *request, int error, const char *text)
+static void take_failure(struct etcd_request *request, int error, const char *text, bool sent)
 {
 	const char *endpoint = request->endpoints[request->next - 1];
-	bool dialing = !strncmp(text, "dial ", 5);
 	_cleanup_free_ char *own = NULL;
 
 	if (error == -EMSGSIZE && is_read(request)) {
@@ -102,10 +101,10 @@ static void take_failure(struct etcd_request *request, int error, const char *te
 		finish(request);
 		return;
 	}
-	if (error == -ETIMEDOUT && !dialing)
+	if (error == -ETIMEDOUT && sent)
 		own = mem_printf("client: endpoint %s exceeded header timeout", endpoint);
 	response_add_attempt(request->response, endpoint, own ? own : text, error == -ETIMEDOUT);
-	fail_or_move_on(request, dialing || is_read(request));
+	fail_or_move_on(request, !sent || is_read(request));
 }
 
 /* 500 and 503 of a member mean that it could not reach agreement; what a write became is then unknown. */
@@ -125,8 +124,8 @@ static void take_server_failure(struct etcd_request *request, const struct http_
 	fail_or_move_on(request, is_read(request));
 }
 
-static void request_done(struct http_call *call _unused_, int error, const char *text,
-	const struct http_response *http, void *user)
+static void request_done(
+	struct http_call *call, int error, const char *text, const struct http_response *http, void *user)
 {
 	struct etcd_request *request = user;
 	struct response *response = request->response;
@@ -135,7 +134,7 @@ static void request_done(struct http_call *call _unused_, int error, const char 
 	if (http)
 		client_take_head(response, request->endpoints[request->next - 1], http);
 	if (error < 0 || !http) {
-		take_failure(request, error, text);
+		take_failure(request, error, text, http_call_was_sent(call));
 		return;
 	}
 	if (http->status >= 500 && request->kind != RESPONSE_RAW) {

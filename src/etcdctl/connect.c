@@ -225,6 +225,10 @@ int ctl_connect(struct ctl *ctl, bool sync)
 		.trace = ctl->debug ? trace : NULL,
 	};
 
+	if ((options.ca_file || options.cert_file) && !strstr(options.endpoints, "https://"))
+		fputs("warning: certificates are given, and no endpoint is https: the connection is in the "
+		      "clear\n",
+			stderr);
 	r = etcd_client_new(&ctl->loop, &options, &ctl->client, &error);
 
 	if (r < 0) {

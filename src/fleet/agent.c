@@ -31,12 +31,15 @@ struct agent_unit {
 struct agent {
 	struct agent_config config;
 	char *prefix, *machine_id;
-	struct held *held;
+	struct held *states;	 /* states/NAME/ID: nobody else's */
+	struct held *heartbeats; /* job/NAME/job-state: of the machine that runs it */
+	struct held *legacy;	 /* state/NAME: whoever wrote last; never lasting */
 	struct map units, texts; /* texts: hash -> char *, of units that are wanted here */
 	char *epoch, *term;
 	bool index_loaded, index_reading, trusted, handing_over;
 	bool foreign, foreign_known; /* known: the cluster has been looked at since */
-	bool lasting;		     /* what is published may last, unless a foreign engine leads */
+	bool lasting, lasting_known; /* what is published may last, unless a foreign engine leads */
+	bool registered;	     /* this machine is who it says it is: before, nothing is done */
 	uv_timer_t *retry_timer, *hand_over_timer;
 	uint64_t hand_over_until_ms;
 	void (*handed_over)(void *userdata);
@@ -140,18 +143,35 @@ static bool lasts(const struct agent *a)
 	return a->lasting && !a->foreign;
 }
 
+/* The heartbeat tells that the machine which shall run the unit was asked to start it. It is another
+ * machine's to tell as soon as the unit is: as long as that is not known, it is left alone. A global unit has
+ * no one machine to tell of. */
+static void publish_heartbeat(struct agent_unit *unit, bool launched)
+{
+	struct agent *a = unit->agent;
+	_cleanup_free_ char *key = mem_printf("%s/job/%s/job-state", a->prefix, unit->name);
+
+	if (!a->trusted && !a->foreign_known && !a->handing_over)
+		return;
+	if (launched && unit->wanted && !unit->assignment.global && !a->handing_over)
+		held_set(a->heartbeats, key, a->machine_id);
+	else
+		held_drop(a->heartbeats, key);
+}
+
 static void publish(struct agent_unit *unit, const struct manager_unit_state *state)
 {
 	struct agent *a = unit->agent;
 	_cleanup_free_ char *legacy = mem_printf("%s/state/%s", a->prefix, unit->name);
 	_cleanup_free_ char *key = mem_printf("%s/states/%s/%s", a->prefix, unit->name, a->machine_id);
-	_cleanup_free_ char *heartbeat = mem_printf("%s/job/%s/job-state", a->prefix, unit->name);
 	_cleanup_buf_ struct buf value = BUF_INIT(64 * 1024);
 
+	if (!a->registered || !a->lasting_known)
+		return;
+	publish_heartbeat(unit, state && state->wanted);
 	if (!state) {
-		held_drop(a->held, key);
-		held_drop(a->held, legacy);
-		held_drop(a->held, heartbeat);
+		held_drop(a->states, key);
+		held_drop(a->legacy, legacy);
 		unit->published = mem_free(unit->published);
 		return;
 	}
@@ -160,21 +180,27 @@ static void publish(struct agent_unit *unit, const struct manager_unit_state *st
 						   .sub = (char *)state->sub,
 						   .machine = a->machine_id,
 						   .hash = (char *)state->hash});
-	if (!unit->published || strcmp(unit->published, buf_text(&value)) != 0) {
-		held_set(a->held, key, buf_text(&value));
-		/* For readers that are older than states/, where there may be any. */
-		if (!lasts(a))
-			held_set(a->held, legacy, buf_text(&value));
-		else
-			held_drop(a->held, legacy);
-		free(unit->published);
-		unit->published = mem_strdup(buf_text(&value));
-	}
-	/* Launched means: the manager was asked to start it. A global unit has no one machine to tell of. */
-	if (state->wanted && !(unit->wanted && unit->assignment.global))
-		held_set(a->held, heartbeat, a->machine_id);
+	if (unit->published && strcmp(unit->published, buf_text(&value)) == 0)
+		return;
+	held_set(a->states, key, buf_text(&value));
+	/* For readers that are older than states/, where there may be any. */
+	if (!lasts(a))
+		held_set(a->legacy, legacy, buf_text(&value));
 	else
-		held_drop(a->held, heartbeat);
+		held_drop(a->legacy, legacy);
+	free(unit->published);
+	unit->published = mem_strdup(buf_text(&value));
+}
+
+/* The leader misses what this machine has to say of the unit. */
+static void publish_again(struct agent_unit *unit)
+{
+	struct agent *a = unit->agent;
+	_cleanup_free_ char *heartbeat = mem_printf("%s/job/%s/job-state", a->prefix, unit->name);
+	_cleanup_free_ char *key = mem_printf("%s/states/%s/%s", a->prefix, unit->name, a->machine_id);
+
+	held_renew(a->states, key);
+	held_renew(a->heartbeats, heartbeat);
 }
 
 /* ---- operations ---- */
@@ -283,7 +309,8 @@ static void agent_step(struct agent_unit *unit)
 	bool wanted = unit->wanted && !a->handing_over && unit->assignment.state != REGISTRY_INACTIVE;
 	const char *text;
 
-	if (unit->busy || unit->fetch || !manager_is_ready(manager) || now_ms(a) < unit->not_before_ms)
+	if (unit->busy || unit->fetch || !manager_is_ready(manager) || now_ms(a) < unit->not_before_ms ||
+		!a->registered)
 		return;
 	if (!a->trusted && !a->foreign_known && !a->handing_over)
 		return;
@@ -333,6 +360,21 @@ static void want(struct agent_unit *unit, const struct registry_assignment *assi
 	agent_step(unit);
 }
 
+/* It is known again what shall run here: heartbeats that were left alone meanwhile are those of what does. */
+static void heartbeats_known(struct agent *a)
+{
+	size_t position = 0;
+	void *value;
+
+	while (map_next(&a->units, &position, NULL, &value)) {
+		struct agent_unit *unit = value;
+		struct manager_unit_state state;
+
+		publish_heartbeat(unit, manager_state(a->config.manager, unit->name, &state) && state.wanted);
+	}
+	held_renew_all(a->heartbeats);
+}
+
 /* The index has become trustworthy: everything by it. Units that the manager knows and the index does not are
  * not wanted. */
 static void take_index(struct agent *a)
@@ -348,6 +390,7 @@ static void take_index(struct agent *a)
 			unit->assignment = unit->index;
 		unit->not_before_ms = 0;
 	}
+	heartbeats_known(a);
 	step_all(a);
 }
 
@@ -379,25 +422,27 @@ void agent_index_set(struct agent *a, const char *name, struct slice value)
 {
 	struct registry_assignment assignment;
 	struct agent_unit *unit;
+	bool again;
 
 	if (strcmp(name, "epoch") == 0) {
-		bool again = a->trusted && a->epoch && slice_is(value, a->epoch);
-
 		free(a->epoch);
 		a->epoch = mem_strndup(value.data, value.len);
-		if (again)
-			held_renew_all(a->held); /* the leader misses what was published */
-		else if (!a->index_reading)
+		if (!a->index_reading)
 			check_trust(a);
 		return;
 	}
 	if (strchr(name, '/') || registry_decode_assignment(value, &assignment) < 0)
 		return;
 	unit = unit_get(a, name);
+	again = unit->in_index && !a->index_reading && unit->index.state == assignment.state &&
+		unit->index.global == assignment.global && strcmp(unit->index.hash, assignment.hash) == 0;
 	unit->seen = unit->in_index = true;
 	unit->index = assignment;
-	if (a->trusted)
-		want(unit, &assignment);
+	if (!a->trusted)
+		return;
+	want(unit, &assignment);
+	if (again)
+		publish_again(unit);
 }
 
 void agent_index_remove(struct agent *a, const char *name)
@@ -454,7 +499,8 @@ static void publish_anew(struct agent *a)
 	size_t position = 0;
 	void *value;
 
-	held_set_lasting(a->held, lasts(a));
+	held_set_lasting(a->states, lasts(a));
+	held_set_lasting(a->heartbeats, lasts(a));
 	while (map_next(&a->units, &position, NULL, &value)) {
 		struct agent_unit *unit = value;
 
@@ -480,10 +526,11 @@ void agent_set_foreign(struct agent *a, bool foreign)
 
 void agent_set_lasting(struct agent *a, bool lasting)
 {
-	bool before = lasts(a);
+	bool before = lasts(a), known = a->lasting_known;
 
 	a->lasting = lasting;
-	if (lasts(a) != before)
+	a->lasting_known = true;
+	if (lasts(a) != before || !known)
 		publish_anew(a);
 }
 
@@ -492,7 +539,7 @@ void agent_sweep(struct agent *a)
 	size_t count;
 	_cleanup_free_ const struct cluster_unit **units = NULL;
 
-	if (!manager_is_ready(a->config.manager))
+	if (!manager_is_ready(a->config.manager) || !a->registered || (!a->trusted && !a->foreign_known))
 		return;
 	units = cluster_entries(a->config.cluster, &count);
 	for (size_t i = 0; i < count; i++) {
@@ -507,13 +554,13 @@ void agent_sweep(struct agent *a)
 				mem_printf("%s/states/%s/%s", a->prefix, unit->name, a->machine_id);
 
 			registry_encode_unit_state(&value, &old->state);
-			held_remove(a->held, key, buf_text(&value));
+			held_remove(a->states, key, buf_text(&value));
 		}
 		if (unit->heartbeat && strcmp(unit->heartbeat, a->machine_id) == 0 &&
 			!(known && state.wanted)) {
 			_cleanup_free_ char *key = mem_printf("%s/job/%s/job-state", a->prefix, unit->name);
 
-			held_remove(a->held, key, a->machine_id);
+			held_remove(a->heartbeats, key, a->machine_id);
 		}
 	}
 }
@@ -523,6 +570,7 @@ void agent_cluster_changed(struct agent *a)
 	size_t count;
 	_cleanup_free_ const struct cluster_unit **units = NULL;
 	size_t position = 0;
+	bool known = a->foreign_known;
 	void *value;
 
 	if (!a->foreign)
@@ -549,6 +597,8 @@ void agent_cluster_changed(struct agent *a)
 		unit->assignment.state = from->desired;
 		memcpy(unit->assignment.hash, from->hash, sizeof(from->hash));
 	}
+	if (!known)
+		heartbeats_known(a);
 	step_all(a);
 }
 
@@ -587,8 +637,21 @@ void agent_unit_unloaded(struct agent *a, const char *name)
 
 void agent_contact(struct agent *a)
 {
-	held_renew_all(a->held);
+	held_renew_all(a->states);
+	held_renew_all(a->legacy);
+	/* What ran here may be another machine's by now: the index, or the registry, is read first. */
+	a->index_reading = true;
+	a->trusted = a->foreign_known = false;
 	step_all(a);
+}
+
+void agent_set_registered(struct agent *a, bool registered)
+{
+	bool before = a->registered;
+
+	a->registered = registered;
+	if (registered && !before)
+		publish_anew(a);
 }
 
 /* ---- life ---- */
@@ -599,7 +662,8 @@ static void hand_over_fired(uv_timer_t *timer)
 
 	if (!manager_count(a->config.manager) && a->hand_over_until_ms > now_ms(a) + AGENT_WITHDRAW_MS)
 		a->hand_over_until_ms = now_ms(a) + AGENT_WITHDRAW_MS;
-	if ((manager_count(a->config.manager) || held_dropping(a->held)) &&
+	if ((manager_count(a->config.manager) || held_dropping(a->states) || held_dropping(a->heartbeats) ||
+		    held_dropping(a->legacy)) &&
 		now_ms(a) < a->hand_over_until_ms) {
 		step_all(a);
 		return;
@@ -635,7 +699,9 @@ struct agent *agent_new(const struct agent_config *config)
 	a->config = *config;
 	a->prefix = mem_strdup(config->prefix);
 	a->machine_id = mem_strdup(config->machine_id);
-	a->held = held_new(config->client, config->ttl_s);
+	a->states = held_new(config->client, config->ttl_s, true);
+	a->heartbeats = held_new(config->client, config->ttl_s, false);
+	a->legacy = held_new(config->client, config->ttl_s, false);
 	map_init(&a->units, 0);
 	map_init(&a->texts, 0);
 	a->retry_timer = timer_new(a);
@@ -660,7 +726,9 @@ struct agent *agent_free(struct agent *a)
 	drop_texts(a);
 	map_done(&a->units);
 	map_done(&a->texts);
-	held_free(a->held);
+	held_free(a->states);
+	held_free(a->heartbeats);
+	held_free(a->legacy);
 	uv_close((uv_handle_t *)a->retry_timer, timer_closed);
 	uv_close((uv_handle_t *)a->hand_over_timer, timer_closed);
 	free(a->epoch);

@@ -45,8 +45,11 @@ void agent_manager_ready(struct agent *agent);
 void agent_unit_state_changed(struct agent *agent, const struct manager_unit_state *state);
 void agent_unit_unloaded(struct agent *agent, const char *name);
 
-/* Contact to the store came back: publish everything anew. */
+/* Contact to the store came back, or the presence was lost and is there again: publishes everything anew. The
+ * caller has the index (and the cluster) read again, and until then nothing is done. */
 void agent_contact(struct agent *agent);
+/* Whether this machine is registered, and nobody else under its name: else nothing is done, nor published. */
+void agent_set_registered(struct agent *agent, bool registered);
 /* Stops and unloads everything and withdraws what is published, then calls back (at the latest after
  * limit_ms). */
 void agent_hand_over(struct agent *agent, uint64_t limit_ms, void (*done)(void *userdata), void *userdata);

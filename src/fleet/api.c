@@ -7,11 +7,13 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/log.h"
 #include "base/time.h"
 #include "io/url.h"
 
 #define API_WAIT_MS 2000
 #define API_TOKEN_BYTES 4
+#define API_TELL_EVERY_MS 1000
 
 struct waiting_request {
 	struct list link;
@@ -319,7 +321,8 @@ static void on_request(struct http_request *req, void *user)
 	}
 	waiting = mem_new(struct waiting_request);
 	waiting->req = http_request_ref(req);
-	waiting->until_ms = uv_now(api->config.loop) + API_WAIT_MS;
+	waiting->until_ms =
+		uv_now(api->config.loop) + (api->config.wait_ms ? api->config.wait_ms : API_WAIT_MS);
 	list_push_back(&api->waiting, &waiting->link);
 	if (!uv_is_active((uv_handle_t *)api->timer))
 		uv_timer_start(api->timer, expire_waiting, API_WAIT_MS / 10, API_WAIT_MS / 10);
@@ -374,10 +377,23 @@ void api_turn(struct api *api)
 	api_writes_turn(api);
 }
 
+/* Whoever may connect could fill the log: one line a second at most. */
+static void on_tls_refused(const char *peer, const char *why, void *user)
+{
+	struct api *api = user;
+	uint64_t now = uv_now(api->config.loop);
+
+	if (api->tls_told_ms && now - api->tls_told_ms < API_TELL_EVERY_MS)
+		return;
+	api->tls_told_ms = MAX(now, UINT64_C(1));
+	log_info("refused %s at the API: %s", peer, why);
+}
+
 struct http_server *api_server(struct api *api, bool for_peers)
 {
-	struct http_server_options options = {
-		.on_request = for_peers ? on_peer_request : on_request, .user = api};
+	struct http_server_options options = {.on_request = for_peers ? on_peer_request : on_request,
+		.on_tls_refused = on_tls_refused,
+		.user = api};
 
 	api->servers[for_peers] = http_server_new(api->config.loop, &options);
 	return api->servers[for_peers];

@@ -37,6 +37,7 @@ struct api_config {
 	struct cluster *cluster;
 	struct manager *manager; /* NULL: no units run here */
 	uint16_t token_limit;	 /* page size */
+	uint64_t wait_ms;	 /* a request waits so long for the cluster to be known; 0: 2 s */
 	bool (*cluster_loaded)(void *userdata);
 	void (*cluster_needed)(void *userdata); /* a request came: the mirror shall be kept */
 	uint64_t (*mirror_index)(void *userdata);

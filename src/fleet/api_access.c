@@ -1,14 +1,13 @@
 #include "fleet/api_access.h"
 
 #include <errno.h>
-#include <grp.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/memory.h"
 #include "base/text.h"
+#include "io/users.h"
 
 enum writer_kind { WRITER_USER, WRITER_GROUP, WRITER_CERT, WRITER_TCP };
 
@@ -21,38 +20,6 @@ struct api_access {
 	struct writer *writers;
 	size_t count;
 };
-
-static int find_user(const char *name, unsigned *ret)
-{
-	const struct passwd *user;
-	uint64_t number;
-
-	if (text_to_u64(slice_str(name), &number) == 0 && number < UINT32_MAX) {
-		*ret = (unsigned)number;
-		return 0;
-	}
-	user = getpwnam(name);
-	if (!user)
-		return -ENOENT;
-	*ret = user->pw_uid;
-	return 0;
-}
-
-static int find_group(const char *name, unsigned *ret)
-{
-	const struct group *group;
-	uint64_t number;
-
-	if (text_to_u64(slice_str(name), &number) == 0 && number < UINT32_MAX) {
-		*ret = (unsigned)number;
-		return 0;
-	}
-	group = getgrnam(name);
-	if (!group)
-		return -ENOENT;
-	*ret = group->gr_gid;
-	return 0;
-}
 
 static int read_writer(struct slice word, struct writer *ret, struct buf *reterr)
 {
@@ -68,10 +35,10 @@ static int read_writer(struct slice word, struct writer *ret, struct buf *reterr
 	name = mem_strndup(rest.data, rest.len);
 	if (slice_is(kind, "user")) {
 		ret->kind = WRITER_USER;
-		r = find_user(name, &ret->id);
+		r = users_find(name, &ret->id, NULL);
 	} else if (slice_is(kind, "group")) {
 		ret->kind = WRITER_GROUP;
-		r = find_group(name, &ret->id);
+		r = users_find_group(name, &ret->id);
 	} else if (slice_is(kind, "cert")) {
 		ret->kind = WRITER_CERT;
 		ret->name = take_ptr(name);
@@ -81,7 +48,8 @@ static int read_writer(struct slice word, struct writer *ret, struct buf *reterr
 		return -EINVAL;
 	}
 	if (r < 0)
-		buf_printf(reterr, "there is no %.*s %s", (int)kind.len, kind.data, name);
+		buf_printf(reterr, "there is no %.*s %s in /etc/%s", (int)kind.len, kind.data, name,
+			slice_is(kind, "user") ? "passwd" : "group");
 	return r < 0 ? -EINVAL : 0;
 }
 
@@ -105,6 +73,11 @@ int api_access_read(const char *list, struct api_access **ret, struct buf *reter
 			return r;
 		}
 		access->count++;
+	}
+	if (list[0] && !access->count) {
+		buf_add_str(reterr, "it names nobody: leave it empty for everybody");
+		(void)api_access_free(access);
+		return -EINVAL;
 	}
 	*ret = access;
 	return 0;
@@ -130,9 +103,9 @@ static bool is_writer(const struct writer *writer, const struct http_request *re
 	case WRITER_GROUP:
 		return is_local && http_request_peer_in_group(req, writer->id);
 	case WRITER_CERT:
-		return !is_local && strcmp(writer->name, name) == 0;
+		return !is_local && name[0] && strcmp(writer->name, name) == 0;
 	default:
-		return !is_local && !name[0];
+		return !is_local && !http_request_has_certificate(req);
 	}
 }
 
@@ -156,6 +129,8 @@ bool api_access_may_write(const struct api_access *access, const struct http_req
 		buf_printf(reterr, "the user with uid %u", (unsigned)uid);
 	else if (name[0])
 		buf_printf(reterr, "the certificate of %s", name);
+	else if (http_request_has_certificate(req))
+		buf_add_str(reterr, "a certificate without one common name");
 	else
 		buf_add_str(reterr, "a client without a certificate");
 	buf_add_str(reterr, " may only read here (fleetd's api_writers names who may change things)");

@@ -6,7 +6,7 @@
  *   tcp                   who comes over TCP and shows no certificate
  *
  * An empty list: everybody who can connect. Root, and the user fleetd runs as, always may, at a Unix socket.
- * All others only read. Names are looked up when the list is read, which may block. */
+ * All others only read. Users and groups are those of /etc/passwd and /etc/group. */
 #pragma once
 #include "base/buf.h"
 #include "io/http_server.h"

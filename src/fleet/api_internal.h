@@ -15,7 +15,8 @@ struct api {
 	struct list writes;  /* writes that wait for answers or for the mirror */
 	struct list streams; /* answers that come from the manager or from a peer */
 	uv_timer_t *timer;
-	uint64_t start_s;		/* wall clock */
+	uint64_t start_s; /* wall clock */
+	uint64_t tls_told_ms;
 	struct http_server *servers[2]; /* the full one, the peers'; NULL: not made */
 };
 

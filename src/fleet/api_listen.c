@@ -10,39 +10,29 @@
 #include "io/notify.h"
 #include "io/url.h"
 
-static bool has_tls(const struct fleetd_config *config)
-{
-	return config->api_certfile[0] || config->api_keyfile[0] || config->api_cafile[0];
-}
-
-int api_listen_read_tls(struct http_server *server, const struct fleetd_config *config)
+int api_tls_read(const struct fleetd_config *config, struct api_tls *ret)
 {
 	const struct tls_files files = {config->api_certfile, config->api_keyfile, config->api_cafile};
 	_cleanup_buf_ struct buf error = BUF_INIT(4096);
-	struct tls_context *context;
 	int r;
 
-	if (!has_tls(config))
+	*ret = (struct api_tls){0};
+	if (!files.cert[0] && !files.key[0] && !files.ca[0])
 		return 0;
-	r = tls_server_new(&files, &context, &error);
-	if (r < 0)
+	r = tls_server_new(&files, &ret->server, &error);
+	if (r == 0)
+		r = tls_client_new(&files, false, &ret->client, &error);
+	if (r < 0) {
+		api_tls_done(ret);
 		return log_errno(r, "api_certfile, api_keyfile, api_cafile: %s", buf_text(&error));
-	http_server_set_tls(server, context);
-	(void)tls_context_unref(context);
+	}
 	return 0;
 }
 
-int api_listen_peer_tls(const struct fleetd_config *config, struct tls_context **ret)
+void api_tls_done(struct api_tls *tls)
 {
-	const struct tls_files files = {config->api_certfile, config->api_keyfile, config->api_cafile};
-	_cleanup_buf_ struct buf error = BUF_INIT(4096);
-	int r;
-
-	*ret = NULL;
-	if (!has_tls(config))
-		return 0;
-	r = tls_client_new(&files, false, ret, &error);
-	return r < 0 ? log_errno(r, "api_certfile, api_keyfile, api_cafile: %s", buf_text(&error)) : 0;
+	tls->server = tls_context_unref(tls->server);
+	tls->client = tls_context_unref(tls->client);
 }
 
 static int listen_unix(struct http_server *server, const char *path, struct buf *reterr)
@@ -57,8 +47,7 @@ static int listen_unix(struct http_server *server, const char *path, struct buf 
 	return http_server_listen_unix(server, path, 0660, reterr);
 }
 
-static int listen_one(
-	struct http_server *server, const struct fleetd_config *config, const char *address, bool encrypted)
+static int listen_one(struct http_server *server, const struct api_tls *tls, const char *address)
 {
 	_cleanup_buf_ struct buf error = BUF_INIT(4096);
 	_cleanup_url_ struct url url = {0};
@@ -66,64 +55,60 @@ static int listen_one(
 
 	if (r < 0)
 		return log_errno(r, "listen: %s", buf_text(&error));
-	if ((url.scheme == URL_HTTPS) != encrypted)
-		return 0; /* the other round's */
 	if (url.scheme == URL_UNIX) {
 		r = listen_unix(server, url.path, &error);
-	} else if (encrypted && !config->api_certfile[0]) {
+	} else if (url.scheme == URL_HTTP) {
+		r = http_server_listen_tcp(server, url.host, url.port, NULL, &error);
+	} else if (!tls->server) {
 		r = -EINVAL;
 		buf_add_str(&error, "https needs a certificate and a key (api_certfile, api_keyfile)");
 	} else {
-		r = http_server_listen_tcp(server, url.host, url.port, NULL, &error);
+		r = http_server_listen_tls(server, url.host, url.port, NULL, &error);
 	}
 	return r < 0 ? log_errno(r, "cannot listen on %s: %s", address, buf_text(&error)) : 0;
 }
 
-static int listen_all(struct http_server *server, const struct fleetd_config *config, bool encrypted)
-{
-	_cleanup_free_ char *list = mem_strdup(config->listen);
-	char *save = NULL;
-	int r = 0;
-
-	for (char *item = strtok_r(list, ",", &save); item && r == 0; item = strtok_r(NULL, ",", &save))
-		r = listen_one(server, config, item, encrypted);
-	return r;
-}
-
-int api_listen(struct http_server *server, const struct fleetd_config *config)
+int api_listen(struct http_server *server, const struct fleetd_config *config, const struct api_tls *tls)
 {
 	int fds = notify_listen_fds(), r = 0;
 	_cleanup_buf_ struct buf error = BUF_INIT(4096);
+	_cleanup_free_ char *list = mem_strdup(config->listen);
+	char *save = NULL;
 
-	/* Those that are opened before the server has a certificate stay in the clear. */
-	if (fds <= 0)
-		r = listen_all(server, config, false);
-	if (r == 0)
-		r = api_listen_read_tls(server, config);
-	if (r == 0 && fds <= 0)
-		r = listen_all(server, config, true);
+	if (tls->server)
+		http_server_set_tls(server, tls->server);
 	for (int i = 0; i < fds && r == 0; i++) {
-		r = http_server_listen_fd(server, NOTIFY_LISTEN_FDS_START + i, &error);
+		r = http_server_listen_fd(server, NOTIFY_LISTEN_FDS_START + i, tls->server != NULL, &error);
 		if (r < 0)
 			return log_errno(r, "cannot use the inherited socket %d: %s", i, buf_text(&error));
 	}
+	for (char *item = strtok_r(list, ",", &save); fds <= 0 && item && r == 0;
+		item = strtok_r(NULL, ",", &save))
+		r = listen_one(server, tls, item);
+	if (r == 0 && !config->api_writers[0] &&
+		(strstr(config->listen, "http://") || (tls->server && !config->api_cafile[0])))
+		log_warning("whoever reaches the API's TCP port may run anything as root here: name who may "
+			    "(api_writers), or whose certificates are good (api_cafile)");
 	return r;
 }
 
-int api_listen_peers(struct http_server *server, const struct fleetd_config *config, uint16_t *ret_port)
+int api_listen_peers(struct http_server *server, const struct fleetd_config *config,
+	const struct api_tls *tls, uint16_t *ret_port)
 {
 	_cleanup_buf_ struct buf error = BUF_INIT(4096);
 	_cleanup_free_ char *host = NULL;
 	uint16_t port;
 	int r;
 
-	r = api_listen_read_tls(server, config);
-	if (r < 0)
-		return r;
 	r = url_split_host_port(config->peer_listen, &host, &port, &error);
 	if (r < 0)
 		return log_errno(r, "peer_listen: %s", buf_text(&error));
-	r = http_server_listen_tcp(server, host, port, ret_port, &error);
+	if (tls->server) {
+		http_server_set_tls(server, tls->server);
+		r = http_server_listen_tls(server, host, port, ret_port, &error);
+	} else {
+		r = http_server_listen_tcp(server, host, port, ret_port, &error);
+	}
 	if (r < 0)
 		return log_errno(r, "cannot listen for other fleetds on %s (peer_listen): %s",
 			config->peer_listen, buf_text(&error));

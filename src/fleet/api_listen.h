@@ -5,13 +5,18 @@
 #include "io/http_server.h"
 #include "io/tls.h"
 
-/* Reads the certificate, key and authority of the configuration for connections from now on. Nothing happens
- * where there are none. */
-int api_listen_read_tls(struct http_server *server, const struct fleetd_config *config) _must_check_;
-/* The same for connections to other fleetds; *ret NULL without a certificate. */
-int api_listen_peer_tls(const struct fleetd_config *config, struct tls_context **ret) _must_check_;
+/* What the configuration's certificate, key and authority make: of the API's servers, and for connections to
+ * other fleetds. Both NULL where there is no certificate. */
+struct api_tls {
+	struct tls_context *server, *client;
+};
+/* -EINVAL after the log has the reason; *ret is then empty. */
+int api_tls_read(const struct fleetd_config *config, struct api_tls *ret) _must_check_;
+void api_tls_done(struct api_tls *tls);
+
 /* Inherited TCP sockets speak TLS when there is a certificate, those of `listen` when they are https. */
-int api_listen(struct http_server *server, const struct fleetd_config *config) _must_check_;
+int api_listen(struct http_server *server, const struct fleetd_config *config,
+	const struct api_tls *tls) _must_check_;
 /* *ret_port: the port that was bound. Speaks TLS when there is a certificate. */
-int api_listen_peers(
-	struct http_server *server, const struct fleetd_config *config, uint16_t *ret_port) _must_check_;
+int api_listen_peers(struct http_server *server, const struct fleetd_config *config,
+	const struct api_tls *tls, uint16_t *ret_port) _must_check_;

@@ -80,6 +80,7 @@ static void stop_leading(struct engine *e, const char *why)
 	set_clear(&e->busy);
 	set_clear(&e->epochs);
 	set_clear(&e->swept);
+	set_clear(&e->silent);
 	set_clear(&e->bare);
 	e->lasting_busy = false;
 	e->version_request = etcd_request_cancel(e->version_request);
@@ -340,7 +341,7 @@ static void index_done(void *userdata, const struct engine_op *op, const struct 
 	}
 }
 
-static void index_write(struct engine *e, const char *machine, const char *name, const char *value)
+void engine_index_write(struct engine *e, const char *machine, const char *name, const char *value)
 {
 	_cleanup_free_ char *key = mem_printf("%s/assigned/%s/%s", e->prefix, machine, name);
 	struct engine_op op = {.write = value ? ENGINE_WRITE_SET : ENGINE_WRITE_DELETE,
@@ -382,7 +383,7 @@ static void index_set_if_other(
 		if (strcmp(unit->assignments[i].machine, machine) == 0 &&
 			strcmp(unit->assignments[i].value, value) == 0)
 			return;
-	index_write(e, machine, unit->name, value);
+	engine_index_write(e, machine, unit->name, value);
 }
 
 /* Brings the index entries of one unit to what they should be. */
@@ -404,7 +405,7 @@ static void index_unit(struct engine *e, const char *name)
 		if (unit && unit->global && unit->desired != REGISTRY_INACTIVE &&
 			!cluster_machine(c, machine))
 			continue;
-		index_write(e, machine, name, NULL);
+		engine_index_write(e, machine, name, NULL);
 	}
 	if (!unit || unit->desired == REGISTRY_INACTIVE)
 		return;
@@ -565,6 +566,7 @@ static void run(struct engine *e)
 {
 	const struct scheduler_decision *decisions;
 	uint64_t age = contact_age_ms(e);
+	bool all = e->all;
 	size_t count;
 	char **names;
 
@@ -578,20 +580,12 @@ static void run(struct engine *e)
 		engine_retry_run(e, ENGINE_SETTLE_MS - age + 1);
 		return;
 	}
-	if (e->all)
+	e->all = false;
+	if (all)
 		mark_everything(e);
 	count = scheduler_run(cluster_scheduler(e->config.cluster), &decisions);
-	if (e->all)
+	if (all)
 		count_unplaced(e);
-	if (e->all)
-		engine_ask_silent(e);
-	if (e->all || e->machines_changed) {
-		engine_announce_lasting(e);
-		if (age > ENGINE_SETTLE_MS)
-			engine_sweep_states(e);
-	}
-	engine_sweep_bare(e);
-	e->all = e->machines_changed = false;
 	e->stats.rounds++;
 	for (size_t i = 0; i < count; i++) {
 		count_decision(e, &decisions[i]);
@@ -610,6 +604,9 @@ static void run(struct engine *e)
 	for (size_t i = 0; i < count; i++)
 		engine_epoch_write(e, names[i]);
 	names_free(names, count);
+	/* Behind what moves units. */
+	if (age > ENGINE_SETTLE_MS)
+		engine_states_round(e, all);
 }
 
 /* ---- news ---- */
@@ -652,6 +649,7 @@ void engine_unit_changed(struct engine *e, const char *name)
 	const struct cluster_unit *unit = cluster_unit(e->config.cluster, name);
 
 	set_add(&e->dirty, name);
+	engine_states_changed(e, name);
 	if (unit && unit->global)
 		set_add(&e->globals, name);
 	else if (map_remove(&e->globals, slice_str(name)) || e->globals.count)
@@ -704,7 +702,7 @@ static void pass_fired(uv_timer_t *timer)
 		 * here. */
 		if (e->seen.machine && !e->seen.term && e->config.cluster_loaded(e->config.userdata) &&
 			contact_age_ms(e) > ENGINE_SETTLE_MS)
-			engine_sweep_states(e);
+			engine_sweep_foreign(e);
 		/* Names pile up only for who acts on them. */
 		set_clear(&e->dirty);
 		set_clear(&e->new_machines);

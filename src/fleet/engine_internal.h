@@ -34,7 +34,8 @@ struct engine {
 	bool lasting_seen;	 /* lease/states is there */
 	bool lasting_busy;	 /* it is being written or removed */
 	struct map swept;	 /* keys of machines that are gone, while they are being removed */
-	struct map silent;	 /* machine -> since when (ms) something is missing that it should publish */
+	struct map silent;	 /* "machine/unit" -> since when (ms) it does not say what it should */
+	uint64_t foreign_ms;	 /* when a machine of fleet 1.0 was last seen; 0: never */
 	struct map bare;	 /* names of units of which something that was published went */
 	struct map dirty;	 /* names whose index entries must be compared */
 	struct map globals;	 /* names of global units */
@@ -51,12 +52,12 @@ void engine_epoch_write(struct engine *e, const char *machine);
 /* Whether the machine is present and not of fleet 1.0. */
 bool engine_machine_is_ours(const struct engine *e, const char *id);
 
+/* Writes an entry of the index, or removes it (value NULL). */
+void engine_index_write(struct engine *e, const char *machine, const char *name, const char *value);
+
 /* engine_states.c */
-/* Removes what machines published that are gone. */
-void engine_sweep_states(struct engine *e);
-/* Removes the directories of units of which nothing is left. */
-void engine_sweep_bare(struct engine *e);
-/* Tells the machines whether what they publish may last. */
-void engine_announce_lasting(struct engine *e);
-/* Asks machines for what they should have published and have not, for long. */
-void engine_ask_silent(struct engine *e);
+/* After the decisions of a round, and long enough after an outage: removes what gone machines published, says
+ * whether what is published may last, and asks for what is missing. all: the round was over everything. */
+void engine_states_round(struct engine *e, bool all);
+/* Under a 1.0 engine, which removes nothing: what gone machines left to last. */
+void engine_sweep_foreign(struct engine *e);

@@ -33,7 +33,8 @@ static void sweep_key(struct engine *e, const char *path, uint64_t index)
 	engine_writer_add(e->writer, &op);
 }
 
-void engine_sweep_states(struct engine *e)
+/* Removes what machines published that are gone. */
+static void sweep_states(struct engine *e)
 {
 	const struct cluster *c = e->config.cluster;
 	size_t count;
@@ -69,7 +70,7 @@ void engine_states_changed(struct engine *e, const char *name)
 
 /* Directories stay when the last key in them is deleted. Who creates one in the same moment loses nothing:
  * only an empty one is removed. */
-void engine_sweep_bare(struct engine *e)
+static void sweep_bare(struct engine *e)
 {
 	size_t position = 0;
 	struct slice name;
@@ -81,7 +82,8 @@ void engine_sweep_bare(struct engine *e)
 		_cleanup_free_ char *job = mem_printf("%s/job/%s", e->prefix, text);
 		struct engine_op op = {.write = ENGINE_WRITE_DELETE_EMPTY, .key = states};
 
-		if (unit && (unit->state_count || unit->heartbeat || unit->hash[0]))
+		if (unit && (unit->state_count || unit->heartbeat || unit->hash[0] || unit->target ||
+				    unit->has_desired))
 			continue;
 		engine_writer_add(e->writer, &op);
 		op.key = job;
@@ -96,24 +98,28 @@ static void lasting_done(void *userdata, const struct engine_op *op, const struc
 	struct engine *e = userdata;
 
 	e->lasting_busy = false;
-	if (response->outcome == ETCD_OK)
+	if (response->outcome == ETCD_OK ||
+		(op->write == ENGINE_WRITE_DELETE && etcd_response_is(response, ETCD_KEY_NOT_FOUND)))
 		e->lasting_seen = op->write == ENGINE_WRITE_SET;
-	else
-		engine_retry_run(e, ENGINE_RETRY_MS);
-	e->machines_changed = true; /* they may have changed meanwhile */
+	/* What failed, or changed meanwhile, is met again in the next round over everything. */
 }
 
-/* A fleet 1.0 would not remove what lasts. */
-void engine_announce_lasting(struct engine *e)
+/* A fleet 1.0 would not remove what lasts. The word is taken back at once, and given again only when none was
+ * seen for a while: one that restarts, or whose presence lapses, does not make everybody write everything
+ * anew. */
+static void announce_lasting(struct engine *e)
 {
 	_cleanup_free_ char *key = mem_printf("%s/lease/states", e->prefix);
 	struct engine_op op = {.key = key, .value = "lasting", .done = lasting_done, .userdata = e};
-	bool lasting = true;
+	uint64_t now = engine_now_ms(e), pause_ms = (uint64_t)e->config.lease_ttl_s * 2000;
+	bool lasting;
 	size_t count;
 	_cleanup_free_ const struct cluster_machine **machines = cluster_machines(e->config.cluster, &count);
 
 	for (size_t i = 0; i < count; i++)
-		lasting = lasting && engine_machine_is_ours(e, machines[i]->id);
+		if (!engine_machine_is_ours(e, machines[i]->id))
+			e->foreign_ms = now;
+	lasting = !e->foreign_ms || now - e->foreign_ms > pause_ms;
 	if (lasting == e->lasting_seen || e->lasting_busy)
 		return;
 	e->lasting_busy = true;
@@ -121,37 +127,73 @@ void engine_announce_lasting(struct engine *e)
 	engine_writer_add(e->writer, &op);
 }
 
-/* Somebody has removed their keys: the epoch written anew asks for them. */
-void engine_ask_silent(struct engine *e)
+/* What the machine should have published of the unit and has not: its state, or that it was asked to start
+ * it. */
+static bool is_silent(const struct cluster_unit *unit, const struct cluster_assignment *assignment)
+{
+	const struct cluster_state *state = cluster_unit_state(unit, assignment->machine);
+
+	if (!state)
+		return true;
+	return unit->desired == REGISTRY_LAUNCHED && !unit->global && unit->target &&
+	       strcmp(unit->target, assignment->machine) == 0 && strcmp(state->state.active, "active") == 0 &&
+	       !(unit->heartbeat && strcmp(unit->heartbeat, assignment->machine) == 0);
+}
+
+/* Somebody has removed the keys: the unit's entry in the index, written anew, asks for them. */
+static void ask_silent(struct engine *e)
 {
 	const struct cluster *c = e->config.cluster;
 	uint64_t now = engine_now_ms(e);
 	struct map before = e->silent;
-	size_t count, position = 0;
+	size_t count;
 	_cleanup_free_ const struct cluster_unit **units = cluster_entries(c, &count);
-	struct slice id;
-	void *since;
 
 	map_init(&e->silent, 0);
 	for (size_t i = 0; i < count; i++) {
 		for (size_t k = 0; k < units[i]->assignment_count; k++) {
-			const char *machine = units[i]->assignments[k].machine;
+			const struct cluster_assignment *assignment = &units[i]->assignments[k];
+			_cleanup_free_ char *key = NULL;
+			uintptr_t since;
 
-			if (!cluster_machine(c, machine) || cluster_unit_state(units[i], machine) ||
-				map_get(&e->silent, slice_str(machine)))
+			if (!cluster_machine(c, assignment->machine) || !is_silent(units[i], assignment))
 				continue;
-			since = map_get(&before, slice_str(machine));
-			map_put(&e->silent, slice_str(cluster_machine(c, machine)->id),
-				since ? since : (void *)(uintptr_t)now);
+			key = mem_printf("%s/%s", assignment->machine, units[i]->name);
+			since = (uintptr_t)map_get(&before, slice_str(key));
+			since = since ? since : (uintptr_t)now;
+			if (now >= since + ENGINE_SILENT_MS) {
+				since = (uintptr_t)now + ENGINE_SILENT_PAUSE_MS;
+				engine_index_write(e, assignment->machine, units[i]->name, assignment->value);
+			}
+			map_put(&e->silent, slice_str(key), (void *)since);
 		}
 	}
 	map_done(&before);
-	while (map_next(&e->silent, &position, &id, &since)) {
-		if (now < (uintptr_t)since + ENGINE_SILENT_MS)
+}
+
+void engine_states_round(struct engine *e, bool all)
+{
+	if (all || e->machines_changed) {
+		announce_lasting(e);
+		sweep_states(e);
+	}
+	if (all)
+		ask_silent(e);
+	e->machines_changed = false;
+	sweep_bare(e);
+}
+
+/* One of ours does it for all: the first that is present. */
+void engine_sweep_foreign(struct engine *e)
+{
+	size_t count;
+	_cleanup_free_ const struct cluster_machine **machines = cluster_machines(e->config.cluster, &count);
+
+	for (size_t i = 0; i < count; i++) {
+		if (!engine_machine_is_ours(e, machines[i]->id))
 			continue;
-		_cleanup_free_ char *machine = mem_strndup(id.data, id.len);
-		map_put(&e->silent, id, (void *)(uintptr_t)(now + ENGINE_SILENT_PAUSE_MS));
-		map_remove(&e->epochs, id);
-		engine_epoch_write(e, machine);
+		if (strcmp(machines[i]->id, e->machine_id) == 0)
+			sweep_states(e);
+		return;
 	}
 }

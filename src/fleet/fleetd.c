@@ -297,6 +297,11 @@ static void on_registered(void *user)
 	struct fleetd *f = user;
 
 	log_info("registered as machine %s", f->machine.id);
+	agent_set_registered(f->agent, true);
+	if (f->index)
+		mirror_restart(f->index);
+	if (f->full && f->foreign)
+		mirror_restart(f->full);
 	agent_contact(f->agent);
 }
 
@@ -324,7 +329,7 @@ static void on_contact(void *user, bool ok, const char *why)
 
 static void on_refused(void *user, const char *why)
 {
-	(void)user;
+	agent_set_registered(((struct fleetd *)user)->agent, false);
 	log_error("not registered: %s", why);
 }
 
@@ -393,28 +398,61 @@ static void describe_machine(struct fleetd *f)
 
 /* ---- listeners ---- */
 
-static int read_peer_tls(struct fleetd *f, const struct fleetd_config *config)
+static int open_listeners(struct fleetd *f)
 {
-	struct tls_context *context;
-	int r = api_listen_peer_tls(config, &context);
+	struct api_tls tls;
+	int r = api_tls_read(&f->config, &tls);
 
-	if (r == 0 && context)
-		api_set_peer_tls(f->api, context);
-	(void)tls_context_unref(context);
+	if (r < 0)
+		return r;
+	f->server = api_server(f->api, false);
+	r = api_listen(f->server, &f->config, &tls);
+	if (r == 0 && f->config.peer_listen[0]) {
+		f->peer_server = api_server(f->api, true);
+		r = api_listen_peers(f->peer_server, &f->config, &tls, &f->peer_port);
+	}
+	if (tls.client)
+		api_set_peer_tls(f->api, tls.client);
+	api_tls_done(&tls);
 	return r;
 }
 
-static int open_listeners(struct fleetd *f)
+/* New files of the same certificates: all of them, or none. */
+static bool renew_tls(struct fleetd *f, const struct fleetd_config *config)
 {
-	int r;
+	struct api_tls tls;
 
-	f->server = api_server(f->api, false);
-	r = api_listen(f->server, &f->config);
-	if (r < 0 || !f->config.peer_listen[0])
-		return r;
-	f->peer_server = api_server(f->api, true);
-	r = api_listen_peers(f->peer_server, &f->config, &f->peer_port);
-	return r < 0 ? r : read_peer_tls(f, &f->config);
+	if (api_tls_read(config, &tls) < 0)
+		return false;
+	if (!tls.server != !f->config.api_certfile[0])
+		log_warning("api_certfile came or went: that takes a restart");
+	else if (tls.server) {
+		http_server_set_tls(f->server, tls.server);
+		if (f->peer_server)
+			http_server_set_tls(f->peer_server, tls.server);
+		api_set_peer_tls(f->api, tls.client);
+	}
+	api_tls_done(&tls);
+	return true;
+}
+
+/* Those that are shown to the store. */
+static bool renew_store_tls(struct fleetd *f, const struct fleetd_config *config)
+{
+	struct etcd_client *const clients[] = {f->quick, f->client};
+	bool good = true;
+
+	for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
+		char *error = NULL;
+
+		if (etcd_client_read_files(clients[i], config->etcd_cafile, config->etcd_certfile,
+			    config->etcd_keyfile, &error) < 0) {
+			log_error("etcd_cafile, etcd_certfile, etcd_keyfile: %s", error);
+			good = false;
+		}
+		free(error);
+	}
+	return good;
 }
 
 /* Who may write, as the configuration says. */
@@ -464,6 +502,8 @@ static int open_client(struct fleetd *f, int64_t timeout_ms, struct etcd_client 
 
 	if (r < 0)
 		log_error("etcd_servers: %s", error ? error : strerror(-r));
+	else if ((options.ca_file[0] || options.cert_file[0]) && !strstr(options.endpoints, "https://"))
+		log_warning("etcd_servers: certificates are given, and no server is https: in the clear");
 	free(error);
 	return r;
 }
@@ -620,6 +660,7 @@ static void on_reload(uv_signal_t *signal, int number)
 	struct fleetd *f = signal->data;
 	struct fleetd_config config;
 	_cleanup_buf_ struct buf error = BUF_INIT(4096);
+	bool writers, certificates;
 
 	(void)number;
 	if (fleetd_config_load(f->config_path, &config, &error) < 0) {
@@ -639,17 +680,18 @@ static void on_reload(uv_signal_t *signal, int number)
 	config.metadata_count = 0;
 	take_text(&f->config.public_ip, &config.public_ip);
 	/* Each where it can be used; what cannot stays as it was, and the log says why. */
-	if (read_access(f, &config) == 0)
+	writers = read_access(f, &config) == 0;
+	if (writers)
 		take_text(&f->config.api_writers, &config.api_writers);
-	if (api_listen_read_tls(f->server, &config) == 0 && f->peer_server &&
-		api_listen_read_tls(f->peer_server, &config) == 0)
-		(void)!read_peer_tls(f, &config);
+	certificates = renew_tls(f, &config);
+	certificates = renew_store_tls(f, &config) && certificates;
 	fleetd_config_done(&config);
 	set_verbosity(f);
 	describe_machine(f);
 	presence_update(f->presence, &f->machine);
-	log_info("configuration read again: metadata, public_ip, verbosity, keep_units_on_stop, api_writers "
-		 "and the API's certificates are in force");
+	log_info("configuration read again: metadata, public_ip, verbosity, keep_units_on_stop%s%s are in "
+		 "force",
+		writers ? ", api_writers" : "", certificates ? ", certificates" : "");
 }
 
 static void on_housekeeping(uv_timer_t *timer)

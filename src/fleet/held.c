@@ -12,6 +12,7 @@
 #define HELD_RETRY_MS 250
 #define HELD_REQUESTS_MAX 64
 #define HELD_BUSY_MS 10
+#define HELD_UNSURE_MS 5000 /* a write of unknown outcome may still come for so long */
 
 struct held_key {
 	struct held *held;
@@ -23,14 +24,15 @@ struct held_key {
 	uint64_t due_ms; /* UINT64_MAX: never by itself */
 	bool dropping;
 	bool sent_lasting, stored_lasting;
-	bool renew; /* it may have got lost since the request under way was sent */
+	bool renew;  /* it may have got lost since the request under way was sent */
+	bool unsure; /* a write may still be on its way to the store */
 };
 struct held {
 	struct etcd_client *client;
 	struct map keys;
 	uv_timer_t *timer;
 	int64_t ttl_s;
-	bool lasting;
+	bool own, lasting;
 	size_t requests, dropping;
 };
 
@@ -89,18 +91,21 @@ static void delete_done(const struct etcd_response *response, void *userdata)
 
 	key->request = NULL;
 	key->held->requests--;
-	if (response->outcome != ETCD_OK && response->outcome != ETCD_REFUSED) {
+	/* Gone, or someone else's by now; anything else is tried again. */
+	if (response->outcome != ETCD_OK && !etcd_response_is(response, ETCD_KEY_NOT_FOUND) &&
+		!etcd_response_is(response, ETCD_COMPARE_FAILED)) {
 		key_again(key, HELD_RETRY_MS);
 		return;
 	}
-	/* Gone, or someone else's by now. */
-	key->stored = mem_free(key->stored);
-	if (key->wanted)
+	if (key->wanted) {
+		key->stored = mem_free(key->stored);
 		key_again(key, 0);
-	else if (etcd_response_is(response, ETCD_RAFT_ERROR))
-		key_again(key, HELD_RETRY_MS);
-	else
+	} else if (key->unsure) {
+		key->unsure = false;
+		key_again(key, HELD_UNSURE_MS);
+	} else {
 		key_forget(key);
+	}
 }
 
 static void put_done(const struct etcd_response *response, void *userdata)
@@ -120,6 +125,7 @@ static void put_done(const struct etcd_response *response, void *userdata)
 		return;
 	}
 	if (response->outcome == ETCD_UNKNOWN) {
+		key->unsure = true;
 		free(key->stored);
 		key->stored = key->wanted ? NULL : take_ptr(key->sent);
 	}
@@ -159,7 +165,7 @@ static void key_step(struct held_key *key)
 	free(key->sent);
 	key->sent = NULL;
 	if (!key->wanted) {
-		struct etcd_delete_options options = {.prev_value = key->stored};
+		struct etcd_delete_options options = {.prev_value = held->own ? NULL : key->stored};
 
 		key->request = etcd_delete(client, key->key, &options, delete_done, key);
 	} else if (held->lasting || !is_stored(key)) {
@@ -202,12 +208,13 @@ static void held_wake(struct held *held)
 		uv_timer_start(held->timer, timer_fired, 0, 0);
 }
 
-struct held *held_new(struct etcd_client *client, int64_t ttl_s)
+struct held *held_new(struct etcd_client *client, int64_t ttl_s, bool own)
 {
 	struct held *held = mem_new(struct held);
 
 	held->client = client;
 	held->ttl_s = ttl_s;
+	held->own = own;
 	map_init(&held->keys, 0);
 	held->timer = mem_new(uv_timer_t);
 	held->timer->data = held;
@@ -287,6 +294,17 @@ void held_remove(struct held *held, const char *name, const char *value)
 		return;
 	held_set(held, name, value);
 	held_drop(held, name);
+}
+
+void held_renew(struct held *held, const char *name)
+{
+	struct held_key *key = map_get(&held->keys, slice_str(name));
+
+	if (!key)
+		return;
+	key->due_ms = 0;
+	key->renew = key->request != NULL;
+	held_wake(held);
 }
 
 void held_renew_all(struct held *held)

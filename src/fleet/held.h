@@ -6,8 +6,9 @@
 #include "flotilla/etcd.h"
 
 struct held;
-/* Refreshes come every ttl/2; nothing lasts at first. The client is borrowed. */
-struct held *held_new(struct etcd_client *client, int64_t ttl_s);
+/* Refreshes come every ttl/2; nothing lasts at first. own: nobody else writes these keys, and they are
+ * deleted whatever is in them; else only while they hold what was written. The client is borrowed. */
+struct held *held_new(struct etcd_client *client, int64_t ttl_s, bool own);
 /* Forgets all; the keys in the store end by their TTL. */
 struct held *held_free(struct held *held);
 /* The key shall have that value. Setting the same again costs nothing. */
@@ -19,6 +20,8 @@ void held_drop(struct held *held, const char *key);
 void held_set_lasting(struct held *held, bool lasting);
 /* A key that an earlier life of this daemon left with that value shall be gone, unless it is held now. */
 void held_remove(struct held *held, const char *key, const char *value);
+/* The key may have got lost: it is written again. */
+void held_renew(struct held *held, const char *key);
 /* Writes every key anew at once: after an outage, in which TTLs may have run out. */
 void held_renew_all(struct held *held);
 /* Keys whose deletion the store has not confirmed yet. */

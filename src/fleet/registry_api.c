@@ -8,6 +8,8 @@
 #include "fleet/mirror.h"
 #include "io/tls.h"
 
+#define REGISTRY_WAIT_MS 8000 /* for the first read */
+
 struct registry_api {
 	char *prefix;
 	struct etcd_client *client;
@@ -16,6 +18,7 @@ struct registry_api {
 	struct api_access *access;
 	struct api *api;
 	struct http_server *server;
+	char *why; /* the registry cannot be read; NULL: it can, or has not been tried */
 };
 
 /* ---- the mirror ---- */
@@ -38,7 +41,18 @@ static void on_remove(void *user, const char *path, bool expired)
 
 static void on_end(void *user)
 {
-	cluster_end(((struct registry_api *)user)->cluster);
+	struct registry_api *a = user;
+
+	a->why = mem_free(a->why);
+	cluster_end(a->cluster);
+}
+
+static void on_outage(void *user, const char *why)
+{
+	struct registry_api *a = user;
+
+	free(a->why);
+	a->why = mem_printf("fleet server unable to communicate with etcd: %s", why);
 }
 
 static void on_turn(void *user)
@@ -61,6 +75,13 @@ static void is_needed(void *user)
 static uint64_t index_of(void *user)
 {
 	return mirror_index(((struct registry_api *)user)->mirror);
+}
+
+static const char *why_not(void *user)
+{
+	const struct registry_api *a = user;
+
+	return mirror_is_loaded(a->mirror) ? NULL : a->why;
 }
 
 static const char *nobody(void *user)
@@ -110,7 +131,8 @@ static void open_api(struct registry_api *a, uv_loop_t *loop)
 		.cluster_needed = is_needed,
 		.mirror_index = index_of,
 		.leader = nobody,
-		.unavailable = nobody,
+		.unavailable = why_not,
+		.wait_ms = REGISTRY_WAIT_MS,
 		.access = access_of,
 		.engine_stats = no_stats,
 		.store_answers = is_loaded,
@@ -122,7 +144,8 @@ static void open_api(struct registry_api *a, uv_loop_t *loop)
 int registry_api_open(uv_loop_t *loop, const struct etcd_client_options *options, const char *prefix,
 	const char *socket_path, struct registry_api **ret, struct buf *reterr)
 {
-	static const struct mirror_handler handler = {on_begin, on_set, on_remove, on_end, on_turn, NULL};
+	static const struct mirror_handler handler = {
+		on_begin, on_set, on_remove, on_end, on_turn, on_outage};
 	struct registry_api *a = mem_new(struct registry_api);
 	_cleanup_free_ char *error = NULL;
 	size_t len = strlen(prefix);
@@ -166,6 +189,7 @@ struct registry_api *registry_api_close(struct registry_api *a)
 	a->cluster = cluster_free(a->cluster);
 	a->client = etcd_client_free(a->client);
 	free(a->prefix);
+	free(a->why);
 	free(a);
 	return NULL;
 }

@@ -2,6 +2,7 @@
  * and googleapi), since scripts and people know them. */
 #include <ctype.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,6 +114,11 @@ static int open_tunnel(struct fleetctl *ctl, struct buf *reterr)
 	return 0;
 }
 
+static bool has_files(const struct fleetctl_options *options)
+{
+	return (options->ca_file && options->ca_file[0]) || (options->cert_file && options->cert_file[0]);
+}
+
 /* --ca-file, --cert-file, --key-file. */
 static int read_tls(struct fleetctl *ctl, struct tls_context **ret, struct buf *reterr)
 {
@@ -121,13 +127,44 @@ static int read_tls(struct fleetctl *ctl, struct tls_context **ret, struct buf *
 	return tls_client_new(&files, false, ret, reterr);
 }
 
+/* As in 1.0: without --driver an endpoint at etcd's ports is the store. */
+static bool is_store(const struct fleetctl *ctl)
+{
+	_cleanup_url_ struct url url = {0};
+
+	return !ctl->options.driver[0] && strncmp(ctl->options.endpoint, "http", 4) == 0 &&
+	       url_parse(ctl->options.endpoint, &url, NULL) == 0 && (url.port == 4001 || url.port == 2379);
+}
+
+static char registry_socket[64]; /* for the end by a signal: nothing stays in /tmp */
+
+static void on_end_signal(int number)
+{
+	char *slash;
+
+	(void)unlink(registry_socket);
+	slash = strrchr(registry_socket, '/');
+	*slash = '\0';
+	(void)rmdir(registry_socket);
+	(void)signal(number, SIG_DFL);
+	(void)raise(number);
+}
+
+static void clean_up_at_end(const char *path)
+{
+	(void)snprintf(registry_socket, sizeof(registry_socket), "%s", path);
+	(void)signal(SIGINT, on_end_signal);
+	(void)signal(SIGTERM, on_end_signal);
+	(void)signal(SIGHUP, on_end_signal);
+}
+
 /* --driver=etcd: the API is served by this process itself, over the registry; the endpoints are the store's.
  */
 static int open_registry(struct fleetctl *ctl, struct buf *reterr)
 {
 	const struct fleetctl_options *o = &ctl->options;
 	/* A fleetd's socket, which is the default, is no store. */
-	bool has_endpoint = strncmp(o->endpoint, "unix://", 7) != 0;
+	bool has_endpoint = strcmp(o->endpoint, FLEETCTL_ENDPOINT_DEFAULT) != 0;
 	struct etcd_client_options options = {.endpoints = has_endpoint ? o->endpoint : NULL,
 		.timeout_ms = timeout_ms(ctl),
 		.ca_file = o->ca_file,
@@ -145,6 +182,7 @@ static int open_registry(struct fleetctl *ctl, struct buf *reterr)
 		return -errno;
 	}
 	ctl->registry_socket = mem_printf("%s/fleet.sock", directory);
+	clean_up_at_end(ctl->registry_socket);
 	uv_loop_init(&ctl->loop);
 	ctl->http = http_client_new(&ctl->loop, NULL);
 	r = registry_api_open(&ctl->loop, &options, o->prefix, ctl->registry_socket, &ctl->registry, reterr);
@@ -159,9 +197,9 @@ int ctl_open(struct fleetctl *ctl, struct buf *reterr)
 	struct url url;
 	int r;
 
-	if (strcasecmp(ctl->options.driver, "etcd") == 0)
+	if (strcasecmp(ctl->options.driver, "etcd") == 0 || is_store(ctl))
 		return open_registry(ctl, reterr);
-	if (strcasecmp(ctl->options.driver, "API") != 0) {
+	if (ctl->options.driver[0] && strcasecmp(ctl->options.driver, "API") != 0) {
 		buf_printf(reterr, "unrecognized driver \"%s\"", ctl->options.driver);
 		return -EINVAL;
 	}
@@ -179,6 +217,9 @@ int ctl_open(struct fleetctl *ctl, struct buf *reterr)
 				"%s://%s", url.scheme == URL_HTTPS ? "https" : "http", url.authority);
 			if (url.scheme == URL_HTTPS)
 				r = read_tls(ctl, &http.tls, reterr);
+			else if (has_files(&ctl->options))
+				fprintf(stderr, "WARNING: certificates are given, and %s is in the clear\n",
+					endpoint);
 			url_done(&url);
 		}
 	} else {
@@ -273,6 +314,7 @@ int ctl_call(struct fleetctl *ctl, const char *method, const char *path, const c
 		.headers = &header,
 		.header_count = body ? 1 : 0,
 		.body = slice_str(body ? body : ""),
+		.connect_timeout_ms = timeout_ms(ctl),
 		.header_timeout_ms = timeout_ms(ctl)};
 	struct http_result result;
 	json_error_t error;

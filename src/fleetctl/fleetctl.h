@@ -12,6 +12,7 @@
 #include "unit/unit.h"
 
 #define FLEETCTL_VERSION "1.0.0+flotilla-" FLOTILLA_VERSION
+#define FLEETCTL_ENDPOINT_DEFAULT "unix:///var/run/fleet.sock"
 #define FLEETCTL_POLL_MS 10 /* between looks while waiting; slower the longer it takes */
 #define FLEETCTL_POLL_MAX_MS 100
 #define FLEETCTL_LINES_UNSAID INT64_MIN /* without --lines: 10, or with --since all */

@@ -74,7 +74,6 @@ static const struct command commands[] = {
 
 static size_t global_flags(struct fleetctl_options *o, struct flag *out)
 {
-	static const char *unused_list[3];
 	const struct flag rows[] = {
 		{.name = "endpoint",
 			.type = FLAG_STRING,
@@ -88,7 +87,7 @@ static size_t global_flags(struct fleetctl_options *o, struct flag *out)
 			.value = &o->driver,
 			.env = "FLEETCTL_DRIVER",
 			.help_value = "NAME",
-			.help = "API, or etcd: without a fleetd, by the registry in the store"},
+			.help = "API (the default), or etcd: without a fleetd, by the registry in the store"},
 		{.name = "tunnel",
 			.type = FLAG_STRING,
 			.value = &o->tunnel,
@@ -146,9 +145,9 @@ static size_t global_flags(struct fleetctl_options *o, struct flag *out)
 			.env = "FLEETCTL_CA_FILE",
 			.help_value = "PATH",
 			.help = "Authority that https servers must be certified by"},
-		{.name = "etcd-keyfile", .type = FLAG_STRING, .value = &unused_list[0]},
-		{.name = "etcd-certfile", .type = FLAG_STRING, .value = &unused_list[1]},
-		{.name = "etcd-cafile", .type = FLAG_STRING, .value = &unused_list[2]},
+		{.name = "etcd-keyfile", .type = FLAG_STRING, .value = &o->key_file},
+		{.name = "etcd-certfile", .type = FLAG_STRING, .value = &o->cert_file},
+		{.name = "etcd-cafile", .type = FLAG_STRING, .value = &o->ca_file},
 		{.name = "experimental-api", .type = FLAG_BOOL, .value = &o->experimental},
 		{.name = "debug",
 			.type = FLAG_BOOL,
@@ -437,8 +436,8 @@ static int run_command(struct fleetctl *ctl, const struct command *command, int 
 
 int fleetctl_main(int argc, char **argv)
 {
-	struct fleetctl ctl = {.options = {.endpoint = "unix:///var/run/fleet.sock",
-				       .driver = "API",
+	struct fleetctl ctl = {.options = {.endpoint = FLEETCTL_ENDPOINT_DEFAULT,
+				       .driver = "",
 				       .prefix = "/_coreos.com/fleet/",
 				       .tunnel = "",
 				       .ssh_username = "core",

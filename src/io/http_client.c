@@ -368,6 +368,11 @@ struct http_call *http_client_send(struct http_client *client, const struct http
 	return call;
 }
 
+bool http_call_was_sent(const struct http_call *call)
+{
+	return call->sent_any;
+}
+
 void http_call_cancel(struct http_call *call)
 {
 	if (!call || call->done)

@@ -79,6 +79,8 @@ struct http_call_options {
 };
 struct http_call *http_client_send(struct http_client *client, const struct http_call_options *options);
 void http_call_cancel(struct http_call *call);
+/* In on_done: whether anything of the request may have reached the server. */
+bool http_call_was_sent(const struct http_call *call);
 /* Stops and resumes reading from the connection: the sender is then slowed down by TCP. Pieces that were
  * already received may still be delivered. */
 void http_call_pause(struct http_call *call);

@@ -161,7 +161,8 @@ static void send_sealed(struct client_conn *conn)
 	}
 	call->sent_any = true;
 	n = flush_wire(conn);
-	if (n < 0)
+	/* A server that closed may have said why: the read side tells. */
+	if (n < 0 && n != UV_EPIPE && n != UV_ECONNRESET)
 		fail_io(conn, "write", n);
 	else
 		client_conn_set_reading(conn, true);
@@ -257,7 +258,8 @@ static void on_end(struct client_conn *conn, int error)
 		fail_io(conn, "read", error);
 		return;
 	}
-	if (conn->got_bytes && call->head_done) {
+	/* Over TLS an end is said: anybody can cut a connection. */
+	if (conn->got_bytes && call->head_done && (!conn->tls || tls_has_ended(conn->tls))) {
 		/* The end of a body without a length. */
 		(void)response_execute(conn, NULL, 0);
 		if (!conn->call)
@@ -308,6 +310,14 @@ static void on_wire(struct client_conn *conn, struct slice bytes)
 
 	buf_clear(plain);
 	r = tls_receive(conn->tls, bytes, plain, &conn->wire);
+	conn->chatter_bytes = plain->len ? 0 : conn->chatter_bytes + bytes.len;
+	if (r == 0 && (conn->chatter_bytes > CHATTER_MAX || conn->wire.len > CHATTER_MAX)) {
+		if (conn->call)
+			conn_fail(conn, -EPROTO, "tls: nothing but talk about the connection");
+		else
+			client_conn_close(conn);
+		return;
+	}
 	sent = flush_wire(conn); /* with what tells the server why */
 	if (r < 0 && conn->call) {
 		conn_fail(conn, r, tls_error(conn->tls));
@@ -364,6 +374,10 @@ static void begin_handshake(struct client_conn *conn)
 {
 	int n;
 
+	/* The kernel's patience with a connect does not count here. */
+	call_set_phase_deadline(conn->call, conn->call->options.connect_timeout_ms
+						    ? conn->call->options.connect_timeout_ms
+						    : HANDSHAKE_TIMEOUT_MS);
 	conn->tls = tls_connect(conn->client->tls, conn->origin->host);
 	n = tls_receive(conn->tls, SLICE_LITERAL(""), &conn->client->plain, &conn->wire);
 	if (n < 0) {

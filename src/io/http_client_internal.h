@@ -13,6 +13,8 @@ enum {
 	CLIENT_READ_BUF_BYTES = 64 * 1024,
 	RESPONSE_HEADERS_MAX = 2000,
 	HTTP_STATUS_SWITCHING = 101,
+	HANDSHAKE_TIMEOUT_MS = 10 * 1000, /* where none is set for connecting */
+	CHATTER_MAX = 256 * 1024,	  /* received in a row that is nothing for the user */
 };
 
 /* The bytes of a request: shared by the call (for another try) and the connection that is sending them. */
@@ -78,6 +80,7 @@ struct client_conn {
 	struct blob *sending; /* set while `write` is under way */
 	struct tls *tls;      /* NULL: plain */
 	struct buf wire;      /* encrypted, to be sent */
+	size_t chatter_bytes; /* received since there was anything for the user */
 	char *wire_bytes;     /* set while `wire_write` is under way */
 	uv_write_t wire_write;
 	http_parser parser;

@@ -36,7 +36,7 @@ void conn_mark_dirty(struct conn *conn)
 
 size_t conn_queued_bytes(const struct conn *conn)
 {
-	size_t queued = conn->out.len;
+	size_t queued = conn->out.len + conn->wire.len;
 
 	if (conn->inflight.active && conn->state != CONN_CLOSED)
 		queued += uv_stream_get_write_queue_size(conn->stream);
@@ -266,6 +266,8 @@ static void conn_send(struct conn *conn)
 		buf_done(&conn->out);
 	else
 		buf_clear(&conn->out);
+	if (!conn->wire.len && (conn->wire.cap > KEEP_BUF_BYTES || conn->state == CONN_STREAM))
+		buf_done(&conn->wire);
 }
 
 /* When all is sent: closes what should close, and tells a stream's handler that there is room again. */
@@ -499,7 +501,8 @@ void conn_process(struct conn *conn)
 		buf_done(&conn->input);
 	limits_account(conn);
 	conn_settle(conn);
-	set_reading(conn, !conn->eof && !conn->resting && conn->input.len < INPUT_MAX_BYTES);
+	set_reading(conn, !conn->eof && !conn->resting && conn->input.len < INPUT_MAX_BYTES &&
+				  conn->wire.len < TLS_WIRE_MAX);
 	conn_unref(conn);
 }
 
@@ -551,6 +554,30 @@ static void on_plain(struct conn *conn, struct slice bytes)
 	conn_unref(conn);
 }
 
+/* The alert, or the answer to who speaks no TLS, is the last word: it is sent, and what still comes is
+ * dropped. */
+static void refuse_tls(struct conn *conn, bool was_ready)
+{
+	static const char no_tls[] =
+		"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+	const struct http_server_options *options = &conn->server->options;
+
+	char peer[CONN_PEER_BYTES];
+
+	conn->server->stats.malformed_total++;
+	conn_peer(conn, peer);
+	if (options->on_tls_refused)
+		options->on_tls_refused(peer, tls_error(conn->tls), options->user);
+	buf_clear(&conn->out);
+	if (!was_ready && strcmp(tls_error(conn->tls), "tls: http request") == 0)
+		buf_add_str(&conn->wire, no_tls);
+	conn_send(conn);
+	if (conn->cut || conn->inflight.active || conn->state != CONN_IDLE)
+		conn_close(conn);
+	else
+		begin_linger(conn);
+}
+
 static void on_wire(struct conn *conn, struct slice bytes)
 {
 	struct buf *plain = &conn->server->plain;
@@ -562,17 +589,19 @@ static void on_wire(struct conn *conn, struct slice bytes)
 	r = tls_receive(conn->tls, bytes, plain, &conn->wire);
 	if (!was_ready && tls_is_ready(conn->tls))
 		set_deadline(conn, conn->server->options.idle_timeout_ms);
+	conn->chatter_bytes = plain->len ? 0 : conn->chatter_bytes + bytes.len;
 	if (r < 0) {
+		refuse_tls(conn, was_ready);
+	} else if (conn->chatter_bytes > (tls_is_ready(conn->tls) ? TLS_CHATTER_MAX : TLS_SHAKING_MAX)) {
 		conn->server->stats.malformed_total++;
-		conn->out.len = 0; /* the alert is the last word */
-		conn_send(conn);
 		conn_close(conn);
 	} else if (plain->len) {
 		on_plain(conn, buf_slice(plain));
 	} else {
 		conn_process(conn);
 	}
-	if (conn->state != CONN_CLOSED && tls_has_ended(conn->tls) && !conn->eof)
+	if (conn->state != CONN_CLOSED && conn->state != CONN_LINGER && tls_has_ended(conn->tls) &&
+		!conn->eof)
 		on_read_end(conn, UV_EOF);
 	conn_unref(conn);
 }
@@ -584,7 +613,7 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 
 	if (len < 0)
 		on_read_end(conn, len);
-	else if (len > 0 && conn->tls)
+	else if (len > 0 && conn->tls && conn->state != CONN_LINGER)
 		on_wire(conn, bytes);
 	else if (len > 0)
 		on_plain(conn, bytes);

@@ -56,7 +56,7 @@ void limits_tell(struct http_server *server, enum http_limit limit)
 
 static size_t bytes_held(const struct conn *conn)
 {
-	size_t held = conn_queued_bytes(conn) + conn->input.len;
+	size_t held = conn_queued_bytes(conn) + conn->input.len + (conn->tls ? TLS_HELD_BYTES : 0);
 
 	if (conn->req)
 		held += conn->req->head.len + conn->req->body.len + conn->req->pub.arena.total_bytes;
@@ -146,7 +146,9 @@ static bool may_evict(const struct conn *conn, uint64_t now_ms)
 	switch (conn->state) {
 	case CONN_IDLE:
 		/* Also a method that has not come to its end. */
-		timeout_ms = conn->head_bytes ? options->head_timeout_ms : options->idle_timeout_ms;
+		timeout_ms = conn->head_bytes || (conn->tls && !tls_is_ready(conn->tls))
+				     ? options->head_timeout_ms
+				     : options->idle_timeout_ms;
 		break;
 	case CONN_HEAD:
 		timeout_ms = options->head_timeout_ms;

@@ -433,22 +433,36 @@ int http_request_take_over(
 	return 0;
 }
 
-const char *http_request_peer(struct http_request *pub)
+void conn_peer(const struct conn *conn, char ret[static CONN_PEER_BYTES])
 {
-	struct conn *conn = REQUEST(pub)->conn;
 	struct sockaddr_storage address;
 	int len = sizeof(address);
 	char text[64];
 
 	if (!conn || conn->stream->type != UV_TCP)
-		return "@";
-	if (uv_tcp_getpeername((uv_tcp_t *)conn->stream, (struct sockaddr *)&address, &len) < 0 ||
-		uv_ip_name((struct sockaddr *)&address, text, sizeof(text)) < 0)
-		return "?";
-	if (address.ss_family == AF_INET6)
-		return arena_printf(
-			&pub->arena, "[%s]:%u", text, ntohs(((struct sockaddr_in6 *)&address)->sin6_port));
-	return arena_printf(&pub->arena, "%s:%u", text, ntohs(((struct sockaddr_in *)&address)->sin_port));
+		(void)snprintf(ret, CONN_PEER_BYTES, "@");
+	else if (uv_tcp_getpeername((uv_tcp_t *)conn->stream, (struct sockaddr *)&address, &len) < 0 ||
+		 uv_ip_name((struct sockaddr *)&address, text, sizeof(text)) < 0)
+		(void)snprintf(ret, CONN_PEER_BYTES, "?");
+	else
+		(void)snprintf(ret, CONN_PEER_BYTES, address.ss_family == AF_INET6 ? "[%s]:%u" : "%s:%u",
+			text,
+			ntohs(((struct sockaddr_in6 *)&address)->sin6_port)); /* at the same place in both */
+}
+
+const char *http_request_peer(struct http_request *pub)
+{
+	char text[CONN_PEER_BYTES];
+
+	conn_peer(REQUEST(pub)->conn, text);
+	return arena_strndup(&pub->arena, text, strlen(text));
+}
+
+bool http_request_has_certificate(const struct http_request *pub)
+{
+	const struct conn *conn = container_of(pub, struct request, pub)->conn;
+
+	return conn && conn->tls && tls_has_peer(conn->tls);
 }
 
 const char *http_request_peer_name(const struct http_request *pub)

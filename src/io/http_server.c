@@ -197,13 +197,14 @@ void server_conn_gone(struct http_server *server)
 	}
 }
 
-static struct listener *listener_new(struct http_server *server, bool is_pipe)
+static struct listener *listener_new(struct http_server *server, bool is_pipe, bool is_tls)
 {
 	struct listener *listener = mem_new(struct listener);
 
 	listener->server = server;
 	listener->is_pipe = is_pipe;
-	listener->is_tls = server->tls && !is_pipe;
+	listener->is_tls = is_tls && !is_pipe;
+	assert(!listener->is_tls || server->tls);
 	if (is_pipe)
 		(void)uv_pipe_init(server->loop, &listener->uv.pipe, 0);
 	else
@@ -234,10 +235,10 @@ static int fail_listen(struct buf *reterr, const char *where, const char *step, 
 	return error;
 }
 
-static int listen_address(
-	struct http_server *server, const struct sockaddr *address, uint16_t *ret_port, struct buf *reterr)
+static int listen_address(struct http_server *server, const struct sockaddr *address, bool tls,
+	uint16_t *ret_port, struct buf *reterr)
 {
-	struct listener *listener = listener_new(server, false);
+	struct listener *listener = listener_new(server, false, tls);
 	_cleanup_buf_ struct buf where = BUF_INIT(0);
 	struct sockaddr_storage bound;
 	int len = sizeof(bound), r;
@@ -269,8 +270,8 @@ static bool address_seen(const struct addrinfo *first, const struct addrinfo *at
 	return false;
 }
 
-int http_server_listen_tcp(
-	struct http_server *server, const char *host, uint16_t port, uint16_t *ret_port, struct buf *reterr)
+static int listen_host(struct http_server *server, const char *host, uint16_t port, bool tls,
+	uint16_t *ret_port, struct buf *reterr)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found;
 	uint16_t bound = port;
@@ -280,10 +281,11 @@ int http_server_listen_tcp(
 		struct sockaddr_in6 any6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
 		struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(port)};
 
-		r = listen_address(server, (struct sockaddr *)&any6, ret_port, NULL);
+		r = listen_address(server, (struct sockaddr *)&any6, tls, ret_port, NULL);
 		if (r >= 0 || r == -EADDRINUSE)
-			return r < 0 ? listen_address(server, (struct sockaddr *)&any6, ret_port, reterr) : 0;
-		return listen_address(server, (struct sockaddr *)&any, ret_port, reterr);
+			return r < 0 ? listen_address(server, (struct sockaddr *)&any6, tls, ret_port, reterr)
+				     : 0;
+		return listen_address(server, (struct sockaddr *)&any, tls, ret_port, reterr);
 	}
 	r = getaddrinfo(host, NULL, &hints, &found);
 	if (r != 0) {
@@ -300,7 +302,7 @@ int http_server_listen_tcp(
 		if ((at->ai_family != AF_INET && at->ai_family != AF_INET6) || address_seen(found, at))
 			continue;
 		((struct sockaddr_in *)at->ai_addr)->sin_port = htons(bound);
-		one = listen_address(server, at->ai_addr, &bound, &why);
+		one = listen_address(server, at->ai_addr, tls, &bound, &why);
 		/* "localhost" has an IPv6 address also on hosts without IPv6: one that works is enough. */
 		if (one < 0 && r >= 0 && (one == -EADDRNOTAVAIL || one == -EAFNOSUPPORT))
 			continue;
@@ -318,6 +320,18 @@ int http_server_listen_tcp(
 	if (r >= 0 && ret_port)
 		*ret_port = bound;
 	return r;
+}
+
+int http_server_listen_tcp(
+	struct http_server *server, const char *host, uint16_t port, uint16_t *ret_port, struct buf *reterr)
+{
+	return listen_host(server, host, port, false, ret_port, reterr);
+}
+
+int http_server_listen_tls(
+	struct http_server *server, const char *host, uint16_t port, uint16_t *ret_port, struct buf *reterr)
+{
+	return listen_host(server, host, port, true, ret_port, reterr);
 }
 
 /* True when nobody listens on the socket file any more. */
@@ -352,7 +366,7 @@ int http_server_listen_unix(struct http_server *server, const char *path, mode_t
 		return fail_listen(reterr, where, "bind", -errno);
 	if (chmod(path, mode) < 0 || lstat(path, &st) < 0)
 		return fail_listen(reterr, where, "chmod", -errno);
-	listener = listener_new(server, true);
+	listener = listener_new(server, true, false);
 	listener->path = mem_strdup(path);
 	listener->path_dev = st.st_dev;
 	listener->path_ino = st.st_ino;
@@ -368,7 +382,7 @@ int http_server_listen_unix(struct http_server *server, const char *path, mode_t
 	return 0;
 }
 
-int http_server_listen_fd(struct http_server *server, int fd, struct buf *reterr)
+int http_server_listen_fd(struct http_server *server, int fd, bool tls, struct buf *reterr)
 {
 	_cleanup_free_ char *where = mem_printf("fd %d", fd);
 	struct sockaddr_storage address;
@@ -382,7 +396,7 @@ int http_server_listen_fd(struct http_server *server, int fd, struct buf *reterr
 	is_pipe = address.ss_family == AF_UNIX;
 	if (!is_pipe && address.ss_family != AF_INET && address.ss_family != AF_INET6)
 		return fail_listen(reterr, where, "getsockname", -EAFNOSUPPORT);
-	listener = listener_new(server, is_pipe);
+	listener = listener_new(server, is_pipe, tls);
 	r = is_pipe ? uv_pipe_open(&listener->uv.pipe, fd) : uv_tcp_open(&listener->uv.tcp, fd);
 	if (r >= 0)
 		r = uv_listen(&listener->uv.stream, LISTEN_BACKLOG, on_connection);

@@ -52,6 +52,8 @@ struct http_server_options {
 				   it, arenas included: beyond, a large one is answered 503 */
 	/* A limit was met (at most once a minute for each); text: for the log. May be NULL. */
 	void (*on_limit)(enum http_limit limit, const char *text, void *user);
+	/* Somebody (its address) did not get through the handshake, and why. May be NULL. */
+	void (*on_tls_refused)(const char *peer, const char *why, void *user);
 	uint32_t head_timeout_ms; /* default 30 s for a whole request head, from its first byte */
 	uint32_t body_timeout_ms; /* default 60 s of silence inside a body */
 	uint32_t idle_timeout_ms; /* default 300 s between requests */
@@ -73,12 +75,15 @@ int http_server_listen_tcp(struct http_server *server, const char *host, uint16_
  * file. */
 int http_server_listen_unix(
 	struct http_server *server, const char *path, mode_t mode, struct buf *reterr) _must_check_;
-/* A listening TCP or Unix socket that was inherited (notify_listen_fds()); it becomes the server's. */
-int http_server_listen_fd(struct http_server *server, int fd, struct buf *reterr) _must_check_;
+/* The same, speaking TLS: http_server_set_tls() comes before. */
+int http_server_listen_tls(struct http_server *server, const char *host, uint16_t port, uint16_t *ret_port,
+	struct buf *reterr) _must_check_;
+/* A listening TCP or Unix socket that was inherited (notify_listen_fds()); it becomes the server's. tls: it
+ * speaks TLS if it is TCP. */
+int http_server_listen_fd(struct http_server *server, int fd, bool tls, struct buf *reterr) _must_check_;
 
-/* TCP listeners that are opened from here on speak TLS; Unix sockets do not. Called again, the certificate,
- * key and authorities hold for connections that come from then on. Takes a reference. A connection that
- * speaks TLS cannot be taken over. */
+/* The certificate, key and authorities of listeners that speak TLS, for connections that come from now on.
+ * Takes a reference. A connection that speaks TLS cannot be taken over. */
 void http_server_set_tls(struct http_server *server, struct tls_context *context);
 
 /* Stops listening; connections close after the request they are at. */
@@ -134,8 +139,10 @@ int http_request_peer_uid(const struct http_request *req, uid_t *ret_uid) _must_
 /* Whether that process is in the group; false on TCP. */
 bool http_request_peer_in_group(const struct http_request *req, gid_t gid);
 
-/* The common name in the client's certificate, which was checked; "" without TLS or certificate. Valid as
- * long as the request is open. */
+/* Whether the client has shown a certificate, which was checked. */
+bool http_request_has_certificate(const struct http_request *req);
+/* The common name in it (see tls_peer_name()); "" where there is none. Valid as long as the request is open.
+ */
 const char *http_request_peer_name(const struct http_request *req);
 
 /* For an answer that takes a while: gives back what the request brought. All slices but the method are empty

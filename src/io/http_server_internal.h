@@ -17,6 +17,11 @@ enum {
 	HEADERS_MAX = 2000,
 	METHOD_MAX_BYTES = 32,
 	PEER_GROUPS_MAX = 1024,
+	CONN_PEER_BYTES = 80,
+	TLS_HELD_BYTES = 40 * 1024,  /* what OpenSSL keeps for a connection, about */
+	TLS_SHAKING_MAX = 64 * 1024, /* received in a handshake */
+	TLS_CHATTER_MAX = 64 * 1024, /* received without a byte for the user */
+	TLS_WIRE_MAX = 16 * 1024,    /* of TLS's own to be sent; beyond, reading stops */
 	LINGER_MS = 2000,
 	DISCARD_MS = 15000, /* for a body above the ceiling to be sent to its end */
 	LISTEN_BACKLOG = 4096,
@@ -98,9 +103,10 @@ struct conn {
 	char line_tail[12]; /* the last bytes of the request line */
 	unsigned char line_tail_len;
 	bool line_done;
-	struct buf out;	 /* to be sent in this turn */
-	struct tls *tls; /* NULL: plain */
-	struct buf wire; /* encrypted, to be sent before `out` */
+	struct buf out;	      /* to be sent in this turn */
+	struct tls *tls;      /* NULL: plain */
+	struct buf wire;      /* encrypted, to be sent before `out` */
+	size_t chatter_bytes; /* received since there was anything for the user */
 	struct {
 		uv_write_t req;
 		char *blocks[2]; /* what the bytes lie in */
@@ -147,6 +153,8 @@ struct request {
 #define REQUEST(req_) container_of(req_, struct request, pub)
 
 void conn_accept(struct listener *listener);
+/* "127.0.0.1:4711", "[::1]:4711", "@" for Unix sockets. */
+void conn_peer(const struct conn *conn, char ret[static CONN_PEER_BYTES]);
 void conn_mark_dirty(struct conn *conn);
 void conn_next_turn(struct conn *conn); /* conn_process() at a turn's end */
 void conn_process(struct conn *conn);	/* parses what waits and sends what is there */

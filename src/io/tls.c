@@ -1,4 +1,5 @@
-/* OpenSSL behind two memory buffers. */
+/* OpenSSL between two buffers of the caller's: it reads from the slice that was received, and writes behind
+ * what is to be sent. Nothing is kept here but what OpenSSL keeps of a record that is not whole. */
 #include "io/tls.h"
 #include "base/memory.h"
 #include <arpa/inet.h>
@@ -12,6 +13,7 @@
 #define PIECE_BYTES 16384 /* a record's payload */
 #define NAME_BYTES 256
 #define ERROR_BYTES 256
+#define CERT_LIST_MAX 32768 /* of what the other side may show */
 
 struct tls_context {
 	unsigned refs;
@@ -20,8 +22,9 @@ struct tls_context {
 
 struct tls {
 	SSL *ssl;
-	BIO *in, *out; /* the SSL's; `in` is what was received, `out` what is to be sent */
-	bool ready, ended, failed;
+	struct slice received; /* not read yet; only inside a call */
+	struct buf *wire;      /* only inside a call */
+	bool ready, ended, failed, has_peer;
 	char error[ERROR_BYTES], peer_name[NAME_BYTES];
 };
 
@@ -49,6 +52,20 @@ static int fail_file(struct buf *reterr, const char *what, const char *path)
 	return -EINVAL;
 }
 
+/* A file that has revocation lists means them. */
+static bool has_revocations(const char *path)
+{
+	FILE *file = fopen(path, "re");
+	char line[256];
+	bool found = false;
+
+	while (file && !found && fgets(line, sizeof(line), file))
+		found = strncmp(line, "-----BEGIN X509 CRL-----", 24) == 0;
+	if (file)
+		fclose(file);
+	return found;
+}
+
 static int load_files(SSL_CTX *ssl, const struct tls_files *files, struct buf *reterr)
 {
 	bool has_cert = files->cert && files->cert[0], has_key = files->key && files->key[0];
@@ -67,6 +84,8 @@ static int load_files(SSL_CTX *ssl, const struct tls_files *files, struct buf *r
 		return fail_file(reterr, "key does not belong to the certificate:", files->key);
 	if (files->ca && files->ca[0] && SSL_CTX_load_verify_file(ssl, files->ca) != 1)
 		return fail_file(reterr, "certificate authority", files->ca);
+	if (files->ca && files->ca[0] && has_revocations(files->ca))
+		(void)X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ssl), X509_V_FLAG_CRL_CHECK);
 	return 0;
 }
 
@@ -83,6 +102,9 @@ static int context_new(
 	(void)SSL_CTX_set_min_proto_version(context->ssl, TLS1_2_VERSION);
 	(void)SSL_CTX_set_mode(context->ssl, SSL_MODE_RELEASE_BUFFERS);
 	(void)SSL_CTX_set_options(context->ssl, SSL_OP_NO_RENEGOTIATION);
+	SSL_CTX_set_max_cert_list(context->ssl, CERT_LIST_MAX);
+	/* Each certificate that is given as an authority is one, as in Go. */
+	(void)X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context->ssl), X509_V_FLAG_PARTIAL_CHAIN);
 	SSL_CTX_set_default_passwd_cb(context->ssl, no_passphrase);
 	r = load_files(context->ssl, files, reterr);
 	if (r < 0) {
@@ -147,16 +169,71 @@ struct tls_context *tls_context_unref(struct tls_context *context)
 
 /* ---- connections ---- */
 
+static int pipe_read(BIO *bio, char *bytes, int size)
+{
+	struct tls *tls = BIO_get_data(bio);
+	size_t len = MIN((size_t)MAX(size, 0), tls->received.len);
+
+	BIO_clear_retry_flags(bio);
+	if (!len) {
+		BIO_set_retry_read(bio);
+		return -1;
+	}
+	memcpy(bytes, tls->received.data, len);
+	tls->received = slice_make(tls->received.data + len, tls->received.len - len);
+	return (int)len;
+}
+
+static int pipe_write(BIO *bio, const char *bytes, int len)
+{
+	struct tls *tls = BIO_get_data(bio);
+
+	BIO_clear_retry_flags(bio);
+	buf_add(tls->wire, bytes, (size_t)MAX(len, 0));
+	return len;
+}
+
+static long pipe_control(BIO *bio, int command, long number, void *pointer)
+{
+	(void)bio;
+	(void)number;
+	(void)pointer;
+	return command == BIO_CTRL_FLUSH;
+}
+
+static int pipe_begin(BIO *bio)
+{
+	BIO_set_init(bio, 1);
+	return 1;
+}
+
+/* Made with the first connection, for all. */
+static const BIO_METHOD *pipe_method(void)
+{
+	static BIO_METHOD *method;
+
+	if (!method) {
+		method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "buffers");
+		if (!method)
+			abort(); /* out of memory */
+		(void)BIO_meth_set_read(method, pipe_read);
+		(void)BIO_meth_set_write(method, pipe_write);
+		(void)BIO_meth_set_ctrl(method, pipe_control);
+		(void)BIO_meth_set_create(method, pipe_begin);
+	}
+	return method;
+}
+
 static struct tls *tls_new(struct tls_context *context)
 {
 	struct tls *tls = mem_new(struct tls);
+	BIO *bio = BIO_new(pipe_method());
 
 	tls->ssl = SSL_new(context->ssl); /* it holds the context */
-	tls->in = BIO_new(BIO_s_mem());
-	tls->out = BIO_new(BIO_s_mem());
-	if (!tls->ssl || !tls->in || !tls->out)
+	if (!tls->ssl || !bio)
 		abort(); /* out of memory */
-	SSL_set_bio(tls->ssl, tls->in, tls->out);
+	BIO_set_data(bio, tls);
+	SSL_set_bio(tls->ssl, bio, bio);
 	return tls;
 }
 
@@ -237,28 +314,33 @@ static int fail(struct tls *tls)
 	return -EPROTO;
 }
 
-static void take_wire(struct tls *tls, struct buf *wire)
+/* The only common name, as UTF-8 in one line. */
+static void note_name(struct tls *tls, const X509_NAME *subject)
 {
-	char *bytes;
-	long len = BIO_get_mem_data(tls->out, &bytes);
+	int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1), len;
+	unsigned char *text;
 
-	if (len > 0)
-		buf_add(wire, bytes, (size_t)len);
-	(void)BIO_reset(tls->out);
+	if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0)
+		return;
+	len = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+	if (len < 0)
+		return;
+	for (int i = 0; i < len && len < (int)sizeof(tls->peer_name); i++)
+		if (text[i] < 0x20 || text[i] == 0x7f)
+			len = -1;
+	if (len > 0 && len < (int)sizeof(tls->peer_name))
+		memcpy(tls->peer_name, text, (size_t)len);
+	OPENSSL_free(text);
 }
 
 static void note_peer(struct tls *tls)
 {
-	X509 *certificate = SSL_get0_peer_certificate(tls->ssl);
-	int len;
+	const X509 *certificate = SSL_get0_peer_certificate(tls->ssl);
 
 	if (!certificate || SSL_get_verify_result(tls->ssl) != X509_V_OK)
 		return;
-	len = X509_NAME_get_text_by_NID(
-		X509_get_subject_name(certificate), NID_commonName, tls->peer_name, sizeof(tls->peer_name));
-	/* One that is cut, or has a NUL in it, could pass for another. */
-	if (len < 0 || len >= (int)sizeof(tls->peer_name) - 1 || (size_t)len != strlen(tls->peer_name))
-		tls->peer_name[0] = 0;
+	tls->has_peer = true;
+	note_name(tls, X509_get_subject_name(certificate));
 }
 
 /* One step of the handshake: 1 it is over, 0 more is needed, -EPROTO. */
@@ -305,44 +387,53 @@ int tls_receive(struct tls *tls, struct slice received, struct buf *plain, struc
 {
 	int r = -EPROTO;
 
+	tls->received = received;
+	tls->wire = wire;
 	if (!tls->failed) {
 		ERR_clear_error();
-		if (received.len && BIO_write(tls->in, received.data, (int)received.len) != (int)received.len)
-			abort(); /* out of memory */
 		r = shake_hands(tls);
 	}
 	if (r > 0)
 		r = take_plain(tls, plain);
-	take_wire(tls, wire);
+	tls->received = slice_make("", 0);
+	tls->wire = NULL;
 	return r;
 }
 
 int tls_send(struct tls *tls, struct slice plain, struct buf *wire)
 {
+	int r = tls->failed ? -EPROTO : 0;
+
 	assert(tls->ready);
-	if (tls->failed)
-		return -EPROTO;
+	tls->wire = wire;
 	ERR_clear_error();
-	while (plain.len) {
+	while (r == 0 && plain.len) {
 		int piece = (int)MIN(plain.len, (size_t)PIECE_BYTES),
 		    n = SSL_write(tls->ssl, plain.data, piece);
 
 		if (n <= 0)
-			return fail(tls);
-		plain = slice_make(plain.data + n, plain.len - (size_t)n);
+			r = fail(tls);
+		else
+			plain = slice_make(plain.data + n, plain.len - (size_t)n);
 	}
-	take_wire(tls, wire);
-	return 0;
+	tls->wire = NULL;
+	return r;
 }
 
 void tls_send_end(struct tls *tls, struct buf *wire)
 {
 	if (!tls->ready || tls->failed)
 		return;
+	tls->wire = wire;
 	ERR_clear_error();
 	(void)SSL_shutdown(tls->ssl);
 	ERR_clear_error();
-	take_wire(tls, wire);
+	tls->wire = NULL;
+}
+
+bool tls_has_peer(const struct tls *tls)
+{
+	return tls->has_peer;
 }
 
 bool tls_is_ready(const struct tls *tls)

@@ -9,8 +9,8 @@ struct tls;	    /* one connection */
 /* PEM files. NULL or "": none. Keys with a passphrase are refused. */
 struct tls_files {
 	const char *cert, *key; /* a certificate (with those above it) and its key: both or neither */
-	const char *ca; /* whose signature counts. Server: clients must then have a certificate. Client:
-			   instead of the system's authorities */
+	const char *ca; /* whose signature counts; a file with revocation lists means them. Server: clients
+			   must then have a certificate. Client: instead of the system's authorities */
 };
 /* A server needs cert and key. -errno with the file and the reason in `reterr`. */
 int tls_server_new(const struct tls_files *files, struct tls_context **ret, struct buf *reterr) _must_check_;
@@ -39,5 +39,7 @@ bool tls_is_ready(const struct tls *tls);  /* the handshake is over */
 bool tls_has_ended(const struct tls *tls); /* the other side has said that it sends nothing more */
 /* In Go's words where it has any: "x509: certificate signed by unknown authority". */
 const char *tls_error(const struct tls *tls);
-/* The common name in the certificate of the other side, which was checked; "" when it showed none. */
+/* Whether the other side has shown a certificate, which was checked. */
+bool tls_has_peer(const struct tls *tls);
+/* The common name in it; "" when there is none, or none that is one line of UTF-8, or several. */
 const char *tls_peer_name(const struct tls *tls);

@@ -2,13 +2,12 @@
 #include "manager/listen.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "io/users.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <net/if.h>
 #include <netinet/tcp.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -143,66 +142,17 @@ int listen_make_parents(const char *path, unsigned mode)
 	return 0;
 }
 
-/* A user or group by number, or as /etc/passwd and /etc/group have it: a name service may be one of the
- * units, and nobody must wait for it here. -ESRCH: there is none. */
-static int find_user(const char *name, uid_t *ret_uid, gid_t *ret_gid)
-{
-	uint64_t number;
-	struct passwd *entry;
-	FILE *file;
-	int r = -ESRCH;
-
-	if (text_to_u64(slice_str(name), &number) == 0 && number < UINT32_MAX) {
-		*ret_uid = (uid_t)number;
-		return 0;
-	}
-	file = fopen("/etc/passwd", "re");
-	while (file && r < 0 && (entry = fgetpwent(file))) {
-		if (strcmp(entry->pw_name, name) != 0)
-			continue;
-		*ret_uid = entry->pw_uid;
-		*ret_gid = entry->pw_gid;
-		r = 0;
-	}
-	if (file)
-		fclose(file);
-	return r;
-}
-
-static int find_group(const char *name, gid_t *ret)
-{
-	uint64_t number;
-	struct group *entry;
-	FILE *file;
-	int r = -ESRCH;
-
-	if (text_to_u64(slice_str(name), &number) == 0 && number < UINT32_MAX) {
-		*ret = (gid_t)number;
-		return 0;
-	}
-	file = fopen("/etc/group", "re");
-	while (file && r < 0 && (entry = fgetgrent(file))) {
-		if (strcmp(entry->gr_name, name) != 0)
-			continue;
-		*ret = entry->gr_gid;
-		r = 0;
-	}
-	if (file)
-		fclose(file);
-	return r;
-}
-
 /* Who owns the path: SocketUser= (and its group), SocketGroup=. */
 static int give_path(const struct socket_config *config, const char *path, struct buf *reterr)
 {
 	uid_t uid = (uid_t)-1;
 	gid_t gid = (gid_t)-1;
 
-	if (config->user && find_user(config->user, &uid, &gid) < 0) {
+	if (config->user && users_find(config->user, &uid, &gid) < 0) {
 		buf_printf(reterr, "there is no user %s in /etc/passwd", config->user);
 		return -ESRCH;
 	}
-	if (config->group && find_group(config->group, &gid) < 0) {
+	if (config->group && users_find_group(config->group, &gid) < 0) {
 		buf_printf(reterr, "there is no group %s in /etc/group", config->group);
 		return -ESRCH;
 	}

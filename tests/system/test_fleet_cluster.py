@@ -466,6 +466,12 @@ def add_cases(kind):
         os.killpg(victim.process.pid, signal.SIGCONT)
         wait_for(lambda: len(sleepers(72401)) == 1, 8, "one copy again")
         assert len(sleepers(72402)) == 1
+        # What the others published of it meanwhile is theirs, and stays.
+        owner = c.machine(c.where("w@1.service")).id
+        assert owner != victim.id
+        wait_for(lambda: c.store.key("job/w@1.service/job-state") == owner, 5, "the heartbeat of who runs it")
+        time.sleep(c.ttl)
+        assert c.store.key("job/w@1.service/job-state") == owner
         c.destroy_all()
 
     @case("under a fleet 1.0 engine the registry itself is followed, without an index")
@@ -586,7 +592,7 @@ def add_cases(kind):
         wait_for(lambda: not any(state["key"].endswith(victim.id) for state in published()), c.ttl + 5, "its states gone")
         for name in names:
             wait_for(lambda: c.where(name) not in (None, victim.number), 10, name)
-            assert c.store.key("job/%s/job-state" % name) != victim.id
+            wait_for(lambda: c.store.key("job/%s/job-state" % name) not in (None, victim.id), 10, "its heartbeat")
         stayed = index()
         assert all(stayed[key] == mark for key, mark in marks.items()
                    if "restall" in key and key[-32:] not in (victim.id, gone[-32:])), (marks, stayed)
@@ -604,7 +610,7 @@ def add_cases(kind):
         wait_for(lambda: all("ttl" in state for state in published()), 10, "states with a TTL")
         wait_for(lambda: c.store.key("state/rest0.service"), 5, "the key that 1.0 reads")
         c.store.delete("machines/%s/object" % old["ID"])
-        wait_for(lambda: not any("ttl" in state for state in published()), 10, "states without one")
+        wait_for(lambda: not any("ttl" in state for state in published()), 30, "states without one")
         wait_for(lambda: c.store.key("state/rest0.service") is None, 5, "its end")
         c.ctl("destroy", *names)
         wait_for(lambda: not published(), 5, "nothing left")

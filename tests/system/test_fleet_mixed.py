@@ -91,7 +91,7 @@ def add_cases(kind):
             for name in on_old:
                 wait_for(lambda: world.where(name) and world.where(name)[0] in (1, 2), 20, name + " elsewhere")
             assert time.monotonic() - begun < 15
-            wait_for(lambda: world.cluster.store.key("lease/states"), 10, "states that last")
+            wait_for(lambda: world.cluster.store.key("lease/states"), 30, "states that last")
             wait_for(lambda: world.where("everywhere.service") == [1, 2], 10, "the state of the dead machine gone")
             assert all(count == 1 for count in world.copies.values()), world.copies
             assert world.cluster.store.key("engine/version") == "1"
@@ -112,7 +112,7 @@ def add_cases(kind):
             world.unit("wide.service", 73201, "Global=true")
             world.start("before", "wide")
             wait_for(lambda: len(world.where("before.service")) == 1 and world.where("wide.service") == [1, 2], 10, "both units")
-            wait_for(lambda: world.cluster.store.key("lease/states"), 10, "states that last")
+            wait_for(lambda: world.cluster.store.key("lease/states"), 30, "states that last")
             old = world.add_old(8)
             assert not old.leads()
             wait_for(lambda: world.cluster.store.key("lease/states") is None, 10, "the word taken back")
@@ -128,7 +128,7 @@ def add_cases(kind):
             # It leaves in good order: its units go, ours stay, states last again.
             world.old.pop(8).terminate()
             wait_for(lambda: world.where("wide.service") == [1, 2] and world.where("tape.service") == [], 20, "its end")
-            wait_for(lambda: world.cluster.store.key("lease/states"), 10, "states that last, again")
+            wait_for(lambda: world.cluster.store.key("lease/states"), 30, "states that last, again")
             wait_for(lambda: world.where("wide.service") == [1, 2], 10, "our states")
             assert len(sleepers(73200)) == 1 and len(sleepers(73201)) == 2
             world.cluster.ctl("destroy", "before", "wide", "tape", "sides")
@@ -153,7 +153,7 @@ def add_cases(kind):
                 wait_for(lambda: all(len(world.where(name)) == 1 and world.where(name)[0] < 8 or number == 8 and
                                      world.where(name) == [9] for name in units), 30, "all units, without machine %d" % number)
             wait_for(lambda: world.cluster.leader() in (1, 2, 3), 20, "ours to lead")
-            wait_for(lambda: world.cluster.store.key("lease/states"), 10, "states that last")
+            wait_for(lambda: world.cluster.store.key("lease/states"), 30, "states that last")
             # And back.
             world.add_old(9)
             for number in (3, 2, 1):

@@ -205,7 +205,7 @@ def _():
     for lines, why in (("listen=https://127.0.0.1:%d\n" % port, "https needs a certificate and a key"),
                        ("listen=https://127.0.0.1:%d\napi_certfile=/x\napi_keyfile=/x\n" % port, "certificate /x: No such file"),
                        ("etcd_cafile=/y\n", "certificate authority /y: No such file"),
-                       ("api_writers=user:no-such-user\n", "there is no user no-such-user")):
+                       ("api_writers=user:no-such-user\n", "there is no user no-such-user in /etc/passwd")):
         with open(path, "w") as file:
             file.write("".join("%s=%s\n" % item for item in machine.config.items()
                                if item[0] not in ("listen", "api_certfile", "api_keyfile", "api_cafile", "etcd_cafile")))

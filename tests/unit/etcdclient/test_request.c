@@ -371,8 +371,8 @@ static void bad_endpoints_make_no_client(void **state _unused_)
 	uv_loop_t loop;
 
 	assert_int_equal(uv_loop_init(&loop), 0);
-	assert_true(etcd_client_new(&loop, &(struct etcd_client_options){.endpoints = "https://a:1/b"}, &client,
-			    &error) < 0);
+	assert_true(etcd_client_new(&loop, &(struct etcd_client_options){.endpoints = "https://a:1/b"},
+			    &client, &error) < 0);
 	assert_null(client);
 	assert_non_null(strstr(error, "not of the form"));
 	free(error);

@@ -13,7 +13,7 @@
 static void a_key_is_written_once_and_then_refreshed(void **state)
 {
 	struct fake_etcd *fake = fake_etcd_new();
-	struct held *held = held_new(fake->client, 1);
+	struct held *held = held_new(fake->client, 1, false);
 
 	(void)state;
 	held_set(held, "/a", "1");
@@ -27,7 +27,7 @@ static void a_key_is_written_once_and_then_refreshed(void **state)
 static void the_last_value_wins_also_while_a_write_is_under_way(void **state)
 {
 	struct fake_etcd *fake = fake_etcd_new();
-	struct held *held = held_new(fake->client, 30);
+	struct held *held = held_new(fake->client, 30, false);
 
 	(void)state;
 	held_set(held, "/a", "1");
@@ -47,7 +47,7 @@ static void the_last_value_wins_also_while_a_write_is_under_way(void **state)
 static void a_lost_key_is_written_again(void **state)
 {
 	struct fake_etcd *fake = fake_etcd_new();
-	struct held *held = held_new(fake->client, 30);
+	struct held *held = held_new(fake->client, 30, false);
 
 	(void)state;
 	held_set(held, "/a", "1");
@@ -64,7 +64,7 @@ static void a_lost_key_is_written_again(void **state)
 static void a_drop_deletes_what_is_ours_and_leaves_what_is_not(void **state)
 {
 	struct fake_etcd *fake = fake_etcd_new();
-	struct held *held = held_new(fake->client, 30);
+	struct held *held = held_new(fake->client, 30, false);
 	int requests;
 
 	(void)state;
@@ -89,7 +89,7 @@ static void a_drop_deletes_what_is_ours_and_leaves_what_is_not(void **state)
 static void everything_arrives_after_an_outage(void **state)
 {
 	struct fake_etcd *fake = fake_etcd_new();
-	struct held *held = held_new(fake->client, 30);
+	struct held *held = held_new(fake->client, 30, false);
 
 	(void)state;
 	held_set(held, "/gone", "1");
@@ -109,7 +109,7 @@ static void everything_arrives_after_an_outage(void **state)
 static void what_lasts_costs_nothing_until_it_changes(void **state)
 {
 	struct fake_etcd *fake = fake_etcd_new();
-	struct held *held = held_new(fake->client, 1);
+	struct held *held = held_new(fake->client, 1, false);
 	int requests;
 
 	(void)state;
@@ -137,7 +137,7 @@ static void what_lasts_costs_nothing_until_it_changes(void **state)
 static void what_an_earlier_life_left_is_removed_if_it_is_still_that(void **state)
 {
 	struct fake_etcd *fake = fake_etcd_new();
-	struct held *held = held_new(fake->client, 30);
+	struct held *held = held_new(fake->client, 30, false);
 
 	(void)state;
 	held_set(held, "/held", "1");
@@ -146,7 +146,7 @@ static void what_an_earlier_life_left_is_removed_if_it_is_still_that(void **stat
 	fake_run_until(fake, fake_key(fake, "/held")->there && fake_key(fake, "/old")->there &&
 				     fake_key(fake, "/other")->there);
 	held_free(held);
-	held = held_new(fake->client, 30);
+	held = held_new(fake->client, 30, false);
 	held_set(held, "/held", "1");
 	held_remove(held, "/held", "1");
 	held_remove(held, "/old", "1");

@@ -299,7 +299,7 @@ static void setup(struct world *world, struct tls_context *server, struct tls_co
 	(void)uv_loop_init(&world->loop);
 	world->server = http_server_new(&world->loop, &options);
 	http_server_set_tls(world->server, server);
-	assert_int_equal(http_server_listen_tcp(world->server, "127.0.0.1", 0, &port, NULL), 0);
+	assert_int_equal(http_server_listen_tls(world->server, "127.0.0.1", 0, &port, NULL), 0);
 	world->client = http_client_new(&world->loop, &client_options);
 	(void)snprintf(world->url, sizeof(world->url), "https://localhost:%u", port);
 	(void)tls_context_unref(server);
@@ -386,10 +386,12 @@ static void a_client_that_is_not_trusted_reaches_no_handler(void **state)
 	assert_int_equal(world.error, -EPROTO);
 	assert_memory_equal(buf_text(&world.text), "remote error: tls: ", 19);
 	assert_int_equal(world.served, 0);
-	/* Nor does one that speaks no TLS. */
+	/* Nor does one that speaks no TLS; it is told. */
 	memmove(world.url + 4, world.url + 5, strlen(world.url + 4)); /* http:// */
 	fetch(&world, "/name", SLICE_LITERAL(""));
-	assert_true(world.error < 0);
+	assert_int_equal(world.error, 0);
+	assert_int_equal(world.status, 400);
+	assert_string_equal(buf_text(&world.body), "Client sent an HTTP request to an HTTPS server.\n");
 	assert_int_equal(world.served, 0);
 	teardown(&world);
 	setup(&world, server_context(&files.server, NULL), client_context(NULL, &files.other_ca, false));
