@@ -158,6 +158,41 @@ static void what_an_earlier_life_left_is_removed_if_it_is_still_that(void **stat
 	fake_etcd_free(fake);
 }
 
+static void what_nobody_else_writes_goes_whatever_is_in_it(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct held *held = held_new(fake->client, 30, true);
+
+	(void)state;
+	held_set(held, "/a", "1");
+	fake_run_until(fake, fake_key(fake, "/a")->there);
+	strcpy(fake_key(fake, "/a")->value, "2");
+	held_drop(held, "/a");
+	fake_run_until(fake, held_dropping(held) == 0);
+	assert_false(fake_key(fake, "/a")->there);
+	held_free(held);
+	fake_etcd_free(fake);
+}
+
+static void one_that_lasts_is_written_again_when_it_is_missed(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct held *held = held_new(fake->client, 30, false);
+
+	(void)state;
+	held_set_lasting(held, true);
+	held_set(held, "/a", "1");
+	held_set(held, "/b", "1");
+	fake_run_until(fake, fake_key(fake, "/a")->there && fake_key(fake, "/b")->there);
+	fake_key(fake, "/a")->there = fake_key(fake, "/b")->there = false;
+	held_renew(held, "/a");
+	held_renew(held, "/never");
+	fake_run_until(fake, fake_key(fake, "/a")->there);
+	assert_false(fake_key(fake, "/b")->there);
+	held_free(held);
+	fake_etcd_free(fake);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -168,6 +203,8 @@ int main(void)
 		cmocka_unit_test(everything_arrives_after_an_outage),
 		cmocka_unit_test(what_lasts_costs_nothing_until_it_changes),
 		cmocka_unit_test(what_an_earlier_life_left_is_removed_if_it_is_still_that),
+		cmocka_unit_test(what_nobody_else_writes_goes_whatever_is_in_it),
+		cmocka_unit_test(one_that_lasts_is_written_again_when_it_is_missed),
 	};
 
 	return cmocka_run_group_tests_name("held", tests, NULL, NULL);
