@@ -1,3 +1,4 @@
+/* Prometheus' text format; the prices of memory and processor from /proc. */
 #include "base/metrics.h"
 #include <stdio.h>
 #include <sys/resource.h>

@@ -143,15 +143,31 @@ static bool lasts(const struct agent *a)
 	return a->lasting && !a->foreign;
 }
 
+static char *state_key(const struct agent *a, const char *unit)
+{
+	return mem_printf("%s/states/%s/%s", a->prefix, unit, a->machine_id);
+}
+
+static char *heartbeat_key(const struct agent *a, const char *unit)
+{
+	return mem_printf("%s/job/%s/job-state", a->prefix, unit);
+}
+
+/* What shall run here: by the index, or under a foreign engine by the registry. */
+static bool is_informed(const struct agent *a)
+{
+	return a->trusted || a->foreign_known;
+}
+
 /* The heartbeat tells that the machine which shall run the unit was asked to start it. It is another
  * machine's to tell as soon as the unit is: as long as that is not known, it is left alone. A global unit has
  * no one machine to tell of. */
 static void publish_heartbeat(struct agent_unit *unit, bool launched)
 {
 	struct agent *a = unit->agent;
-	_cleanup_free_ char *key = mem_printf("%s/job/%s/job-state", a->prefix, unit->name);
+	_cleanup_free_ char *key = heartbeat_key(a, unit->name);
 
-	if (!a->trusted && !a->foreign_known && !a->handing_over)
+	if (!is_informed(a) && !a->handing_over)
 		return;
 	if (launched && unit->wanted && !unit->assignment.global && !a->handing_over)
 		held_set(a->heartbeats, key, a->machine_id);
@@ -163,7 +179,7 @@ static void publish(struct agent_unit *unit, const struct manager_unit_state *st
 {
 	struct agent *a = unit->agent;
 	_cleanup_free_ char *legacy = mem_printf("%s/state/%s", a->prefix, unit->name);
-	_cleanup_free_ char *key = mem_printf("%s/states/%s/%s", a->prefix, unit->name, a->machine_id);
+	_cleanup_free_ char *key = state_key(a, unit->name);
 	_cleanup_buf_ struct buf value = BUF_INIT(64 * 1024);
 
 	if (!a->registered || !a->lasting_known)
@@ -196,8 +212,8 @@ static void publish(struct agent_unit *unit, const struct manager_unit_state *st
 static void publish_again(struct agent_unit *unit)
 {
 	struct agent *a = unit->agent;
-	_cleanup_free_ char *heartbeat = mem_printf("%s/job/%s/job-state", a->prefix, unit->name);
-	_cleanup_free_ char *key = mem_printf("%s/states/%s/%s", a->prefix, unit->name, a->machine_id);
+	_cleanup_free_ char *heartbeat = heartbeat_key(a, unit->name);
+	_cleanup_free_ char *key = state_key(a, unit->name);
 
 	held_renew(a->states, key);
 	held_renew(a->heartbeats, heartbeat);
@@ -312,7 +328,7 @@ static void agent_step(struct agent_unit *unit)
 	if (unit->busy || unit->fetch || !manager_is_ready(manager) || now_ms(a) < unit->not_before_ms ||
 		!a->registered)
 		return;
-	if (!a->trusted && !a->foreign_known && !a->handing_over)
+	if (!is_informed(a) && !a->handing_over)
 		return;
 	if (!wanted) {
 		if (!known) {
@@ -539,7 +555,7 @@ void agent_sweep(struct agent *a)
 	size_t count;
 	_cleanup_free_ const struct cluster_unit **units = NULL;
 
-	if (!manager_is_ready(a->config.manager) || !a->registered || (!a->trusted && !a->foreign_known))
+	if (!manager_is_ready(a->config.manager) || !a->registered || !is_informed(a))
 		return;
 	units = cluster_entries(a->config.cluster, &count);
 	for (size_t i = 0; i < count; i++) {
@@ -550,15 +566,14 @@ void agent_sweep(struct agent *a)
 		bool known = manager_state(a->config.manager, unit->name, &state);
 
 		if (old && !known) {
-			_cleanup_free_ char *key =
-				mem_printf("%s/states/%s/%s", a->prefix, unit->name, a->machine_id);
+			_cleanup_free_ char *key = state_key(a, unit->name);
 
 			registry_encode_unit_state(&value, &old->state);
 			held_remove(a->states, key, buf_text(&value));
 		}
 		if (unit->heartbeat && strcmp(unit->heartbeat, a->machine_id) == 0 &&
 			!(known && state.wanted)) {
-			_cleanup_free_ char *key = mem_printf("%s/job/%s/job-state", a->prefix, unit->name);
+			_cleanup_free_ char *key = heartbeat_key(a, unit->name);
 
 			held_remove(a->heartbeats, key, a->machine_id);
 		}

@@ -1,3 +1,4 @@
+/* Reads api_writers, and judges a request by it. */
 #include "fleet/api_access.h"
 
 #include <errno.h>

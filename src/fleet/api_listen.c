@@ -1,3 +1,4 @@
+/* Opens what the configuration names, or what systemd handed over. */
 #include "fleet/api_listen.h"
 
 #include <errno.h>

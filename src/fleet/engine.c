@@ -543,12 +543,6 @@ static void sweep_leftover(struct engine *e, const char *name)
 		target_write(e, name, entry->target, NULL);
 }
 
-static void count_decision(struct engine *e, const struct scheduler_decision *decision)
-{
-	e->stats.placed += decision->to != NULL;
-	e->stats.taken_off += decision->from != NULL;
-}
-
 static void count_unplaced(struct engine *e)
 {
 	size_t count;
@@ -588,7 +582,8 @@ static void run(struct engine *e)
 		count_unplaced(e);
 	e->stats.rounds++;
 	for (size_t i = 0; i < count; i++) {
-		count_decision(e, &decisions[i]);
+		e->stats.placed += decisions[i].to != NULL;
+		e->stats.taken_off += decisions[i].from != NULL;
 		target_write(e, decisions[i].unit, decisions[i].from, decisions[i].to);
 		set_add(&e->dirty, decisions[i].unit);
 	}

@@ -16,14 +16,8 @@
 #include "base/log.h"
 #include "base/programs.h"
 #include "base/text.h"
-#include "fleet/agent.h"
-#include "fleet/api.h"
-#include "fleet/api_listen.h"
-#include "fleet/config.h"
-#include "fleet/engine.h"
+#include "fleet/fleetd_internal.h"
 #include "fleet/self.h"
-#include "fleet/mirror.h"
-#include "fleet/presence.h"
 #include "io/notify.h"
 #include "io/url.h"
 
@@ -33,30 +27,6 @@
 #define FLEETD_MIRROR_KEEP_UNITS 2000 /* up to here the whole cluster is always kept in memory */
 #define FLEETD_LEASE_TTL_MAX_S 10
 #define FLEETD_SLOW_FACTOR 5
-
-struct fleetd {
-	const char *config_path;
-	struct fleetd_config config;
-	uv_loop_t loop;
-	struct registry_machine machine; /* what the presence says */
-	struct etcd_client *quick;	 /* presence and lease: short timeouts tell an outage */
-	struct etcd_client *client;
-	struct cluster *cluster;
-	struct mirror *full, *lease, *index;
-	struct presence *presence;
-	struct engine *engine;
-	struct agent *agent;
-	struct manager *manager;
-	struct api *api;
-	struct http_server *server, *peer_server;
-	struct api_access *access;
-	uint16_t peer_port;
-	int lock_fd;
-	uv_signal_t sigterm, sigint, sighup;
-	uv_timer_t housekeeping;
-	uint64_t used_ms; /* last use of the cluster by the API */
-	bool foreign, lease_read, states_read, had_contact, full_outage, stopping, stopped;
-};
 
 /* ---- mirrors ---- */
 
@@ -360,115 +330,6 @@ static void on_manager_lost(void *user, const char *why)
 	log_warning("the unit manager is away: %s", why);
 }
 
-/* ---- who this machine is ---- */
-
-/* Fills in what may change while running: address, metadata, peer address. */
-static void describe_machine(struct fleetd *f)
-{
-	struct registry_machine *machine = &f->machine;
-	_cleanup_free_ char *host = NULL;
-	_cleanup_buf_ struct buf peer = BUF_INIT(4096);
-	uint16_t port;
-
-	free(machine->public_ip);
-	machine->public_ip = f->config.public_ip[0] ? mem_strdup(f->config.public_ip) : fleet_self_address();
-	for (size_t i = 0; i < machine->metadata_count; i++) {
-		free(machine->metadata[i].key);
-		free(machine->metadata[i].value);
-	}
-	free(machine->metadata);
-	machine->metadata = mem_new_array(struct registry_pair, f->config.metadata_count + 1);
-	machine->metadata_count = f->config.metadata_count;
-	for (size_t i = 0; i < machine->metadata_count; i++)
-		machine->metadata[i] = (struct registry_pair){
-			mem_strdup(f->config.metadata[i].key), mem_strdup(f->config.metadata[i].value)};
-	machine->engine_disabled = f->config.disable_engine;
-	if (f->peer_port && url_split_host_port(f->config.peer_listen, &host, &port, NULL) >= 0) {
-		bool any = !host[0] || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
-		const char *address = any ? machine->public_ip : host;
-
-		if (address[0] && f->config.api_certfile[0])
-			buf_add_str(&peer, "https://");
-		if (address[0])
-			url_add_host_port(&peer, address, f->peer_port);
-	}
-	free(machine->peer_api);
-	machine->peer_api = mem_strdup(buf_text(&peer));
-}
-
-/* ---- listeners ---- */
-
-static int open_listeners(struct fleetd *f)
-{
-	struct api_tls tls;
-	int r = api_tls_read(&f->config, &tls);
-
-	if (r < 0)
-		return r;
-	f->server = api_server(f->api, false);
-	r = api_listen(f->server, &f->config, &tls);
-	if (r == 0 && f->config.peer_listen[0]) {
-		f->peer_server = api_server(f->api, true);
-		r = api_listen_peers(f->peer_server, &f->config, &tls, &f->peer_port);
-	}
-	if (tls.client)
-		api_set_peer_tls(f->api, tls.client);
-	api_tls_done(&tls);
-	return r;
-}
-
-/* New files of the same certificates: all of them, or none. */
-static bool renew_tls(struct fleetd *f, const struct fleetd_config *config)
-{
-	struct api_tls tls;
-
-	if (api_tls_read(config, &tls) < 0)
-		return false;
-	if (!tls.server != !f->config.api_certfile[0])
-		log_warning("api_certfile came or went: that takes a restart");
-	else if (tls.server) {
-		http_server_set_tls(f->server, tls.server);
-		if (f->peer_server)
-			http_server_set_tls(f->peer_server, tls.server);
-		api_set_peer_tls(f->api, tls.client);
-	}
-	api_tls_done(&tls);
-	return true;
-}
-
-/* Those that are shown to the store. */
-static bool renew_store_tls(struct fleetd *f, const struct fleetd_config *config)
-{
-	struct etcd_client *const clients[] = {f->quick, f->client};
-	bool good = true;
-
-	for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
-		char *error = NULL;
-
-		if (etcd_client_read_files(clients[i], config->etcd_cafile, config->etcd_certfile,
-			    config->etcd_keyfile, &error) < 0) {
-			log_error("etcd_cafile, etcd_certfile, etcd_keyfile: %s", error);
-			good = false;
-		}
-		free(error);
-	}
-	return good;
-}
-
-/* Who may write, as the configuration says. */
-static int read_access(struct fleetd *f, const struct fleetd_config *config)
-{
-	_cleanup_buf_ struct buf error = BUF_INIT(4096);
-	struct api_access *access;
-	int r = api_access_read(config->api_writers, &access, &error);
-
-	if (r < 0)
-		return log_errno(r, "api_writers: %s", buf_text(&error));
-	(void)api_access_free(f->access);
-	f->access = access;
-	return 0;
-}
-
 static void ask_engine_stats(void *user, struct engine_stats *ret)
 {
 	engine_get_stats(((struct fleetd *)user)->engine, ret);
@@ -556,7 +417,7 @@ static void open_parts(struct fleetd *f)
 	_cleanup_free_ char *key = mem_printf("%s/machines/%s/object", f->config.prefix, f->machine.id);
 
 	f->agent = agent_new(&agent);
-	describe_machine(f);
+	fleetd_describe_machine(f);
 	f->presence = presence_new(f->quick, key, &f->machine, f->config.agent_ttl_s, &events, f);
 	f->engine = engine_new(&engine);
 	cluster_observe(f->cluster, &observer);
@@ -632,75 +493,13 @@ static void on_terminate(uv_signal_t *signal, int number)
 		agent_hand_over(f->agent, FLEETD_HAND_OVER_MS, handed_over, f);
 }
 
-static void set_verbosity(const struct fleetd *f)
-{
-	log_set_level(f->config.verbosity > 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
-}
-
-static void log_warnings(const struct fleetd_config *config)
-{
-	struct slice text = buf_slice(&config->warnings), line;
-
-	while (text.len) {
-		(void)text_cut(text, '\n', &line, &text);
-		log_warning("%.*s", (int)line.len, line.data);
-	}
-}
-
-static void take_text(char **field, char **from)
-{
-	free(*field);
-	*field = take_ptr(*from);
-}
-
-/* Metadata, address, verbosity, certificates and who may write follow the file at once; the rest needs a
- * restart. */
-static void on_reload(uv_signal_t *signal, int number)
-{
-	struct fleetd *f = signal->data;
-	struct fleetd_config config;
-	_cleanup_buf_ struct buf error = BUF_INIT(4096);
-	bool writers, certificates;
-
-	(void)number;
-	if (fleetd_config_load(f->config_path, &config, &error) < 0) {
-		log_error("the configuration stays as it was: %s", buf_text(&error));
-		return;
-	}
-	log_warnings(&config);
-	f->config.verbosity = config.verbosity;
-	f->config.keep_units_on_stop = config.keep_units_on_stop;
-	for (size_t i = 0; i < f->config.metadata_count; i++) {
-		free(f->config.metadata[i].key);
-		free(f->config.metadata[i].value);
-	}
-	free(f->config.metadata);
-	f->config.metadata = take_ptr(config.metadata);
-	f->config.metadata_count = config.metadata_count;
-	config.metadata_count = 0;
-	take_text(&f->config.public_ip, &config.public_ip);
-	/* Each where it can be used; what cannot stays as it was, and the log says why. */
-	writers = read_access(f, &config) == 0;
-	if (writers)
-		take_text(&f->config.api_writers, &config.api_writers);
-	certificates = renew_tls(f, &config);
-	certificates = renew_store_tls(f, &config) && certificates;
-	fleetd_config_done(&config);
-	set_verbosity(f);
-	describe_machine(f);
-	presence_update(f->presence, &f->machine);
-	log_info("configuration read again: metadata, public_ip, verbosity, keep_units_on_stop%s%s are in "
-		 "force",
-		writers ? ", api_writers" : "", certificates ? ", certificates" : "");
-}
-
 static void on_housekeeping(uv_timer_t *timer)
 {
 	struct fleetd *f = timer->data;
 
 	if (f->stopping)
 		return;
-	describe_machine(f);
+	fleetd_describe_machine(f);
 	presence_update(f->presence, &f->machine);
 	if (f->full && !engine_leads(f->engine) && !f->foreign &&
 		cluster_unit_count(f->cluster) > FLEETD_MIRROR_KEEP_UNITS &&
@@ -759,20 +558,20 @@ static int start(struct fleetd *f)
 	if (r >= 0)
 		r = open_client(f, FLEETD_SLOW_FACTOR * timeout_ms, &f->client);
 	if (r >= 0)
-		r = read_access(f, &f->config);
+		r = fleetd_read_access(f, &f->config);
 	if (r >= 0)
 		r = open_manager(f);
 	if (r < 0)
 		return r;
 	f->cluster = cluster_new();
 	open_api(f);
-	r = open_listeners(f);
+	r = fleetd_open_listeners(f);
 	if (r < 0)
 		return r;
 	open_parts(f);
 	uv_signal_start(&f->sigterm, on_terminate, SIGTERM);
 	uv_signal_start(&f->sigint, on_terminate, SIGINT);
-	uv_signal_start(&f->sighup, on_reload, SIGHUP);
+	uv_signal_start(&f->sighup, fleetd_on_reload, SIGHUP);
 	uv_timer_start(&f->housekeeping, on_housekeeping, FLEETD_HOUSEKEEPING_MS, FLEETD_HOUSEKEEPING_MS);
 	(void)notify_send("READY=1");
 	log_info("fleetd " FLEET_VERSION " is up");
@@ -839,8 +638,8 @@ int fleetd_main(int argc, char **argv)
 	f->config.keep_units_on_stop |= keep_units;
 	if (unit_manager)
 		f->config.unit_manager = manager_kind_from_name(unit_manager);
-	set_verbosity(f);
-	log_warnings(&f->config);
+	fleetd_set_verbosity(f);
+	fleetd_log_warnings(&f->config);
 	uv_loop_init(&f->loop);
 	uv_signal_init(&f->loop, &f->sigterm);
 	uv_signal_init(&f->loop, &f->sigint);

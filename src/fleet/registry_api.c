@@ -1,3 +1,4 @@
+/* A mirror, a cluster and an API on a socket that only this user can reach. */
 #include "fleet/registry_api.h"
 
 #include <stdlib.h>

@@ -72,6 +72,36 @@ static const struct command commands[] = {
 	{0},
 };
 
+static size_t certificate_flags(struct fleetctl_options *o, struct flag *out)
+{
+	const struct flag rows[] = {
+		{.name = "key-file",
+			.type = FLAG_STRING,
+			.value = &o->key_file,
+			.env = "FLEETCTL_KEY_FILE",
+			.help_value = "PATH",
+			.help = "Its key"},
+		{.name = "cert-file",
+			.type = FLAG_STRING,
+			.value = &o->cert_file,
+			.env = "FLEETCTL_CERT_FILE",
+			.help_value = "PATH",
+			.help = "Certificate to show to https servers"},
+		{.name = "ca-file",
+			.type = FLAG_STRING,
+			.value = &o->ca_file,
+			.env = "FLEETCTL_CA_FILE",
+			.help_value = "PATH",
+			.help = "Authority that https servers must be certified by"},
+		{.name = "etcd-keyfile", .type = FLAG_STRING, .value = &o->key_file},
+		{.name = "etcd-certfile", .type = FLAG_STRING, .value = &o->cert_file},
+		{.name = "etcd-cafile", .type = FLAG_STRING, .value = &o->ca_file},
+	};
+
+	memcpy(out, rows, sizeof(rows));
+	return ARRAY_LEN(rows);
+}
+
 static size_t global_flags(struct fleetctl_options *o, struct flag *out)
 {
 	const struct flag rows[] = {
@@ -127,27 +157,6 @@ static size_t global_flags(struct fleetctl_options *o, struct flag *out)
 			.type = FLAG_STRING,
 			.value = &o->prefix,
 			.env = "FLEETCTL_ETCD_KEY_PREFIX"},
-		{.name = "key-file",
-			.type = FLAG_STRING,
-			.value = &o->key_file,
-			.env = "FLEETCTL_KEY_FILE",
-			.help_value = "PATH",
-			.help = "Its key"},
-		{.name = "cert-file",
-			.type = FLAG_STRING,
-			.value = &o->cert_file,
-			.env = "FLEETCTL_CERT_FILE",
-			.help_value = "PATH",
-			.help = "Certificate to show to https servers"},
-		{.name = "ca-file",
-			.type = FLAG_STRING,
-			.value = &o->ca_file,
-			.env = "FLEETCTL_CA_FILE",
-			.help_value = "PATH",
-			.help = "Authority that https servers must be certified by"},
-		{.name = "etcd-keyfile", .type = FLAG_STRING, .value = &o->key_file},
-		{.name = "etcd-certfile", .type = FLAG_STRING, .value = &o->cert_file},
-		{.name = "etcd-cafile", .type = FLAG_STRING, .value = &o->ca_file},
 		{.name = "experimental-api", .type = FLAG_BOOL, .value = &o->experimental},
 		{.name = "debug",
 			.type = FLAG_BOOL,
@@ -162,7 +171,7 @@ static size_t global_flags(struct fleetctl_options *o, struct flag *out)
 	};
 
 	memcpy(out, rows, sizeof(rows));
-	return ARRAY_LEN(rows);
+	return ARRAY_LEN(rows) + certificate_flags(o, out + ARRAY_LEN(rows));
 }
 
 static size_t journal_flags(struct fleetctl_options *o, struct flag *out)

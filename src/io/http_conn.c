@@ -561,7 +561,6 @@ static void refuse_tls(struct conn *conn, bool was_ready)
 	static const char no_tls[] =
 		"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 	const struct http_server_options *options = &conn->server->options;
-
 	char peer[CONN_PEER_BYTES];
 
 	conn->server->stats.malformed_total++;

@@ -1,3 +1,4 @@
+/* Reads the two files line by line (fgetpwent(3), fgetgrent(3)). */
 #include "io/users.h"
 #include "base/text.h"
 #include <errno.h>

@@ -1,5 +1,6 @@
 /* Users and groups by number, or as /etc/passwd and /etc/group have them. Not through NSS: a directory
- * service may be away, and a loop must not wait for it. -ESRCH: there is none. Any thread. */
+ * service may be away, and a loop must not wait for it. -ESRCH: there is none. One thread at a time:
+ * fgetpwent(3) has one buffer. */
 #pragma once
 #include "base/macros.h"
 #include <sys/types.h>

@@ -303,8 +303,8 @@ bool config_parse_number(struct reader *reader, struct slice value, int64_t low,
 	return false;
 }
 
-void config_parse_list(struct reader *reader, struct slice value, struct strings *list,
-	bool (*check)(const char *word), const char *expected)
+void config_parse_words(struct reader *reader, struct slice value, struct strings *list, size_t max,
+	char *(*read)(struct reader *reader, struct slice word))
 {
 	_cleanup_buf_ struct buf joined = BUF_INIT(UNIT_TEXT_MAX), word = BUF_INIT(4096);
 	struct slice rest;
@@ -314,13 +314,22 @@ void config_parse_list(struct reader *reader, struct slice value, struct strings
 	if (!rest.len)
 		strings_done(list);
 	while (unit_word_next(&rest, true, &word, NULL) > 0) {
-		_cleanup_free_ char *text = config_expand(reader, buf_slice(&word));
+		_cleanup_free_ char *text = read(reader, buf_slice(&word));
 
-		if (!text || (check && !check(text)))
-			config_warn_value(reader, buf_slice(&word), expected);
-		else if (!strings_have(list, text))
+		if (text && list->count < max && !strings_have(list, text))
 			strings_add(list, text);
 	}
+}
+
+char *config_read_word(
+	struct reader *reader, struct slice word, bool (*check)(const char *word), const char *expected)
+{
+	char *text = config_expand(reader, word);
+
+	if (text && (!check || check(text)))
+		return text;
+	config_warn_value(reader, word, expected);
+	return mem_free(text);
 }
 
 /* Relative to /run, as systemd has it. */

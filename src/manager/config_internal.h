@@ -28,9 +28,13 @@ void config_warn_value(struct reader *reader, struct slice value, const char *ex
 void config_fail(struct reader *reader, const char *text); /* the first reason stays */
 /* The value with its specifiers replaced, owned; NULL when it grows too long. */
 char *config_expand(struct reader *reader, struct slice value);
-/* Adds the words of a value to a list; an empty value clears it. `check` may be NULL. */
-void config_parse_list(struct reader *reader, struct slice value, struct strings *list,
-	bool (*check)(const char *word), const char *expected);
+/* Adds the words of a value to a list, as `read` gives them (owned; NULL after a warning), up to `max` in
+ * all; an empty value clears it. */
+void config_parse_words(struct reader *reader, struct slice value, struct strings *list, size_t max,
+	char *(*read)(struct reader *reader, struct slice word));
+/* For `read`: expanded, and good in the eyes of `check` (may be NULL). */
+char *config_read_word(
+	struct reader *reader, struct slice word, bool (*check)(const char *word), const char *expected);
 /* A number in [low, high]; false after a warning. */
 bool config_parse_number(struct reader *reader, struct slice value, int64_t low, int64_t high, int64_t *ret);
 

@@ -358,10 +358,16 @@ static bool is_relative_inside(const char *path)
 	return true;
 }
 
+static char *read_directory(struct reader *reader, struct slice word)
+{
+	return config_read_word(reader, word, is_relative_inside,
+		"relative paths without . and .. (links are not supported)");
+}
+
 void parse_directories(struct reader *reader, struct slice value, size_t kind)
 {
-	config_parse_list(reader, value, &reader->config->process.directories[kind].names, is_relative_inside,
-		"relative paths without . and .. (links are not supported)");
+	config_parse_words(
+		reader, value, &reader->config->process.directories[kind].names, SIZE_MAX, read_directory);
 }
 
 void parse_directory_mode(struct reader *reader, struct slice value, size_t kind)
@@ -369,10 +375,15 @@ void parse_directory_mode(struct reader *reader, struct slice value, size_t kind
 	(void)config_parse_mode(reader, value, &reader->config->process.directories[kind].mode);
 }
 
+static char *read_group(struct reader *reader, struct slice word)
+{
+	return config_read_word(reader, word, NULL, "group names");
+}
+
 void parse_groups(struct reader *reader, struct slice value, size_t unused)
 {
 	(void)unused;
-	config_parse_list(reader, value, &reader->config->process.groups, NULL, "group names");
+	config_parse_words(reader, value, &reader->config->process.groups, SIZE_MAX, read_group);
 }
 
 static bool is_variable_name(const char *word)
@@ -382,11 +393,16 @@ static bool is_variable_name(const char *word)
 	return unit_environment_set(&check, slice_str(word), slice_str("")) == 0;
 }
 
+static char *read_variable_name(struct reader *reader, struct slice word)
+{
+	return config_read_word(reader, word, is_variable_name, "names of variables");
+}
+
 void parse_pass_environment(struct reader *reader, struct slice value, size_t unused)
 {
 	(void)unused;
-	config_parse_list(reader, value, &reader->config->process.pass_environment, is_variable_name,
-		"names of variables");
+	config_parse_words(
+		reader, value, &reader->config->process.pass_environment, SIZE_MAX, read_variable_name);
 }
 
 static int capability_from_name(struct slice name)

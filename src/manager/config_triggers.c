@@ -58,7 +58,7 @@ static void parse_accuracy(struct reader *reader, struct slice value, size_t unu
 }
 
 /* Takes empty and "." parts out, and the slash at the end; false: it has a ".." part. */
-static bool simplify(char *path)
+static bool path_simplify(char *path)
 {
 	char *out = path;
 
@@ -86,7 +86,7 @@ static char *read_path(struct reader *reader, struct slice value)
 {
 	char *path = config_expand(reader, value);
 
-	if (path && path[0] == '/' && strlen(path) < PATH_MAX && simplify(path))
+	if (path && path[0] == '/' && strlen(path) < PATH_MAX && path_simplify(path))
 		return path;
 	config_warn_value(reader, value, "an absolute path without \"..\"");
 	free(path);
@@ -123,20 +123,8 @@ static void parse_path(struct reader *reader, struct slice value, size_t type)
 
 void parse_path_list(struct reader *reader, struct slice value, size_t offset)
 {
-	struct strings *list = CONFIG_FIELD(reader, struct strings, offset);
-	_cleanup_buf_ struct buf joined = BUF_INIT(UNIT_TEXT_MAX), word = BUF_INIT(4096);
-	struct slice rest;
-
-	unit_value_join(value, &joined);
-	rest = text_trim(buf_slice(&joined));
-	if (!rest.len)
-		strings_done(list);
-	while (unit_word_next(&rest, true, &word, NULL) > 0) {
-		_cleanup_free_ char *path = read_path(reader, buf_slice(&word));
-
-		if (path && list->count < VALUES_MAX && !strings_have(list, path))
-			strings_add(list, path);
-	}
+	config_parse_words(
+		reader, value, CONFIG_FIELD(reader, struct strings, offset), VALUES_MAX, read_path);
 }
 
 static void parse_mode(struct reader *reader, struct slice value, size_t offset)

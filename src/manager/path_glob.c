@@ -1,3 +1,4 @@
+/* One directory at a time, depth first. */
 #include "manager/path_glob.h"
 #include "base/memory.h"
 #include <dirent.h>

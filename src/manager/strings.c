@@ -1,3 +1,4 @@
+/* An array that grows; a list is short, and is searched from its beginning. */
 #include "manager/strings.h"
 #include "base/memory.h"
 #include <string.h>

@@ -1,3 +1,4 @@
+/* The earliest of what each line of the timer says. */
 #include "manager/timer_schedule.h"
 #include "base/time.h"
 #include "manager/calendar.h"

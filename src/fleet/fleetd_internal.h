@@ -1,0 +1,46 @@
+/* The daemon, for fleetd.c (life and wiring) and fleetd_settings.c (configuration). Main thread. */
+#pragma once
+#include <uv.h>
+
+#include "fleet/agent.h"
+#include "fleet/api.h"
+#include "fleet/config.h"
+#include "fleet/engine.h"
+#include "fleet/mirror.h"
+#include "fleet/presence.h"
+
+struct fleetd {
+	const char *config_path;
+	struct fleetd_config config;
+	uv_loop_t loop;
+	struct registry_machine machine; /* what the presence says */
+	struct etcd_client *quick;	 /* presence and lease: short timeouts tell an outage */
+	struct etcd_client *client;
+	struct cluster *cluster;
+	struct mirror *full, *lease, *index;
+	struct presence *presence;
+	struct engine *engine;
+	struct agent *agent;
+	struct manager *manager;
+	struct api *api;
+	struct http_server *server, *peer_server;
+	struct api_access *access;
+	uint16_t peer_port;
+	int lock_fd;
+	uv_signal_t sigterm, sigint, sighup;
+	uv_timer_t housekeeping;
+	uint64_t used_ms; /* last use of the cluster by the API */
+	bool foreign, lease_read, states_read, had_contact, full_outage, stopping, stopped;
+};
+
+/* fleetd_settings.c */
+/* Fills in what may change while running: address, metadata, peer address. */
+void fleetd_describe_machine(struct fleetd *f);
+/* The API's servers and the peers' port. -errno after the log has the reason. */
+int fleetd_open_listeners(struct fleetd *f) _must_check_;
+/* Who may write. -errno after the log has the reason; nothing has changed then. */
+int fleetd_read_access(struct fleetd *f, const struct fleetd_config *config) _must_check_;
+void fleetd_set_verbosity(const struct fleetd *f);
+void fleetd_log_warnings(const struct fleetd_config *config);
+/* SIGHUP. */
+void fleetd_on_reload(uv_signal_t *signal, int number);
