@@ -1,10 +1,5 @@
-/* fleetd: wires mirror, cluster, engine, agent, presence and API together on one loop, and owns the process:
- * configuration, listeners, signals, the end.
- *
- * Three mirrors are open: the lease (who leads), this machine's part of the assignment index (what to run),
- * and the whole prefix (the cluster: for the leading engine, and for the API). The last one is closed on an
- * idle follower of a large cluster and opened again when it is needed. */
-#include <errno.h>
+/* fleetd: the process around a machine's part in the cluster: configuration, clients of the store, the unit
+ * manager, the API's listeners, signals, the end. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,208 +14,30 @@
 #include "fleet/fleetd_internal.h"
 #include "fleet/self.h"
 #include "io/notify.h"
-#include "io/url.h"
 
-#define FLEETD_HAND_OVER_MS 60000
 #define FLEETD_HOUSEKEEPING_MS 60000
-#define FLEETD_MIRROR_IDLE_MS (10 * 60 * 1000)
-#define FLEETD_MIRROR_KEEP_UNITS 2000 /* up to here the whole cluster is always kept in memory */
-#define FLEETD_LEASE_TTL_MAX_S 10
 #define FLEETD_SLOW_FACTOR 5
 
-/* ---- mirrors ---- */
-
-static void full_begin(void *user)
-{
-	cluster_begin(((struct fleetd *)user)->cluster);
-}
-
-static void full_set(void *user, const char *path, struct slice value, uint64_t index)
-{
-	cluster_set(((struct fleetd *)user)->cluster, path, value, index);
-}
-
-static void full_remove(void *user, const char *path, bool expired)
-{
-	(void)expired;
-	cluster_remove(((struct fleetd *)user)->cluster, path);
-}
-
-static void full_end(void *user)
-{
-	struct fleetd *f = user;
-
-	if (f->full_outage)
-		log_info("the registry is known again");
-	f->full_outage = false;
-	cluster_end(f->cluster);
-	if (f->agent)
-		agent_sweep(f->agent);
-	if (f->engine)
-		engine_look_at_all(f->engine);
-}
-
-static void full_turn(void *user)
-{
-	struct fleetd *f = user;
-
-	engine_turn(f->engine);
-	agent_cluster_changed(f->agent);
-	api_turn(f->api);
-}
-
-static void full_lost(void *user, const char *why)
-{
-	struct fleetd *f = user;
-
-	if (!f->full_outage)
-		log_warning("cannot follow the registry: %s (units that run go on)", why);
-	f->full_outage = true;
-}
-
-static const struct mirror_handler full_handler = {
-	full_begin, full_set, full_remove, full_end, full_turn, full_lost};
-
-static void need_cluster(struct fleetd *f)
-{
-	if (!f->full && !f->stopped)
-		f->full = mirror_open(f->client, f->config.prefix, &full_handler, f);
-}
-
-static void lease_known(struct fleetd *f, struct slice value, uint64_t index)
-{
-	struct registry_lease lease = {0};
-
-	if (value.data) {
-		registry_decode_lease(value, &lease);
-		f->foreign = !lease.term;
-		if (f->foreign)
-			need_cluster(f);
-		agent_set_foreign(f->agent, f->foreign);
-		agent_lease_term(f->agent, lease.term);
-		if (f->foreign && mirror_is_loaded(f->full))
-			agent_cluster_changed(f->agent);
-		registry_lease_done(&lease);
-	}
-	engine_lease_seen(f->engine, value, index);
-}
-
-/* lease/states: what is published may last. */
-static void states_known(struct fleetd *f, bool lasting)
-{
-	engine_states_seen(f->engine, lasting);
-	agent_set_lasting(f->agent, lasting);
-}
-
-static void lease_begin(void *user)
-{
-	struct fleetd *f = user;
-
-	f->lease_read = f->states_read = false;
-}
-
-static void lease_set(void *user, const char *path, struct slice value, uint64_t index)
-{
-	struct fleetd *f = user;
-
-	if (strcmp(path, "states") == 0) {
-		f->states_read = true;
-		states_known(f, true);
-	}
-	if (strcmp(path, "engine-leader") != 0)
-		return;
-	f->lease_read = true;
-	lease_known(f, value, index);
-}
-
-static void lease_remove(void *user, const char *path, bool expired)
-{
-	struct fleetd *f = user;
-
-	(void)expired;
-	if (!path[0] || strcmp(path, "engine-leader") == 0)
-		lease_known(f, (struct slice){0}, 0);
-	if (!path[0] || strcmp(path, "states") == 0)
-		states_known(f, false);
-}
-
-static void lease_end(void *user)
-{
-	struct fleetd *f = user;
-
-	/* The read did not have it: nobody leads. */
-	if (!f->lease_read)
-		lease_known(f, (struct slice){0}, 0);
-	if (!f->states_read)
-		states_known(f, false);
-}
-
-static void index_begin(void *user)
-{
-	agent_index_begin(((struct fleetd *)user)->agent);
-}
-
-static void index_set(void *user, const char *path, struct slice value, uint64_t index)
-{
-	(void)index;
-	agent_index_set(((struct fleetd *)user)->agent, path, value);
-}
-
-static void index_remove(void *user, const char *path, bool expired)
-{
-	(void)expired;
-	agent_index_remove(((struct fleetd *)user)->agent, path);
-}
-
-static void index_end(void *user)
-{
-	agent_index_end(((struct fleetd *)user)->agent);
-}
-
-static void open_mirrors(struct fleetd *f)
-{
-	static const struct mirror_handler lease_handler = {
-		lease_begin, lease_set, lease_remove, lease_end, NULL, NULL};
-	static const struct mirror_handler index_handler = {
-		index_begin, index_set, index_remove, index_end, NULL, NULL};
-	_cleanup_free_ char *lease = mem_printf("%s/lease", f->config.prefix);
-	_cleanup_free_ char *index = mem_printf("%s/assigned/%s", f->config.prefix, f->machine.id);
-
-	f->lease = mirror_open(f->client, lease, &lease_handler, f);
-	f->index = mirror_open(f->client, index, &index_handler, f);
-	need_cluster(f);
-}
-
-/* ---- what the parts ask ---- */
-
-static uint64_t ask_contact(void *user)
-{
-	return presence_contact_since_ms(((struct fleetd *)user)->presence);
-}
+/* ---- what the parts ask and tell ---- */
 
 static bool ask_loaded(void *user)
 {
-	return mirror_is_loaded(((struct fleetd *)user)->full);
+	return member_knows_cluster(((struct fleetd *)user)->member);
 }
 
 static void cluster_is_used(void *user)
 {
-	struct fleetd *f = user;
-
-	f->used_ms = uv_now(&f->loop);
-	need_cluster(f);
+	member_use_cluster(((struct fleetd *)user)->member);
 }
 
 static uint64_t ask_index(void *user)
 {
-	struct fleetd *f = user;
-
-	return f->full ? mirror_index(f->full) : 0;
+	return member_cluster_index(((struct fleetd *)user)->member);
 }
 
 static const char *ask_leader(void *user)
 {
-	return engine_leader(((struct fleetd *)user)->engine);
+	return engine_leader(member_engine(((struct fleetd *)user)->member));
 }
 
 static const char *ask_unavailable(void *user)
@@ -228,121 +45,52 @@ static const char *ask_unavailable(void *user)
 	return ((struct fleetd *)user)->stopping ? "fleet server is shutting down" : NULL;
 }
 
-static void leading_changed(void *user, bool leads)
-{
-	if (leads)
-		need_cluster(user);
-}
-
-static void log_line(void *user, const char *text)
-{
-	(void)user;
-	log_info("%s", text);
-}
-
-/* ---- news ---- */
-
-static void on_machine(void *user, const char *id)
-{
-	engine_machine_changed(((struct fleetd *)user)->engine, id);
-}
-
-static void on_unit(void *user, const char *name)
-{
-	engine_unit_changed(((struct fleetd *)user)->engine, name);
-}
-
-static void on_published(void *user, const char *name)
-{
-	engine_states_changed(((struct fleetd *)user)->engine, name);
-}
-
-static void on_assigned(void *user, const char *name)
-{
-	engine_assignments_changed(((struct fleetd *)user)->engine, name);
-}
-
-static void on_registered(void *user)
-{
-	struct fleetd *f = user;
-
-	log_info("registered as machine %s", f->machine.id);
-	agent_set_registered(f->agent, true);
-	if (f->index)
-		mirror_restart(f->index);
-	if (f->full && f->foreign)
-		mirror_restart(f->full);
-	agent_contact(f->agent);
-}
-
-static void on_contact(void *user, bool ok, const char *why)
-{
-	struct fleetd *f = user;
-
-	if (!ok) {
-		log_warning("no contact to the store: %s; units that run go on, trying again", why);
-		return;
-	}
-	if (!f->had_contact) {
-		f->had_contact = true;
-		return;
-	}
-	/* A stream may have died without a sign while the store was away. */
-	log_info("the store answers again");
-	mirror_restart(f->lease);
-	mirror_restart(f->index);
-	if (f->full)
-		mirror_restart(f->full);
-	agent_contact(f->agent);
-	engine_look_at_all(f->engine);
-}
-
-static void on_refused(void *user, const char *why)
-{
-	agent_set_registered(((struct fleetd *)user)->agent, false);
-	log_error("not registered: %s", why);
-}
-
-static void on_manager_ready(void *user)
-{
-	struct fleetd *f = user;
-
-	agent_manager_ready(f->agent);
-	if (mirror_is_loaded(f->full))
-		agent_sweep(f->agent);
-}
-
-static void on_unit_state(void *user, const struct manager_unit_state *state)
-{
-	log_debug("%s: %s/%s", state->name, state->active, state->sub);
-	agent_unit_state_changed(((struct fleetd *)user)->agent, state);
-}
-
-static void on_unloaded(void *user, const char *name)
-{
-	log_debug("%s: unloaded", name);
-	agent_unit_unloaded(((struct fleetd *)user)->agent, name);
-}
-
-static void on_manager_lost(void *user, const char *why)
-{
-	(void)user;
-	log_warning("the unit manager is away: %s", why);
-}
-
 static void ask_engine_stats(void *user, struct engine_stats *ret)
 {
-	engine_get_stats(((struct fleetd *)user)->engine, ret);
+	engine_get_stats(member_engine(((struct fleetd *)user)->member), ret);
 }
 
 static bool ask_store_answers(void *user)
 {
-	return presence_contact_since_ms(((struct fleetd *)user)->presence) != 0;
+	return member_reaches_store(((struct fleetd *)user)->member);
 }
 
 static const struct api_access *ask_access(void *user)
 {
 	return ((struct fleetd *)user)->access;
+}
+
+static void on_cluster_moved(void *user)
+{
+	api_turn(((struct fleetd *)user)->api);
+}
+
+static void on_log(void *user, enum log_level level, const char *text)
+{
+	(void)user;
+	log_write(level, "%s", text);
+}
+
+static void on_manager_ready(void *user)
+{
+	member_manager_ready(((struct fleetd *)user)->member);
+}
+
+static void on_unit_state(void *user, const struct manager_unit_state *state)
+{
+	log_debug("%s: %s/%s", state->name, state->active, state->sub);
+	member_unit_changed(((struct fleetd *)user)->member, state);
+}
+
+static void on_unloaded(void *user, const char *name)
+{
+	log_debug("%s: unloaded", name);
+	member_unit_unloaded(((struct fleetd *)user)->member, name);
+}
+
+static void on_manager_lost(void *user, const char *why)
+{
+	member_manager_lost(((struct fleetd *)user)->member, why);
 }
 
 /* ---- parts ---- */
@@ -389,39 +137,23 @@ static int open_manager(struct fleetd *f)
 	return 0;
 }
 
-static void open_parts(struct fleetd *f)
+static void open_member(struct fleetd *f)
 {
-	struct engine_config engine = {.client = f->quick,
-		.writes = f->client,
+	struct member_config config = {.quick = f->quick,
+		.client = f->client,
 		.prefix = f->config.prefix,
-		.machine_id = f->machine.id,
-		.cluster = f->cluster,
-		.lease_ttl_s = MIN(f->config.agent_ttl_s, (int64_t)FLEETD_LEASE_TTL_MAX_S),
-		.reconcile_ms = f->config.reconcile_ms,
-		.disabled = f->config.disable_engine,
-		.contact_since_ms = ask_contact,
-		.cluster_loaded = ask_loaded,
-		.leading = leading_changed,
-		.log = log_line,
-		.userdata = f};
-	struct agent_config agent = {.client = f->client,
-		.prefix = f->config.prefix,
-		.machine_id = f->machine.id,
+		.machine = &f->machine,
 		.cluster = f->cluster,
 		.manager = f->manager,
 		.ttl_s = f->config.agent_ttl_s,
-		.log = log_line,
+		.reconcile_ms = f->config.reconcile_ms,
+		.engine_disabled = f->config.disable_engine,
+		.cluster_moved = on_cluster_moved,
+		.log = on_log,
 		.userdata = f};
-	struct cluster_observer observer = {on_machine, on_unit, on_published, on_assigned, f};
-	struct presence_events events = {on_registered, on_contact, on_refused};
-	_cleanup_free_ char *key = mem_printf("%s/machines/%s/object", f->config.prefix, f->machine.id);
 
-	f->agent = agent_new(&agent);
 	fleetd_describe_machine(f);
-	f->presence = presence_new(f->quick, key, &f->machine, f->config.agent_ttl_s, &events, f);
-	f->engine = engine_new(&engine);
-	cluster_observe(f->cluster, &observer);
-	open_mirrors(f);
+	f->member = member_new(&config);
 }
 
 static void open_api(struct fleetd *f)
@@ -453,25 +185,7 @@ static void finish(void *user)
 {
 	struct fleetd *f = user;
 
-	f->stopped = true;
 	uv_stop(&f->loop);
-}
-
-static void resigned(void *user)
-{
-	struct fleetd *f = user;
-
-	if (f->config.keep_units_on_stop)
-		finish(f);
-	else
-		presence_withdraw(f->presence, finish, f);
-}
-
-static void handed_over(void *user)
-{
-	struct fleetd *f = user;
-
-	engine_resign(f->engine, resigned, f);
 }
 
 static void on_terminate(uv_signal_t *signal, int number)
@@ -487,10 +201,7 @@ static void on_terminate(uv_signal_t *signal, int number)
 	(void)notify_send("STOPPING=1");
 	log_info("%s: %s", strsignal(number),
 		f->config.keep_units_on_stop ? "stopping; units run on" : "stopping; units are handed over");
-	if (f->config.keep_units_on_stop)
-		engine_resign(f->engine, resigned, f);
-	else
-		agent_hand_over(f->agent, FLEETD_HAND_OVER_MS, handed_over, f);
+	member_stop(f->member, f->config.keep_units_on_stop, finish, f);
 }
 
 static void on_housekeeping(uv_timer_t *timer)
@@ -500,13 +211,7 @@ static void on_housekeeping(uv_timer_t *timer)
 	if (f->stopping)
 		return;
 	fleetd_describe_machine(f);
-	presence_update(f->presence, &f->machine);
-	if (f->full && !engine_leads(f->engine) && !f->foreign &&
-		cluster_unit_count(f->cluster) > FLEETD_MIRROR_KEEP_UNITS &&
-		uv_now(&f->loop) - f->used_ms > FLEETD_MIRROR_IDLE_MS) {
-		f->full = mirror_close(f->full);
-		cluster_clear(f->cluster);
-	}
+	member_describe(f->member, &f->machine);
 }
 
 static void on_parts_closed(uv_handle_t *handle, void *user)
@@ -522,15 +227,10 @@ static void close_parts(struct fleetd *f)
 		http_server_close(f->server, NULL, NULL);
 	if (f->peer_server)
 		http_server_close(f->peer_server, NULL, NULL);
-	f->lease = mirror_close(f->lease);
-	f->index = mirror_close(f->index);
-	f->full = mirror_close(f->full);
 	if (f->manager)
 		manager_close(f->manager, NULL, NULL);
 	f->api = api_free(f->api);
-	f->agent = agent_free(f->agent);
-	f->engine = engine_free(f->engine);
-	f->presence = presence_free(f->presence);
+	f->member = member_free(f->member);
 	f->cluster = cluster_free(f->cluster);
 	f->quick = etcd_client_free(f->quick);
 	f->client = etcd_client_free(f->client);
@@ -568,7 +268,7 @@ static int start(struct fleetd *f)
 	r = fleetd_open_listeners(f);
 	if (r < 0)
 		return r;
-	open_parts(f);
+	open_member(f);
 	uv_signal_start(&f->sigterm, on_terminate, SIGTERM);
 	uv_signal_start(&f->sigint, on_terminate, SIGINT);
 	uv_signal_start(&f->sighup, fleetd_on_reload, SIGHUP);

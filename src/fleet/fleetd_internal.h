@@ -2,12 +2,9 @@
 #pragma once
 #include <uv.h>
 
-#include "fleet/agent.h"
 #include "fleet/api.h"
 #include "fleet/config.h"
-#include "fleet/engine.h"
-#include "fleet/mirror.h"
-#include "fleet/presence.h"
+#include "fleet/member.h"
 
 struct fleetd {
 	const char *config_path;
@@ -17,11 +14,8 @@ struct fleetd {
 	struct etcd_client *quick;	 /* presence and lease: short timeouts tell an outage */
 	struct etcd_client *client;
 	struct cluster *cluster;
-	struct mirror *full, *lease, *index;
-	struct presence *presence;
-	struct engine *engine;
-	struct agent *agent;
 	struct manager *manager;
+	struct member *member;
 	struct api *api;
 	struct http_server *server, *peer_server;
 	struct api_access *access;
@@ -29,8 +23,7 @@ struct fleetd {
 	int lock_fd;
 	uv_signal_t sigterm, sigint, sighup;
 	uv_timer_t housekeeping;
-	uint64_t used_ms; /* last use of the cluster by the API */
-	bool foreign, lease_read, states_read, had_contact, full_outage, stopping, stopped;
+	bool stopping;
 };
 
 /* fleetd_settings.c */

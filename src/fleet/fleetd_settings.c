@@ -180,7 +180,7 @@ void fleetd_on_reload(uv_signal_t *signal, int number)
 	fleetd_config_done(&config);
 	fleetd_set_verbosity(f);
 	fleetd_describe_machine(f);
-	presence_update(f->presence, &f->machine);
+	member_describe(f->member, &f->machine);
 	log_info("configuration read again: metadata, public_ip, verbosity, keep_units_on_stop%s%s are in "
 		 "force",
 		writers ? ", api_writers" : "", certificates ? ", certificates" : "");
