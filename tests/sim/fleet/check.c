@@ -1,0 +1,304 @@
+/* What must hold: while things change (nothing is stopped or moved without a reason, no second copy where the
+ * first can be seen), and at rest (all is as the registry says, the registry is as the rules say, and nothing
+ * is left over). */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "world.h"
+
+/* A machine, or the store, is trusted to be well when nothing was wrong with it for so long: contact is taken
+ * up again, what was missed is read, orders that failed are given again. */
+#define WELL_NS (20 * NS_PER_S)
+
+static bool is_well(const struct host *host)
+{
+	const struct world *w = host->world;
+
+	if (!host->on || host->hung || !host->life || host->life->stopping || host->life->gate.shut ||
+		host->manager_lost || host->manager_slow_until_ns > w->now_ns)
+		return false;
+	for (unsigned i = 0; i < w->profile.endpoints; i++)
+		if (host->cut[i] || !server_answers(w, i))
+			return false;
+	return w->now_ns - MAX(host->trouble_ns, w->store_trouble_ns) > WELL_NS &&
+	       w->now_ns - w->net_slow_until_ns > WELL_NS;
+}
+
+/* ---- moves ---- */
+
+static void check_target(struct world *w, struct model_unit *unit, const char *before)
+{
+	if (strcmp(unit->target, before) == 0)
+		return;
+	if (!before[0]) {
+		w->summary->placed++;
+	} else {
+		w->summary->moved += unit->target[0] != 0;
+		if (unit->wrong_ns < 0 && unit->hash[0])
+			world_finding(w, "%s was taken off a machine that may run it (%.8s to %.8s)",
+				unit->name, before, unit->target);
+		else if (w->stage == STAGE_AT_REST)
+			world_finding(
+				w, "%s was moved at rest (%.8s to %.8s)", unit->name, before, unit->target);
+	}
+	unit->wrong_ns = -1;
+}
+
+void check_changed(struct world *w)
+{
+	for (unsigned i = 0; i < w->profile.units; i++) {
+		struct model_unit *unit = &w->units[i];
+		const struct host *host =
+			unit->checked_target[0] ? model_host(w, unit->checked_target) : NULL;
+
+		if (unit->checked_target[0] && (!host || !model_wants(unit) || model_forbids(w, unit, host)))
+			unit->wrong_ns = w->now_ns;
+		check_target(w, unit, unit->checked_target);
+		memcpy(unit->checked_target, unit->target, sizeof(unit->target));
+		for (unsigned h = 0; h < w->profile.hosts; h++)
+			if (!model_is_here(w, unit, &w->hosts[h]) || unit->desired != REGISTRY_LAUNCHED)
+				unit->not_here_ns[h] = w->now_ns;
+	}
+}
+
+/* ---- copies ---- */
+
+static bool is_global(const struct process *process)
+{
+	return process->text && process->text->global;
+}
+
+/* The other copy of it that runs at a machine that is well, or NULL. */
+static struct process *copy_of(const struct process *process)
+{
+	struct world *w = process->host->world;
+
+	for (unsigned i = 0; i < w->profile.hosts; i++) {
+		struct process *other = process_find(&w->hosts[i], process->name);
+
+		if (other && other != process && process_runs(other) && !is_global(other) &&
+			is_well(&w->hosts[i]))
+			return other;
+	}
+	return NULL;
+}
+
+void check_started(struct process *process)
+{
+	struct world *w = process->host->world;
+	const struct process *other;
+
+	if (w->stage == STAGE_AT_REST && process->text->behaviour != UNIT_CRASHES)
+		world_finding(w, "h%u: %s was started at rest", process->host->number, process->name);
+	if (is_global(process) || !is_well(process->host))
+		return;
+	other = copy_of(process);
+	if (other)
+		world_finding(w, "%s starts on h%u while it is %s on h%u, and both reach the store",
+			process->name, process->host->number, phase_name(other->phase), other->host->number);
+}
+
+/* The daemon gives the order: did the registry ever, since it was loaded there, say that it shall not run? */
+void check_told_to_stop(struct process *process, bool handing_over)
+{
+	struct world *w = process->host->world;
+	const struct model_unit *unit = model_unit(w, process->name);
+	const struct host *host = process->host;
+
+	if (handing_over || !unit)
+		return;
+	if (w->stage == STAGE_AT_REST)
+		world_finding(w, "h%u: %s is stopped at rest", host->number, process->name);
+	else if (process_runs(process) && unit->not_here_ns[host->number] < process->loaded_ns &&
+		 strcmp(process->text->hash, unit->hash) == 0)
+		world_finding(w, "h%u: %s is stopped, and never was to be", host->number, process->name);
+}
+
+void check_now(struct world *w)
+{
+	for (unsigned h = 0; h < w->profile.hosts && !w->stopped; h++) {
+		if (!is_well(&w->hosts[h]))
+			continue;
+		list_for_each (it, &w->hosts[h].processes) {
+			const struct process *process = list_item(it, struct process, link);
+			struct model_unit *unit = model_unit(w, process->name);
+
+			if (is_global(process) || !process_runs(process) || !copy_of(process))
+				continue;
+			world_finding(w, "%s runs twice, on h%u and h%u, and both reach the store",
+				process->name, h, copy_of(process)->host->number);
+			(void)unit;
+		}
+	}
+}
+
+/* ---- at rest ---- */
+
+static char *_printf_(1, 2) wrong(const char *format, ...)
+{
+	char text[512];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	return mem_strdup(text);
+}
+
+static char *check_machines(struct world *w)
+{
+	const char *leader = model_get(w, "lease/engine-leader");
+	unsigned leaders = 0;
+
+	for (unsigned i = 0; i < w->profile.hosts; i++) {
+		struct host *host = &w->hosts[i];
+
+		if (!host->life || !model_present(w, host))
+			return wrong("h%u is not registered", i);
+		leaders += engine_leads(member_engine(host->life->member));
+	}
+	if (!leader || leaders != 1)
+		return wrong("%u machines lead", leaders);
+	if (!model_get(w, "lease/states"))
+		return wrong("states do not last");
+	return NULL;
+}
+
+static char *check_place(struct world *w, const struct model_unit *unit)
+{
+	const struct text *text = unit->hash[0] ? text_find(w, unit->hash) : NULL;
+	const struct host *host = unit->target[0] ? model_host(w, unit->target) : NULL;
+	const char *why;
+
+	if (unit->target[0] && (!model_wants(unit) || !text || text->global))
+		return wrong("%s has a target and shall have none", unit->name);
+	if (!model_wants(unit) || !text || text->global)
+		return NULL;
+	if (host) {
+		why = model_forbids(w, unit, host);
+		return why ? wrong("%s is on h%u against the rule %s", unit->name, host->number, why) : NULL;
+	}
+	if (unit->target[0])
+		return wrong("%s has a target that is nowhere: %s", unit->name, unit->target);
+	for (unsigned i = 0; i < w->profile.hosts; i++)
+		if (!model_forbids(w, unit, &w->hosts[i]))
+			return wrong("%s is placed nowhere, and h%u may run it", unit->name, i);
+	return NULL;
+}
+
+static char *check_process(struct world *w, const struct model_unit *unit, const struct host *host)
+{
+	const struct process *process = process_find(host, unit->name);
+	bool runs = unit->desired == REGISTRY_LAUNCHED;
+
+	if (!model_is_here(w, unit, host))
+		return process ? wrong("%s is on h%u, and shall not be", unit->name, host->number) : NULL;
+	if (!process)
+		return wrong("%s is not on h%u", unit->name, host->number);
+	if (strcmp(process->text->hash, unit->hash) != 0)
+		return wrong("%s on h%u has another text", unit->name, host->number);
+	if (process->unloading || process->wanted != runs)
+		return wrong("%s on h%u is %swanted to run", unit->name, host->number,
+			process->wanted ? "" : "not ");
+	if (runs ? process->phase == PHASE_ACTIVATING || process->phase == PHASE_DEACTIVATING ||
+				(process->phase != PHASE_ACTIVE &&
+					(process->text->behaviour == UNIT_LASTS ||
+						process->text->behaviour == UNIT_STOPS_SLOWLY))
+		 : process_runs(process))
+		return wrong("%s on h%u is %s", unit->name, host->number, phase_name(process->phase));
+	return NULL;
+}
+
+static char *check_published(struct world *w, const struct model_unit *unit, const struct host *host)
+{
+	const struct process *process = process_find(host, unit->name);
+	const char *state = model_get(w, "states/%s/%s", unit->name, host->id);
+	const char *assigned = model_get(w, "assigned/%s/%s", host->id, unit->name);
+	struct registry_assignment assignment;
+	struct registry_unit_state said;
+	bool same, here = model_is_here(w, unit, host);
+
+	if (!!assigned != here)
+		return wrong("%s is %sin the index of h%u", unit->name, assigned ? "" : "not ", host->number);
+	if (assigned &&
+		(registry_decode_assignment(slice_str(assigned), &assignment) < 0 ||
+			assignment.state != unit->desired || strcmp(assignment.hash, unit->hash) != 0))
+		return wrong(
+			"the index of h%u says other things of %s: %s", host->number, unit->name, assigned);
+	if (!process)
+		return state ? wrong("h%u says of %s: %s", host->number, unit->name, state) : NULL;
+	if (!state || registry_decode_unit_state(slice_str(state), &said) < 0)
+		return wrong("h%u says nothing of %s", host->number, unit->name);
+	same = strcmp(said.active, phase_name(process->phase)) == 0 &&
+	       strcmp(said.sub, phase_sub(process->phase)) == 0 &&
+	       strcmp(said.hash, process->text->hash) == 0;
+	registry_unit_state_done(&said);
+	return same ? NULL
+		    : wrong("%s on h%u is %s, and said to be: %s", unit->name, host->number,
+			      phase_name(process->phase), state);
+}
+
+static char *check_heartbeat(struct world *w, const struct model_unit *unit)
+{
+	const char *heartbeat = model_get(w, "job/%s/job-state", unit->name);
+	bool wanted = unit->target[0] && unit->desired == REGISTRY_LAUNCHED;
+
+	if (!wanted)
+		return heartbeat ? wrong("%s has a heartbeat: %s", unit->name, heartbeat) : NULL;
+	return heartbeat && strcmp(heartbeat, unit->target) == 0
+		       ? NULL
+		       : wrong("%s has the heartbeat %s", unit->name, heartbeat ? heartbeat : "none");
+}
+
+/* A key, or a directory without any, of a unit that is not there. */
+static char *check_left_over(struct world *w)
+{
+	struct store_snapshot *snapshot = store_snapshot_take(w->store);
+	struct store_cursor *cursor = store_cursor_open(snapshot);
+	struct store_node_info node;
+	char dir[256] = "", *found = NULL;
+
+	while (!found && store_cursor_next(cursor, &node)) {
+		char path[256];
+
+		if (dir[0] && !slice_starts_with(node.path, slice_str(dir)))
+			found = wrong("an empty directory is left: %s", dir);
+		dir[0] = '\0';
+		if (!slice_starts_with(node.path, SLICE_LITERAL(STORE_PREFIX)))
+			continue;
+		(void)snprintf(path, sizeof(path), "%.*s", (int)(node.path.len - strlen(STORE_PREFIX)),
+			node.path.data + strlen(STORE_PREFIX));
+		if (strstr(path, "garbage"))
+			continue;
+		if (node.is_dir && strchr(path, '/') &&
+			(strncmp(path, "states/", 7) == 0 || strncmp(path, "job/", 4) == 0))
+			(void)snprintf(dir, sizeof(dir), "%.*s", (int)node.path.len, node.path.data);
+		if (!node.is_dir && strncmp(path, "state/", 6) == 0)
+			found = wrong("a legacy state is left: %s", path);
+	}
+	if (dir[0] && !found)
+		found = wrong("an empty directory is left: %s", dir);
+	store_cursor_free(cursor);
+	store_snapshot_free(snapshot);
+	return found;
+}
+
+char *check_rest(struct world *w)
+{
+	char *found = check_machines(w);
+
+	for (unsigned i = 0; i < w->profile.units && !found; i++) {
+		const struct model_unit *unit = &w->units[i];
+
+		found = check_place(w, unit);
+		if (!found)
+			found = check_heartbeat(w, unit);
+		for (unsigned h = 0; h < w->profile.hosts && !found; h++) {
+			found = check_process(w, unit, &w->hosts[h]);
+			if (!found)
+				found = check_published(w, unit, &w->hosts[h]);
+		}
+	}
+	return found ? found : check_left_over(w);
+}

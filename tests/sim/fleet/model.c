@@ -1,0 +1,173 @@
+/* The registry as the checks see it: every key, and what the rules say of it, by an oracle of its own. */
+#include <fnmatch.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "world.h"
+
+void model_init(struct world *w)
+{
+	map_init(&w->keys, 0);
+	for (unsigned i = 0; i < w->profile.units; i++) {
+		bool global = i == 1 || i == 7;
+
+		(void)snprintf(
+			w->units[i].name, sizeof(w->units[i].name), "%c%u.service", global ? 'g' : 'u', i);
+		w->units[i].wrong_ns = -1;
+	}
+}
+
+void model_done(struct world *w)
+{
+	size_t position = 0;
+	void *value;
+
+	while (map_next(&w->keys, &position, NULL, &value))
+		free(value);
+	map_done(&w->keys);
+}
+
+const char *model_get(const struct world *w, const char *format, ...)
+{
+	char path[256];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(path, sizeof(path), format, args);
+	va_end(args);
+	return map_get(&w->keys, slice_str(path));
+}
+
+struct model_unit *model_unit(struct world *w, const char *name)
+{
+	for (unsigned i = 0; i < w->profile.units; i++)
+		if (strcmp(w->units[i].name, name) == 0)
+			return &w->units[i];
+	return NULL;
+}
+
+struct host *model_host(struct world *w, const char *id)
+{
+	for (unsigned i = 0; i < w->profile.hosts; i++)
+		if (strcmp(w->hosts[i].id, id) == 0)
+			return &w->hosts[i];
+	return NULL;
+}
+
+static void unit_changed(struct world *w, struct model_unit *unit)
+{
+	const char *object = model_get(w, "job/%s/object", unit->name);
+	const char *desired = model_get(w, "job/%s/target-state", unit->name);
+	const char *target = model_get(w, "job/%s/target", unit->name);
+
+	unit->hash[0] = '\0';
+	if (object)
+		(void)!registry_decode_job(slice_str(object), unit->hash);
+	unit->has_desired = desired != NULL;
+	unit->desired = desired ? registry_state_from_name(slice_str(desired)) : REGISTRY_INACTIVE;
+	(void)snprintf(unit->target, sizeof(unit->target), "%s", target ? target : "");
+}
+
+static bool is_below(struct slice path, struct slice dir)
+{
+	return slice_starts_with(path, dir) && path.len > dir.len && path.data[dir.len] == '/';
+}
+
+void model_event(struct world *w, const char *path, const char *value)
+{
+	char name[64] = "";
+	struct model_unit *unit;
+	size_t position = 0;
+	struct slice key;
+
+	free(map_remove(&w->keys, slice_str(path)));
+	if (value) {
+		map_put(&w->keys, slice_str(path), mem_strdup(value));
+	} else {
+		while (map_next(&w->keys, &position, &key, NULL))
+			if (is_below(key, slice_str(path)))
+				free(map_remove(&w->keys, key));
+	}
+	if (strncmp(path, "job/", 4) != 0)
+		return;
+	(void)snprintf(name, sizeof(name), "%.*s", (int)strcspn(path + 4, "/"), path + 4);
+	unit = model_unit(w, name);
+	if (unit)
+		unit_changed(w, unit);
+}
+
+/* ---- the rules ---- */
+
+bool model_present(const struct world *w, const struct host *host)
+{
+	return model_get(w, "machines/%s/object", host->id) != NULL;
+}
+
+static const struct text *text_of(const struct world *w, const struct model_unit *unit)
+{
+	return unit->hash[0] ? text_find(w, unit->hash) : NULL;
+}
+
+bool model_wants(const struct model_unit *unit)
+{
+	return unit->hash[0] && unit->has_desired && unit->desired != REGISTRY_INACTIVE;
+}
+
+static bool metadata_is(const struct world *w, const struct host *host, const char *name, const char *value)
+{
+	const char *dynamic = model_get(w, "machines/%s/metadata/%s", host->id, name);
+	_cleanup_free_ char *want = mem_printf("\"%s\":\"%s\"", name, value);
+
+	if (dynamic)
+		return strcmp(dynamic, value) == 0;
+	return strstr(model_get(w, "machines/%s/object", host->id), want) != NULL;
+}
+
+static bool names(const char *pattern, const char *name)
+{
+	return pattern[0] && fnmatch(pattern, name, 0) == 0;
+}
+
+const char *model_forbids(struct world *w, const struct model_unit *unit, const struct host *host)
+{
+	const struct text *text = text_of(w, unit);
+
+	if (!text)
+		return "no text";
+	if (!model_present(w, host))
+		return "not present";
+	if (text->machine_id >= 0 && text->machine_id != (int)host->number)
+		return "MachineID";
+	if ((text->disk && !metadata_is(w, host, "disk", text->disk)) ||
+		(text->zone && !metadata_is(w, host, "zone", text->zone)))
+		return "MachineMetadata";
+	if (text->machine_of[0]) {
+		const struct model_unit *peer = model_unit(w, text->machine_of);
+
+		if (!peer || !model_wants(peer) || strcmp(peer->target, host->id) != 0)
+			return "MachineOf";
+	}
+	for (unsigned i = 0; i < w->profile.units; i++) {
+		const struct model_unit *other = &w->units[i];
+		const struct text *its = text_of(w, other);
+
+		if (other == unit || !its || its->global || !model_wants(other) ||
+			strcmp(other->target, host->id) != 0)
+			continue;
+		if (names(text->conflicts, other->name) || names(its->conflicts, unit->name))
+			return "Conflicts";
+		if (names(its->replaces, unit->name))
+			return "Replaces";
+	}
+	return NULL;
+}
+
+bool model_is_here(struct world *w, const struct model_unit *unit, const struct host *host)
+{
+	const struct text *text = text_of(w, unit);
+
+	if (!text || !model_wants(unit))
+		return false;
+	return text->global ? !model_forbids(w, unit, host) : strcmp(unit->target, host->id) == 0;
+}
