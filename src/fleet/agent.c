@@ -407,6 +407,7 @@ static void take_index(struct agent *a)
 		unit->not_before_ms = 0;
 	}
 	heartbeats_known(a);
+	agent_sweep(a);
 	step_all(a);
 }
 
@@ -612,8 +613,10 @@ void agent_cluster_changed(struct agent *a)
 		unit->assignment.state = from->desired;
 		memcpy(unit->assignment.hash, from->hash, sizeof(from->hash));
 	}
-	if (!known)
+	if (!known) {
 		heartbeats_known(a);
+		agent_sweep(a);
+	}
 	step_all(a);
 }
 

@@ -566,7 +566,8 @@ static void run(struct engine *e)
 
 	if (!e->leads || !e->ready || !e->config.cluster_loaded(e->config.userdata))
 		return;
-	if (!age) {
+	/* Whose own presence has ended does not know whether others are dead. */
+	if (!age || !cluster_machine(e->config.cluster, e->machine_id)) {
 		engine_retry_run(e, ENGINE_RETRY_MS);
 		return;
 	}

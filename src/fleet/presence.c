@@ -42,12 +42,20 @@ static uint64_t now_ms(const struct presence *p)
 	return uv_now(etcd_client_loop(p->client));
 }
 
+/* By now the store should have answered, and has not; or this machine was stopped for a while. */
+static bool is_overdue(const struct presence *p)
+{
+	return p->ok_ms && now_ms(p) - p->ok_ms > (uint64_t)p->ttl_s * 1000 / 3 + PRESENCE_LATE_MS;
+}
+
 /* After a short outage the contact counts as unbroken: the others refresh as often as we do, so nobody's
  * presence can have expired by it. */
 static void set_contact(struct presence *p, bool ok, const char *why)
 {
 	uint64_t now = MAX(now_ms(p), (uint64_t)1), last_ok = p->ok_ms;
 
+	if (ok && p->since_ms && is_overdue(p))
+		set_contact(p, false, "nothing was heard of it for too long");
 	if (ok)
 		p->ok_ms = now;
 	if (ok == (p->since_ms != 0))
@@ -72,7 +80,12 @@ static void set_registered(struct presence *p, const struct etcd_response *respo
 	p->told_refused = false;
 	next_step(p, p->rewrite ? PRESENCE_REWRITE : PRESENCE_REFRESH,
 		p->rewrite ? 0 : (uint64_t)p->ttl_s * 1000 / 3);
-	if (!before && p->events.registered)
+	if (before)
+		return;
+	/* What ended this key may have ended those of others, who are as good as this one. */
+	p->since_ms = MAX(now_ms(p), (uint64_t)1);
+	p->before_ms = 0;
+	if (p->events.registered)
 		p->events.registered(p->userdata);
 }
 
@@ -294,7 +307,7 @@ bool presence_is_registered(const struct presence *p)
 
 uint64_t presence_contact_since_ms(const struct presence *p)
 {
-	if (p->request && now_ms(p) - p->sent_ms > PRESENCE_LATE_MS)
+	if (is_overdue(p) || (p->request && now_ms(p) - p->sent_ms > PRESENCE_LATE_MS))
 		return 0;
 	return p->since_ms;
 }

@@ -193,7 +193,7 @@ static void host_fault(struct world *w, struct host *host, enum fault fault, int
 
 static void lose_key(struct world *w)
 {
-	const struct model_unit *unit = &w->units[world_rand(w, w->profile.units)];
+	struct model_unit *unit = &w->units[world_rand(w, w->profile.units)];
 	const struct host *host = &w->hosts[world_rand(w, w->profile.hosts)];
 	char path[256];
 
@@ -208,6 +208,8 @@ static void lose_key(struct world *w)
 		(void)snprintf(path, sizeof(path), "job/%s/job-state", unit->name);
 		break;
 	case 3:
+		/* Who deletes it tells the machine that it is not to have the unit. */
+		unit->not_here_ns[host->number] = w->now_ns;
 		(void)snprintf(path, sizeof(path), "assigned/%s/%s", host->id, unit->name);
 		break;
 	case 4:
@@ -220,6 +222,7 @@ static void lose_key(struct world *w)
 		(void)snprintf(path, sizeof(path), "machines/%s/object", host->id);
 		break;
 	}
+	world_log(w, "stranger: deletes %s", path);
 	(void)server_write(w, path, NULL, false);
 }
 
@@ -334,7 +337,7 @@ void faults_end(struct world *w)
 }
 
 /* Whatever lasts must be the same for all machines: who alone is away for long is rightly taken for dead. */
-void faults_of_store(struct world *w)
+int64_t faults_of_store(struct world *w)
 {
 	int64_t ns = some_time(w);
 
@@ -363,4 +366,5 @@ void faults_of_store(struct world *w)
 	default:
 		break;
 	}
+	return ns;
 }

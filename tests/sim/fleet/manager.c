@@ -405,6 +405,7 @@ static void load(struct order *order, struct process *process)
 	}
 	process->text = text;
 	process->loaded_ns = host->world->now_ns;
+	process->loaded_well = check_is_well(host);
 	tell_state(process);
 }
 

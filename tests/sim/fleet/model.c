@@ -14,7 +14,6 @@ void model_init(struct world *w)
 
 		(void)snprintf(
 			w->units[i].name, sizeof(w->units[i].name), "%c%u.service", global ? 'g' : 'u', i);
-		w->units[i].wrong_ns = -1;
 	}
 }
 
@@ -89,8 +88,11 @@ void model_event(struct world *w, const char *path, const char *value)
 			if (is_below(key, slice_str(path)))
 				free(map_remove(&w->keys, key));
 	}
+	if (strncmp(path, "machines", 8) == 0)
+		w->plans_changed = true;
 	if (strncmp(path, "job/", 4) != 0)
 		return;
+	w->plans_changed = true;
 	(void)snprintf(name, sizeof(name), "%.*s", (int)strcspn(path + 4, "/"), path + 4);
 	unit = model_unit(w, name);
 	if (unit)
@@ -161,6 +163,32 @@ const char *model_forbids(struct world *w, const struct model_unit *unit, const 
 			return "Replaces";
 	}
 	return NULL;
+}
+
+static bool may_leave(struct world *w, const struct model_unit *unit, const struct host *host, unsigned depth)
+{
+	const struct text *text = text_of(w, unit);
+	const struct model_unit *peer;
+
+	if (!text || !model_wants(unit) || model_forbids(w, unit, host))
+		return true;
+	peer = text->machine_of[0] ? model_unit(w, text->machine_of) : NULL;
+	if (peer && depth < UNITS_MAX && may_leave(w, peer, host, depth + 1))
+		return true;
+	for (unsigned i = 0; i < w->profile.units; i++) {
+		const struct text *its = text_of(w, &w->units[i]);
+
+		/* One that waits for its place. */
+		if (its && model_wants(&w->units[i]) && strcmp(w->units[i].target, host->id) != 0 &&
+			names(its->replaces, unit->name))
+			return true;
+	}
+	return false;
+}
+
+bool model_may_leave(struct world *w, const struct model_unit *unit, const struct host *host)
+{
+	return may_leave(w, unit, host, 0);
 }
 
 bool model_is_here(struct world *w, const struct model_unit *unit, const struct host *host)

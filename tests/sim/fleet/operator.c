@@ -132,6 +132,13 @@ static void wish_add(struct wish *wish, char *path, char *value, bool create)
 	wish->create[wish->count++] = create;
 }
 
+static void log_text(struct world *w, const char *name, const struct text *text)
+{
+	world_log(w, "user: %s on machine %d, disk %s, zone %s, of %s, conflicts %s, replaces %s", name,
+		text->machine_id, text->disk ? text->disk : "-", text->zone ? text->zone : "-",
+		text->machine_of, text->conflicts, text->replaces);
+}
+
 static void wish_submit(struct wish *wish, const char *name, const struct text *text)
 {
 	struct buf unit = BUF_INIT(UNIT_TEXT_MAX), job = BUF_INIT(8192);
@@ -140,6 +147,7 @@ static void wish_submit(struct wish *wish, const char *name, const struct text *
 	(void)!unit_hash_from_hex(slice_str(text->hash), hash);
 	registry_encode_unit(&unit, slice_str(text->raw));
 	registry_encode_job(&job, name, hash);
+	log_text(wish->world, name, text);
 	wish_add(wish, mem_printf("unit/%s", text->hash), buf_take(&unit, NULL), true);
 	wish_add(wish, mem_printf("job/%s/object", name), buf_take(&job, NULL), false);
 }

@@ -246,7 +246,8 @@ static void settle_look(void *data)
 	_cleanup_free_ char *wrong = check_rest(w);
 	/* Keys with a TTL, a machine that is gone for good, what is asked for when it was missing for long,
 	 * and the slowest of units. */
-	int64_t limit_ns = (2 * w->profile.ttl_s + 75) * NS_PER_S + 3 * w->profile.reconcile_ms * NS_PER_MS;
+	int64_t away_ns = 0,
+		limit_ns = (2 * w->profile.ttl_s + 75) * NS_PER_S + 3 * w->profile.reconcile_ms * NS_PER_MS;
 
 	if (wrong && w->now_ns - w->stage_ns > limit_ns) {
 		world_finding(w, "not at rest %.0f s after the last fault: %s",
@@ -262,8 +263,9 @@ static void settle_look(void *data)
 	w->stage = STAGE_AT_REST;
 	w->stage_ns = w->now_ns;
 	if (!w->options->crash_step)
-		faults_of_store(w);
-	world_at(w, w->now_ns + CALM_NS + 2 * w->profile.ttl_s * NS_PER_S, NULL, calm_over, w, NULL);
+		away_ns = faults_of_store(w);
+	world_at(
+		w, w->now_ns + away_ns + CALM_NS + 2 * w->profile.ttl_s * NS_PER_S, NULL, calm_over, w, NULL);
 }
 
 static void settle(void *data)

@@ -120,7 +120,8 @@ struct process {
 	enum phase phase;
 	bool wanted, unloading;
 	int64_t loaded_ns;
-	int64_t stop_ns; /* when it was told to stop, since it was last started; 0: it was not */
+	bool loaded_well; /* nothing was wrong then */
+	int64_t stop_ns;  /* when it was told to stop, since it was last started; 0: it was not */
 	struct event *job;
 	struct list waiting; /* struct order.link: behind an unload */
 };
@@ -185,12 +186,12 @@ struct model_unit {
 	char hash[UNIT_HASH_HEX_SIZE]; /* "": no object */
 	bool has_desired;
 	enum registry_state desired;
-	char target[33]; /* "": none */
-	/* Per host: when it was last not to run the unit, or not to have it, by wish or target. */
-	int64_t not_here_ns[HOSTS_MAX];
-	/* When the rules last forbade the host that it is placed on, or that host was not present. */
-	int64_t wrong_ns; /* -1: never since it was placed there */
-	char checked_target[33];
+	char target[33];	 /* "": none */
+	char checked_target[33]; /* as it was before the last change */
+	int64_t target_ns;	 /* since when */
+	/* Per host: when it was last not to run the unit, by wish, target or rule; and when the rules last
+	 * forbade it the unit, or nobody wanted it. */
+	int64_t not_here_ns[HOSTS_MAX], wrong_ns[HOSTS_MAX];
 };
 
 struct profile {
@@ -231,7 +232,8 @@ struct world {
 	struct list streams;	  /* struct exchange.in_streams */
 	struct text texts[TEXTS_MAX];
 	unsigned text_count;
-	struct map keys; /* path below the prefix -> value: all that the store holds */
+	struct map keys;    /* path below the prefix -> value: all that the store holds */
+	bool plans_changed; /* what matters for where units run */
 	struct model_unit units[UNITS_MAX];
 	enum stage stage;
 	bool calm; /* no fault begins; nothing is asked for */
@@ -316,8 +318,8 @@ const struct text *text_find(const struct world *w, const char *hash);
 
 /* fault.c */
 void faults_begin(struct world *w);
-void faults_end(struct world *w);      /* all is mended and started */
-void faults_of_store(struct world *w); /* one that no unit may notice */
+void faults_end(struct world *w);	  /* all is mended and started */
+int64_t faults_of_store(struct world *w); /* one that no unit may notice; how long it takes */
 
 /* model.c */
 void model_init(struct world *w);
@@ -329,12 +331,15 @@ struct host *model_host(struct world *w, const char *id);
 bool model_present(const struct world *w, const struct host *host);
 /* By the rules, as the registry stands: NULL, or why the unit may not be on the host. */
 const char *model_forbids(struct world *w, const struct model_unit *unit, const struct host *host);
+/* It may have to leave the host: by the rules, or because others go, or come, in whose places it stands. */
+bool model_may_leave(struct world *w, const struct model_unit *unit, const struct host *host);
 bool model_wants(const struct model_unit *unit); /* it shall be placed */
 /* Whether the host shall run it, or have it loaded. */
 bool model_is_here(struct world *w, const struct model_unit *unit, const struct host *host);
 
 /* check.c */
-void check_changed(struct world *w); /* the registry did */
+bool check_is_well(const struct host *host); /* nothing was wrong with it or the store lately */
+void check_changed(struct world *w);	     /* the registry did */
 void check_started(struct process *process);
 void check_told_to_stop(struct process *process, bool handing_over);
 void check_now(struct world *w); /* from time to time */
