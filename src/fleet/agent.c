@@ -551,34 +551,52 @@ void agent_set_lasting(struct agent *a, bool lasting)
 		publish_anew(a);
 }
 
+static bool may_sweep(const struct agent *a)
+{
+	return manager_is_ready(a->config.manager) && a->registered && is_informed(a);
+}
+
+/* What stands in the store under this machine's name: is it what this daemon says? */
+static void sweep_unit(struct agent *a, const struct cluster_unit *unit)
+{
+	const struct cluster_state *old = cluster_unit_state(unit, a->machine_id);
+	_cleanup_free_ char *state_name = state_key(a, unit->name), *heartbeat = heartbeat_key(a, unit->name);
+	bool beats = unit->heartbeat && strcmp(unit->heartbeat, a->machine_id) == 0;
+	struct manager_unit_state state;
+	bool known = manager_state(a->config.manager, unit->name, &state);
+
+	if (old && known) {
+		held_seen(a->states, state_name, old->index);
+	} else if (old) {
+		_cleanup_buf_ struct buf value = BUF_INIT(64 * 1024);
+
+		registry_encode_unit_state(&value, &old->state);
+		held_remove(a->states, state_name, buf_text(&value));
+	}
+	if (unit->heartbeat && known && state.wanted)
+		held_seen(a->heartbeats, heartbeat, unit->heartbeat_index);
+	else if (beats)
+		held_remove(a->heartbeats, heartbeat, a->machine_id);
+}
+
 void agent_sweep(struct agent *a)
 {
 	size_t count;
 	_cleanup_free_ const struct cluster_unit **units = NULL;
 
-	if (!manager_is_ready(a->config.manager) || !a->registered || !is_informed(a))
+	if (!may_sweep(a))
 		return;
 	units = cluster_entries(a->config.cluster, &count);
-	for (size_t i = 0; i < count; i++) {
-		const struct cluster_unit *unit = units[i];
-		const struct cluster_state *old = cluster_unit_state(unit, a->machine_id);
-		_cleanup_buf_ struct buf value = BUF_INIT(64 * 1024);
-		struct manager_unit_state state;
-		bool known = manager_state(a->config.manager, unit->name, &state);
+	for (size_t i = 0; i < count; i++)
+		sweep_unit(a, units[i]);
+}
 
-		if (old && !known) {
-			_cleanup_free_ char *key = state_key(a, unit->name);
+void agent_published(struct agent *a, const char *name)
+{
+	const struct cluster_unit *unit = cluster_entry(a->config.cluster, name);
 
-			registry_encode_unit_state(&value, &old->state);
-			held_remove(a->states, key, buf_text(&value));
-		}
-		if (unit->heartbeat && strcmp(unit->heartbeat, a->machine_id) == 0 &&
-			!(known && state.wanted)) {
-			_cleanup_free_ char *key = heartbeat_key(a, unit->name);
-
-			held_remove(a->heartbeats, key, a->machine_id);
-		}
-	}
+	if (unit && may_sweep(a))
+		sweep_unit(a, unit);
 }
 
 void agent_cluster_changed(struct agent *a)

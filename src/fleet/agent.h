@@ -34,9 +34,12 @@ void agent_lease_term(struct agent *agent, const char *term);
 /* Whether what is published may last without a refresh (lease/states): the leader removes it when this
  * machine is gone. Under a foreign engine nothing lasts. */
 void agent_set_lasting(struct agent *agent, bool lasting);
-/* The cluster has been read: takes back what an earlier life of this daemon published and left behind, at once
- * or when it is known what shall run here. */
+/* The cluster has been read: takes back what an earlier life of this daemon published and left behind, at
+ * once or when it is known what shall run here. */
 void agent_sweep(struct agent *agent);
+/* Somebody, perhaps this machine, published something of the unit: what stands under this machine's name is
+ * put right if it is not what this daemon wrote. */
+void agent_published(struct agent *agent, const char *name);
 /* A fleet 1.0 engine leads: go by the cluster; call agent_cluster_changed() on its changes. */
 void agent_set_foreign(struct agent *agent, bool foreign);
 void agent_cluster_changed(struct agent *agent);

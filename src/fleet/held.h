@@ -1,7 +1,8 @@
 /* Keys that this daemon keeps in the store while they are true: written with a TTL and refreshed without
- * waking any watcher, or lasting, without one; written again when they got lost, deleted (by comparison with
- * what was written) when they are no longer true. Every request is retried until the store answers. Loop's
- * thread. */
+ * waking any watcher, or lasting, without one; written again when they got lost; deleted when they are no
+ * longer true. Every write says what it follows (the index of the write before, or that there is no key), so
+ * that one which arrives late, after others of unknown outcome were given up, changes nothing; what is not
+ * known of a key is read first. Every request is retried until the store answers. Loop's thread. */
 #pragma once
 #include "flotilla/etcd.h"
 
@@ -20,9 +21,11 @@ void held_drop(struct held *held, const char *key);
 void held_set_lasting(struct held *held, bool lasting);
 /* A key that an earlier life of this daemon left with that value shall be gone, unless it is held now. */
 void held_remove(struct held *held, const char *key, const char *value);
-/* The key may have got lost: it is written again. */
+/* The key may have got lost: it is read, and written again if so. */
 void held_renew(struct held *held, const char *key);
-/* Writes every key anew at once: after an outage, in which TTLs may have run out. */
+/* The same for every key, at once: after an outage, in which TTLs may have run out. */
 void held_renew_all(struct held *held);
+/* The key's last write in the store has that index: if it is none of ours, the key is looked at. */
+void held_seen(struct held *held, const char *key, uint64_t index);
 /* Keys whose deletion the store has not confirmed yet. */
 size_t held_dropping(const struct held *held);

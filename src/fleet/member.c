@@ -248,7 +248,10 @@ static void on_unit(void *user, const char *name)
 
 static void on_published(void *user, const char *name)
 {
-	engine_states_changed(((struct member *)user)->engine, name);
+	struct member *m = user;
+
+	engine_states_changed(m->engine, name);
+	agent_published(m->agent, name);
 }
 
 static void on_assigned(void *user, const char *name)

@@ -28,5 +28,6 @@ void presence_update(struct presence *presence, const struct registry_machine *m
 void presence_withdraw(struct presence *presence, void (*done)(void *userdata), void *userdata);
 bool presence_is_registered(const struct presence *presence);
 /* Loop time in ms since when the store has answered, and had this key, without a break; 0: it does not now.
- * Contact counts as broken as soon as a refresh is overdue: also when this process was stopped for a while. */
+ * Contact counts as broken as soon as a refresh is overdue: also when this process was stopped for a while.
+ */
 uint64_t presence_contact_since_ms(const struct presence *presence);

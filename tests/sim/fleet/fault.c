@@ -8,14 +8,15 @@ struct mending {
 	struct world *world;
 	void (*undo)(struct world *w, unsigned a, unsigned b);
 	unsigned a, b;
+	uint64_t mended; /* the world's, when it began */
 };
 
 static void mend(void *data)
 {
 	struct mending *mending = data;
 
-	/* All is mended at the end of the busy time already. */
-	if (!mending->world->calm || mending->world->stage == STAGE_AT_REST)
+	/* Not when all was mended meanwhile. */
+	if (mending->mended == mending->world->mended)
 		mending->undo(mending->world, mending->a, mending->b);
 	free(mending);
 }
@@ -25,7 +26,7 @@ static void undo_after(struct world *w, int64_t ns, void (*undo)(struct world *w
 {
 	struct mending *mending = mem_new(struct mending);
 
-	*mending = (struct mending){w, undo, a, b};
+	*mending = (struct mending){w, undo, a, b, w->mended};
 	world_at(w, w->now_ns + ns, NULL, mend, mending, NULL);
 }
 
@@ -310,6 +311,7 @@ void faults_begin(struct world *w)
 
 void faults_end(struct world *w)
 {
+	w->mended++;
 	for (unsigned i = 0; i < w->profile.endpoints; i++) {
 		struct endpoint *endpoint = &w->endpoints[i];
 

@@ -238,6 +238,7 @@ struct world {
 	enum stage stage;
 	bool calm; /* no fault begins; nothing is asked for */
 	int64_t stage_ns;
+	uint64_t mended; /* how often all was */
 	unsigned rounds_left;
 	bool reached_step; /* crash_step was */
 	uint64_t trace;
