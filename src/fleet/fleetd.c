@@ -69,6 +69,11 @@ static void full_turn(void *user)
 	api_turn(f->api);
 }
 
+static void full_empty(void *user, const char *path)
+{
+	cluster_set_empty(((struct fleetd *)user)->cluster, path);
+}
+
 static void full_lost(void *user, const char *why)
 {
 	struct fleetd *f = user;
@@ -79,7 +84,7 @@ static void full_lost(void *user, const char *why)
 }
 
 static const struct mirror_handler full_handler = {
-	full_begin, full_set, full_remove, full_end, full_turn, full_lost};
+	full_begin, full_set, full_remove, full_end, full_turn, full_lost, full_empty};
 
 static void need_cluster(struct fleetd *f)
 {
