@@ -525,14 +525,33 @@ static void check_placed(struct scheduler *s, struct sched_unit *unit)
 	unit_leave(s, unit);
 }
 
+/* Whether the unit's peers will be where they are after this round: who follows one that has to leave would
+ * only chase others away on the way. */
+static bool peers_stay(struct scheduler *s, struct sched_unit *unit)
+{
+	if (unit->peer_walk == s->peer_walk)
+		return true;
+	unit->peer_walk = s->peer_walk;
+	for (size_t i = 0; i < unit->rules.machine_of.count; i++) {
+		struct sched_unit *peer = map_get(&s->units, unit->rules.machine_of.items[i]);
+
+		if (peer && peer->machine &&
+			(scheduler_refusal_of(s, peer, peer->machine, NULL) != SCHEDULER_RULE_NONE ||
+				!peers_stay(s, peer)))
+			return false;
+	}
+	return true;
+}
+
 static struct sched_machine *find_machine(
-	struct scheduler *s, const struct sched_unit *unit, struct sched_machine **machines, size_t count)
+	struct scheduler *s, struct sched_unit *unit, struct sched_machine **machines, size_t count)
 {
 	/* A follower can go only where its first peer is. */
 	if (unit->rules.machine_of.count) {
 		const struct sched_unit *peer = map_get(&s->units, unit->rules.machine_of.items[0]);
 
-		if (!peer)
+		s->peer_walk++;
+		if (!peer || !peers_stay(s, unit))
 			return NULL;
 		if (!peer->rules.global)
 			return peer->machine && peer->machine->present &&

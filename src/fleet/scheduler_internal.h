@@ -30,7 +30,7 @@ struct sched_unit {
 	/* What this run has done with it. */
 	uint64_t run;
 	const char *run_from; /* in scheduler.run_arena */
-	uint64_t walk;
+	uint64_t walk, peer_walk;
 	unsigned run_placements;
 };
 struct sched_followers {
@@ -47,7 +47,8 @@ struct scheduler {
 	bool globals_changed;	     /* every machine's list must be made anew */
 	struct sched_list replacing; /* units that have Replaces */
 	bool replacing_changed;	     /* who replaces whom must be looked at anew */
-	uint64_t walk;		     /* over circles; sched_unit.walk tells who was met */
+	uint64_t walk;		     /* over circles: sched_unit.walk tells who was met */
+	uint64_t peer_walk;	     /* over peers, likewise */
 	uint64_t run;
 	struct arena run_arena;	   /* decisions of the last run */
 	struct arena answer_arena; /* of the last explanation */
