@@ -1,181 +1,34 @@
 /* Keys come one by one and are filed by their path. A full read is a generation: what it did not have is
  * dropped at its end, so that observers hear only of real changes. The scheduler is fed on the way: a unit as
  * soon as object, text and wish are all known, in whatever order they come. */
-#include "fleet/cluster.h"
-
 #include <stdlib.h>
 #include <string.h>
 
-struct cluster {
-	struct map machines, texts, units;
-	struct scheduler *scheduler;
-	struct cluster_observer observer;
-	uint64_t generation;
-	size_t textless; /* units that wait for their text */
-};
+#include "fleet/cluster_internal.h"
 
 /* ---- telling ---- */
 
-static void tell(const struct cluster *c, void (*fn)(void *, const char *), const char *name)
+void cluster_tell(const struct cluster *c, void (*fn)(void *, const char *), const char *name)
 {
 	if (fn)
 		fn(c->observer.userdata, name);
 }
 
-static char *replace_text(char *old, struct slice value)
+char *cluster_replace_text(char *old, struct slice value)
 {
 	free(old);
 	return value.data ? mem_strndup(value.data, value.len) : NULL;
 }
 
-static bool text_is(const char *text, struct slice value)
+bool cluster_text_is(const char *text, struct slice value)
 {
 	return text && slice_is(value, text);
 }
 
-/* ---- machines ---- */
-
-static struct cluster_machine *machine_entry(struct cluster *c, struct slice id)
+static void set_clear(struct map *set)
 {
-	struct cluster_machine *machine = map_get(&c->machines, id);
-
-	if (!machine) {
-		machine = mem_new(struct cluster_machine);
-		machine->id = mem_strndup(id.data, id.len);
-		map_put(&c->machines, id, machine);
-	}
-	return machine;
-}
-
-static void pair_done(struct registry_pair *pair)
-{
-	free(pair->key);
-	free(pair->value);
-}
-
-static void pairs_free(struct registry_pair *pairs, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		pair_done(&pairs[i]);
-	free(pairs);
-}
-
-static void machine_free(struct cluster_machine *machine)
-{
-	pairs_free(machine->dynamic, machine->dynamic_count);
-	pairs_free(machine->stale, machine->stale_count);
-	registry_machine_done(&machine->object);
-	free(machine->id);
-	free(machine);
-}
-
-struct scheduler_pair *cluster_machine_metadata(const struct cluster_machine *machine, size_t *ret_count)
-{
-	size_t fixed = 0, dynamic = 0, count = 0;
-	struct scheduler_pair *pairs = mem_new_array(
-		struct scheduler_pair, machine->object.metadata_count + machine->dynamic_count + 1);
-
-	while (fixed < machine->object.metadata_count || dynamic < machine->dynamic_count) {
-		const struct registry_pair *one =
-			fixed < machine->object.metadata_count ? &machine->object.metadata[fixed] : NULL;
-		const struct registry_pair *two =
-			dynamic < machine->dynamic_count ? &machine->dynamic[dynamic] : NULL;
-		int order = !one ? 1 : !two ? -1 : strcmp(one->key, two->key);
-		const struct registry_pair *take = order < 0 ? one : two;
-
-		fixed += order <= 0;
-		dynamic += order >= 0;
-		if (take->value[0])
-			pairs[count++] = (struct scheduler_pair){take->key, take->value};
-	}
-	*ret_count = count;
-	return pairs;
-}
-
-static void machine_changed(struct cluster *c, struct cluster_machine *machine)
-{
-	if (machine->present) {
-		size_t count;
-		_cleanup_free_ struct scheduler_pair *pairs = cluster_machine_metadata(machine, &count);
-
-		scheduler_put_machine(c->scheduler, machine->id, pairs, count);
-	} else {
-		scheduler_remove_machine(c->scheduler, machine->id);
-	}
-	tell(c, c->observer.machine, machine->id);
-	if (!machine->present && !machine->dynamic_count) {
-		map_remove(&c->machines, slice_str(machine->id));
-		machine_free(machine);
-	}
-}
-
-static void machine_set_object(struct cluster *c, struct slice id, struct slice value)
-{
-	struct registry_machine object;
-	struct cluster_machine *machine;
-
-	if (registry_decode_machine(value, &object) < 0)
-		return;
-	if (!slice_is(id, object.id)) {
-		registry_machine_done(&object);
-		return;
-	}
-	machine = machine_entry(c, id);
-	registry_machine_done(&machine->object);
-	machine->object = object;
-	machine->present = true;
-	machine->object_seen = c->generation;
-	machine_changed(c, machine);
-}
-
-static void machine_remove_object(struct cluster *c, struct slice id)
-{
-	struct cluster_machine *machine = map_get(&c->machines, id);
-
-	if (!machine || !machine->present)
-		return;
-	machine->present = false;
-	registry_machine_done(&machine->object);
-	machine_changed(c, machine);
-}
-
-static void machine_set_dynamic(struct cluster *c, struct slice id, struct slice key, struct slice value)
-{
-	struct cluster_machine *machine = machine_entry(c, id);
-
-	for (size_t i = 0; i < machine->dynamic_count; i++)
-		if (slice_is(key, machine->dynamic[i].key)) {
-			if (text_is(machine->dynamic[i].value, value))
-				return;
-			machine->dynamic[i].value = replace_text(machine->dynamic[i].value, value);
-			machine_changed(c, machine);
-			return;
-		}
-	if (machine->dynamic_count == REGISTRY_METADATA_MAX)
-		return;
-	machine->dynamic =
-		mem_reallocarray(machine->dynamic, machine->dynamic_count + 1, sizeof(struct registry_pair));
-	machine->dynamic[machine->dynamic_count++] =
-		(struct registry_pair){mem_strndup(key.data, key.len), mem_strndup(value.data, value.len)};
-	machine->dynamic_count = registry_pairs_sort(machine->dynamic, machine->dynamic_count);
-	machine_changed(c, machine);
-}
-
-static void machine_remove_dynamic(struct cluster *c, struct slice id, struct slice key)
-{
-	struct cluster_machine *machine = map_get(&c->machines, id);
-	size_t kept = 0;
-
-	if (!machine || !machine->dynamic_count)
-		return;
-	for (size_t i = 0; i < machine->dynamic_count; i++) {
-		if (!key.len || slice_is(key, machine->dynamic[i].key))
-			pair_done(&machine->dynamic[i]);
-		else
-			machine->dynamic[kept++] = machine->dynamic[i];
-	}
-	machine->dynamic_count = kept;
-	machine_changed(c, machine);
+	map_done(set);
+	map_init(set, 0);
 }
 
 /* ---- units ---- */
@@ -251,7 +104,7 @@ static void unit_plan(struct cluster *c, struct cluster_unit *unit)
 static void unit_changed(struct cluster *c, struct cluster_unit *unit)
 {
 	unit_plan(c, unit);
-	tell(c, c->observer.unit, unit->name);
+	cluster_tell(c, c->observer.unit, unit->name);
 	unit_drop_if_empty(c, unit);
 }
 
@@ -259,7 +112,7 @@ static void unit_target_changed(struct cluster *c, struct cluster_unit *unit)
 {
 	if (unit->planned)
 		scheduler_set_target(c->scheduler, unit->name, unit->target);
-	tell(c, c->observer.unit, unit->name);
+	cluster_tell(c, c->observer.unit, unit->name);
 	unit_drop_if_empty(c, unit);
 }
 
@@ -294,18 +147,18 @@ static void unit_set_field(
 	} else if (slice_is(field, "target")) {
 		unit = unit_entry(c, name);
 		unit->target_seen = c->generation;
-		if (text_is(unit->target, value))
+		if (cluster_text_is(unit->target, value))
 			return;
-		unit->target = replace_text(unit->target, value);
+		unit->target = cluster_replace_text(unit->target, value);
 		unit_target_changed(c, unit);
 	} else if (slice_is(field, "job-state")) {
 		unit = unit_entry(c, name);
 		unit->heartbeat_seen = c->generation;
 		unit->heartbeat_index = index;
-		if (text_is(unit->heartbeat, value))
+		if (cluster_text_is(unit->heartbeat, value))
 			return;
-		unit->heartbeat = replace_text(unit->heartbeat, value);
-		tell(c, c->observer.state, unit->name);
+		unit->heartbeat = cluster_replace_text(unit->heartbeat, value);
+		cluster_tell(c, c->observer.state, unit->name);
 	}
 }
 
@@ -335,7 +188,7 @@ static void unit_remove_field(struct cluster *c, struct slice name, struct slice
 		heartbeat = true;
 	}
 	if (heartbeat)
-		tell(c, c->observer.state, unit->name);
+		cluster_tell(c, c->observer.state, unit->name);
 	if (target && unit->planned)
 		scheduler_set_target(c->scheduler, unit->name, NULL);
 	if (changed)
@@ -392,7 +245,7 @@ static void set_state(
 
 	if (registry_decode_unit_state(value, &state) < 0)
 		return;
-	state.machine = replace_text(state.machine, machine);
+	state.machine = cluster_replace_text(state.machine, machine);
 	unit = unit_entry(c, name);
 	while (at < unit->state_count && strcmp(unit->states[at].state.machine, state.machine) < 0)
 		at++;
@@ -406,7 +259,7 @@ static void set_state(
 		unit->state_count++;
 	}
 	unit->states[at] = (struct cluster_state){state, index, c->generation};
-	tell(c, c->observer.state, unit->name);
+	cluster_tell(c, c->observer.state, unit->name);
 }
 
 /* Drops the states of `machine` (all when empty), or those that a read did not have when `unseen`. */
@@ -426,7 +279,7 @@ static void drop_states(struct cluster *c, struct cluster_unit *unit, struct sli
 	if (kept == unit->state_count)
 		return;
 	unit->state_count = kept;
-	tell(c, c->observer.state, unit->name);
+	cluster_tell(c, c->observer.state, unit->name);
 }
 
 static void set_assignment(struct cluster *c, struct slice machine, struct slice name, struct slice value)
@@ -442,9 +295,9 @@ static void set_assignment(struct cluster *c, struct slice machine, struct slice
 		unit->assignments[unit->assignment_count++] =
 			(struct cluster_assignment){.machine = mem_strndup(machine.data, machine.len)};
 	}
-	unit->assignments[i].value = replace_text(unit->assignments[i].value, value);
+	unit->assignments[i].value = cluster_replace_text(unit->assignments[i].value, value);
 	unit->assignments[i].seen = c->generation;
-	tell(c, c->observer.assigned, unit->name);
+	cluster_tell(c, c->observer.assigned, unit->name);
 }
 
 static void drop_assignments(struct cluster *c, struct cluster_unit *unit, struct slice machine, bool unseen)
@@ -463,7 +316,7 @@ static void drop_assignments(struct cluster *c, struct cluster_unit *unit, struc
 	if (kept == unit->assignment_count)
 		return;
 	unit->assignment_count = kept;
-	tell(c, c->observer.assigned, unit->name);
+	cluster_tell(c, c->observer.assigned, unit->name);
 }
 
 /* ---- keys ---- */
@@ -483,11 +336,97 @@ static size_t cut_path(const char *path, struct slice *parts, size_t max)
 	return count;
 }
 
+/* ---- directories with nothing in them ---- */
+
+/* "job/NAME" or "states/NAME". */
+static bool is_unit_directory(const struct slice *parts, size_t count)
+{
+	return count == 2 && (slice_is(parts[0], "job") || slice_is(parts[0], "states"));
+}
+
+/* The first two parts of a path that is cut. */
+static struct slice unit_directory(const char *path, const struct slice *parts)
+{
+	return slice_make(path, (size_t)(parts[1].data + parts[1].len - path));
+}
+
+static bool directory_holds(const struct cluster *c, struct slice top, struct slice name)
+{
+	const struct cluster_unit *unit = map_get(&c->units, name);
+
+	if (!unit)
+		return false;
+	if (slice_is(top, "states"))
+		return unit->state_count > 0;
+	return unit->hash[0] || unit->has_desired || unit->target || unit->heartbeat;
+}
+
+static void note_filled(struct cluster *c, const char *path, const struct slice *parts, size_t count)
+{
+	if (count > 2 && is_unit_directory(parts, 2))
+		map_remove(&c->bare, unit_directory(path, parts));
+}
+
+/* A key that goes leaves its directory behind. */
+static void note_removed(struct cluster *c, const char *path, const struct slice *parts, size_t count)
+{
+	if (count < 2 || !is_unit_directory(parts, 2))
+		return;
+	if (count == 2)
+		map_remove(&c->bare, unit_directory(path, parts));
+	else if (!directory_holds(c, parts[0], parts[1]))
+		map_put(&c->bare, unit_directory(path, parts), c);
+}
+
+void cluster_set_empty(struct cluster *c, const char *path)
+{
+	struct slice parts[3] = {0};
+
+	if (is_unit_directory(parts, cut_path(path, parts, 3)))
+		map_put(&c->bare, slice_str(path), c);
+}
+
+bool cluster_is_bare(const struct cluster *c, const char *path)
+{
+	return map_get(&c->bare, slice_str(path));
+}
+
+void cluster_not_bare(struct cluster *c, const char *path)
+{
+	map_remove(&c->bare, slice_str(path));
+}
+
+static int by_path(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+char **cluster_bare_paths(const struct cluster *c, size_t *ret_count)
+{
+	size_t count = 0, position = 0, bytes = 0;
+	struct slice path;
+	char **paths, *at;
+
+	while (map_next(&c->bare, &position, &path, NULL))
+		bytes += path.len + 1;
+	paths = mem_alloc(c->bare.count * sizeof(*paths) + bytes + 1);
+	at = (char *)(paths + c->bare.count);
+	for (position = 0; map_next(&c->bare, &position, &path, NULL); at += path.len + 1) {
+		memcpy(at, path.data, path.len);
+		at[path.len] = '\0';
+		paths[count++] = at;
+	}
+	qsort(paths, count, sizeof(*paths), by_path);
+	*ret_count = count;
+	return paths;
+}
+
 void cluster_set(struct cluster *c, const char *path, struct slice value, uint64_t index)
 {
 	struct slice parts[5] = {0};
 	size_t count = cut_path(path, parts, 5);
 
+	note_filled(c, path, parts, count);
 	if (count == 3 && slice_is(parts[0], "job"))
 		unit_set_field(c, parts[1], parts[2], value, index);
 	else if (count == 3 && slice_is(parts[0], "states"))
@@ -495,9 +434,9 @@ void cluster_set(struct cluster *c, const char *path, struct slice value, uint64
 	else if (count == 3 && slice_is(parts[0], "assigned") && !slice_is(parts[2], "epoch"))
 		set_assignment(c, parts[1], parts[2], value);
 	else if (count == 3 && slice_is(parts[0], "machines") && slice_is(parts[2], "object"))
-		machine_set_object(c, parts[1], value);
+		cluster_machine_set_object(c, parts[1], value);
 	else if (count == 4 && slice_is(parts[0], "machines") && slice_is(parts[2], "metadata"))
-		machine_set_dynamic(c, parts[1], parts[3], value);
+		cluster_machine_set_dynamic(c, parts[1], parts[3], value);
 	else if (count == 2 && slice_is(parts[0], "unit"))
 		set_text(c, parts[1], value);
 }
@@ -544,9 +483,9 @@ static void remove_job(struct cluster *c, struct cluster_unit *unit, struct slic
 static void remove_machine(struct cluster *c, struct slice id, struct slice *parts, size_t count)
 {
 	if (count == 2 || slice_is(parts[2], "metadata"))
-		machine_remove_dynamic(c, id, count == 4 ? parts[3] : (struct slice){0});
+		cluster_machine_remove_dynamic(c, id, count == 4 ? parts[3] : (struct slice){0});
 	if (count == 2 || slice_is(parts[2], "object"))
-		machine_remove_object(c, id);
+		cluster_machine_remove_object(c, id);
 }
 
 void cluster_remove(struct cluster *c, const char *path)
@@ -567,22 +506,14 @@ void cluster_remove(struct cluster *c, const char *path)
 	} else if (slice_is(parts[0], "machines") && count >= 2) {
 		remove_machine(c, parts[1], parts, count);
 	}
+	note_removed(c, path, parts, count);
 }
 
 void cluster_begin(struct cluster *c)
 {
-	size_t position = 0;
-	void *value;
-
 	c->generation++;
-	while (map_next(&c->machines, &position, NULL, &value)) {
-		struct cluster_machine *machine = value;
-
-		pairs_free(machine->stale, machine->stale_count);
-		machine->stale = take_ptr(machine->dynamic);
-		machine->stale_count = machine->dynamic_count;
-		machine->dynamic_count = 0;
-	}
+	cluster_machines_begin(c);
+	set_clear(&c->bare);
 }
 
 static void sweep_unit(struct cluster *c, struct cluster_unit *unit, struct slice unused)
@@ -613,21 +544,7 @@ void cluster_end(struct cluster *c)
 	size_t position = 0;
 	void *value;
 
-	while (map_next(&c->machines, &position, NULL, &value)) {
-		struct cluster_machine *machine = value;
-		bool had_more = machine->stale_count > 0;
-
-		pairs_free(machine->stale, machine->stale_count);
-		machine->stale = NULL;
-		machine->stale_count = 0;
-		if (machine->object_seen != c->generation) {
-			machine->present = false;
-			registry_machine_done(&machine->object);
-		} else if (!had_more) {
-			continue;
-		}
-		machine_changed(c, machine);
-	}
+	cluster_machines_end(c);
 	each_entry(c, (struct slice){0}, sweep_unit, (struct slice){0});
 	for (position = 0; map_next(&c->texts, &position, NULL, &value);) {
 		struct cluster_text *text = value;
@@ -648,6 +565,7 @@ struct cluster *cluster_new(void)
 	map_init(&c->machines, 0);
 	map_init(&c->texts, 0);
 	map_init(&c->units, 0);
+	map_init(&c->bare, 0);
 	c->scheduler = scheduler_new();
 	return c;
 }
@@ -658,7 +576,7 @@ void cluster_clear(struct cluster *c)
 	void *value;
 
 	for (position = 0; map_next(&c->machines, &position, NULL, &value);)
-		machine_free(value);
+		cluster_machine_free(value);
 	for (position = 0; map_next(&c->texts, &position, NULL, &value);)
 		text_free(value);
 	for (position = 0; map_next(&c->units, &position, NULL, &value);)
@@ -666,6 +584,7 @@ void cluster_clear(struct cluster *c)
 	map_done(&c->machines);
 	map_done(&c->texts);
 	map_done(&c->units);
+	set_clear(&c->bare);
 	map_init(&c->machines, 0);
 	map_init(&c->texts, 0);
 	map_init(&c->units, 0);
@@ -682,6 +601,7 @@ struct cluster *cluster_free(struct cluster *c)
 	map_done(&c->machines);
 	map_done(&c->texts);
 	map_done(&c->units);
+	map_done(&c->bare);
 	scheduler_free(c->scheduler);
 	free(c);
 	return NULL;

@@ -10,7 +10,9 @@
 struct cluster_machine {
 	char *id;
 	bool present; /* machines/ID/object is there */
+	bool changed; /* by the read that is going on */
 	struct registry_machine object;
+	char *object_text;	       /* what it was read from */
 	struct registry_pair *dynamic; /* machines/ID/metadata/, sorted */
 	size_t dynamic_count;
 	struct registry_pair *stale; /* what was dynamic before the read that is going on */
@@ -68,6 +70,7 @@ void cluster_observe(
 /* Keys relative to the prefix, in the manner of mirror_handler. What is not understood is ignored. */
 void cluster_begin(struct cluster *cluster);
 void cluster_set(struct cluster *cluster, const char *path, struct slice value, uint64_t index);
+void cluster_set_empty(struct cluster *cluster, const char *path);
 void cluster_remove(struct cluster *cluster, const char *path);
 void cluster_end(struct cluster *cluster);
 /* Forgets everything without telling the observer (the mirror was closed). */
@@ -92,3 +95,10 @@ struct scheduler_pair *cluster_machine_metadata(const struct cluster_machine *ma
 const struct cluster_machine **cluster_machines(const struct cluster *cluster, size_t *ret_count);
 const struct cluster_unit **cluster_entries(const struct cluster *cluster, size_t *ret_count);
 size_t cluster_unit_count(const struct cluster *cluster);
+/* Directories of units ("states/NAME", "job/NAME") that are there with nothing in them, as far as is known:
+ * an unset key's directory stays. Whoever removes one says so with cluster_remove(), and with
+ * cluster_not_bare() when the store has refused: it was gone, or something is in it. */
+bool cluster_is_bare(const struct cluster *cluster, const char *path);
+void cluster_not_bare(struct cluster *cluster, const char *path);
+/* All of them, sorted, in one block that the caller frees. */
+char **cluster_bare_paths(const struct cluster *cluster, size_t *ret_count);

@@ -29,12 +29,12 @@ struct engine {
 	void (*resign_done)(void *userdata);
 	void *resign_userdata;
 
-	bool all;		 /* look at everything in the next run */
-	bool machines_changed;	 /* one came or went since the last run */
-	bool lasting_seen;	 /* lease/states is there */
-	bool lasting_busy;	 /* it is being written or removed */
-	struct map swept;	 /* keys of machines that are gone, while they are being removed */
-	struct map silent;	 /* "machine/unit" -> since when (ms) it does not say what it should */
+	bool all;	       /* look at everything in the next run */
+	bool machines_changed; /* one came or went since the last run */
+	bool lasting_seen;     /* lease/states is there */
+	bool lasting_busy;     /* it is being written or removed */
+	struct map swept;  /* keys of machines that are gone, and directories, while they are being removed */
+	struct map silent; /* "machine/unit" -> since when (ms) it does not say what it should */
 	uint64_t foreign_ms;	 /* when a machine of fleet 1.0 was last seen; 0: never */
 	struct map bare;	 /* names of units of which something that was published went */
 	struct map dirty;	 /* names whose index entries must be compared */

@@ -68,26 +68,54 @@ void engine_states_changed(struct engine *e, const char *name)
 		map_put(&e->bare, slice_str(name), e);
 }
 
+static void bare_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
+{
+	struct engine *e = userdata;
+
+	map_remove(&e->swept, slice_str(op->name));
+	/* Gone, or something is in it: perhaps what nobody here understands, which is left alone. */
+	if (response->outcome == ETCD_OK || etcd_response_is(response, ETCD_KEY_NOT_FOUND) ||
+		etcd_response_is(response, ETCD_DIRECTORY_NOT_EMPTY))
+		cluster_not_bare(e->config.cluster, op->name);
+}
+
 /* Directories stay when the last key in them is deleted. Who creates one in the same moment loses nothing:
  * only an empty one is removed. */
-static void sweep_bare(struct engine *e)
+static void remove_bare(struct engine *e, const char *path)
 {
-	size_t position = 0;
+	const struct cluster_unit *unit = cluster_entry(e->config.cluster, strchr(path, '/') + 1);
+	_cleanup_free_ char *key = mem_printf("%s/%s", e->prefix, path);
+	struct engine_op op = {.write = ENGINE_WRITE_DELETE_EMPTY,
+		.key = key,
+		.name = path,
+		.done = bare_done,
+		.userdata = e};
+
+	if (!cluster_is_bare(e->config.cluster, path) || map_get(&e->swept, slice_str(path)))
+		return;
+	/* A unit that is there fills it again. */
+	if (unit && (unit->hash[0] || unit->target || unit->has_desired))
+		return;
+	map_put(&e->swept, slice_str(path), e);
+	engine_writer_add(e->writer, &op);
+}
+
+/* Those of the units that something went of; of all units, whoever led when it went, in a round over
+ * everything. */
+static void sweep_bare(struct engine *e, bool all)
+{
+	size_t position = 0, count = 0;
+	_cleanup_free_ char **paths = all ? cluster_bare_paths(e->config.cluster, &count) : NULL;
 	struct slice name;
 
+	for (size_t i = 0; i < count; i++)
+		remove_bare(e, paths[i]);
 	while (map_next(&e->bare, &position, &name, NULL)) {
-		_cleanup_free_ char *text = mem_strndup(name.data, name.len);
-		const struct cluster_unit *unit = cluster_entry(e->config.cluster, text);
-		_cleanup_free_ char *states = mem_printf("%s/states/%s", e->prefix, text);
-		_cleanup_free_ char *job = mem_printf("%s/job/%s", e->prefix, text);
-		struct engine_op op = {.write = ENGINE_WRITE_DELETE_EMPTY, .key = states};
+		_cleanup_free_ char *states = mem_printf("states/%.*s", (int)name.len, name.data);
+		_cleanup_free_ char *job = mem_printf("job/%.*s", (int)name.len, name.data);
 
-		if (unit && (unit->state_count || unit->heartbeat || unit->hash[0] || unit->target ||
-				    unit->has_desired))
-			continue;
-		engine_writer_add(e->writer, &op);
-		op.key = job;
-		engine_writer_add(e->writer, &op);
+		remove_bare(e, states);
+		remove_bare(e, job);
 	}
 	map_done(&e->bare);
 	map_init(&e->bare, 0);
@@ -180,7 +208,7 @@ void engine_states_round(struct engine *e, bool all)
 	if (all)
 		ask_silent(e);
 	e->machines_changed = false;
-	sweep_bare(e);
+	sweep_bare(e, all);
 }
 
 /* One of ours does it for all: the first that is present. */
@@ -192,8 +220,10 @@ void engine_sweep_foreign(struct engine *e)
 	for (size_t i = 0; i < count; i++) {
 		if (!engine_machine_is_ours(e, machines[i]->id))
 			continue;
-		if (strcmp(machines[i]->id, e->machine_id) == 0)
+		if (strcmp(machines[i]->id, e->machine_id) == 0) {
 			sweep_states(e);
+			sweep_bare(e, true);
+		}
 		return;
 	}
 }

@@ -87,6 +87,11 @@ static void full_turn(void *user)
 		m->config.cluster_moved(m->config.userdata);
 }
 
+static void full_empty(void *user, const char *path)
+{
+	cluster_set_empty(((struct member *)user)->config.cluster, path);
+}
+
 static void full_lost(void *user, const char *why)
 {
 	struct member *m = user;
@@ -98,7 +103,7 @@ static void full_lost(void *user, const char *why)
 }
 
 static const struct mirror_handler full_handler = {
-	full_begin, full_set, full_remove, full_end, full_turn, full_lost};
+	full_begin, full_set, full_remove, full_end, full_turn, full_lost, full_empty};
 
 static void need_cluster(struct member *m)
 {
@@ -189,7 +194,7 @@ static void lease_end(void *user)
 }
 
 static const struct mirror_handler lease_handler = {
-	lease_begin, lease_set, lease_remove, lease_end, NULL, NULL};
+	lease_begin, lease_set, lease_remove, lease_end, NULL, NULL, NULL};
 
 /* ---- the mirror of the assignment index ---- */
 
@@ -216,7 +221,7 @@ static void index_end(void *user)
 }
 
 static const struct mirror_handler index_handler = {
-	index_begin, index_set, index_remove, index_end, NULL, NULL};
+	index_begin, index_set, index_remove, index_end, NULL, NULL, NULL};
 
 /* ---- news of the parts ---- */
 

@@ -48,13 +48,17 @@ static const char *relative(const struct mirror *mirror, const char *key)
 
 static void tell_tree(struct mirror *mirror, const struct etcd_node *node)
 {
+	const char *path = relative(mirror, node->key);
+
 	if (node->dir) {
+		if (!node->node_count && path && path[0] && mirror->handler.empty)
+			mirror->handler.empty(mirror->userdata, path);
 		for (size_t i = 0; i < node->node_count; i++)
 			tell_tree(mirror, &node->nodes[i]);
 		return;
 	}
-	if (relative(mirror, node->key))
-		mirror->handler.set(mirror->userdata, relative(mirror, node->key),
+	if (path)
+		mirror->handler.set(mirror->userdata, path,
 			slice_make(node->value ? node->value : "", node->value ? node->value_len : 0),
 			node->modified_index);
 }

@@ -20,6 +20,9 @@ struct mirror_handler {
 	void (*turn)(void *userdata);
 	/* The connection is lost or the read failed; for the log. May be NULL. */
 	void (*outage)(void *userdata, const char *why);
+	/* In a read, beside set(): a directory with nothing in it (nor below the names that "_" hides). May
+	 * be NULL. */
+	void (*empty)(void *userdata, const char *path);
 };
 
 struct mirror *mirror_open(

@@ -240,7 +240,7 @@ static void unit_enter(struct scheduler *s, struct sched_unit *unit, struct sche
 	machine_units_changed(s, machine, unit);
 	mark_followers(s, unit->name);
 	for (size_t i = 0; unit->rules.replaces.count && i < machine->units.count; i++)
-		if (scheduler_unit_replaces(unit, machine->units.items[i], &unused))
+		if (scheduler_unit_replaces(s, unit, machine->units.items[i], &unused))
 			mark_dirty(s, machine->units.items[i]);
 }
 
@@ -290,6 +290,13 @@ static void follow_peers(struct scheduler *s, struct sched_unit *unit, bool foll
 static void index_rules(struct scheduler *s, struct sched_unit *unit, bool add)
 {
 	follow_peers(s, unit, add);
+	if (unit->rules.replaces.count && add)
+		list_add(&s->replacing, unit);
+	else if (unit->rules.replaces.count)
+		list_drop(&s->replacing, unit);
+	/* Circles may have closed or opened anywhere. */
+	s->replacing_changed |=
+		unit->rules.replaces.count || (s->replacing.count && unit->rules.machine_of.count);
 	if (!unit->rules.global)
 		return;
 	if (add) {
@@ -369,6 +376,7 @@ struct scheduler *scheduler_free(struct scheduler *s)
 	free(s->dirty.items);
 	free(s->waiting.items);
 	free(s->globals.items);
+	free(s->replacing.items);
 	free(s->touched.items);
 	arena_done(&s->run_arena);
 	arena_done(&s->answer_arena);
@@ -517,14 +525,33 @@ static void check_placed(struct scheduler *s, struct sched_unit *unit)
 	unit_leave(s, unit);
 }
 
+/* Whether the unit's peers will be where they are after this round: who follows one that has to leave would
+ * only chase others away on the way. */
+static bool peers_stay(struct scheduler *s, struct sched_unit *unit)
+{
+	if (unit->peer_walk == s->peer_walk)
+		return true;
+	unit->peer_walk = s->peer_walk;
+	for (size_t i = 0; i < unit->rules.machine_of.count; i++) {
+		struct sched_unit *peer = map_get(&s->units, unit->rules.machine_of.items[i]);
+
+		if (peer && peer->machine &&
+			(scheduler_refusal_of(s, peer, peer->machine, NULL) != SCHEDULER_RULE_NONE ||
+				!peers_stay(s, peer)))
+			return false;
+	}
+	return true;
+}
+
 static struct sched_machine *find_machine(
-	struct scheduler *s, const struct sched_unit *unit, struct sched_machine **machines, size_t count)
+	struct scheduler *s, struct sched_unit *unit, struct sched_machine **machines, size_t count)
 {
 	/* A follower can go only where its first peer is. */
 	if (unit->rules.machine_of.count) {
 		const struct sched_unit *peer = map_get(&s->units, unit->rules.machine_of.items[0]);
 
-		if (!peer)
+		s->peer_walk++;
+		if (!peer || !peers_stay(s, unit))
 			return NULL;
 		if (!peer->rules.global)
 			return peer->machine && peer->machine->present &&
@@ -631,6 +658,9 @@ size_t scheduler_run(struct scheduler *s, const struct scheduler_decision **ret_
 	s->run++;
 	s->touched.count = 0;
 	refresh_globals(s);
+	if (s->replacing_changed)
+		scheduler_touch_all(s);
+	s->replacing_changed = false;
 	while (s->dirty.count || s->freed_count)
 		run_round(s);
 	decisions = arena_alloc(&s->run_arena, (s->touched.count + 1) * sizeof(*decisions));

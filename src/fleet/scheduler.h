@@ -5,10 +5,13 @@
  *
  * A unit may run on a machine when, in this order (fleet 1.0's): MachineID names it (in full or by its
  * first eight characters); each MachineMetadata key has one of the wanted values; each MachineOf peer is
- * placed there; no Conflicts pattern of either side matches the other; no unit there replaces it (Replaces).
+ * placed there; no Conflicts pattern of either side matches the other; no unit there replaces it (Replaces,
+ * which does not count between units that replace each other, directly or in a circle, nor for what the
+ * replacing unit needs: a peer, or a peer's).
  * Among the machines left the one with the fewest units wins, then the smallest ID. What runs is never moved
- * for balance. A global unit has no target: it runs on each machine whose metadata match and where it
- * conflicts with nothing placed there nor with a global unit whose name sorts before it. */
+ * for balance. A global unit has no target: it runs on each machine whose ID and metadata match and where
+ * it conflicts with nothing placed there nor with a global unit that runs there and whose name sorts before
+ * it. */
 #pragma once
 #include "base/buf.h"
 #include "base/macros.h"

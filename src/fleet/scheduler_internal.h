@@ -30,6 +30,7 @@ struct sched_unit {
 	/* What this run has done with it. */
 	uint64_t run;
 	const char *run_from; /* in scheduler.run_arena */
+	uint64_t walk, peer_walk;
 	unsigned run_placements;
 };
 struct sched_followers {
@@ -42,8 +43,12 @@ struct scheduler {
 	struct sched_list dirty, waiting, globals, touched;
 	struct sched_machine **freed;
 	size_t freed_count, freed_cap;
-	bool globals_patterned; /* some global unit has Conflicts */
-	bool globals_changed;	/* every machine's list must be made anew */
+	bool globals_patterned;	     /* some global unit has Conflicts */
+	bool globals_changed;	     /* every machine's list must be made anew */
+	struct sched_list replacing; /* units that have Replaces */
+	bool replacing_changed;	     /* who replaces whom must be looked at anew */
+	uint64_t walk;		     /* over circles: sched_unit.walk tells who was met */
+	uint64_t peer_walk;	     /* over peers, likewise */
 	uint64_t run;
 	struct arena run_arena;	   /* decisions of the last run */
 	struct arena answer_arena; /* of the last explanation */
@@ -56,10 +61,10 @@ bool scheduler_metadata_fits(const struct sched_unit *unit, struct sched_machine
 /* A unit of the list that conflicts with `unit`, whichever of the two says so; NULL: none. */
 const struct sched_unit *scheduler_conflict_in(
 	const struct sched_unit *unit, const struct sched_list *list, struct slice *ret_pattern);
-/* `unit` takes the place of `other`. Pairs that replace each other, and a peer that is needed, do not count.
- */
-bool scheduler_unit_replaces(
-	const struct sched_unit *unit, const struct sched_unit *other, struct slice *ret_pattern);
+/* `unit` takes the place of `other`. Those do not count that replace each other, be it in a circle of many,
+ * nor a peer that is needed, be it by a peer: nobody could ever stay. */
+bool scheduler_unit_replaces(struct scheduler *s, const struct sched_unit *unit,
+	const struct sched_unit *other, struct slice *ret_pattern);
 bool scheduler_list_has(const struct sched_list *list, const struct sched_unit *unit);
 /* An own copy of what was parsed elsewhere. */
 void scheduler_rules_copy(struct unit_requirements *to, const struct unit_requirements *from);

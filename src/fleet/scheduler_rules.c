@@ -36,24 +36,51 @@ static bool conflict_between(
 	       pattern_match(&b->rules.conflicts, a->name, ret_pattern);
 }
 
-static bool unit_has_peer(const struct sched_unit *unit, const char *name)
+/* Whether the unit needs the other one where it is: it is a peer, or a peer's. */
+static bool needs_peer(struct scheduler *s, struct sched_unit *unit, const struct sched_unit *other)
 {
-	for (size_t i = 0; i < unit->rules.machine_of.count; i++)
-		if (slice_is(unit->rules.machine_of.items[i], name))
+	if (unit->walk == s->walk)
+		return false;
+	unit->walk = s->walk;
+	for (size_t i = 0; i < unit->rules.machine_of.count; i++) {
+		struct sched_unit *peer = map_get(&s->units, unit->rules.machine_of.items[i]);
+
+		if (peer && (peer == other || needs_peer(s, peer, other)))
 			return true;
+	}
 	return false;
 }
 
-/* `unit` takes the place of `other`. Pairs that replace each other, and a peer that is needed, do not count.
- */
-bool scheduler_unit_replaces(
-	const struct sched_unit *unit, const struct sched_unit *other, struct slice *ret_pattern)
+/* Whether the unit replaces the other one, or one that does. */
+static bool leads_to(struct scheduler *s, struct sched_unit *unit, const struct sched_unit *other)
 {
 	struct slice unused;
 
-	return unit != other && pattern_match(&unit->rules.replaces, other->name, ret_pattern) &&
-	       !pattern_match(&other->rules.replaces, unit->name, &unused) &&
-	       !unit_has_peer(unit, other->name);
+	if (unit->walk == s->walk || !unit->rules.replaces.count)
+		return false;
+	unit->walk = s->walk;
+	if (pattern_match(&unit->rules.replaces, other->name, &unused))
+		return true;
+	for (size_t i = 0; i < s->replacing.count; i++) {
+		struct sched_unit *next = s->replacing.items[i];
+
+		if (next->walk != s->walk && pattern_match(&unit->rules.replaces, next->name, &unused) &&
+			leads_to(s, next, other))
+			return true;
+	}
+	return false;
+}
+
+bool scheduler_unit_replaces(struct scheduler *s, const struct sched_unit *unit,
+	const struct sched_unit *other, struct slice *ret_pattern)
+{
+	if (unit == other || !pattern_match(&unit->rules.replaces, other->name, ret_pattern))
+		return false;
+	s->walk++;
+	if (leads_to(s, (struct sched_unit *)other, unit))
+		return false;
+	s->walk++;
+	return !needs_peer(s, (struct sched_unit *)unit, other);
 }
 
 static struct slice machine_metadata_get(void *userdata, struct slice key)
@@ -174,7 +201,7 @@ enum scheduler_rule scheduler_refusal_of(
 	}
 	for (size_t i = 0; i < machine->units.count; i++) {
 		other = machine->units.items[i];
-		if (!other->rules.replaces.count || !scheduler_unit_replaces(other, unit, &pattern))
+		if (!other->rules.replaces.count || !scheduler_unit_replaces(s, other, unit, &pattern))
 			continue;
 		if (detail)
 			buf_printf(detail, "%s replaces it there (Replaces=%.*s)", other->name,

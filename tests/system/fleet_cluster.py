@@ -83,14 +83,21 @@ class Store:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
-    def key(self, path):
-        """Value of a fleet key, or None."""
+    def node(self, path):
+        """A fleet key or directory, or None."""
         try:
-            return self.request("GET", "/v2/keys/_coreos.com/fleet/%s?quorum=true" % path)["node"].get("value")
+            return self.request("GET", "/v2/keys/_coreos.com/fleet/%s?quorum=true" % path)["node"]
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 return None
             raise
+
+    def has(self, path):
+        return self.node(path) is not None
+
+    def key(self, path):
+        """Value of a fleet key, or None."""
+        return (self.node(path) or {}).get("value")
 
     def set(self, path, value, **more):
         return self.request("PUT", "/v2/keys/_coreos.com/fleet/" + path, value=value, **more)

@@ -13,11 +13,12 @@
 #include "io/http_server.h"
 #include "io/url.h"
 
-enum { FAKE_KEYS_MAX = 16 };
+enum { FAKE_KEYS_MAX = 32 };
 struct fake_key {
 	char key[128], value[512];
 	uint64_t index;
-	int sets, refreshes;
+	int sets, refreshes, deletes; /* deletes: asked for, also when refused */
+	int refuse;		      /* code that a DELETE is answered with; 0: none */
 	bool there;
 };
 struct fake_etcd {
@@ -96,10 +97,18 @@ static inline void fake_request(struct http_request *req, void *user)
 	(void)!url_form_parse(&req->arena, &form, req->query, NULL);
 	(void)!url_form_parse(&req->arena, &form, req->body, NULL);
 	code = fake_compare(key, &form);
+	if (slice_is(req->method, "DELETE")) {
+		key->deletes++;
+		code = key->refuse ? key->refuse : code;
+	}
 	if (!code && !key->there && !slice_is(req->method, "PUT"))
 		code = ETCD_KEY_NOT_FOUND;
 	if (code) {
-		fake_error(req, code == ETCD_KEY_NOT_FOUND ? 404 : 412, code);
+		fake_error(req,
+			code == ETCD_KEY_NOT_FOUND	   ? 404
+			: code == ETCD_DIRECTORY_NOT_EMPTY ? 403
+							   : 412,
+			code);
 	} else if (slice_is(req->method, "GET")) {
 		fake_node(req, key, "get");
 	} else if (slice_is(req->method, "DELETE")) {

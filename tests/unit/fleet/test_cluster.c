@@ -120,26 +120,136 @@ static void what_is_not_understood_is_ignored(void **state)
 		cluster_remove(c, paths[i]);
 }
 
+static void a_directory_that_was_left_behind_is_known_as_bare(void **state)
+{
+	static const char value[] = "{\"activeState\":\"active\"}";
+	_cleanup_(cluster_freep) struct cluster *c = cluster_new();
+	_cleanup_free_ char **paths = NULL;
+	size_t count;
+
+	(void)state;
+	cluster_set(c, "states/a.service/m1", SLICE_LITERAL(value), 1);
+	cluster_set(c, "states/a.service/m2", SLICE_LITERAL(value), 1);
+	cluster_set(c, "job/a.service/target", SLICE_LITERAL("m1"), 1);
+	cluster_remove(c, "states/a.service/m1");
+	assert_false(cluster_is_bare(c, "states/a.service"));
+	cluster_remove(c, "states/a.service/m2");
+	assert_true(cluster_is_bare(c, "states/a.service"));
+	cluster_remove(c, "job/a.service/target");
+	cluster_set_empty(c, "states/b.service");
+	cluster_set_empty(c, "states");
+	cluster_set_empty(c, "machines/m1");
+	cluster_set_empty(c, "states/b.service/x");
+	paths = cluster_bare_paths(c, &count);
+	assert_int_equal(count, 3);
+	assert_string_equal(paths[0], "job/a.service");
+	assert_string_equal(paths[1], "states/a.service");
+	assert_string_equal(paths[2], "states/b.service");
+	/* Filled again, by whatever key; gone; not empty after all. */
+	cluster_set(c, "states/a.service/m1", SLICE_LITERAL("what nobody understands"), 1);
+	assert_false(cluster_is_bare(c, "states/a.service"));
+	cluster_remove(c, "job/a.service");
+	assert_false(cluster_is_bare(c, "job/a.service"));
+	cluster_not_bare(c, "states/b.service");
+	assert_false(cluster_is_bare(c, "states/b.service"));
+	cluster_remove(c, "states/a.service/m1");
+	assert_true(cluster_is_bare(c, "states/a.service"));
+	cluster_begin(c);
+	cluster_end(c);
+	assert_false(cluster_is_bare(c, "states/a.service"));
+}
+
+static void count_machine(void *user, const char *id)
+{
+	(void)id;
+	++*(int *)user;
+}
+
+static void read_machine(struct cluster *c, const char *ip, const char *rack)
+{
+	cluster_begin(c);
+	cluster_set(c, "machines/m1/metadata/rack", slice_str(rack), 1);
+	set_machine(c, "m1", ip);
+	cluster_set(c, "machines/m1/metadata/zone", SLICE_LITERAL("z"), 1);
+	cluster_end(c);
+}
+
+static void a_machine_written_again_as_it_was_is_no_change(void **state)
+{
+	_cleanup_(cluster_freep) struct cluster *c = cluster_new();
+	int changes = 0;
+	struct cluster_observer observer = {.machine = count_machine, .userdata = &changes};
+
+	(void)state;
+	cluster_observe(c, &observer);
+	read_machine(c, "10.0.0.1", "r7");
+	assert_int_equal(changes, 1);
+	/* The heartbeat of a daemon that writes its whole presence; a read that finds all as it was. */
+	set_machine(c, "m1", "10.0.0.1");
+	cluster_set(c, "machines/m1/metadata/rack", SLICE_LITERAL("r7"), 1);
+	read_machine(c, "10.0.0.1", "r7");
+	assert_int_equal(changes, 1);
+	set_machine(c, "m1", "10.0.0.2");
+	assert_int_equal(changes, 2);
+	read_machine(c, "10.0.0.2", "r8");
+	assert_int_equal(changes, 3);
+	/* Gone and back with the same words is two changes. */
+	cluster_remove(c, "machines/m1/object");
+	assert_null(cluster_machine(c, "m1"));
+	set_machine(c, "m1", "10.0.0.2");
+	assert_int_equal(changes, 5);
+	assert_non_null(cluster_machine(c, "m1"));
+	assert_int_equal(scheduler_machine_count(cluster_scheduler(c)), 1);
+	cluster_begin(c);
+	cluster_end(c);
+	assert_int_equal(changes, 6);
+	assert_int_equal(scheduler_machine_count(cluster_scheduler(c)), 0);
+}
+
 /* ---- events against reads ---- */
 
-enum { KEYS = 40 };
+enum { KEYS = 64 };
 struct fake_store {
 	char paths[KEYS][128];
-	char values[KEYS][256];
+	char values[KEYS][256]; /* "/": a directory of a unit */
 	size_t count;
 };
 
 static void store_set(struct fake_store *store, const char *path, const char *value)
 {
+	const char *slash = strchr(path, '/');
 	size_t i = 0;
 
+	if ((strncmp(path, "job/", 4) == 0 || strncmp(path, "states/", 7) == 0) && strchr(slash + 1, '/')) {
+		char directory[128];
+
+		snprintf(directory, sizeof(directory), "%.*s", (int)(strchr(slash + 1, '/') - path), path);
+		store_set(store, directory, "/");
+	}
 	while (i < store->count && strcmp(store->paths[i], path) != 0)
 		i++;
-	if (i == KEYS)
-		return;
+	assert_true(i < KEYS);
 	snprintf(store->paths[i], sizeof(store->paths[i]), "%s", path);
 	snprintf(store->values[i], sizeof(store->values[i]), "%s", value);
 	store->count = MAX(store->count, i + 1);
+}
+
+static bool store_has(const struct fake_store *store, const char *path)
+{
+	for (size_t i = 0; i < store->count; i++)
+		if (strcmp(store->paths[i], path) == 0)
+			return true;
+	return false;
+}
+
+static bool store_has_below(const struct fake_store *store, const char *path)
+{
+	size_t len = strlen(path);
+
+	for (size_t i = 0; i < store->count; i++)
+		if (strncmp(store->paths[i], path, len) == 0 && store->paths[i][len] == '/')
+			return true;
+	return false;
 }
 
 static void store_remove(struct fake_store *store, const char *path)
@@ -161,7 +271,10 @@ static void read_all(struct cluster *c, const struct fake_store *store)
 {
 	cluster_begin(c);
 	for (size_t i = 0; i < store->count; i++)
-		cluster_set(c, store->paths[i], slice_str(store->values[i]), 1);
+		if (strcmp(store->values[i], "/") != 0)
+			cluster_set(c, store->paths[i], slice_str(store->values[i]), 1);
+		else if (!store_has_below(store, store->paths[i]))
+			cluster_set_empty(c, store->paths[i]);
 	cluster_end(c);
 }
 
@@ -171,7 +284,11 @@ static void picture(const struct cluster *c, struct buf *out)
 	_cleanup_free_ const struct cluster_unit **units = cluster_entries(c, &count);
 	size_t machine_count;
 	_cleanup_free_ const struct cluster_machine **machines = cluster_machines(c, &machine_count);
+	size_t bare_count;
+	_cleanup_free_ char **bare = cluster_bare_paths(c, &bare_count);
 
+	for (size_t i = 0; i < bare_count; i++)
+		buf_printf(out, "bare %s\n", bare[i]);
 	for (size_t i = 0; i < count; i++) {
 		const struct cluster_unit *unit = units[i];
 		const char *scheduled = scheduler_target(cluster_scheduler(c), unit->name);
@@ -245,6 +362,8 @@ static void random_change(struct fake_store *store, struct cluster *c, struct rn
 		removal = true;
 	}
 	if (removal) {
+		if (!store_has(store, path))
+			return;
 		store_remove(store, path);
 		cluster_remove(c, path);
 	} else {
@@ -292,6 +411,8 @@ int main(void)
 		cmocka_unit_test(the_current_state_is_computed_as_fleet_does),
 		cmocka_unit_test(dynamic_metadata_override_and_hide),
 		cmocka_unit_test(what_is_not_understood_is_ignored),
+		cmocka_unit_test(a_directory_that_was_left_behind_is_known_as_bare),
+		cmocka_unit_test(a_machine_written_again_as_it_was_is_no_change),
 		cmocka_unit_test(events_and_reads_give_the_same_picture),
 	};
 

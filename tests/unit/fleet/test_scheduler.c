@@ -1,4 +1,4 @@
-/* The scheduler: rules one by one, and random clusters against the definition, worked out by brute force. */
+/* The scheduler: rules one by one. Random clusters are for test_scheduler_oracle.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,9 +7,7 @@
 
 #include <cmocka.h>
 
-#include "base/map.h"
 #include "base/memory.h"
-#include "base/rng.h"
 #include "fleet/scheduler.h"
 
 static void put_unit(struct scheduler *s, const char *name, const char *fleet_section, bool wanted)
@@ -222,282 +220,85 @@ static void circular_rules_do_not_spin(void **state)
 	run(s);
 }
 
-/* ---- random clusters ---- */
-
-enum { MACHINES = 4, UNITS = 9 };
-struct oracle_unit {
-	bool exists, wanted, global;
-	char conflicts[2][32], peer[32], disk[16], machine_id[16], target[16];
-	char name[32];
-};
-struct oracle {
-	bool present[MACHINES];
-	char disk[MACHINES][16];
-	struct oracle_unit units[UNITS];
-};
-
-static bool oracle_matches(const struct oracle_unit *a, const struct oracle_unit *b)
+static void units_that_replace_each_other_in_a_circle_run_together(void **state)
 {
-	for (int i = 0; i < 2; i++)
-		if (a->conflicts[i][0] && unit_glob_match(slice_str(a->conflicts[i]), slice_str(b->name)))
-			return true;
-	return false;
-}
+	_cleanup_(scheduler_freep) struct scheduler *s = scheduler_new();
 
-static bool oracle_on(const struct oracle *o, const struct oracle_unit *unit, int machine);
-
-/* The definition, straight from the words: placed units first, then global ones by name. */
-static bool oracle_global_runs(const struct oracle *o, const struct oracle_unit *unit, int machine)
-{
-	if (!unit->exists || !unit->global || !unit->wanted || !o->present[machine])
-		return false;
-	if (unit->disk[0] && strcmp(unit->disk, o->disk[machine]) != 0)
-		return false;
-	for (int i = 0; i < UNITS; i++) {
-		const struct oracle_unit *other = &o->units[i];
-		bool before = !other->global || strcmp(other->name, unit->name) < 0;
-
-		if (other != unit && other->exists && before && oracle_on(o, other, machine) &&
-			(oracle_matches(unit, other) || oracle_matches(other, unit)))
-			return false;
-	}
-	return true;
-}
-
-static bool oracle_on(const struct oracle *o, const struct oracle_unit *unit, int machine)
-{
-	char id[16];
-
-	snprintf(id, sizeof(id), "m%d", machine);
-	if (unit->global)
-		return oracle_global_runs(o, unit, machine);
-	return unit->exists && strcmp(unit->target, id) == 0;
-}
-
-static bool oracle_able(const struct oracle *o, const struct oracle_unit *unit, int machine)
-{
-	char id[16];
-
-	snprintf(id, sizeof(id), "m%d", machine);
-	if (!o->present[machine])
-		return false;
-	if (unit->machine_id[0] && strcmp(unit->machine_id, id) != 0)
-		return false;
-	if (unit->disk[0] && strcmp(unit->disk, o->disk[machine]) != 0)
-		return false;
-	if (unit->peer[0]) {
-		bool there = false;
-
-		for (int i = 0; i < UNITS; i++)
-			if (strcmp(o->units[i].name, unit->peer) == 0)
-				there = oracle_on(o, &o->units[i], machine);
-		if (!there)
-			return false;
-	}
-	for (int i = 0; i < UNITS; i++) {
-		const struct oracle_unit *other = &o->units[i];
-
-		if (other != unit && other->exists && oracle_on(o, other, machine) &&
-			(oracle_matches(unit, other) || oracle_matches(other, unit)))
-			return false;
-	}
-	return true;
-}
-
-static size_t oracle_load(const struct oracle *o, int machine)
-{
-	size_t load = 0;
-
-	for (int i = 0; i < UNITS; i++)
-		load += o->units[i].exists && oracle_on(o, &o->units[i], machine);
-	return load;
-}
-
-static void oracle_random_rules(struct rng *rng, struct oracle_unit *unit, char *text, size_t size)
-{
-	size_t at = 0;
-
-	unit->global = rng_below(rng, 6) == 0;
-	unit->conflicts[0][0] = unit->conflicts[1][0] = unit->peer[0] = unit->disk[0] = unit->machine_id[0] =
-		'\0';
-	text[0] = '\0';
-	if (unit->global)
-		at += (size_t)snprintf(text + at, size - at, "Global=true\n");
-	for (int i = 0; i < 2; i++) {
-		if (rng_below(rng, 3))
-			continue;
-		if (rng_below(rng, 4) == 0)
-			snprintf(unit->conflicts[i], sizeof(unit->conflicts[i]), "u[%d-%d].*",
-				(int)rng_below(rng, 5), (int)rng_below(rng, 9));
-		else
-			snprintf(unit->conflicts[i], sizeof(unit->conflicts[i]), "u%d.service",
-				(int)rng_below(rng, UNITS));
-		at += (size_t)snprintf(text + at, size - at, "Conflicts=%s\n", unit->conflicts[i]);
-	}
-	if (rng_below(rng, 4) == 0) {
-		snprintf(unit->disk, sizeof(unit->disk), "d%d", (int)rng_below(rng, 2));
-		at += (size_t)snprintf(text + at, size - at, "MachineMetadata=disk=%s\n", unit->disk);
-	}
-	if (!unit->global && rng_below(rng, 5) == 0) {
-		snprintf(unit->peer, sizeof(unit->peer), "u%d.service", (int)rng_below(rng, UNITS));
-		at += (size_t)snprintf(text + at, size - at, "MachineOf=%s\n", unit->peer);
-	}
-	if (!unit->global && rng_below(rng, 8) == 0) {
-		snprintf(unit->machine_id, sizeof(unit->machine_id), "m%d", (int)rng_below(rng, MACHINES));
-		snprintf(text + at, size - at, "MachineID=%s\n", unit->machine_id);
-	}
-}
-
-static void oracle_change(struct oracle *o, struct scheduler *s, struct rng *rng)
-{
-	int machine = (int)rng_below(rng, MACHINES);
-	struct oracle_unit *unit = &o->units[rng_below(rng, UNITS)];
-	char id[16], text[256];
-
-	snprintf(id, sizeof(id), "m%d", machine);
-	switch (rng_below(rng, 8)) {
-	case 0:
-		o->present[machine] = false;
-		scheduler_remove_machine(s, id);
-		break;
-	case 1:
-	case 2:
-		o->present[machine] = true;
-		snprintf(o->disk[machine], sizeof(o->disk[machine]), "d%d", (int)rng_below(rng, 2));
-		put_machine(s, id, "disk", o->disk[machine]);
-		break;
-	case 3:
-		unit->exists = false;
-		unit->target[0] = '\0';
-		scheduler_remove_unit(s, unit->name);
-		break;
-	case 4:
-		if (!unit->exists || unit->global)
-			break;
-		snprintf(unit->target, sizeof(unit->target), "%s", id); /* a foreign engine's doing */
-		scheduler_set_target(s, unit->name, id);
-		break;
-	default:
-		if (!unit->exists)
-			unit->target[0] = '\0';
-		unit->exists = true;
-		unit->wanted = rng_below(rng, 6) != 0;
-		oracle_random_rules(rng, unit, text, sizeof(text));
-		put_unit(s, unit->name, text, unit->wanted);
-	}
-}
-
-static void oracle_take(struct oracle *o, const struct scheduler_decision *decisions, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		for (int k = 0; k < UNITS; k++)
-			if (strcmp(o->units[k].name, decisions[i].unit) == 0) {
-				assert_string_equal(
-					o->units[k].target, decisions[i].from ? decisions[i].from : "");
-				snprintf(o->units[k].target, sizeof(o->units[k].target), "%s",
-					decisions[i].to ? decisions[i].to : "");
-			}
-}
-
-static void oracle_check(const struct oracle *o, const struct scheduler *s, uint64_t seed, int step)
-{
-	for (int m = 0; m < MACHINES; m++) {
-		char id[16];
-
-		snprintf(id, sizeof(id), "m%d", m);
-		if (o->present[m] && scheduler_load(s, id) != oracle_load(o, m))
-			fail_msg("seed %lu step %d: load of %s is %zu, not %zu", (unsigned long)seed, step,
-				id, scheduler_load(s, id), oracle_load(o, m));
-	}
-	for (int i = 0; i < UNITS; i++) {
-		const struct oracle_unit *unit = &o->units[i];
-		bool placed = unit->target[0] != '\0';
-
-		if (!unit->exists)
-			continue;
-		if ((!unit->wanted || unit->global) && placed)
-			fail_msg("seed %lu step %d: %s should have no target", (unsigned long)seed, step,
-				unit->name);
-		if (!unit->wanted || unit->global)
-			continue;
-		for (int m = 0; m < MACHINES; m++) {
-			bool able = oracle_able(o, unit, m), here = placed && atoi(unit->target + 1) == m;
-
-			if (here && !able)
-				fail_msg("seed %lu step %d: %s must not be on m%d", (unsigned long)seed, step,
-					unit->name, m);
-			if (!placed && able)
-				fail_msg("seed %lu step %d: %s could be on m%d", (unsigned long)seed, step,
-					unit->name, m);
-		}
-	}
-}
-
-static void random_clusters_equal_the_definition(void **state)
-{
 	(void)state;
-	for (uint64_t seed = 1; seed <= 400; seed++) {
-		_cleanup_(scheduler_freep) struct scheduler *s = scheduler_new();
-		struct oracle o = {0};
-		struct rng rng;
-
-		rng_seed(&rng, seed);
-		for (int i = 0; i < UNITS; i++)
-			snprintf(o.units[i].name, sizeof(o.units[i].name), "u%d.service", i);
-		for (int step = 0; step < 60; step++) {
-			const struct scheduler_decision *decisions;
-			size_t count;
-
-			for (uint64_t n = rng_below(&rng, 3) + 1; n > 0; n--)
-				oracle_change(&o, s, &rng);
-			count = scheduler_run(s, &decisions);
-			oracle_take(&o, decisions, count);
-			oracle_check(&o, s, seed, step);
-			scheduler_touch_all(s);
-			assert_int_equal(scheduler_run(s, &decisions), 0);
-		}
-	}
+	put_machine(s, "m1", NULL, NULL);
+	put_unit(s, "a.service", "Replaces=b.service\n", true);
+	put_unit(s, "b.service", "Replaces=c.service\n", true);
+	put_unit(s, "c.service", "Replaces=a.service\n", true);
+	assert_string_equal(run(s), "a.service:-/m1 b.service:-/m1 c.service:-/m1");
+	scheduler_touch_all(s);
+	assert_string_equal(run(s), "");
+	/* The circle is open: a replaces b, and b replaces c. */
+	put_unit(s, "c.service", "", true);
+	assert_string_equal(run(s), "b.service:m1/-");
 }
 
-static void one_new_unit_goes_to_the_best_machine_by_definition(void **state)
+static void what_is_needed_by_a_peer_is_not_replaced(void **state)
 {
-	(void)state;
-	for (uint64_t seed = 1; seed <= 2000; seed++) {
-		_cleanup_(scheduler_freep) struct scheduler *s = scheduler_new();
-		struct oracle o = {0};
-		struct oracle_unit *last = &o.units[UNITS - 1];
-		const struct scheduler_decision *decisions;
-		struct rng rng;
-		char text[256];
-		int best = -1;
+	_cleanup_(scheduler_freep) struct scheduler *s = three_machines();
 
-		rng_seed(&rng, seed);
-		for (int i = 0; i < UNITS; i++)
-			snprintf(o.units[i].name, sizeof(o.units[i].name), "u%d.service", i);
-		for (int step = 0; step < 25; step++)
-			oracle_change(&o, s, &rng);
-		scheduler_remove_unit(s, last->name);
-		last->exists = false;
-		last->target[0] = '\0';
-		oracle_take(&o, decisions, scheduler_run(s, &decisions));
-		do {
-			oracle_random_rules(&rng, last, text, sizeof(text));
-		} while (last->global);
-		last->exists = last->wanted = true;
-		for (int m = 0; m < MACHINES; m++)
-			if (oracle_able(&o, last, m) &&
-				(best < 0 || oracle_load(&o, m) < oracle_load(&o, best)))
-				best = m;
-		put_unit(s, last->name, text, true);
-		(void)scheduler_run(s, &decisions);
-		if (best < 0) {
-			assert_null(scheduler_target(s, last->name));
-		} else {
-			snprintf(text, sizeof(text), "m%d", best);
-			assert_non_null(scheduler_target(s, last->name));
-			assert_string_equal(scheduler_target(s, last->name), text);
-		}
+	(void)state;
+	put_unit(s, "p.service", "Replaces=r.service\nMachineOf=q.service\n", true);
+	put_unit(s, "q.service", "MachineOf=r.service\n", true);
+	put_unit(s, "r.service", "", true);
+	assert_string_equal(run(s), "p.service:-/m1 q.service:-/m1 r.service:-/m1");
+	scheduler_touch_all(s);
+	assert_string_equal(run(s), "");
+	put_unit(s, "q.service", "", true);
+	assert_string_equal(run(s), "r.service:m1/m2");
+}
+
+static void a_rule_that_a_placed_unit_gets_holds_for_what_is_there(void **state)
+{
+	_cleanup_(scheduler_freep) struct scheduler *s = three_machines();
+
+	(void)state;
+	put_unit(s, "a.service", "MachineID=m1\n", true);
+	put_unit(s, "b.service", "MachineID=m1\n", true);
+	assert_string_equal(run(s), "a.service:-/m1 b.service:-/m1");
+	put_unit(s, "b.service", "MachineID=m1\nReplaces=a.*\n", true);
+	assert_string_equal(run(s), "a.service:m1/-");
+	put_unit(s, "b.service", "MachineID=m1\n", true);
+	assert_string_equal(run(s), "a.service:-/m1");
+}
+
+static void a_global_unit_that_gives_way_makes_room(void **state)
+{
+	_cleanup_(scheduler_freep) struct scheduler *s = scheduler_new();
+
+	(void)state;
+	put_machine(s, "m1", NULL, NULL);
+	put_unit(s, "g.service", "Global=true\nConflicts=w.service x.service\n", true);
+	put_unit(s, "w.service", "", true);
+	put_unit(s, "x.service", "", true);
+	assert_string_equal(run(s), "");
+	scheduler_set_target(s, "x.service", "m1"); /* someone else's decision */
+	assert_string_equal(run(s), "w.service:-/m1");
+}
+
+static void units_that_wait_are_spread_over_the_few_machines_that_were_freed(void **state)
+{
+	_cleanup_(scheduler_freep) struct scheduler *s = scheduler_new();
+	char name[40];
+
+	(void)state;
+	for (int i = 10; i < 22; i++) {
+		snprintf(name, sizeof(name), "m%d", i);
+		put_machine(s, name, NULL, NULL);
+		snprintf(name, sizeof(name), "busy@%d.service", i);
+		put_unit(s, name, "Conflicts=w*.service\n", true);
 	}
+	run(s);
+	put_unit(s, "w1.service", "", true);
+	put_unit(s, "w2.service", "", true);
+	assert_string_equal(run(s), "");
+	scheduler_remove_unit(s, "busy@17.service");
+	scheduler_remove_unit(s, "busy@13.service");
+	assert_string_equal(run(s), "w1.service:-/m13 w2.service:-/m17");
 }
 
 static void a_thousand_machines_take_many_units_quickly(void **state)
@@ -536,8 +337,11 @@ int main(void)
 		cmocka_unit_test(globals_run_where_metadata_fit_and_count_as_load),
 		cmocka_unit_test(a_replacing_unit_sends_the_other_away_once_and_for_all),
 		cmocka_unit_test(circular_rules_do_not_spin),
-		cmocka_unit_test(random_clusters_equal_the_definition),
-		cmocka_unit_test(one_new_unit_goes_to_the_best_machine_by_definition),
+		cmocka_unit_test(units_that_replace_each_other_in_a_circle_run_together),
+		cmocka_unit_test(what_is_needed_by_a_peer_is_not_replaced),
+		cmocka_unit_test(a_rule_that_a_placed_unit_gets_holds_for_what_is_there),
+		cmocka_unit_test(a_global_unit_that_gives_way_makes_room),
+		cmocka_unit_test(units_that_wait_are_spread_over_the_few_machines_that_were_freed),
 		cmocka_unit_test(a_thousand_machines_take_many_units_quickly),
 	};
 
