@@ -306,7 +306,7 @@ static void drop_assignments(struct cluster *c, struct cluster_unit *unit, struc
 
 	for (size_t i = 0; i < unit->assignment_count; i++) {
 		if (unseen ? unit->assignments[i].seen != c->generation
-			   : slice_is(machine, unit->assignments[i].machine)) {
+			   : !machine.len || slice_is(machine, unit->assignments[i].machine)) {
 			free(unit->assignments[i].machine);
 			free(unit->assignments[i].value);
 		} else {
@@ -317,6 +317,43 @@ static void drop_assignments(struct cluster *c, struct cluster_unit *unit, struc
 		return;
 	unit->assignment_count = kept;
 	cluster_tell(c, c->observer.assigned, unit->name);
+}
+
+static void epoch_set(struct cluster *c, struct slice machine, struct slice term)
+{
+	struct cluster_epoch *epoch = map_get(&c->epochs, machine);
+
+	if (!epoch) {
+		epoch = mem_new(struct cluster_epoch);
+		map_put(&c->epochs, machine, epoch);
+	}
+	epoch->term = cluster_replace_text(epoch->term, term);
+	epoch->seen = c->generation;
+}
+
+/* machine empty: all; unseen: those that the read did not have. */
+static void epochs_drop(struct cluster *c, struct slice machine, bool unseen)
+{
+	size_t position = 0;
+	struct slice id;
+	void *value;
+
+	while (map_next(&c->epochs, &position, &id, &value)) {
+		struct cluster_epoch *epoch = value;
+
+		if (unseen ? epoch->seen == c->generation : machine.len && !slice_equal(id, machine))
+			continue;
+		map_remove(&c->epochs, id);
+		free(epoch->term);
+		free(epoch);
+	}
+}
+
+const char *cluster_index_epoch(const struct cluster *c, const char *id)
+{
+	const struct cluster_epoch *epoch = map_get(&c->epochs, slice_str(id));
+
+	return epoch ? epoch->term : NULL;
 }
 
 /* ---- keys ---- */
@@ -431,7 +468,9 @@ void cluster_set(struct cluster *c, const char *path, struct slice value, uint64
 		unit_set_field(c, parts[1], parts[2], value, index);
 	else if (count == 3 && slice_is(parts[0], "states"))
 		set_state(c, parts[1], parts[2], value, index);
-	else if (count == 3 && slice_is(parts[0], "assigned") && !slice_is(parts[2], "epoch"))
+	else if (count == 3 && slice_is(parts[0], "assigned") && slice_is(parts[2], "epoch"))
+		epoch_set(c, parts[1], value);
+	else if (count == 3 && slice_is(parts[0], "assigned"))
 		set_assignment(c, parts[1], parts[2], value);
 	else if (count == 3 && slice_is(parts[0], "machines") && slice_is(parts[2], "object"))
 		cluster_machine_set_object(c, parts[1], value);
@@ -501,8 +540,10 @@ void cluster_remove(struct cluster *c, const char *path)
 		each_entry(c, parts[1], remove_job, parts[2]);
 	} else if (slice_is(parts[0], "states")) {
 		each_entry(c, parts[1], remove_states, parts[2]);
-	} else if (slice_is(parts[0], "assigned") && count >= 2) {
+	} else if (slice_is(parts[0], "assigned")) {
 		each_entry(c, parts[2], remove_assignments, parts[1]);
+		if (count < 3 || slice_is(parts[2], "epoch"))
+			epochs_drop(c, parts[1], false);
 	} else if (slice_is(parts[0], "machines") && count >= 2) {
 		remove_machine(c, parts[1], parts, count);
 	}
@@ -545,6 +586,7 @@ void cluster_end(struct cluster *c)
 	void *value;
 
 	cluster_machines_end(c);
+	epochs_drop(c, (struct slice){0}, true);
 	each_entry(c, (struct slice){0}, sweep_unit, (struct slice){0});
 	for (position = 0; map_next(&c->texts, &position, NULL, &value);) {
 		struct cluster_text *text = value;
@@ -566,6 +608,7 @@ struct cluster *cluster_new(void)
 	map_init(&c->texts, 0);
 	map_init(&c->units, 0);
 	map_init(&c->bare, 0);
+	map_init(&c->epochs, 0);
 	c->scheduler = scheduler_new();
 	return c;
 }
@@ -585,6 +628,8 @@ void cluster_clear(struct cluster *c)
 	map_done(&c->texts);
 	map_done(&c->units);
 	set_clear(&c->bare);
+	c->generation++;
+	epochs_drop(c, (struct slice){0}, true);
 	map_init(&c->machines, 0);
 	map_init(&c->texts, 0);
 	map_init(&c->units, 0);
@@ -602,6 +647,7 @@ struct cluster *cluster_free(struct cluster *c)
 	map_done(&c->texts);
 	map_done(&c->units);
 	map_done(&c->bare);
+	map_done(&c->epochs);
 	scheduler_free(c->scheduler);
 	free(c);
 	return NULL;

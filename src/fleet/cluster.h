@@ -79,6 +79,8 @@ void cluster_clear(struct cluster *cluster);
 struct scheduler *cluster_scheduler(const struct cluster *cluster);
 const struct cluster_machine *cluster_machine(
 	const struct cluster *cluster, const char *id); /* present ones */
+/* The term by which the machine's part of the assignment index is complete; NULL: by none. */
+const char *cluster_index_epoch(const struct cluster *cluster, const char *id);
 /* NULL unless it has an object with a known text and a desired state. */
 const struct cluster_unit *cluster_unit(const struct cluster *cluster, const char *name);
 /* Any entry, also of a unit that is gone but still has states or assignments. */

@@ -2,9 +2,16 @@
 #pragma once
 #include "fleet/cluster.h"
 
+/* Of a machine's part of the assignment index. */
+struct cluster_epoch {
+	char *term;
+	uint64_t seen;
+};
+
 struct cluster {
 	struct map machines, texts, units;
-	struct map bare; /* paths of directories with nothing in them */
+	struct map bare;   /* paths of directories with nothing in them */
+	struct map epochs; /* machine ID -> struct cluster_epoch * */
 	struct scheduler *scheduler;
 	struct cluster_observer observer;
 	uint64_t generation;

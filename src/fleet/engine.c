@@ -432,10 +432,13 @@ static void index_unit(struct engine *e, const char *name)
 static void epoch_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
 {
 	struct engine *e = userdata;
+	_cleanup_free_ char *path = mem_printf("assigned/%s/epoch", op->machine);
 
-	if (response->outcome == ETCD_OK)
-		return;
 	map_remove(&e->epochs, slice_str(op->machine));
+	if (response->outcome == ETCD_OK) {
+		cluster_set(e->config.cluster, path, slice_str(op->value), 0);
+		return;
+	}
 	set_add(&e->new_machines, op->machine);
 	engine_retry_run(e, ENGINE_RETRY_MS);
 }
@@ -452,7 +455,10 @@ void engine_epoch_write(struct engine *e, const char *machine)
 		.done = epoch_done,
 		.userdata = e};
 
-	if (map_get(&e->epochs, slice_str(machine)) || !engine_machine_is_ours(e, machine))
+	const char *known = cluster_index_epoch(e->config.cluster, machine);
+
+	if (map_get(&e->epochs, slice_str(machine)) || !engine_machine_is_ours(e, machine) ||
+		(known && strcmp(known, e->term) == 0))
 		return;
 	set_add(&e->epochs, machine);
 	engine_writer_add(e->writer, &op);
@@ -621,7 +627,6 @@ void engine_machine_changed(struct engine *e, const char *id)
 		if (!e->leads && strcmp(id, e->machine_id) == 0)
 			lease_after(e, 0);
 	} else {
-		map_remove(&e->epochs, slice_str(id));
 		if (!e->leads && e->seen.machine && strcmp(e->seen.machine, id) == 0)
 			lease_after(e, 0);
 	}

@@ -40,7 +40,7 @@ struct engine {
 	struct map dirty;	 /* names whose index entries must be compared */
 	struct map globals;	 /* names of global units */
 	struct map busy;	 /* name -> index writes under way (as a count) */
-	struct map epochs;	 /* machines that have this term's epoch */
+	struct map epochs;	 /* machines whose epoch is being written */
 	struct map new_machines; /* machines that want it */
 };
 

@@ -273,7 +273,17 @@ static char *check_heartbeat(struct world *w, const struct model_unit *unit)
 		       : wrong("%s has the heartbeat %s", unit->name, heartbeat ? heartbeat : "none");
 }
 
-/* A key, or a directory without any, of a unit that is not there. */
+/* job/NAME or states/NAME of a unit that is not there. */
+static bool is_of_no_unit(struct world *w, const char *path)
+{
+	const char *name = strncmp(path, "states/", 7) == 0 ? path + 7
+			   : strncmp(path, "job/", 4) == 0  ? path + 4
+							    : "";
+
+	return name[0] && !model_get(w, "job/%s/object", name);
+}
+
+/* A directory without a key. */
 static char *check_left_over(struct world *w)
 {
 	struct store_snapshot *snapshot = store_snapshot_take(w->store);
@@ -293,8 +303,7 @@ static char *check_left_over(struct world *w)
 			node.path.data + strlen(STORE_PREFIX));
 		if (strstr(path, "garbage"))
 			continue;
-		if (node.is_dir && strchr(path, '/') &&
-			(strncmp(path, "states/", 7) == 0 || strncmp(path, "job/", 4) == 0))
+		if (node.is_dir && is_of_no_unit(w, path))
 			(void)snprintf(dir, sizeof(dir), "%.*s", (int)node.path.len, node.path.data);
 		if (!node.is_dir && strncmp(path, "state/", 6) == 0)
 			found = wrong("a legacy state is left: %s", path);
@@ -322,5 +331,5 @@ char *check_rest(struct world *w)
 				found = check_published(w, unit, &w->hosts[h]);
 		}
 	}
-	return found ? found : getenv("SIM_EMPTY") ? check_left_over(w) : NULL;
+	return found ? found : check_left_over(w);
 }
