@@ -128,12 +128,16 @@ static void retry_fired(uv_timer_t *timer)
 	step_all(timer->data);
 }
 
+static void retry_in(struct agent *a, uint64_t ms)
+{
+	if (!uv_is_active((uv_handle_t *)a->retry_timer) || uv_timer_get_due_in(a->retry_timer) > ms)
+		uv_timer_start(a->retry_timer, retry_fired, ms + 1, 0);
+}
+
 static void retry_later(struct agent_unit *unit, uint64_t ms)
 {
 	unit->not_before_ms = now_ms(unit->agent) + ms;
-	if (!uv_is_active((uv_handle_t *)unit->agent->retry_timer) ||
-		uv_timer_get_due_in(unit->agent->retry_timer) > ms)
-		uv_timer_start(unit->agent->retry_timer, retry_fired, ms + 1, 0);
+	retry_in(unit->agent, ms);
 }
 
 /* ---- publishing ---- */
@@ -325,9 +329,13 @@ static void agent_step(struct agent_unit *unit)
 	bool wanted = unit->wanted && !a->handing_over && unit->assignment.state != REGISTRY_INACTIVE;
 	const char *text;
 
-	if (unit->busy || unit->fetch || !manager_is_ready(manager) || now_ms(a) < unit->not_before_ms ||
-		!a->registered)
+	if (unit->busy || unit->fetch || !manager_is_ready(manager) || !a->registered)
 		return;
+	/* The timer may have fired for another unit. */
+	if (now_ms(a) < unit->not_before_ms) {
+		retry_in(a, unit->not_before_ms - now_ms(a));
+		return;
+	}
 	if (!is_informed(a) && !a->handing_over)
 		return;
 	if (!wanted) {

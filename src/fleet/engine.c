@@ -128,8 +128,20 @@ static void check_version(struct engine *e)
 		e->version_request = etcd_get(e->config.writes, key, &options, version_done, e);
 }
 
+/* Decisions of an earlier term, whose writes were dropped, are none: what the registry says counts. */
+static void forget_decisions(struct engine *e)
+{
+	struct scheduler *s = cluster_scheduler(e->config.cluster);
+	size_t count;
+	_cleanup_free_ const struct cluster_unit **units = cluster_entries(e->config.cluster, &count);
+
+	for (size_t i = 0; i < count; i++)
+		scheduler_set_target(s, units[i]->name, units[i]->target);
+}
+
 static void start_leading(struct engine *e)
 {
+	forget_decisions(e);
 	e->leads = true;
 	e->stats.led_since_us = time_wall_ns() / 1000;
 	set_clear(&e->epochs);
