@@ -49,18 +49,28 @@ static void leave_origin(struct client_conn *conn)
 	origin_conn_gone(origin);
 }
 
+/* A request that nobody waits for any more shall not arrive later: what the kernel has not sent yet is
+ * dropped with a reset. An ordinary close would try to deliver it for minutes. */
+static bool close_with_reset(struct client_conn *conn)
+{
+	return conn->stream->type == UV_TCP &&
+	       uv_tcp_close_reset((uv_tcp_t *)(void *)conn->stream, on_handle_closed) == 0;
+}
+
 void client_conn_close(struct client_conn *conn)
 {
+	bool given_up = conn->call && conn->state == CC_ACTIVE && !conn->got_bytes;
+
 	if (conn->state == CC_CLOSED)
 		return;
 	if (conn->call)
 		conn->call->conn = NULL;
 	conn->call = NULL;
 	leave_origin(conn);
-	if (conn->stream)
-		uv_close((uv_handle_t *)conn->stream, on_handle_closed);
-	else
+	if (!conn->stream)
 		conn_free(conn);
+	else if (!given_up || !close_with_reset(conn))
+		uv_close((uv_handle_t *)conn->stream, on_handle_closed);
 }
 
 /* Ends the connection and its call. A connection from the pool that was closed by the server before a byte of

@@ -13,13 +13,13 @@
 #include "io/http_server.h"
 #include "io/url.h"
 
-enum { FAKE_KEYS_MAX = 32 };
+enum { FAKE_KEYS_MAX = 32, FAKE_STALLED_MAX = 8 };
 struct fake_key {
 	char key[128], value[512];
 	uint64_t index;
 	int sets, refreshes, deletes; /* deletes: asked for, also when refused */
 	int refuse;		      /* code that a DELETE is answered with; 0: none */
-	bool there;
+	bool there, expires;
 };
 struct fake_etcd {
 	uv_loop_t loop;
@@ -29,7 +29,10 @@ struct fake_etcd {
 	size_t key_count;
 	uint64_t index;
 	int requests, deletes;
-	bool away; /* cuts every connection */
+	bool away;  /* cuts every connection */
+	bool stall; /* requests are taken, and not done before fake_go_on() */
+	struct http_request *stalled[FAKE_STALLED_MAX];
+	size_t stalled_count;
 };
 
 static inline struct fake_key *fake_key(struct fake_etcd *fake, const char *key)
@@ -59,6 +62,8 @@ static inline void fake_node(struct http_request *req, const struct fake_key *ke
 		buf_add_str(&body, ",\"value\":");
 		json_add_string(&body, slice_str(key->value));
 	}
+	if (key->there && key->expires)
+		buf_add_str(&body, ",\"expiration\":\"2026-01-01T00:00:00Z\",\"ttl\":9");
 	buf_printf(&body, ",\"modifiedIndex\":%llu,\"createdIndex\":1}}", (unsigned long long)key->index);
 	http_reply(req, 200, NULL, 0, buf_slice(&body));
 }
@@ -79,19 +84,13 @@ static inline int fake_compare(const struct fake_key *key, const struct url_form
 	return value && !slice_is(*value, key->value) ? ETCD_COMPARE_FAILED : 0;
 }
 
-static inline void fake_request(struct http_request *req, void *user)
+static inline void fake_do(struct fake_etcd *fake, struct http_request *req)
 {
-	struct fake_etcd *fake = user;
 	struct url_form form = {0};
 	struct fake_key *key;
 	const struct slice *value;
 	int code;
 
-	fake->requests++;
-	if (fake->away) {
-		http_request_abort(req);
-		return;
-	}
 	assert(slice_starts_with(req->path, SLICE_LITERAL("/v2/keys")));
 	key = fake_key(fake, arena_strndup(&req->arena, req->path.data + 8, req->path.len - 8));
 	(void)!url_form_parse(&req->arena, &form, req->query, NULL);
@@ -119,6 +118,7 @@ static inline void fake_request(struct http_request *req, void *user)
 	} else {
 		key->index = ++fake->index;
 		key->there = true;
+		key->expires = url_form_get(&form, "ttl") != NULL;
 		value = url_form_get(&form, "value");
 		if (url_form_get(&form, "refresh"))
 			key->refreshes++;
@@ -128,6 +128,32 @@ static inline void fake_request(struct http_request *req, void *user)
 			snprintf(key->value, sizeof(key->value), "%.*s", (int)value->len, value->data);
 		fake_node(req, key, "set");
 	}
+}
+
+static inline void fake_request(struct http_request *req, void *user)
+{
+	struct fake_etcd *fake = user;
+
+	fake->requests++;
+	if (fake->away) {
+		http_request_abort(req);
+	} else if (fake->stall) {
+		assert(fake->stalled_count < FAKE_STALLED_MAX);
+		fake->stalled[fake->stalled_count++] = http_request_ref(req);
+	} else {
+		fake_do(fake, req);
+	}
+}
+
+/* What was taken is done now, whoever still waits for it. */
+static inline void fake_go_on(struct fake_etcd *fake)
+{
+	fake->stall = false;
+	for (size_t i = 0; i < fake->stalled_count; i++) {
+		fake_do(fake, fake->stalled[i]);
+		http_request_unref(fake->stalled[i]);
+	}
+	fake->stalled_count = 0;
 }
 
 static inline struct fake_etcd *fake_etcd_new(void)

@@ -194,6 +194,104 @@ static void one_that_lasts_is_written_again_when_it_is_missed(void **state)
 	fake_etcd_free(fake);
 }
 
+static void a_write_that_comes_late_changes_nothing(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct held *held = held_new(fake->client, 30, true);
+
+	(void)state;
+	held_set_lasting(held, true);
+	held_set(held, "/changed", "1");
+	held_set(held, "/gone", "1");
+	fake_run_until(fake, fake_key(fake, "/changed")->there && fake_key(fake, "/gone")->there);
+	fake->stall = true;
+	held_set(held, "/changed", "2");
+	held_set(held, "/gone", "2");
+	held_set(held, "/new", "2");
+	fake_run_until(fake, fake->stalled_count == 3);
+	fake->stall = false;
+	held_set(held, "/changed", "3");
+	held_drop(held, "/gone");
+	held_set(held, "/new", "3");
+	fake_run_until(fake, strcmp(fake_key(fake, "/changed")->value, "3") == 0 &&
+				     strcmp(fake_key(fake, "/new")->value, "3") == 0 && !held_dropping(held));
+	fake_go_on(fake);
+	assert_string_equal(fake_key(fake, "/changed")->value, "3");
+	assert_string_equal(fake_key(fake, "/new")->value, "3");
+	assert_false(fake_key(fake, "/gone")->there);
+	held_free(held);
+	fake_etcd_free(fake);
+}
+
+static void what_comes_back_after_it_was_gone_is_found_and_removed(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct held *held = held_new(fake->client, 30, true);
+
+	(void)state;
+	held_set_lasting(held, true);
+	fake->stall = true;
+	held_set(held, "/a", "1");
+	fake_run_until(fake, fake->stalled_count == 1);
+	fake->stall = false;
+	held_drop(held, "/a");
+	fake_run_until(fake, !held_dropping(held));
+	fake_go_on(fake);
+	assert_true(fake_key(fake, "/a")->there);
+	fake_run_until(fake, !fake_key(fake, "/a")->there);
+	held_free(held);
+	fake_etcd_free(fake);
+}
+
+static void what_is_as_it_shall_be_is_not_written(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct held *held = held_new(fake->client, 30, true);
+	int requests;
+
+	(void)state;
+	held_set_lasting(held, true);
+	held_set(held, "/a", "1");
+	held_set(held, "/b", "1");
+	fake_run_until(fake, fake_key(fake, "/a")->there && fake_key(fake, "/b")->there);
+	held_free(held);
+	/* The next life. */
+	held = held_new(fake->client, 30, true);
+	held_set_lasting(held, true);
+	requests = fake->requests;
+	held_set(held, "/a", "1");
+	held_set(held, "/b", "2");
+	fake_run_until(fake, strcmp(fake_key(fake, "/b")->value, "2") == 0 && fake->requests == requests + 5);
+	assert_int_equal(fake_key(fake, "/a")->sets, 1);
+	held_free(held);
+	fake_etcd_free(fake);
+}
+
+static void what_another_wrote_since_is_put_right(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct held *held = held_new(fake->client, 30, true);
+	int requests;
+
+	(void)state;
+	held_set_lasting(held, true);
+	held_set(held, "/a", "1");
+	fake_run_until(fake, fake_key(fake, "/a")->there && fake_key(fake, "/a")->index > 0);
+	for (int i = 0; i < 20; i++)
+		(void)uv_run(&fake->loop, UV_RUN_NOWAIT);
+	requests = fake->requests;
+	held_seen(held, "/a", fake_key(fake, "/a")->index);
+	for (int i = 0; i < 20; i++)
+		(void)uv_run(&fake->loop, UV_RUN_NOWAIT);
+	assert_int_equal(fake->requests, requests);
+	strcpy(fake_key(fake, "/a")->value, "another's");
+	fake_key(fake, "/a")->index = ++fake->index;
+	held_seen(held, "/a", fake->index);
+	fake_run_until(fake, strcmp(fake_key(fake, "/a")->value, "1") == 0);
+	held_free(held);
+	fake_etcd_free(fake);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -206,6 +304,10 @@ int main(void)
 		cmocka_unit_test(what_an_earlier_life_left_is_removed_if_it_is_still_that),
 		cmocka_unit_test(what_nobody_else_writes_goes_whatever_is_in_it),
 		cmocka_unit_test(one_that_lasts_is_written_again_when_it_is_missed),
+		cmocka_unit_test(a_write_that_comes_late_changes_nothing),
+		cmocka_unit_test(what_comes_back_after_it_was_gone_is_found_and_removed),
+		cmocka_unit_test(what_is_as_it_shall_be_is_not_written),
+		cmocka_unit_test(what_another_wrote_since_is_put_right),
 	};
 
 	return cmocka_run_group_tests_name("held", tests, NULL, NULL);

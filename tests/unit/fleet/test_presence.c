@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <unistd.h>
 
 #include "fake_etcd.h"
 #include "fleet/presence.h"
@@ -166,6 +167,26 @@ static void a_lost_key_is_written_again_and_outages_are_told(void **state)
 	fake_etcd_free(fake);
 }
 
+static void a_process_that_was_stopped_for_a_while_had_no_contact(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct heard heard = {0};
+	struct presence *presence = begin(fake, &heard, "b", "n", 1);
+	uint64_t since;
+
+	(void)state;
+	fake_run_until(fake, heard.registered == 1);
+	since = presence_contact_since_ms(presence);
+	assert_true(since > 0);
+	usleep(1200000);
+	uv_update_time(&fake->loop);
+	assert_int_equal(presence_contact_since_ms(presence), 0);
+	fake_run_until(fake, heard.lost == 1 && heard.regained == 2);
+	assert_true(presence_contact_since_ms(presence) > since);
+	presence_free(presence);
+	fake_etcd_free(fake);
+}
+
 static void other_contents_are_written_without_losing_the_place(void **state)
 {
 	struct fake_etcd *fake = fake_etcd_new();
@@ -195,6 +216,7 @@ int main(void)
 		cmocka_unit_test(a_double_is_refused_until_the_other_is_gone),
 		cmocka_unit_test(a_copied_installation_does_not_fight_for_the_place),
 		cmocka_unit_test(a_lost_key_is_written_again_and_outages_are_told),
+		cmocka_unit_test(a_process_that_was_stopped_for_a_while_had_no_contact),
 		cmocka_unit_test(other_contents_are_written_without_losing_the_place),
 	};
 

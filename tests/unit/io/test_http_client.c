@@ -645,6 +645,43 @@ static void odd_answers_are_understood_or_named(void **state)
 	}
 }
 
+/* The peer stands still while the request is given up: what it had not been sent yet must not come later. */
+static void a_request_that_was_given_up_is_not_delivered_later(void **state)
+{
+	enum { BODY = 8 << 20 };
+	struct sockaddr_in address = {.sin_family = AF_INET};
+	socklen_t len = sizeof(address);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fd;
+	_cleanup_free_ char *body = mem_calloc(1, BODY);
+	struct http_result result;
+	struct world world;
+	size_t got = 0;
+	ssize_t n;
+
+	(void)state;
+	world_open(&world);
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	listen(listener, 8);
+	getsockname(listener, (struct sockaddr *)&address, &len);
+	snprintf(world.url, sizeof(world.url), "http://127.0.0.1:%u", ntohs(address.sin_port));
+	fetch(&world, "/",
+		(struct http_call_options){
+			.method = "PUT", .body = slice_make(body, BODY), .total_timeout_ms = 200},
+		&result);
+	assert_int_equal(result.error, -ETIMEDOUT);
+	http_result_done(&result);
+	fd = accept(listener, NULL, NULL);
+	while ((n = recv(fd, body, BODY, 0)) > 0)
+		got += (size_t)n;
+	assert_int_equal(n, -1);
+	assert_int_equal(errno, ECONNRESET);
+	assert_true(got < BODY);
+	close(fd);
+	close(listener);
+	world_close(&world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -662,6 +699,7 @@ int main(void)
 		cmocka_unit_test(an_upgrade_hands_the_connection_over),
 		cmocka_unit_test(a_unix_socket_works_like_tcp),
 		cmocka_unit_test(odd_answers_are_understood_or_named),
+		cmocka_unit_test(a_request_that_was_given_up_is_not_delivered_later),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
