@@ -20,6 +20,12 @@ static void add_engine(struct buf *out, const struct engine_stats *engine)
 		out, "fleet_engine_task_count_total", "type", "attemptscheduleunit", engine->placed);
 	metrics_add_labelled(
 		out, "fleet_engine_task_count_total", "type", "unscheduleunit", engine->taken_off);
+	metrics_add_head(out, "fleet_engine_task_failure_count_total", "counter",
+		"Counter of engine schedule task failures.");
+	metrics_add_labelled(out, "fleet_engine_task_failure_count_total", "type", "attemptscheduleunit",
+		engine->not_placed);
+	metrics_add_labelled(out, "fleet_engine_task_failure_count_total", "type", "unscheduleunit",
+		engine->not_taken_off);
 	metrics_add(out, "fleet_engine_unplaced_units", "gauge",
 		"Units that no machine takes, as the leader saw it last.",
 		engine->led_since_us ? engine->unplaced : 0);

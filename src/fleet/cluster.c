@@ -25,12 +25,6 @@ bool cluster_text_is(const char *text, struct slice value)
 	return text && slice_is(value, text);
 }
 
-static void set_clear(struct map *set)
-{
-	map_done(set);
-	map_init(set, 0);
-}
-
 /* ---- units ---- */
 
 static struct cluster_unit *unit_entry(struct cluster *c, struct slice name)
@@ -137,6 +131,7 @@ static void unit_set_field(
 
 		unit = unit_entry(c, name);
 		unit->desired_seen = c->generation;
+		unit->desired_index = index;
 		if (desired == REGISTRY_STATE_INVALID)
 			desired = REGISTRY_INACTIVE; /* a foreign writer's; what runs is then taken off */
 		if (unit->has_desired && unit->desired == desired)
@@ -199,7 +194,7 @@ static void unit_remove_field(struct cluster *c, struct slice name, struct slice
 		unit_drop_if_empty(c, unit);
 }
 
-static void set_text(struct cluster *c, struct slice hash, struct slice value)
+static void set_text(struct cluster *c, struct slice hash, struct slice value, uint64_t index)
 {
 	struct cluster_text *text = map_get(&c->texts, hash);
 	uint8_t bytes[UNIT_HASH_SIZE];
@@ -208,6 +203,8 @@ static void set_text(struct cluster *c, struct slice hash, struct slice value)
 
 	if (text) {
 		text->seen = c->generation;
+		text->stored = true;
+		text->index = index;
 		return; /* named by its contents: it never changes */
 	}
 	if (unit_hash_from_hex(hash, bytes) < 0)
@@ -221,6 +218,8 @@ static void set_text(struct cluster *c, struct slice hash, struct slice value)
 	if (unit_file_parse(slice_make(text->raw, text->raw_len), &text->file, NULL) < 0)
 		text->file = NULL;
 	text->seen = c->generation;
+	text->stored = true;
+	text->index = index;
 	map_put(&c->texts, slice_str(text->hash), text);
 	while (c->textless && map_next(&c->units, &position, NULL, &unit))
 		if (strcmp(((struct cluster_unit *)unit)->hash, text->hash) == 0)
@@ -234,33 +233,33 @@ static void text_free(struct cluster_text *text)
 	free(text);
 }
 
-/* ---- states and assignments ---- */
-
-static void set_state(
-	struct cluster *c, struct slice name, struct slice machine, struct slice value, uint64_t index)
+/* The store does not have it (any more). A text that a unit refers to is kept: it may be the last copy. */
+static void text_lost(struct cluster *c, struct cluster_text *text)
 {
-	struct registry_unit_state state;
-	struct cluster_unit *unit;
-	size_t at = 0;
+	size_t position = 0;
+	void *unit;
 
-	if (registry_decode_unit_state(value, &state) < 0)
-		return;
-	state.machine = cluster_replace_text(state.machine, machine);
-	unit = unit_entry(c, name);
-	while (at < unit->state_count && strcmp(unit->states[at].state.machine, state.machine) < 0)
-		at++;
-	if (at < unit->state_count && strcmp(unit->states[at].state.machine, state.machine) == 0) {
-		registry_unit_state_done(&unit->states[at].state);
-	} else {
-		unit->states =
-			mem_reallocarray(unit->states, unit->state_count + 1, sizeof(struct cluster_state));
-		memmove(unit->states + at + 1, unit->states + at,
-			(unit->state_count - at) * sizeof(*unit->states));
-		unit->state_count++;
-	}
-	unit->states[at] = (struct cluster_state){state, index, c->generation};
-	cluster_tell(c, c->observer.state, unit->name);
+	text->stored = false;
+	while (map_next(&c->units, &position, NULL, &unit))
+		if (strcmp(((struct cluster_unit *)unit)->hash, text->hash) == 0)
+			return;
+	map_remove(&c->texts, slice_str(text->hash));
+	text_free(text);
 }
+
+/* hash empty: all of them. */
+static void remove_text(struct cluster *c, struct slice hash)
+{
+	size_t position = 0;
+	struct slice name;
+	void *text;
+
+	while (map_next(&c->texts, &position, &name, &text))
+		if (!hash.len || slice_equal(hash, name))
+			text_lost(c, text);
+}
+
+/* ---- states and assignments ---- */
 
 /* Drops the states of `machine` (all when empty), or those that a read did not have when `unseen`. */
 static void drop_states(struct cluster *c, struct cluster_unit *unit, struct slice machine, bool unseen)
@@ -279,6 +278,45 @@ static void drop_states(struct cluster *c, struct cluster_unit *unit, struct sli
 	if (kept == unit->state_count)
 		return;
 	unit->state_count = kept;
+	cluster_tell(c, c->observer.state, unit->name);
+}
+
+static void remove_states(struct cluster *c, struct cluster_unit *unit, struct slice machine)
+{
+	drop_states(c, unit, machine, false);
+	unit_drop_if_empty(c, unit);
+}
+
+static void set_state(struct cluster *c, const char *path, struct slice name, struct slice machine,
+	struct slice value, uint64_t index)
+{
+	struct registry_unit_state state;
+	struct cluster_unit *unit;
+	size_t at = 0;
+
+	if (registry_decode_unit_state(value, &state) < 0) {
+		/* Whatever it said before, it does not any more. */
+		cluster_note_garbage(c, path, index);
+		unit = map_get(&c->units, name);
+		if (unit)
+			remove_states(c, unit, machine);
+		return;
+	}
+	cluster_note_sound(c, path);
+	state.machine = cluster_replace_text(state.machine, machine);
+	unit = unit_entry(c, name);
+	while (at < unit->state_count && strcmp(unit->states[at].state.machine, state.machine) < 0)
+		at++;
+	if (at < unit->state_count && strcmp(unit->states[at].state.machine, state.machine) == 0) {
+		registry_unit_state_done(&unit->states[at].state);
+	} else {
+		unit->states =
+			mem_reallocarray(unit->states, unit->state_count + 1, sizeof(struct cluster_state));
+		memmove(unit->states + at + 1, unit->states + at,
+			(unit->state_count - at) * sizeof(*unit->states));
+		unit->state_count++;
+	}
+	unit->states[at] = (struct cluster_state){state, index, c->generation};
 	cluster_tell(c, c->observer.state, unit->name);
 }
 
@@ -306,7 +344,7 @@ static void drop_assignments(struct cluster *c, struct cluster_unit *unit, struc
 
 	for (size_t i = 0; i < unit->assignment_count; i++) {
 		if (unseen ? unit->assignments[i].seen != c->generation
-			   : !machine.len || slice_is(machine, unit->assignments[i].machine)) {
+			   : slice_is(machine, unit->assignments[i].machine)) {
 			free(unit->assignments[i].machine);
 			free(unit->assignments[i].value);
 		} else {
@@ -319,165 +357,28 @@ static void drop_assignments(struct cluster *c, struct cluster_unit *unit, struc
 	cluster_tell(c, c->observer.assigned, unit->name);
 }
 
-static void epoch_set(struct cluster *c, struct slice machine, struct slice term)
-{
-	struct cluster_epoch *epoch = map_get(&c->epochs, machine);
-
-	if (!epoch) {
-		epoch = mem_new(struct cluster_epoch);
-		map_put(&c->epochs, machine, epoch);
-	}
-	epoch->term = cluster_replace_text(epoch->term, term);
-	epoch->seen = c->generation;
-}
-
-/* machine empty: all; unseen: those that the read did not have. */
-static void epochs_drop(struct cluster *c, struct slice machine, bool unseen)
-{
-	size_t position = 0;
-	struct slice id;
-	void *value;
-
-	while (map_next(&c->epochs, &position, &id, &value)) {
-		struct cluster_epoch *epoch = value;
-
-		if (unseen ? epoch->seen == c->generation : machine.len && !slice_equal(id, machine))
-			continue;
-		map_remove(&c->epochs, id);
-		free(epoch->term);
-		free(epoch);
-	}
-}
-
-const char *cluster_index_epoch(const struct cluster *c, const char *id)
-{
-	const struct cluster_epoch *epoch = map_get(&c->epochs, slice_str(id));
-
-	return epoch ? epoch->term : NULL;
-}
-
 /* ---- keys ---- */
-
-/* Cuts "a/b/c" into at most `max` parts; the last one keeps the rest. */
-static size_t cut_path(const char *path, struct slice *parts, size_t max)
-{
-	size_t count = 0;
-
-	while (*path && count < max) {
-		const char *slash = count + 1 < max ? strchr(path, '/') : NULL;
-		size_t len = slash ? (size_t)(slash - path) : strlen(path);
-
-		parts[count++] = slice_make(path, len);
-		path += len + (slash ? 1 : 0);
-	}
-	return count;
-}
-
-/* ---- directories with nothing in them ---- */
-
-/* "job/NAME" or "states/NAME". */
-static bool is_unit_directory(const struct slice *parts, size_t count)
-{
-	return count == 2 && (slice_is(parts[0], "job") || slice_is(parts[0], "states"));
-}
-
-/* The first two parts of a path that is cut. */
-static struct slice unit_directory(const char *path, const struct slice *parts)
-{
-	return slice_make(path, (size_t)(parts[1].data + parts[1].len - path));
-}
-
-static bool directory_holds(const struct cluster *c, struct slice top, struct slice name)
-{
-	const struct cluster_unit *unit = map_get(&c->units, name);
-
-	if (!unit)
-		return false;
-	if (slice_is(top, "states"))
-		return unit->state_count > 0;
-	return unit->hash[0] || unit->has_desired || unit->target || unit->heartbeat;
-}
-
-static void note_filled(struct cluster *c, const char *path, const struct slice *parts, size_t count)
-{
-	if (count > 2 && is_unit_directory(parts, 2))
-		map_remove(&c->bare, unit_directory(path, parts));
-}
-
-/* A key that goes leaves its directory behind. */
-static void note_removed(struct cluster *c, const char *path, const struct slice *parts, size_t count)
-{
-	if (count < 2 || !is_unit_directory(parts, 2))
-		return;
-	if (count == 2)
-		map_remove(&c->bare, unit_directory(path, parts));
-	else if (!directory_holds(c, parts[0], parts[1]))
-		map_put(&c->bare, unit_directory(path, parts), c);
-}
-
-void cluster_set_empty(struct cluster *c, const char *path)
-{
-	struct slice parts[3] = {0};
-
-	if (is_unit_directory(parts, cut_path(path, parts, 3)))
-		map_put(&c->bare, slice_str(path), c);
-}
-
-bool cluster_is_bare(const struct cluster *c, const char *path)
-{
-	return map_get(&c->bare, slice_str(path));
-}
-
-void cluster_not_bare(struct cluster *c, const char *path)
-{
-	map_remove(&c->bare, slice_str(path));
-}
-
-static int by_path(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-char **cluster_bare_paths(const struct cluster *c, size_t *ret_count)
-{
-	size_t count = 0, position = 0, bytes = 0;
-	struct slice path;
-	char **paths, *at;
-
-	while (map_next(&c->bare, &position, &path, NULL))
-		bytes += path.len + 1;
-	paths = mem_alloc(c->bare.count * sizeof(*paths) + bytes + 1);
-	at = (char *)(paths + c->bare.count);
-	for (position = 0; map_next(&c->bare, &position, &path, NULL); at += path.len + 1) {
-		memcpy(at, path.data, path.len);
-		at[path.len] = '\0';
-		paths[count++] = at;
-	}
-	qsort(paths, count, sizeof(*paths), by_path);
-	*ret_count = count;
-	return paths;
-}
 
 void cluster_set(struct cluster *c, const char *path, struct slice value, uint64_t index)
 {
 	struct slice parts[5] = {0};
-	size_t count = cut_path(path, parts, 5);
+	size_t count = cluster_cut_path(path, parts, 5);
 
-	note_filled(c, path, parts, count);
+	cluster_note_set(c, path, parts, count);
 	if (count == 3 && slice_is(parts[0], "job"))
 		unit_set_field(c, parts[1], parts[2], value, index);
 	else if (count == 3 && slice_is(parts[0], "states"))
-		set_state(c, parts[1], parts[2], value, index);
-	else if (count == 3 && slice_is(parts[0], "assigned") && slice_is(parts[2], "epoch"))
-		epoch_set(c, parts[1], value);
-	else if (count == 3 && slice_is(parts[0], "assigned"))
+		set_state(c, path, parts[1], parts[2], value, index);
+	else if (count == 3 && slice_is(parts[0], "assigned") && !slice_is(parts[2], "epoch"))
 		set_assignment(c, parts[1], parts[2], value);
+	else if (count == 3 && slice_is(parts[0], "assigned"))
+		cluster_note_epoch(c, parts[1], value);
 	else if (count == 3 && slice_is(parts[0], "machines") && slice_is(parts[2], "object"))
 		cluster_machine_set_object(c, parts[1], value);
 	else if (count == 4 && slice_is(parts[0], "machines") && slice_is(parts[2], "metadata"))
 		cluster_machine_set_dynamic(c, parts[1], parts[3], value);
 	else if (count == 2 && slice_is(parts[0], "unit"))
-		set_text(c, parts[1], value);
+		set_text(c, parts[1], value, index);
 }
 
 typedef void each_unit_fn(struct cluster *c, struct cluster_unit *unit, struct slice argument);
@@ -502,12 +403,6 @@ static void each_entry(struct cluster *c, struct slice name, each_unit_fn *fn, s
 	}
 }
 
-static void remove_states(struct cluster *c, struct cluster_unit *unit, struct slice machine)
-{
-	drop_states(c, unit, machine, false);
-	unit_drop_if_empty(c, unit);
-}
-
 static void remove_assignments(struct cluster *c, struct cluster_unit *unit, struct slice machine)
 {
 	drop_assignments(c, unit, machine, false);
@@ -530,7 +425,7 @@ static void remove_machine(struct cluster *c, struct slice id, struct slice *par
 void cluster_remove(struct cluster *c, const char *path)
 {
 	struct slice parts[5] = {0};
-	size_t count = cut_path(path, parts, 5);
+	size_t count = cluster_cut_path(path, parts, 5);
 
 	if (count == 0) {
 		/* The whole prefix: as a read that found nothing. */
@@ -540,21 +435,21 @@ void cluster_remove(struct cluster *c, const char *path)
 		each_entry(c, parts[1], remove_job, parts[2]);
 	} else if (slice_is(parts[0], "states")) {
 		each_entry(c, parts[1], remove_states, parts[2]);
-	} else if (slice_is(parts[0], "assigned")) {
+	} else if (slice_is(parts[0], "unit") && count <= 2) {
+		remove_text(c, parts[1]);
+	} else if (slice_is(parts[0], "assigned") && count >= 2) {
 		each_entry(c, parts[2], remove_assignments, parts[1]);
-		if (count < 3 || slice_is(parts[2], "epoch"))
-			epochs_drop(c, parts[1], false);
 	} else if (slice_is(parts[0], "machines") && count >= 2) {
 		remove_machine(c, parts[1], parts, count);
 	}
-	note_removed(c, path, parts, count);
+	cluster_note_removed(c, path, parts, count);
 }
 
 void cluster_begin(struct cluster *c)
 {
 	c->generation++;
 	cluster_machines_begin(c);
-	set_clear(&c->bare);
+	cluster_leftovers_clear(c);
 }
 
 static void sweep_unit(struct cluster *c, struct cluster_unit *unit, struct slice unused)
@@ -586,15 +481,12 @@ void cluster_end(struct cluster *c)
 	void *value;
 
 	cluster_machines_end(c);
-	epochs_drop(c, (struct slice){0}, true);
 	each_entry(c, (struct slice){0}, sweep_unit, (struct slice){0});
 	for (position = 0; map_next(&c->texts, &position, NULL, &value);) {
 		struct cluster_text *text = value;
 
-		if (text->seen == c->generation)
-			continue;
-		map_remove(&c->texts, slice_str(text->hash));
-		text_free(text);
+		if (text->seen != c->generation)
+			text_lost(c, text);
 	}
 }
 
@@ -608,6 +500,8 @@ struct cluster *cluster_new(void)
 	map_init(&c->texts, 0);
 	map_init(&c->units, 0);
 	map_init(&c->bare, 0);
+	map_init(&c->garbage, 0);
+	map_init(&c->indexed, 0);
 	map_init(&c->epochs, 0);
 	c->scheduler = scheduler_new();
 	return c;
@@ -627,9 +521,7 @@ void cluster_clear(struct cluster *c)
 	map_done(&c->machines);
 	map_done(&c->texts);
 	map_done(&c->units);
-	set_clear(&c->bare);
-	c->generation++;
-	epochs_drop(c, (struct slice){0}, true);
+	cluster_leftovers_clear(c);
 	map_init(&c->machines, 0);
 	map_init(&c->texts, 0);
 	map_init(&c->units, 0);
@@ -647,6 +539,8 @@ struct cluster *cluster_free(struct cluster *c)
 	map_done(&c->texts);
 	map_done(&c->units);
 	map_done(&c->bare);
+	map_done(&c->garbage);
+	map_done(&c->indexed);
 	map_done(&c->epochs);
 	scheduler_free(c->scheduler);
 	free(c);
@@ -687,6 +581,18 @@ const struct cluster_unit *cluster_unit(const struct cluster *c, const char *nam
 const struct cluster_text *cluster_text(const struct cluster *c, const char *hash)
 {
 	return map_get(&c->texts, slice_str(hash));
+}
+
+const struct cluster_text **cluster_texts(const struct cluster *c, size_t *ret_count)
+{
+	const struct cluster_text **texts = mem_new_array(const struct cluster_text *, c->texts.count + 1);
+	size_t count = 0, position = 0;
+	void *value;
+
+	while (map_next(&c->texts, &position, NULL, &value))
+		texts[count++] = value;
+	*ret_count = count;
+	return texts;
 }
 
 const struct cluster_state *cluster_unit_state(const struct cluster_unit *unit, const char *machine)

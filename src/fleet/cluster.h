@@ -25,6 +25,8 @@ struct cluster_text {
 	char *raw;
 	size_t raw_len;
 	struct unit_file *file; /* NULL: cannot be parsed */
+	bool stored;		/* false: the store has lost it, and units still refer to it */
+	uint64_t index;		/* of its key in the store */
 	uint64_t seen;
 };
 struct cluster_state {
@@ -43,6 +45,7 @@ struct cluster_unit {
 	bool has_desired, global;
 	char *target, *heartbeat;     /* machine IDs or NULL */
 	uint64_t heartbeat_index;     /* of its key; 0: not known */
+	uint64_t desired_index;	      /* likewise */
 	struct cluster_state *states; /* sorted by machine */
 	size_t state_count;
 	struct cluster_assignment *assignments;
@@ -79,12 +82,11 @@ void cluster_clear(struct cluster *cluster);
 struct scheduler *cluster_scheduler(const struct cluster *cluster);
 const struct cluster_machine *cluster_machine(
 	const struct cluster *cluster, const char *id); /* present ones */
-/* The term by which the machine's part of the assignment index is complete; NULL: by none. */
-const char *cluster_index_epoch(const struct cluster *cluster, const char *id);
 /* NULL unless it has an object with a known text and a desired state. */
 const struct cluster_unit *cluster_unit(const struct cluster *cluster, const char *name);
 /* Any entry, also of a unit that is gone but still has states or assignments. */
 const struct cluster_unit *cluster_entry(const struct cluster *cluster, const char *name);
+/* Also one that the store has lost, as long as a unit refers to it. */
 const struct cluster_text *cluster_text(const struct cluster *cluster, const char *hash);
 /* fleet's current state: inactive without a target or a state published there; launched while the heartbeat
  * is the target's; else loaded. */
@@ -102,5 +104,14 @@ size_t cluster_unit_count(const struct cluster *cluster);
  * cluster_not_bare() when the store has refused: it was gone, or something is in it. */
 bool cluster_is_bare(const struct cluster *cluster, const char *path);
 void cluster_not_bare(struct cluster *cluster, const char *path);
-/* All of them, sorted, in one block that the caller frees. */
+/* Sorted, in one block that the caller frees. */
 char **cluster_bare_paths(const struct cluster *cluster, size_t *ret_count);
+/* Keys below states/ whose value is no state: paths, and the index of one (0: it is none of them). */
+char **cluster_garbage_paths(const struct cluster *cluster, size_t *ret_count);
+uint64_t cluster_garbage_index(const struct cluster *cluster, const char *path);
+/* IDs of machines, present or not, that have a directory in the assignment index. */
+char **cluster_indexed_machines(const struct cluster *cluster, size_t *ret_count);
+/* Term by which the machine's index is complete, or NULL. */
+const char *cluster_epoch(const struct cluster *cluster, const char *machine);
+/* All texts, in no order; the caller frees the block. */
+const struct cluster_text **cluster_texts(const struct cluster *cluster, size_t *ret_count);

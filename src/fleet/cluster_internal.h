@@ -1,17 +1,14 @@
-/* Shared by the cluster's files only: machines (cluster_machines.c) and everything else (cluster.c). */
+/* Shared by the cluster's files only: machines (cluster_machines.c), what is left without a meaning
+ * (cluster_leftovers.c), and everything else (cluster.c). */
 #pragma once
 #include "fleet/cluster.h"
 
-/* Of a machine's part of the assignment index. */
-struct cluster_epoch {
-	char *term;
-	uint64_t seen;
-};
-
 struct cluster {
 	struct map machines, texts, units;
-	struct map bare;   /* paths of directories with nothing in them */
-	struct map epochs; /* machine ID -> struct cluster_epoch * */
+	struct map bare;    /* paths of directories with nothing in them */
+	struct map garbage; /* paths of states that are none -> index in the store */
+	struct map indexed; /* IDs of machines that have a directory in the index */
+	struct map epochs;  /* of them -> epoch (char *) */
 	struct scheduler *scheduler;
 	struct cluster_observer observer;
 	uint64_t generation;
@@ -24,6 +21,17 @@ void cluster_tell(const struct cluster *c, void (*fn)(void *, const char *), con
 /* Frees the old one; answers a copy, or NULL without data. */
 char *cluster_replace_text(char *old, struct slice value);
 bool cluster_text_is(const char *text, struct slice value);
+
+/* cluster_leftovers.c */
+/* Cuts "a/b/c" into at most `max` parts; the last one keeps the rest. */
+size_t cluster_cut_path(const char *path, struct slice *parts, size_t max);
+/* A key that is set or removed, its path cut; after the rest of the cluster knows. */
+void cluster_note_set(struct cluster *c, const char *path, const struct slice *parts, size_t count);
+void cluster_note_removed(struct cluster *c, const char *path, const struct slice *parts, size_t count);
+void cluster_note_epoch(struct cluster *c, struct slice machine, struct slice epoch);
+void cluster_note_garbage(struct cluster *c, const char *path, uint64_t index);
+void cluster_note_sound(struct cluster *c, const char *path);
+void cluster_leftovers_clear(struct cluster *c);
 
 /* cluster_machines.c */
 /* Around a read: what it changes is told at its end. */

@@ -82,6 +82,8 @@ static void stop_leading(struct engine *e, const char *why)
 	set_clear(&e->swept);
 	set_clear(&e->silent);
 	set_clear(&e->bare);
+	set_clear(&e->unneeded);
+	e->collected_ms = 0;
 	e->lasting_busy = false;
 	e->version_request = etcd_request_cancel(e->version_request);
 	say(e, why);
@@ -316,164 +318,10 @@ void engine_lease_seen(struct engine *e, struct slice value, uint64_t index)
 		lease_send(e, LEASE_RENEW);
 }
 
-/* ---- the assignment index ---- */
-
 void engine_retry_run(struct engine *e, uint64_t ms)
 {
 	if (!uv_is_active((uv_handle_t *)e->run_timer) || uv_timer_get_due_in(e->run_timer) > ms)
 		uv_timer_start(e->run_timer, run_fired, ms, 0);
-}
-
-static void busy_add(struct engine *e, const char *name, intptr_t change)
-{
-	intptr_t count = (intptr_t)map_get(&e->busy, slice_str(name)) + change;
-
-	if (count > 0)
-		map_put(&e->busy, slice_str(name), (void *)count);
-	else
-		map_remove(&e->busy, slice_str(name));
-}
-
-static void index_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
-{
-	struct engine *e = userdata;
-	_cleanup_free_ char *path = mem_printf("assigned/%s/%s", op->machine, op->name);
-
-	busy_add(e, op->name, -1);
-	set_add(&e->dirty, op->name);
-	if (response->outcome == ETCD_OK && op->write == ENGINE_WRITE_SET) {
-		cluster_set(e->config.cluster, path, slice_str(op->value), 0);
-		run(e);
-	} else if (op->write == ENGINE_WRITE_DELETE &&
-		   (response->outcome == ETCD_OK || etcd_response_is(response, ETCD_KEY_NOT_FOUND))) {
-		cluster_remove(e->config.cluster, path);
-		run(e);
-	} else {
-		engine_retry_run(e, ENGINE_RETRY_MS);
-	}
-}
-
-void engine_index_write(struct engine *e, const char *machine, const char *name, const char *value)
-{
-	_cleanup_free_ char *key = mem_printf("%s/assigned/%s/%s", e->prefix, machine, name);
-	struct engine_op op = {.write = value ? ENGINE_WRITE_SET : ENGINE_WRITE_DELETE,
-		.key = key,
-		.value = value,
-		.name = name,
-		.machine = machine,
-		.done = index_done,
-		.userdata = e};
-
-	busy_add(e, name, 1);
-	engine_writer_add(e->writer, &op);
-}
-
-bool engine_machine_is_ours(const struct engine *e, const char *id)
-{
-	const struct cluster_machine *machine = id ? cluster_machine(e->config.cluster, id) : NULL;
-
-	return machine && machine->object.peer_api;
-}
-
-static bool index_wants(struct engine *e, const struct cluster_unit *unit, const char *machine)
-{
-	struct scheduler *s = cluster_scheduler(e->config.cluster);
-	const char *target;
-
-	if (!unit || unit->desired == REGISTRY_INACTIVE || !engine_machine_is_ours(e, machine))
-		return false;
-	if (unit->global)
-		return scheduler_global_runs(s, unit->name, machine);
-	target = scheduler_target(s, unit->name);
-	return target && strcmp(target, machine) == 0;
-}
-
-static void index_set_if_other(
-	struct engine *e, const struct cluster_unit *unit, const char *machine, const char *value)
-{
-	for (size_t i = 0; i < unit->assignment_count; i++)
-		if (strcmp(unit->assignments[i].machine, machine) == 0 &&
-			strcmp(unit->assignments[i].value, value) == 0)
-			return;
-	engine_index_write(e, machine, unit->name, value);
-}
-
-/* Brings the index entries of one unit to what they should be. */
-static void index_unit(struct engine *e, const char *name)
-{
-	const struct cluster *c = e->config.cluster;
-	const struct cluster_unit *entry = cluster_entry(c, name), *unit = cluster_unit(c, name);
-	_cleanup_buf_ struct buf value = BUF_INIT(4096);
-	struct registry_assignment assignment;
-
-	if (map_get(&e->busy, slice_str(name)))
-		return; /* looked at again when those writes have ended */
-	for (size_t i = 0; entry && i < entry->assignment_count; i++) {
-		const char *machine = entry->assignments[i].machine;
-
-		if (index_wants(e, unit, machine))
-			continue;
-		/* A machine that is away for a moment keeps its global units. */
-		if (unit && unit->global && unit->desired != REGISTRY_INACTIVE &&
-			!cluster_machine(c, machine))
-			continue;
-		engine_index_write(e, machine, name, NULL);
-	}
-	if (!unit || unit->desired == REGISTRY_INACTIVE)
-		return;
-	assignment = (struct registry_assignment){.state = unit->desired, .global = unit->global};
-	memcpy(assignment.hash, unit->hash, sizeof(assignment.hash));
-	registry_encode_assignment(&value, &assignment);
-	if (!unit->global) {
-		const char *target = scheduler_target(cluster_scheduler(c), name);
-
-		if (target && engine_machine_is_ours(e, target))
-			index_set_if_other(e, unit, target, buf_text(&value));
-		return;
-	}
-	{
-		size_t count;
-		_cleanup_free_ const struct cluster_machine **machines = cluster_machines(c, &count);
-
-		for (size_t i = 0; i < count; i++)
-			if (index_wants(e, unit, machines[i]->id))
-				index_set_if_other(e, unit, machines[i]->id, buf_text(&value));
-	}
-}
-
-static void epoch_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
-{
-	struct engine *e = userdata;
-	_cleanup_free_ char *path = mem_printf("assigned/%s/epoch", op->machine);
-
-	map_remove(&e->epochs, slice_str(op->machine));
-	if (response->outcome == ETCD_OK) {
-		cluster_set(e->config.cluster, path, slice_str(op->value), 0);
-		return;
-	}
-	set_add(&e->new_machines, op->machine);
-	engine_retry_run(e, ENGINE_RETRY_MS);
-}
-
-/* Behind all corrections queued so far: the machine's index is complete by this term. */
-void engine_epoch_write(struct engine *e, const char *machine)
-{
-	_cleanup_free_ char *key = mem_printf("%s/assigned/%s/epoch", e->prefix, machine);
-	struct engine_op op = {.write = ENGINE_WRITE_SET,
-		.key = key,
-		.value = e->term,
-		.barrier = true,
-		.machine = machine,
-		.done = epoch_done,
-		.userdata = e};
-
-	const char *known = cluster_index_epoch(e->config.cluster, machine);
-
-	if (map_get(&e->epochs, slice_str(machine)) || !engine_machine_is_ours(e, machine) ||
-		(known && strcmp(known, e->term) == 0))
-		return;
-	set_add(&e->epochs, machine);
-	engine_writer_add(e->writer, &op);
 }
 
 /* ---- decisions ---- */
@@ -486,6 +334,8 @@ static void target_done(void *userdata, const struct engine_op *op, const struct
 
 	if (response->outcome == ETCD_OK)
 		return;
+	e->stats.not_placed += op->write != ENGINE_WRITE_DELETE;
+	e->stats.not_taken_off += op->write != ENGINE_WRITE_CREATE;
 	/* Somebody else decided, or nothing was written: back to what the registry says. */
 	scheduler_set_target(s, op->name, unit ? unit->target : NULL);
 	scheduler_touch_unit(s, op->name);
@@ -610,7 +460,7 @@ static void run(struct engine *e)
 		mark_globals(e); /* a unit that came or went may make or leave room for them */
 	names = set_take(&e->dirty, &count);
 	for (size_t i = 0; i < count; i++) {
-		index_unit(e, names[i]);
+		engine_index_unit(e, names[i]);
 		sweep_leftover(e, names[i]);
 	}
 	names_free(names, count);
@@ -639,6 +489,7 @@ void engine_machine_changed(struct engine *e, const char *id)
 		if (!e->leads && strcmp(id, e->machine_id) == 0)
 			lease_after(e, 0);
 	} else {
+		map_remove(&e->epochs, slice_str(id));
 		if (!e->leads && e->seen.machine && strcmp(e->seen.machine, id) == 0)
 			lease_after(e, 0);
 	}
@@ -744,6 +595,20 @@ static uv_timer_t *timer_new(struct engine *e)
 	return timer;
 }
 
+static void map_start(struct map *map)
+{
+	map_init(map, 0);
+}
+
+static void each_map(struct engine *e, void (*fn)(struct map *map))
+{
+	struct map *maps[] = {&e->dirty, &e->globals, &e->busy, &e->epochs, &e->new_machines, &e->swept,
+		&e->bare, &e->silent, &e->unneeded};
+
+	for (size_t i = 0; i < ARRAY_LEN(maps); i++)
+		fn(maps[i]);
+}
+
 struct engine *engine_new(const struct engine_config *config)
 {
 	struct engine *e = mem_new(struct engine);
@@ -752,14 +617,7 @@ struct engine *engine_new(const struct engine_config *config)
 	e->prefix = mem_strdup(config->prefix);
 	e->machine_id = mem_strdup(config->machine_id);
 	e->writer = engine_writer_new(config->writes);
-	map_init(&e->dirty, 0);
-	map_init(&e->globals, 0);
-	map_init(&e->busy, 0);
-	map_init(&e->epochs, 0);
-	map_init(&e->new_machines, 0);
-	map_init(&e->swept, 0);
-	map_init(&e->bare, 0);
-	map_init(&e->silent, 0);
+	each_map(e, map_start);
 	e->lease_timer = timer_new(e);
 	e->pass_timer = timer_new(e);
 	e->run_timer = timer_new(e);
@@ -784,14 +642,7 @@ struct engine *engine_free(struct engine *e)
 	uv_close((uv_handle_t *)e->pass_timer, timer_closed);
 	uv_close((uv_handle_t *)e->run_timer, timer_closed);
 	registry_lease_done(&e->seen);
-	map_done(&e->dirty);
-	map_done(&e->globals);
-	map_done(&e->busy);
-	map_done(&e->epochs);
-	map_done(&e->new_machines);
-	map_done(&e->swept);
-	map_done(&e->bare);
-	map_done(&e->silent);
+	each_map(e, map_done);
 	free(e->term);
 	free(e->lease_value);
 	free(e->prefix);

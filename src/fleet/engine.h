@@ -8,7 +8,9 @@
  *
  * What a machine published lives as long as the machine's presence: the leader removes exactly its keys when
  * it is gone. While it does, which is as long as no machine of fleet 1.0 is there, it says so in the key
- * lease/states, and nobody has to refresh what does not change. Loop's thread. */
+ * lease/states, and nobody has to refresh what does not change. What is left in the registry without a
+ * meaning it removes too: at once what cannot have one, after a while what is only not needed. Loop's thread.
+ */
 #pragma once
 #include "fleet/cluster.h"
 #include "flotilla/etcd.h"
@@ -22,7 +24,8 @@ struct engine_config {
 	struct cluster *cluster;
 	int64_t lease_ttl_s;
 	uint64_t reconcile_ms;
-	bool disabled; /* never leads, only follows who does */
+	uint64_t collect_ms; /* what nobody needs is removed after that time; 0: an hour */
+	bool disabled;	     /* never leads, only follows who does */
 	/* Loop time in ms since when the store has been in contact, 0: not now. */
 	uint64_t (*contact_since_ms)(void *userdata);
 	/* True while the cluster mirror holds a complete read. */
@@ -51,8 +54,10 @@ struct engine_stats {
 	int64_t led_since_us;	    /* wall clock; 0: it does not lead */
 	uint64_t rounds;	    /* over what had changed, or over everything */
 	uint64_t placed, taken_off; /* decisions */
-	uint64_t unplaced;	    /* units that no machine took, in the last round over everything */
-	uint64_t failures;	    /* their number, added up over all those rounds */
+	uint64_t not_placed,
+		not_taken_off; /* of them, not written: the store was away, or another wrote first */
+	uint64_t unplaced;     /* units that no machine took, in the last round over everything */
+	uint64_t failures;     /* their number, added up over all those rounds */
 };
 void engine_get_stats(const struct engine *engine, struct engine_stats *ret);
 bool engine_leads(const struct engine *engine);

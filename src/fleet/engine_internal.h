@@ -1,5 +1,5 @@
-/* Shared by the engine's files only: the lease, decisions and the index (engine.c), and what machines publish
- * (engine_states.c). */
+/* Shared by the engine's files only: the lease and decisions (engine.c), the index (engine_index.c), what
+ * machines publish (engine_states.c), and what nobody needs any more (engine_collect.c). */
 #pragma once
 #include "fleet/engine.h"
 #include "fleet/engine_writer.h"
@@ -33,27 +33,40 @@ struct engine {
 	bool machines_changed; /* one came or went since the last run */
 	bool lasting_seen;     /* lease/states is there */
 	bool lasting_busy;     /* it is being written or removed */
-	struct map swept;  /* keys of machines that are gone, and directories, while they are being removed */
-	struct map silent; /* "machine/unit" -> since when (ms) it does not say what it should */
+	struct map swept; /* keys of machines that are gone, and directories, while they are being removed */
+	struct map unneeded;	 /* "path index" -> since when (ms) nobody needs it */
+	uint64_t collected_ms;	 /* when it was last looked for; 0: not in this term */
+	struct map silent;	 /* "machine/unit" -> since when (ms) it does not say what it should */
 	uint64_t foreign_ms;	 /* when a machine of fleet 1.0 was last seen; 0: never */
 	struct map bare;	 /* names of units of which something that was published went */
 	struct map dirty;	 /* names whose index entries must be compared */
 	struct map globals;	 /* names of global units */
 	struct map busy;	 /* name -> index writes under way (as a count) */
-	struct map epochs;	 /* machines whose epoch is being written */
+	struct map epochs;	 /* machines that have this term's epoch */
 	struct map new_machines; /* machines that want it */
 };
 
 /* engine.c */
 uint64_t engine_now_ms(const struct engine *e);
 void engine_retry_run(struct engine *e, uint64_t ms);
-/* Writes the machine's epoch behind all that is queued, unless this term has. */
-void engine_epoch_write(struct engine *e, const char *machine);
+
+/* engine_index.c */
 /* Whether the machine is present and not of fleet 1.0. */
 bool engine_machine_is_ours(const struct engine *e, const char *id);
-
+/* Brings the index entries of one unit to what they should be. */
+void engine_index_unit(struct engine *e, const char *name);
+/* Behind all corrections queued so far, unless this term has: the machine's index is complete by it. */
+void engine_epoch_write(struct engine *e, const char *machine);
 /* Writes an entry of the index, or removes it (value NULL). */
 void engine_index_write(struct engine *e, const char *machine, const char *name, const char *value);
+
+/* engine_collect.c */
+/* What the store has lost: texts that units refer to, and epochs of this term. */
+void engine_restore(struct engine *e);
+/* Now and then: what nobody has needed for long. */
+void engine_collect(struct engine *e);
+/* Whether the machine's index is just being removed; afterwards the machine counts as changed. */
+bool engine_index_is_going(const struct engine *e, const char *machine);
 
 /* engine_states.c */
 /* After the decisions of a round, and long enough after an outage: removes what gone machines published, says

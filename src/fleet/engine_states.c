@@ -60,6 +60,17 @@ static void sweep_states(struct engine *e)
 	}
 }
 
+/* What is no state tells nobody anything. If a machine should have said something there, it is asked for it.
+ */
+static void sweep_garbage(struct engine *e)
+{
+	size_t count;
+	_cleanup_free_ char **paths = cluster_garbage_paths(e->config.cluster, &count);
+
+	for (size_t i = 0; i < count; i++)
+		sweep_key(e, paths[i], cluster_garbage_index(e->config.cluster, paths[i]));
+}
+
 void engine_states_changed(struct engine *e, const char *name)
 {
 	const struct cluster_unit *unit = cluster_entry(e->config.cluster, name);
@@ -123,13 +134,26 @@ static void sweep_bare(struct engine *e, bool all)
 
 static void lasting_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
 {
-	struct engine *e = userdata;
+	/* Whether it is there only the mirror tells: a former leader's word may have come behind this one's
+	 * answer. What failed is met again in the next round over everything. */
+	(void)op;
+	(void)response;
+	((struct engine *)userdata)->lasting_busy = false;
+}
 
-	e->lasting_busy = false;
-	if (response->outcome == ETCD_OK ||
-		(op->write == ENGINE_WRITE_DELETE && etcd_response_is(response, ETCD_KEY_NOT_FOUND)))
-		e->lasting_seen = op->write == ENGINE_WRITE_SET;
-	/* What failed, or changed meanwhile, is met again in the next round over everything. */
+static void write_lasting(struct engine *e, bool lasting)
+{
+	_cleanup_free_ char *key = mem_printf("%s/lease/states", e->prefix);
+	struct engine_op op = {.write = lasting ? ENGINE_WRITE_SET : ENGINE_WRITE_DELETE,
+		.key = key,
+		.value = "lasting",
+		.done = lasting_done,
+		.userdata = e};
+
+	if (lasting == e->lasting_seen || e->lasting_busy)
+		return;
+	e->lasting_busy = true;
+	engine_writer_add(e->writer, &op);
 }
 
 /* A fleet 1.0 would not remove what lasts. The word is taken back at once, and given again only when none was
@@ -137,8 +161,6 @@ static void lasting_done(void *userdata, const struct engine_op *op, const struc
  * anew. */
 static void announce_lasting(struct engine *e)
 {
-	_cleanup_free_ char *key = mem_printf("%s/lease/states", e->prefix);
-	struct engine_op op = {.key = key, .value = "lasting", .done = lasting_done, .userdata = e};
 	uint64_t now = engine_now_ms(e), pause_ms = (uint64_t)e->config.lease_ttl_s * 2000;
 	bool lasting;
 	size_t count;
@@ -148,11 +170,7 @@ static void announce_lasting(struct engine *e)
 		if (!engine_machine_is_ours(e, machines[i]->id))
 			e->foreign_ms = now;
 	lasting = !e->foreign_ms || now - e->foreign_ms > pause_ms;
-	if (lasting == e->lasting_seen || e->lasting_busy)
-		return;
-	e->lasting_busy = true;
-	op.write = lasting ? ENGINE_WRITE_SET : ENGINE_WRITE_DELETE;
-	engine_writer_add(e->writer, &op);
+	write_lasting(e, lasting);
 }
 
 /* What the machine should have published of the unit and has not: its state, or that it was asked to start
@@ -205,8 +223,14 @@ void engine_states_round(struct engine *e, bool all)
 		announce_lasting(e);
 		sweep_states(e);
 	}
-	if (all)
+	if (all) {
+		sweep_garbage(e);
 		ask_silent(e);
+		engine_restore(e);
+		/* A fleet 1.0 refers to a text that it found there, and does not care if it goes. */
+		if (!e->foreign_ms)
+			engine_collect(e);
+	}
 	e->machines_changed = false;
 	sweep_bare(e, all);
 }
@@ -223,6 +247,9 @@ void engine_sweep_foreign(struct engine *e)
 		if (strcmp(machines[i]->id, e->machine_id) == 0) {
 			sweep_states(e);
 			sweep_bare(e, true);
+			/* The word counts for nothing now, and shall not count at once when one of ours leads
+			 * again: machines of fleet 1.0 are there. */
+			write_lasting(e, false);
 		}
 		return;
 	}

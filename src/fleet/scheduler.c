@@ -3,15 +3,15 @@
  * came or went (MachineOf), the units on a machine that changed or went. Units that no machine takes wait;
  * they are tried again only on machines that were freed (a unit left, metadata changed, the machine is new).
  * A run works in rounds: check every dirty unit that has a target, then place what has none, in order of
- * names, until nothing is dirty. Rules that chase each other in a circle cannot spin: a unit is placed at
- * most twice in one run. */
+ * names, until nothing is dirty. A unit that others replace wherever it goes may be placed several times in a
+ * run; rules that chase each other in a circle cannot spin, as the number of times has a limit. */
 #include "fleet/scheduler_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define PLACEMENTS_PER_RUN_MAX 2
+#define PLACEMENTS_PER_RUN_MAX 8
 
 /* ---- small lists ---- */
 

@@ -29,6 +29,9 @@ struct fake_etcd {
 	size_t key_count;
 	uint64_t index;
 	int requests, deletes;
+	const char *hold; /* the next write of this key is carried out, and answered by fake_release() */
+	struct http_request *held;
+	struct fake_key *held_key;
 	bool away;  /* cuts every connection */
 	bool stall; /* requests are taken, and not done before fake_go_on() */
 	struct http_request *stalled[FAKE_STALLED_MAX];
@@ -66,6 +69,24 @@ static inline void fake_node(struct http_request *req, const struct fake_key *ke
 		buf_add_str(&body, ",\"expiration\":\"2026-01-01T00:00:00Z\",\"ttl\":9");
 	buf_printf(&body, ",\"modifiedIndex\":%llu,\"createdIndex\":1}}", (unsigned long long)key->index);
 	http_reply(req, 200, NULL, 0, buf_slice(&body));
+}
+
+static inline void fake_answer(struct fake_etcd *fake, struct http_request *req, struct fake_key *key)
+{
+	if (!fake->hold || strcmp(fake->hold, key->key) != 0) {
+		fake_node(req, key, key->there ? "set" : "delete");
+		return;
+	}
+	fake->hold = NULL;
+	fake->held = http_request_ref(req);
+	fake->held_key = key;
+}
+
+static inline void fake_release(struct fake_etcd *fake)
+{
+	fake_node(fake->held, fake->held_key, fake->held_key->there ? "set" : "delete");
+	http_request_unref(fake->held);
+	fake->held = NULL;
 }
 
 /* The conditions of a request: 0, or etcd's code. */
@@ -114,7 +135,7 @@ static inline void fake_do(struct fake_etcd *fake, struct http_request *req)
 		key->index = ++fake->index;
 		key->there = false;
 		fake->deletes++;
-		fake_node(req, key, "delete");
+		fake_answer(fake, req, key);
 	} else {
 		key->index = ++fake->index;
 		key->there = true;
@@ -126,7 +147,7 @@ static inline void fake_do(struct fake_etcd *fake, struct http_request *req)
 			key->sets++;
 		if (value && !url_form_get(&form, "refresh"))
 			snprintf(key->value, sizeof(key->value), "%.*s", (int)value->len, value->data);
-		fake_node(req, key, "set");
+		fake_answer(fake, req, key);
 	}
 }
 

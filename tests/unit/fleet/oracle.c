@@ -291,7 +291,7 @@ bool oracle_decide(struct oracle *o)
 			best = oracle_best(o, unit);
 			if (!best)
 				continue;
-			if (++placements[i] > 2)
+			if (++placements[i] > 8)
 				return false; /* rules that chase each other */
 			unit->target = best->id;
 			changed = true;

@@ -211,7 +211,7 @@ static void a_machine_written_again_as_it_was_is_no_change(void **state)
 enum { KEYS = 64 };
 struct fake_store {
 	char paths[KEYS][128];
-	char values[KEYS][256]; /* "/": a directory of a unit */
+	char values[KEYS][256]; /* "/": a directory */
 	size_t count;
 };
 
@@ -220,7 +220,7 @@ static void store_set(struct fake_store *store, const char *path, const char *va
 	const char *slash = strchr(path, '/');
 	size_t i = 0;
 
-	if ((strncmp(path, "job/", 4) == 0 || strncmp(path, "states/", 7) == 0) && strchr(slash + 1, '/')) {
+	if (slash && strchr(slash + 1, '/') && strncmp(path, "machines/", 9) != 0) {
 		char directory[128];
 
 		snprintf(directory, sizeof(directory), "%.*s", (int)(strchr(slash + 1, '/') - path), path);
@@ -284,11 +284,18 @@ static void picture(const struct cluster *c, struct buf *out)
 	_cleanup_free_ const struct cluster_unit **units = cluster_entries(c, &count);
 	size_t machine_count;
 	_cleanup_free_ const struct cluster_machine **machines = cluster_machines(c, &machine_count);
-	size_t bare_count;
-	_cleanup_free_ char **bare = cluster_bare_paths(c, &bare_count);
+	size_t left_count;
+	_cleanup_free_ char **bare = cluster_bare_paths(c, &left_count), **garbage = NULL, **indexed = NULL;
 
-	for (size_t i = 0; i < bare_count; i++)
+	for (size_t i = 0; i < left_count; i++)
 		buf_printf(out, "bare %s\n", bare[i]);
+	garbage = cluster_garbage_paths(c, &left_count);
+	for (size_t i = 0; i < left_count; i++)
+		buf_printf(out, "garbage %s\n", garbage[i]);
+	indexed = cluster_indexed_machines(c, &left_count);
+	for (size_t i = 0; i < left_count; i++)
+		buf_printf(out, "index of %s by %s\n", indexed[i],
+			cluster_epoch(c, indexed[i]) ? cluster_epoch(c, indexed[i]) : "-");
 	for (size_t i = 0; i < count; i++) {
 		const struct cluster_unit *unit = units[i];
 		const char *scheduled = scheduler_target(cluster_scheduler(c), unit->name);
@@ -339,8 +346,11 @@ static void random_change(struct fake_store *store, struct cluster *c, struct rn
 		break;
 	case 4:
 		snprintf(path, sizeof(path), "states/u%d.service/m%d", unit, machine);
-		snprintf(value, sizeof(value), "{\"activeState\":\"%s\"}",
-			rng_below(rng, 2) ? "active" : "failed");
+		if (rng_below(rng, 4))
+			snprintf(value, sizeof(value), "{\"activeState\":\"%s\"}",
+				rng_below(rng, 2) ? "active" : "failed");
+		else
+			snprintf(value, sizeof(value), "garbage");
 		break;
 	case 5:
 		snprintf(path, sizeof(path), "machines/m%d/object", machine);
@@ -353,12 +363,17 @@ static void random_change(struct fake_store *store, struct cluster *c, struct rn
 		break;
 	case 7:
 		snprintf(path, sizeof(path), "assigned/m%d/u%d.service", machine, unit);
+		if (rng_below(rng, 3) == 0)
+			snprintf(path, sizeof(path), "assigned/m%d/epoch", machine);
 		snprintf(value, sizeof(value), "{}");
 		break;
 	default:
 		/* Whole directories go. */
-		snprintf(path, sizeof(path), rng_below(rng, 2) ? "job/u%d.service" : "states/u%d.service",
-			unit);
+		if (rng_below(rng, 3) == 0)
+			snprintf(path, sizeof(path), "assigned/m%d", machine);
+		else
+			snprintf(path, sizeof(path),
+				rng_below(rng, 2) ? "job/u%d.service" : "states/u%d.service", unit);
 		removal = true;
 	}
 	if (removal) {

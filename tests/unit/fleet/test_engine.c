@@ -36,7 +36,7 @@ static void set_machine(struct cluster *c, const char *id, bool ours)
 	cluster_set(c, path, slice_str(value), 1);
 }
 
-static struct world world_new(void)
+static struct world world_collecting(uint64_t collect_ms)
 {
 	struct world w = {.fake = fake_etcd_new(), .cluster = cluster_new()};
 	struct engine_config config = {.client = w.fake->client,
@@ -46,12 +46,18 @@ static struct world world_new(void)
 		.cluster = w.cluster,
 		.lease_ttl_s = 10,
 		.reconcile_ms = 20,
+		.collect_ms = collect_ms,
 		.contact_since_ms = contact_since,
 		.cluster_loaded = is_loaded};
 
 	set_machine(w.cluster, "m1", true);
 	w.engine = engine_new(&config);
 	return w;
+}
+
+static struct world world_new(void)
+{
+	return world_collecting(200);
 }
 
 static void world_free(struct world *w)
@@ -125,11 +131,280 @@ static void an_empty_directory_is_asked_for_again_after_an_outage(void **state)
 	world_free(&w);
 }
 
+/* ---- what is left without a meaning ---- */
+
+static void a_value_that_is_no_state_is_removed_and_nothing_else(void **state)
+{
+	struct world w = world_new();
+	struct fake_key *garbage = fake_key(w.fake, "/f/states/gone.service/m1");
+	struct fake_key *sound = fake_key(w.fake, "/f/states/gone.service/m2");
+
+	(void)state;
+	set_machine(w.cluster, "m2", true);
+	garbage->there = sound->there = true;
+	garbage->index = sound->index = 7;
+	cluster_set(w.cluster, "states/gone.service/m1", SLICE_LITERAL("{\"activeState\":\"active\"}"), 6);
+	cluster_set(w.cluster, "states/gone.service/m1", SLICE_LITERAL("what is this"), 7);
+	cluster_set(w.cluster, "states/gone.service/m2", SLICE_LITERAL("{\"activeState\":\"active\"}"), 7);
+	assert_null(cluster_unit_state(cluster_entry(w.cluster, "gone.service"), "m1"));
+	lead(&w);
+	fake_run_until(w.fake, !garbage->there);
+	cluster_remove(w.cluster, "states/gone.service/m1");
+	some_rounds(&w);
+	assert_int_equal(garbage->deletes, 1);
+	assert_true(sound->there);
+	world_free(&w);
+}
+
+static void garbage_that_was_written_again_is_left_alone(void **state)
+{
+	struct world w = world_new();
+	struct fake_key *key = fake_key(w.fake, "/f/states/a.service/m1");
+
+	(void)state;
+	key->there = true;
+	key->index = 9; /* the news of it are still on their way */
+	cluster_set(w.cluster, "states/a.service/m1", SLICE_LITERAL("garbage"), 7);
+	lead(&w);
+	fake_run_until(w.fake, key->deletes);
+	cluster_set(w.cluster, "states/a.service/m1", SLICE_LITERAL("{}"), 9);
+	some_rounds(&w);
+	assert_true(key->there);
+	assert_int_equal(cluster_garbage_index(w.cluster, "states/a.service/m1"), 0);
+	world_free(&w);
+}
+
+#define TEXT "[Service]\nExecStart=/bin/true\n"
+
+/* The path of the text below the prefix. */
+static char *set_text(struct cluster *c, const char *text, uint64_t index, char *ret_hex, uint8_t *ret_hash)
+{
+	struct unit_file *file;
+	_cleanup_buf_ struct buf value = BUF_INIT(0);
+	char *path;
+
+	assert_int_equal(unit_file_parse(slice_str(text), &file, NULL), 0);
+	unit_file_hash(file, ret_hash);
+	unit_hash_hex(ret_hash, ret_hex);
+	unit_file_free(file);
+	registry_encode_unit(&value, slice_str(text));
+	path = mem_printf("unit/%s", ret_hex);
+	cluster_set(c, path, buf_slice(&value), index);
+	return path;
+}
+
+static void set_unit(struct cluster *c, const char *name, const uint8_t *hash, const char *desired)
+{
+	_cleanup_free_ char *object = mem_printf("job/%s/object", name);
+	_cleanup_free_ char *wish = mem_printf("job/%s/target-state", name);
+	_cleanup_buf_ struct buf value = BUF_INIT(0);
+
+	registry_encode_job(&value, name, hash);
+	cluster_set(c, object, buf_slice(&value), 5);
+	cluster_set(c, wish, slice_str(desired), 5);
+}
+
+static void a_text_that_no_unit_refers_to_goes_after_a_while(void **state)
+{
+	struct world w = world_new();
+	char hex[UNIT_HASH_HEX_SIZE];
+	uint8_t hash[UNIT_HASH_SIZE];
+	_cleanup_free_ char *unused = set_text(w.cluster, TEXT, 7, hex, hash);
+	_cleanup_free_ char *used = set_text(w.cluster, TEXT "Nice=1\n", 7, hex, hash);
+	_cleanup_free_ char *unused_key = mem_printf("/f/%s", unused), *used_key = mem_printf("/f/%s", used);
+	struct fake_key *one = fake_key(w.fake, unused_key), *two = fake_key(w.fake, used_key);
+	uint64_t begun;
+
+	(void)state;
+	one->there = two->there = true;
+	one->index = two->index = 7;
+	set_unit(w.cluster, "a.service", hash, "inactive");
+	lead(&w);
+	begun = uv_now(&w.fake->loop);
+	fake_run_until(w.fake, one->deletes);
+	assert_true(uv_now(&w.fake->loop) >= begun + 150);
+	fake_run_until(w.fake, !one->there);
+	cluster_remove(w.cluster, unused);
+	assert_int_equal(two->deletes, 0);
+	/* Removed although a unit refers to it, as by a former leader that did not know yet: written again.
+	 */
+	two->there = false;
+	cluster_remove(w.cluster, used);
+	fake_run_until(w.fake, two->there);
+	assert_non_null(strstr(two->value, "Nice=1"));
+	assert_non_null(cluster_unit(w.cluster, "a.service"));
+	world_free(&w);
+}
+
+static void wait_ms(struct world *w, uint64_t ms)
+{
+	uint64_t begun = uv_now(&w->fake->loop);
+
+	fake_run_until(w->fake, uv_now(&w->fake->loop) >= begun + ms);
+}
+
+static void a_text_that_was_used_meanwhile_is_as_new(void **state)
+{
+	struct world w = world_collecting(1500);
+	char hex[UNIT_HASH_HEX_SIZE];
+	uint8_t hash[UNIT_HASH_SIZE];
+	_cleanup_free_ char *path = set_text(w.cluster, TEXT, 7, hex, hash);
+	_cleanup_free_ char *path_key = mem_printf("/f/%s", path);
+	struct fake_key *key = fake_key(w.fake, path_key);
+	uint64_t unused_ms;
+
+	(void)state;
+	key->there = true;
+	key->index = 7;
+	lead(&w);
+	wait_ms(&w, 300);
+	set_unit(w.cluster, "a.service", hash, "inactive");
+	wait_ms(&w, 100);
+	some_rounds(&w); /* it is looked at meanwhile */
+	cluster_remove(w.cluster, "job/a.service");
+	unused_ms = uv_now(&w.fake->loop);
+	fake_run_until(w.fake, key->deletes);
+	assert_true(uv_now(&w.fake->loop) - unused_ms >= 1450);
+	world_free(&w);
+}
+
+static void a_wish_without_a_unit_goes_after_a_while(void **state)
+{
+	struct world w = world_new();
+	struct fake_key *key = fake_key(w.fake, "/f/job/gone.service/target-state");
+
+	(void)state;
+	key->there = true;
+	key->index = 7;
+	cluster_set(w.cluster, "job/gone.service/target-state", SLICE_LITERAL("launched"), 7);
+	lead(&w);
+	fake_run_until(w.fake, !key->there);
+	world_free(&w);
+}
+
+static void the_index_of_a_machine_that_stays_away_goes(void **state)
+{
+	struct world w = world_new();
+	struct fake_key *away = fake_key(w.fake, "/f/assigned/away"),
+			*here = fake_key(w.fake, "/f/assigned/m1");
+
+	(void)state;
+	away->there = here->there = true;
+	cluster_set(w.cluster, "assigned/away/epoch", SLICE_LITERAL("t"), 7);
+	cluster_set(w.cluster, "assigned/m1/epoch", SLICE_LITERAL("t"), 7);
+	cluster_set_empty(w.cluster, "assigned/empty");
+	lead(&w);
+	fake_run_until(w.fake, !away->there && fake_key(w.fake, "/f/assigned/empty")->deletes);
+	some_rounds(&w);
+	assert_int_equal(away->deletes, 1);
+	assert_int_equal(here->deletes, 0);
+	world_free(&w);
+}
+
+static void a_machine_that_comes_back_while_its_index_goes_gets_it_anew(void **state)
+{
+	struct world w = world_new();
+	struct fake_key *entry = fake_key(w.fake, "/f/assigned/m2/g.service");
+	struct fake_key *epoch = fake_key(w.fake, "/f/assigned/m2/epoch");
+	struct registry_assignment assignment = {.state = REGISTRY_LAUNCHED, .global = true};
+	uint8_t hash[UNIT_HASH_SIZE];
+	_cleanup_free_ char *text = set_text(w.cluster, "[X-Fleet]\nGlobal=true\n", 7, assignment.hash, hash);
+	_cleanup_buf_ struct buf value = BUF_INIT(0);
+
+	(void)state;
+	fake_key(w.fake, "/f/assigned/m2")->there = true;
+	set_unit(w.cluster, "g.service", hash, "launched");
+	registry_encode_assignment(&value, &assignment);
+	cluster_set(w.cluster, "assigned/m2/g.service", buf_slice(&value), 7);
+	w.fake->hold = "/f/assigned/m2";
+	lead(&w);
+	fake_run_until(w.fake, w.fake->held);
+	set_machine(w.cluster, "m2", true);
+	engine_machine_changed(w.engine, "m2");
+	engine_turn(w.engine);
+	some_rounds(&w);
+	/* The machine would take an index that is gone for the truth. */
+	assert_false(epoch->there);
+	fake_release(w.fake);
+	fake_run_until(w.fake, epoch->there);
+	assert_true(entry->there && entry->index < epoch->index);
+	/* Lost by hand: without it the machine trusts nothing. */
+	epoch->there = false;
+	cluster_remove(w.cluster, "assigned/m2/epoch");
+	fake_run_until(w.fake, epoch->there);
+	world_free(&w);
+}
+
+/* ---- whether what is published lasts ---- */
+
+static void a_word_that_a_former_leader_takes_back_late_is_given_again(void **state)
+{
+	struct world w = world_new();
+	struct fake_key *word = fake_key(w.fake, "/f/lease/states");
+
+	(void)state;
+	engine_states_seen(w.engine, false);
+	w.fake->hold = "/f/lease/states";
+	lead(&w);
+	fake_run_until(w.fake, w.fake->held);
+	/* The mirror is faster than the answer: ours is told, and then the other's deletion. */
+	engine_states_seen(w.engine, true);
+	engine_states_seen(w.engine, false);
+	fake_release(w.fake);
+	fake_run_until(w.fake, word->sets >= 2);
+	engine_states_seen(w.engine, true);
+	world_free(&w);
+}
+
+static void under_a_foreign_engine_the_word_is_taken_back(void **state)
+{
+	struct world w = world_new();
+	struct fake_key *word = fake_key(w.fake, "/f/lease/states");
+
+	(void)state;
+	word->there = true;
+	set_machine(w.cluster, "old", false);
+	engine_states_seen(w.engine, true);
+	engine_lease_seen(w.engine, SLICE_LITERAL("{\"MachineID\":\"old\",\"Version\":1}"), 3);
+	fake_run_until(w.fake, !word->there);
+	engine_states_seen(w.engine, false);
+	assert_false(engine_leads(w.engine));
+	world_free(&w);
+}
+
+static void decisions_that_were_not_written_are_counted(void **state)
+{
+	struct world w = world_new();
+	struct engine_stats stats;
+	char hex[UNIT_HASH_HEX_SIZE];
+	uint8_t hash[UNIT_HASH_SIZE];
+	_cleanup_free_ char *text = set_text(w.cluster, TEXT, 7, hex, hash);
+
+	(void)state;
+	/* Somebody has placed it, and the news are still on their way. */
+	fake_key(w.fake, "/f/job/a.service/target")->there = true;
+	set_unit(w.cluster, "a.service", hash, "launched");
+	lead(&w);
+	fake_run_until(w.fake, (engine_get_stats(w.engine, &stats), stats.not_placed >= 1));
+	assert_int_equal(stats.not_taken_off, 0);
+	world_free(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_new_leader_removes_the_empty_directories_that_others_left),
 		cmocka_unit_test(an_empty_directory_is_asked_for_again_after_an_outage),
+		cmocka_unit_test(a_value_that_is_no_state_is_removed_and_nothing_else),
+		cmocka_unit_test(garbage_that_was_written_again_is_left_alone),
+		cmocka_unit_test(a_text_that_no_unit_refers_to_goes_after_a_while),
+		cmocka_unit_test(a_text_that_was_used_meanwhile_is_as_new),
+		cmocka_unit_test(a_wish_without_a_unit_goes_after_a_while),
+		cmocka_unit_test(the_index_of_a_machine_that_stays_away_goes),
+		cmocka_unit_test(a_machine_that_comes_back_while_its_index_goes_gets_it_anew),
+		cmocka_unit_test(a_word_that_a_former_leader_takes_back_late_is_given_again),
+		cmocka_unit_test(under_a_foreign_engine_the_word_is_taken_back),
+		cmocka_unit_test(decisions_that_were_not_written_are_counted),
 	};
 
 	return cmocka_run_group_tests_name("engine", tests, NULL, NULL);

@@ -15,7 +15,7 @@
 #include "oracle.h"
 
 enum { STEPS = 25, ROUNDS_MAX = 6 };
-static const uint64_t regress[] = {95961}; /* seeds that failed once */
+static const uint64_t regress[] = {95961, 263124}; /* seeds that failed once */
 
 struct story {
 	struct oracle o;

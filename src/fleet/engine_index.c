@@ -1,0 +1,155 @@
+/* The assignment index: entries are compared with what they should be, unit by unit, and the difference is
+ * written. What was written is taken as told, so that nothing is written twice while the mirror is on its
+ * way. */
+#include <string.h>
+
+#include "fleet/engine_internal.h"
+
+static void busy_add(struct engine *e, const char *name, intptr_t change)
+{
+	intptr_t count = (intptr_t)map_get(&e->busy, slice_str(name)) + change;
+
+	if (count > 0)
+		map_put(&e->busy, slice_str(name), (void *)count);
+	else
+		map_remove(&e->busy, slice_str(name));
+}
+
+static void index_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
+{
+	struct engine *e = userdata;
+	_cleanup_free_ char *path = mem_printf("assigned/%s/%s", op->machine, op->name);
+
+	busy_add(e, op->name, -1);
+	map_put(&e->dirty, slice_str(op->name), e);
+	if (response->outcome == ETCD_OK && op->write == ENGINE_WRITE_SET) {
+		cluster_set(e->config.cluster, path, slice_str(op->value), 0);
+		engine_turn(e);
+	} else if (op->write == ENGINE_WRITE_DELETE &&
+		   (response->outcome == ETCD_OK || etcd_response_is(response, ETCD_KEY_NOT_FOUND))) {
+		cluster_remove(e->config.cluster, path);
+		engine_turn(e);
+	} else {
+		engine_retry_run(e, ENGINE_RETRY_MS);
+	}
+}
+
+void engine_index_write(struct engine *e, const char *machine, const char *name, const char *value)
+{
+	_cleanup_free_ char *key = mem_printf("%s/assigned/%s/%s", e->prefix, machine, name);
+	struct engine_op op = {.write = value ? ENGINE_WRITE_SET : ENGINE_WRITE_DELETE,
+		.key = key,
+		.value = value,
+		.name = name,
+		.machine = machine,
+		.done = index_done,
+		.userdata = e};
+
+	busy_add(e, name, 1);
+	engine_writer_add(e->writer, &op);
+}
+
+bool engine_machine_is_ours(const struct engine *e, const char *id)
+{
+	const struct cluster_machine *machine = id ? cluster_machine(e->config.cluster, id) : NULL;
+
+	return machine && machine->object.peer_api;
+}
+
+static bool index_wants(struct engine *e, const struct cluster_unit *unit, const char *machine)
+{
+	struct scheduler *s = cluster_scheduler(e->config.cluster);
+	const char *target;
+
+	if (!unit || unit->desired == REGISTRY_INACTIVE || !engine_machine_is_ours(e, machine))
+		return false;
+	if (unit->global)
+		return scheduler_global_runs(s, unit->name, machine);
+	target = scheduler_target(s, unit->name);
+	return target && strcmp(target, machine) == 0;
+}
+
+static void index_set_if_other(
+	struct engine *e, const struct cluster_unit *unit, const char *machine, const char *value)
+{
+	for (size_t i = 0; i < unit->assignment_count; i++)
+		if (strcmp(unit->assignments[i].machine, machine) == 0 &&
+			strcmp(unit->assignments[i].value, value) == 0)
+			return;
+	engine_index_write(e, machine, unit->name, value);
+}
+
+/* Brings the index entries of one unit to what they should be. */
+void engine_index_unit(struct engine *e, const char *name)
+{
+	const struct cluster *c = e->config.cluster;
+	const struct cluster_unit *entry = cluster_entry(c, name), *unit = cluster_unit(c, name);
+	_cleanup_buf_ struct buf value = BUF_INIT(4096);
+	struct registry_assignment assignment;
+
+	if (map_get(&e->busy, slice_str(name)))
+		return; /* looked at again when those writes have ended */
+	for (size_t i = 0; entry && i < entry->assignment_count; i++) {
+		const char *machine = entry->assignments[i].machine;
+
+		if (index_wants(e, unit, machine))
+			continue;
+		/* A machine that is away for a moment keeps its global units. */
+		if (unit && unit->global && unit->desired != REGISTRY_INACTIVE &&
+			!cluster_machine(c, machine))
+			continue;
+		engine_index_write(e, machine, name, NULL);
+	}
+	if (!unit || unit->desired == REGISTRY_INACTIVE)
+		return;
+	assignment = (struct registry_assignment){.state = unit->desired, .global = unit->global};
+	memcpy(assignment.hash, unit->hash, sizeof(assignment.hash));
+	registry_encode_assignment(&value, &assignment);
+	if (!unit->global) {
+		const char *target = scheduler_target(cluster_scheduler(c), name);
+
+		if (target && engine_machine_is_ours(e, target))
+			index_set_if_other(e, unit, target, buf_text(&value));
+		return;
+	}
+	{
+		size_t count;
+		_cleanup_free_ const struct cluster_machine **machines = cluster_machines(c, &count);
+
+		for (size_t i = 0; i < count; i++)
+			if (index_wants(e, unit, machines[i]->id))
+				index_set_if_other(e, unit, machines[i]->id, buf_text(&value));
+	}
+}
+
+static void epoch_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
+{
+	struct engine *e = userdata;
+	_cleanup_free_ char *path = mem_printf("assigned/%s/epoch", op->machine);
+
+	if (response->outcome == ETCD_OK) {
+		cluster_set(e->config.cluster, path, slice_str(op->value), 0);
+		return;
+	}
+	map_remove(&e->epochs, slice_str(op->machine));
+	map_put(&e->new_machines, slice_str(op->machine), e);
+	engine_retry_run(e, ENGINE_RETRY_MS);
+}
+
+void engine_epoch_write(struct engine *e, const char *machine)
+{
+	_cleanup_free_ char *key = mem_printf("%s/assigned/%s/epoch", e->prefix, machine);
+	struct engine_op op = {.write = ENGINE_WRITE_SET,
+		.key = key,
+		.value = e->term,
+		.barrier = true,
+		.machine = machine,
+		.done = epoch_done,
+		.userdata = e};
+
+	if (map_get(&e->epochs, slice_str(machine)) || !engine_machine_is_ours(e, machine) ||
+		engine_index_is_going(e, machine))
+		return;
+	map_put(&e->epochs, slice_str(machine), e);
+	engine_writer_add(e->writer, &op);
+}
