@@ -81,6 +81,8 @@ static void stop_leading(struct engine *e, const char *why)
 	set_clear(&e->epochs);
 	set_clear(&e->swept);
 	set_clear(&e->silent);
+	set_clear(&e->waiting);
+	set_clear(&e->unheard);
 	set_clear(&e->bare);
 	set_clear(&e->unneeded);
 	e->collected_ms = 0;
@@ -602,8 +604,8 @@ static void map_start(struct map *map)
 
 static void each_map(struct engine *e, void (*fn)(struct map *map))
 {
-	struct map *maps[] = {&e->dirty, &e->globals, &e->busy, &e->epochs, &e->new_machines, &e->swept,
-		&e->bare, &e->silent, &e->unneeded};
+	struct map *maps[] = {&e->dirty, &e->globals, &e->busy, &e->epochs, &e->waiting, &e->unheard,
+		&e->new_machines, &e->swept, &e->bare, &e->silent, &e->unneeded};
 
 	for (size_t i = 0; i < ARRAY_LEN(maps); i++)
 		fn(maps[i]);

@@ -5,6 +5,12 @@
 
 #include "fleet/engine_internal.h"
 
+/* A unit is given to a machine when no other that can tell has it any more; at the latest after so long,
+ * which is more than systemd gives a service to stop (TimeoutStopSec, 90 s). */
+#define ENGINE_COPY_MS 120000
+/* A machine that was told of a unit says something of it within so long. */
+#define ENGINE_UNHEARD_MS 1000
+
 static void busy_add(struct engine *e, const char *name, intptr_t change)
 {
 	intptr_t count = (intptr_t)map_get(&e->busy, slice_str(name)) + change;
@@ -13,6 +19,14 @@ static void busy_add(struct engine *e, const char *name, intptr_t change)
 		map_put(&e->busy, slice_str(name), (void *)count);
 	else
 		map_remove(&e->busy, slice_str(name));
+}
+
+static void note_unheard(struct engine *e, const char *name, const char *machine)
+{
+	const struct cluster_unit *entry = cluster_entry(e->config.cluster, name);
+
+	if (cluster_machine(e->config.cluster, machine) && !(entry && cluster_unit_state(entry, machine)))
+		map_put(&e->unheard, slice_str(name), (void *)(uintptr_t)engine_now_ms(e));
 }
 
 static void index_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
@@ -27,6 +41,7 @@ static void index_done(void *userdata, const struct engine_op *op, const struct 
 		engine_turn(e);
 	} else if (op->write == ENGINE_WRITE_DELETE &&
 		   (response->outcome == ETCD_OK || etcd_response_is(response, ETCD_KEY_NOT_FOUND))) {
+		note_unheard(e, op->name, op->machine);
 		cluster_remove(e->config.cluster, path);
 		engine_turn(e);
 	} else {
@@ -79,6 +94,58 @@ static void index_set_if_other(
 	engine_index_write(e, machine, unit->name, value);
 }
 
+static bool has_entry(const struct cluster_unit *unit, const char *machine)
+{
+	for (size_t i = 0; i < unit->assignment_count; i++)
+		if (strcmp(unit->assignments[i].machine, machine) == 0)
+			return true;
+	return false;
+}
+
+/* A machine that is present and may still run the unit, or have it loaded; NULL: none is known. */
+static const char *copy_of(struct engine *e, const struct cluster_unit *unit, const char *but)
+{
+	const struct cluster *c = e->config.cluster;
+	uint64_t unheard = (uintptr_t)map_get(&e->unheard, slice_str(unit->name));
+
+	for (size_t i = 0; i < unit->state_count; i++) {
+		const char *machine = unit->states[i].state.machine;
+
+		if (strcmp(machine, but) != 0 && cluster_machine(c, machine))
+			return machine;
+	}
+	for (size_t i = 0; i < unit->assignment_count; i++) {
+		const char *machine = unit->assignments[i].machine;
+
+		if (strcmp(machine, but) != 0 && cluster_machine(c, machine))
+			return machine;
+	}
+	if (unheard && engine_now_ms(e) - unheard <= ENGINE_UNHEARD_MS)
+		return "a machine that has said nothing of it yet";
+	if (unheard)
+		map_remove(&e->unheard, slice_str(unit->name));
+	return NULL;
+}
+
+/* Whether the unit has to wait before it is given to the machine: it is looked at again with every news. */
+static bool must_wait(struct engine *e, const struct cluster_unit *unit, const char *target)
+{
+	const char *copy = copy_of(e, unit, target);
+	uint64_t now = engine_now_ms(e), since = (uintptr_t)map_get(&e->waiting, slice_str(unit->name));
+
+	if (!copy) {
+		map_remove(&e->waiting, slice_str(unit->name));
+		return false;
+	}
+	if (!since)
+		map_put(&e->waiting, slice_str(unit->name), (void *)(uintptr_t)now);
+	else if (now - since > ENGINE_COPY_MS)
+		return false;
+	map_put(&e->dirty, slice_str(unit->name), e);
+	engine_retry_run(e, ENGINE_UNHEARD_MS + 1);
+	return true;
+}
+
 /* Brings the index entries of one unit to what they should be. */
 void engine_index_unit(struct engine *e, const char *name)
 {
@@ -108,7 +175,8 @@ void engine_index_unit(struct engine *e, const char *name)
 	if (!unit->global) {
 		const char *target = scheduler_target(cluster_scheduler(c), name);
 
-		if (target && engine_machine_is_ours(e, target))
+		if (target && engine_machine_is_ours(e, target) &&
+			(has_entry(unit, target) || !must_wait(e, unit, target)))
 			index_set_if_other(e, unit, target, buf_text(&value));
 		return;
 	}

@@ -34,15 +34,17 @@ struct engine {
 	bool lasting_seen;     /* lease/states is there */
 	bool lasting_busy;     /* it is being written or removed */
 	struct map swept; /* keys of machines that are gone, and directories, while they are being removed */
-	struct map unneeded;	 /* "path index" -> since when (ms) nobody needs it */
-	uint64_t collected_ms;	 /* when it was last looked for; 0: not in this term */
-	struct map silent;	 /* "machine/unit" -> since when (ms) it does not say what it should */
-	uint64_t foreign_ms;	 /* when a machine of fleet 1.0 was last seen; 0: never */
-	struct map bare;	 /* names of units of which something that was published went */
-	struct map dirty;	 /* names whose index entries must be compared */
-	struct map globals;	 /* names of global units */
-	struct map busy;	 /* name -> index writes under way (as a count) */
-	struct map epochs;	 /* machines that have this term's epoch */
+	struct map unneeded;   /* "path index" -> since when (ms) nobody needs it */
+	uint64_t collected_ms; /* when it was last looked for; 0: not in this term */
+	struct map silent;     /* "machine/unit" -> since when (ms) it does not say what it should */
+	uint64_t foreign_ms;   /* when a machine of fleet 1.0 was last seen; 0: never */
+	struct map bare;       /* names of units of which something that was published went */
+	struct map dirty;      /* names whose index entries must be compared */
+	struct map globals;    /* names of global units */
+	struct map busy;       /* name -> index writes under way (as a count) */
+	struct map waiting;    /* name -> since when (ms) it waits for the end of its copy elsewhere */
+	struct map unheard;    /* name -> when (ms) it was taken from a machine that had said nothing of it */
+	struct map epochs;     /* machines that have this term's epoch */
 	struct map new_machines; /* machines that want it */
 };
 
