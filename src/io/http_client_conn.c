@@ -427,7 +427,9 @@ static void on_connected(uv_connect_t *connect, int status)
 	}
 	if (conn->stream->type == UV_TCP) {
 		(void)uv_tcp_nodelay((uv_tcp_t *)conn->stream, 1);
-		(void)uv_tcp_keepalive((uv_tcp_t *)conn->stream, 1, 30);
+		/* A stream whose other end is gone without a word is noticed after 20 s: libuv asks ten
+		 * times. */
+		(void)uv_tcp_keepalive((uv_tcp_t *)conn->stream, 1, 10);
 	}
 	if (conn->origin->is_tls)
 		begin_handshake(conn);

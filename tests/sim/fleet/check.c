@@ -90,6 +90,18 @@ static bool is_global(const struct process *process)
 	return process->text && process->text->global;
 }
 
+/* Who leads sees what happens. */
+static bool leader_is_well(struct world *w)
+{
+	for (unsigned i = 0; i < w->profile.hosts; i++) {
+		const struct host *host = &w->hosts[i];
+
+		if (check_is_well(host) && engine_leads(member_engine(host->life->member)))
+			return true;
+	}
+	return false;
+}
+
 /* The other copy of it that runs at a machine that is well, or NULL. */
 static struct process *copy_of(const struct process *process)
 {
@@ -112,7 +124,7 @@ void check_started(struct process *process)
 
 	if (w->stage == STAGE_AT_REST && process->text->behaviour != UNIT_CRASHES)
 		world_finding(w, "h%u: %s was started at rest", process->host->number, process->name);
-	if (is_global(process) || !check_is_well(process->host))
+	if (is_global(process) || !check_is_well(process->host) || !leader_is_well(w))
 		return;
 	other = copy_of(process);
 	if (other)
@@ -139,18 +151,18 @@ void check_told_to_stop(struct process *process, bool handing_over)
 
 void check_now(struct world *w)
 {
+	if (!leader_is_well(w))
+		return;
 	for (unsigned h = 0; h < w->profile.hosts && !w->stopped; h++) {
 		if (!check_is_well(&w->hosts[h]))
 			continue;
 		list_for_each (it, &w->hosts[h].processes) {
 			const struct process *process = list_item(it, struct process, link);
-			struct model_unit *unit = model_unit(w, process->name);
 
 			if (is_global(process) || !process_runs(process) || !copy_of(process))
 				continue;
 			world_finding(w, "%s runs twice, on h%u and h%u, and both reach the store",
 				process->name, h, copy_of(process)->host->number);
-			(void)unit;
 		}
 	}
 }

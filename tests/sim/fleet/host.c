@@ -154,7 +154,9 @@ bool host_step(struct life *life)
 
 	if (life->dead)
 		return true;
-	if (w->profile.crash_at_step && !w->calm && world_chance(w, w->profile.crash_at_step))
+	if (w->calm)
+		return false;
+	if (w->profile.crash_at_step && world_chance(w, w->profile.crash_at_step))
 		life->crash_in = 1;
 	if (!life->crash_in || --life->crash_in)
 		return false;

@@ -7,7 +7,7 @@
 
 #include "exchange.h"
 
-#define KEEPALIVE_NS (40 * NS_PER_S)
+#define KEEPALIVE_NS (20 * NS_PER_S) /* as the connections have it: 10 s, and ten probes */
 #define SLOW_NS (1500 * NS_PER_MS)
 #define STREAM_PIECES_MAX 1000
 
@@ -92,6 +92,10 @@ static void call_finish(
 static void call_failed(void *data)
 {
 	struct http_call *call = data;
+
+	if (call->exchange && call->exchange->mute)
+		call->exchange->host->trouble_ns =
+			call->exchange->world->now_ns; /* that it did not know of */
 
 	call_finish(call, call->error, call->text, NULL);
 }
