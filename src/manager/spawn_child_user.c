@@ -1,6 +1,7 @@
 /* Who a process of a unit is: its user, groups and capabilities, and the directories that are that user's. */
 #include "base/memory.h"
 #include "base/text.h"
+#include "io/file.h"
 #include "manager/spawn_internal.h"
 #include <errno.h>
 #include <grp.h>
