@@ -171,7 +171,8 @@ static bool read_time(struct http_request *req, const struct url_form *form, con
 	_cleanup_buf_ struct buf error = BUF_INIT(4096);
 
 	if (!text || !text->len || when_parse(*text, time_wall_ns() / 1000, ret_us, &error) >= 0) {
-		*ret_us = MAX(*ret_us, (int64_t)0);
+		/* 0 is no time: what is asked for from 1970 on is all there is. */
+		*ret_us = MAX(*ret_us, (int64_t)(text && text->len));
 		return true;
 	}
 	api_reply_error(req, 400, arena_printf(&req->arena, "%s: %s", key, buf_text(&error)));

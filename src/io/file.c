@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -189,23 +188,6 @@ int file_mkdir_all(const char *path, mode_t mode)
 		*at = '/';
 	}
 	return make_dir(copy, mode);
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
-{
-	(void)st;
-	(void)type;
-	(void)where;
-	return remove(path) < 0 && errno != ENOENT ? -errno : 0;
-}
-
-int file_remove_all(const char *path)
-{
-	int r = nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-
-	if (r == -1)
-		return errno == ENOENT ? 0 : -errno;
-	return r;
 }
 
 bool file_exists(const char *path)

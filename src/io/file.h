@@ -30,8 +30,14 @@ int file_sync_dir(const char *path) _must_check_;
 char *file_parent(const char *path);
 /* Whether there is anything in the directory but names that begin with a dot. */
 int file_dir_has_files(const char *path, bool *ret_any) _must_check_;
-/* Removes a file or a whole directory tree without following links; 0 when there is nothing. */
+/* Removes a file or a whole directory tree without following links; 0 when there is nothing. Who changes the
+ * tree meanwhile cannot lead the removal out of it. */
 int file_remove_all(const char *path) _must_check_;
+/* The same of a path below `root`, no part of which may be a link; -ELOOP, -ENOTDIR. */
+int file_remove_below(const char *root, const char *below) _must_check_;
+/* Gives a directory and all that is in it on the same file system to that owner, without following links.
+ * -ELOOP deeper than 128 levels. */
+int file_chown_all(const char *path, uid_t uid, gid_t gid) _must_check_;
 bool file_exists(const char *path);
 
 /* Takes an exclusive flock on `name` (created, mode 0600) in the directory and writes the PID into it. The

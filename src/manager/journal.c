@@ -623,7 +623,7 @@ static int write_entry(struct journal *journal, struct journal_head *head, const
 	return 0;
 }
 
-int journal_append(struct journal *journal, int64_t realtime_us, int64_t monotonic_us,
+static int append_once(struct journal *journal, int64_t realtime_us, int64_t monotonic_us,
 	const struct journal_field *fields, size_t count, struct slice message)
 {
 	struct journal_head head = {.kind = JOURNAL_KIND_ENTRY,
@@ -647,8 +647,21 @@ int journal_append(struct journal *journal, int64_t realtime_us, int64_t monoton
 		journal_record_bytes((uint32_t)message.len);
 	if (!has_room(journal, !find_context(journal, hash), bytes, count))
 		r = begin_file(journal);
-	if (r == 0)
-		r = write_entry(journal, &head, hash, count, message);
+	return r < 0 ? r : write_entry(journal, &head, hash, count, message);
+}
+
+int journal_append(struct journal *journal, int64_t realtime_us, int64_t monotonic_us,
+	const struct journal_field *fields, size_t count, struct slice message)
+{
+	int r = append_once(journal, realtime_us, monotonic_us, fields, count, message);
+	size_t old = journal->file_count - (journal->fd >= 0);
+
+	/* What is new is worth more than what is oldest here. One file a line: whoever fills the disk shall
+	 * not take them all at once. */
+	if ((r == -ENOSPC || r == -EDQUOT) && old) {
+		remove_file(journal, 0);
+		r = append_once(journal, realtime_us, monotonic_us, fields, count, message);
+	}
 	journal->lost += r < 0;
 	return r;
 }

@@ -62,8 +62,9 @@ struct journal_field {
 int journal_open(const char *dir, uint64_t max_bytes, struct journal **ret) _must_check_;
 /* Closes what journal_open() answered, or NULL; all readers have been freed. Answers NULL. */
 struct journal *journal_close(struct journal *journal);
-/* Appends an entry: one write, of some microseconds. -EINVAL for fields beyond the bounds; -ENOSPC and the
- * like lose the entry and leave the journal as it was (journal_lost() counts them). */
+/* Appends an entry: one write, of some microseconds. -EINVAL for fields beyond the bounds; -ENOSPC (where
+ * removing the oldest file did not help) and the like lose the entry and leave the journal as it was
+ * (journal_lost() counts them). */
 int journal_append(struct journal *journal, int64_t realtime_us, int64_t monotonic_us,
 	const struct journal_field *fields, size_t count, struct slice message);
 uint64_t journal_lost(const struct journal *journal);

@@ -112,6 +112,7 @@ struct service {
 	struct exec_record main_exec, control_exec[EXEC_KIND_MAX];
 	char invocation[KEEPER_ID_SIZE];
 	bool uses_cgroup;
+	uint64_t lines_lost; /* that the journal did not take, and nobody was told of yet */
 	struct list streams;
 	pid_t *sessions; /* of the processes this run started, for the search without cgroups */
 	size_t session_count;

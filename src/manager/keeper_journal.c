@@ -1,10 +1,12 @@
 /* What becomes an entry of the journal, and with which fields: those that journald gives a unit's output
  * (_SYSTEMD_UNIT=, _SYSTEMD_INVOCATION_ID=, who wrote it by the kernel's word), and those that systemd gives
  * what it says of a unit itself (UNIT=, INVOCATION_ID=). */
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "base/time.h"
 #include "manager/keeper.h"
+#include <string.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -47,6 +49,29 @@ static struct slice word_of(const char *identifier, char room[static IDENTIFIER_
 	return slice_make(room, len);
 }
 
+/* The unit goes on while its lines cannot be kept; how many those were stands where they would have stood, as
+ * soon as something can be written again. */
+static void note_lost(struct service *service, int result)
+{
+	uint64_t lost = service->lines_lost;
+	_cleanup_free_ char *text = NULL;
+
+	if (result < 0) {
+		if (!lost)
+			log_warning("cannot keep what %s prints: %s", service->name, strerror(-result));
+		service->lines_lost++;
+		return;
+	}
+	if (!lost)
+		return;
+	service->lines_lost = 0;
+	text = mem_printf(
+		"%s: %llu lines before this could not be kept.", service->name, (unsigned long long)lost);
+	keeper_say(service, text);
+	if (service->lines_lost) /* nor could this one */
+		service->lines_lost = lost;
+}
+
 void keeper_log(struct service *service, const struct log_source *source, struct slice message)
 {
 	const struct keeper *keeper = service->keeper;
@@ -66,8 +91,10 @@ void keeper_log(struct service *service, const struct log_source *source, struct
 	};
 	size_t count = ARRAY_LEN(fields) - !source->invocation[0];
 
-	(void)journal_append(
+	int r = journal_append(
 		keeper->journal, time_wall_ns() / 1000, time_mono_ns() / 1000, fields, count, message);
+
+	note_lost(service, r);
 }
 
 void keeper_say(struct service *service, const char *text)

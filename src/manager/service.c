@@ -320,10 +320,12 @@ static void end_run(struct service *service)
 	if (service->config.pid_file) /* it names a process that is not any more */
 		(void)unlink(service->config.pid_file);
 	for (size_t i = 0; i < process->directories[DIRECTORY_RUNTIME].names.count && !keep; i++) {
-		_cleanup_free_ char *path =
-			mem_printf("/run/%s", process->directories[DIRECTORY_RUNTIME].names.items[i]);
+		const char *name = process->directories[DIRECTORY_RUNTIME].names.items[i];
+		int r = file_remove_below("/run", name);
 
-		(void)!file_remove_all(path);
+		if (r < 0)
+			service_say(
+				service, "%s: Cannot remove /run/%s: %s", service->name, name, strerror(-r));
 	}
 }
 

@@ -1,9 +1,9 @@
 /* Who a process of a unit is: its user, groups and capabilities, and the directories that are that user's. */
 #include "base/memory.h"
 #include "base/text.h"
+#include "io/file.h"
 #include "manager/spawn_internal.h"
 #include <errno.h>
-#include <ftw.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <pwd.h>
@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #define GROUPS_MAX 256
-#define TREE_DESCRIPTORS 16
 
 struct identity {
 	uid_t uid;		   /* -1: stays */
@@ -64,22 +63,12 @@ static gid_t find_group(const struct spawn *spawn, const char *wanted)
 	spawn_fail(spawn, 216, ESRCH);
 }
 
-/* nftw() has no argument for its function. This is a process of its own. */
-static uid_t tree_uid;
-static gid_t tree_gid;
-
-static int chown_one(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-	(void)st;
-	(void)type;
-	(void)at;
-	return lchown(path, tree_uid, tree_gid) < 0 ? -1 : 0;
-}
-
 static int make_directory(
 	const char *path, const struct identity *identity, unsigned mode, bool configuration)
 {
 	struct stat st;
+	uid_t uid;
+	gid_t gid;
 	bool made;
 
 	for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
@@ -99,12 +88,12 @@ static int make_directory(
 		return 0; /* what is in /etc is the administrator's */
 	if (chmod(path, mode) < 0)
 		return -errno;
-	tree_uid = identity->uid == (uid_t)-1 ? geteuid() : identity->uid;
-	tree_gid = identity->gid == (gid_t)-1 ? getegid() : identity->gid;
+	uid = identity->uid == (uid_t)-1 ? geteuid() : identity->uid;
+	gid = identity->gid == (gid_t)-1 ? getegid() : identity->gid;
 	/* What another user of the unit left there changes hands with the directory. */
-	if (configuration || (st.st_uid == tree_uid && st.st_gid == tree_gid) || geteuid() != 0)
+	if (configuration || (st.st_uid == uid && st.st_gid == gid) || geteuid() != 0)
 		return 0;
-	return nftw(path, chown_one, TREE_DESCRIPTORS, FTW_PHYS | FTW_MOUNT) < 0 ? -errno : 0;
+	return file_chown_all(path, uid, gid);
 }
 
 static void make_directories(const struct spawn *spawn, const struct identity *identity)

@@ -224,7 +224,7 @@ def add_cases(kind):
     @case("status and journal of a unit come from whichever machine runs it")
     def _():
         c = cluster()
-        c.unit("talks.service", "/bin/sh -c 'echo said by talks; exec sleep 71601'", "MachineID=" + c.machine(3).id)
+        c.unit("talks.service", "/bin/sh -c 'seq 101 115; echo said by talks; exec sleep 71601'", "MachineID=" + c.machine(3).id)
         c.ctl("start", "talks")
         wait_for(lambda: "said by talks" in c.ctl("journal", "talks")[1], 5, "its words in the log")
         for machine in c.machines:
@@ -242,6 +242,8 @@ def add_cases(kind):
             assert "said by talks\n" in out and "Starting" not in out, out
             _, out, _ = c.ctl("journal", "-o", "cat", "--since", "@%d.%06d" % divmod(when + 1, 10**6), "talks", machine=machine)
             assert "said by talks" not in out, out
+            assert "101\n" not in c.ctl("journal", "-o", "cat", "talks", machine=machine)[1], "the last ten are enough"
+            assert "101\n" in c.ctl("journal", "-o", "cat", "--since", "@0", "talks", machine=machine)[1], "all since 1970"
             for since in ("-1h", "1h 30min ago", "yesterday"):
                 assert "said by talks\n" in c.ctl("journal", "-o", "cat", "--since", since, "talks", machine=machine)[1], since
             assert c.ctl("journal", "--since", "tomorrow", "talks", machine=machine)[1] == "-- No entries --\n"

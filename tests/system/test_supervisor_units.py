@@ -2,6 +2,7 @@
 """The embedded supervisor: units that concern one another, their texts and logs, and the keeper itself."""
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -52,6 +53,29 @@ def _():
     assert "Dependency failed for web.service." in keeper.log("web.service")
     keeper.stop("web.service")
     assert keeper.state("web.service")["startError"] == ""
+    keeper.end()
+
+
+@cases.case("on a full disk a unit goes on, what of its lines can be kept is, and how many could not is said")
+def _():
+    state, done, go, more = temp_dir(), *(os.path.join(temp_dir(), name) for name in ("done", "go", "more"))
+    os.mkdir(os.path.join(state, "state"))
+    world = ["unshare", "--mount", "--propagation", "private"] + ([] if os.geteuid() == 0 else ["--map-root-user"])
+    keeper = Keeper(directory=state, around=world + ["sh", "-c", "mount -t tmpfs -o size=2m tmpfs %s/state && exec \"$@\"" % state, "sh"])
+    keeper.start("full.service", "[Service]\nExecStart=/bin/sh -c 'echo before; %s; cat /dev/zero >%s/state/hog; seq 10001 12000; "
+                 "touch %s; %s; rm %s/state/hog; echo after; sleep 1000'\n" %
+                 (until_exists(go), state, done, until_exists(more), state))
+    wait_for(lambda: "before\n" in keeper.log("full.service", output="cat"), what="its first line")
+    touch(go)
+    wait_for(lambda: os.path.exists(done), what="all its lines printed")
+    wait_for(lambda: len({keeper.log("full.service") for _ in range(3) if not time.sleep(0.1)}) == 1, what="all its lines read")
+    touch(more)
+    wait_for(lambda: "after\n" in keeper.log("full.service", output="cat"), what="its last line")
+    log = keeper.log("full.service", output="cat")
+    kept = len([line for line in log.splitlines() if line.startswith("1")])
+    said = re.search(r"^full.service: (\d+) lines before this could not be kept.$", log, re.M)
+    assert "before\n" in log and kept < 2000 and said and kept + int(said.group(1)) == 2000, (kept, log[-400:])
+    assert keeper.state("full.service")["sub"] == "running"
     keeper.end()
 
 

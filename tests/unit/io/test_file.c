@@ -152,6 +152,90 @@ static void directories_are_made_and_removed_as_trees(void **state)
 	assert_int_equal(file_remove_all(top), 0);
 }
 
+static void a_tree_of_any_depth_is_removed(void **state)
+{
+	_cleanup_free_ char *top = in_dir("deep"), *kept = in_dir("kept2"), *inside = in_dir("kept2/file");
+	_cleanup_free_ char *file = in_dir("deep/.removed-1");
+	int fd, next;
+
+	(void)state;
+	assert_int_equal(file_mkdir_all(kept, 0755), 0);
+	assert_int_equal(file_write_atomic(inside, SLICE_LITERAL("x"), NULL), 0);
+	assert_int_equal(file_mkdir_all(top, 0755), 0);
+	assert_int_equal(file_write_atomic(file, SLICE_LITERAL("x"), NULL), 0);
+	/* Far deeper than a path may be long, or descriptors are had; with a file and a link on each level.
+	 */
+	fd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int i = 0; i < 3000; i++) {
+		int made = openat(fd, "file", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+		assert_true(fd >= 0 && made >= 0);
+		close(made);
+		assert_int_equal(symlinkat(kept, fd, "link"), 0);
+		assert_int_equal(mkdirat(fd, "d", 0755), 0);
+		next = openat(fd, "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		close(fd);
+		fd = next;
+	}
+	close(fd);
+	assert_int_equal(file_remove_all(top), 0);
+	assert_false(file_exists(top));
+	assert_true(file_exists(inside));
+	assert_int_equal(file_remove_all(kept), 0);
+}
+
+static void no_part_of_what_is_removed_below_a_root_is_a_link(void **state)
+{
+	_cleanup_free_ char *root = in_dir("root"), *away = in_dir("away/b"), *a = in_dir("away"),
+			    *link = in_dir("root/a");
+	_cleanup_free_ char *last = in_dir("root/last");
+
+	(void)state;
+	assert_int_equal(file_mkdir_all(away, 0755), 0);
+	assert_int_equal(file_mkdir_all(root, 0755), 0);
+	/* Who owned root/a has put a link in its place. */
+	assert_int_equal(symlink(a, link), 0);
+	assert_int_equal(file_remove_below(root, "a/b"), -ENOTDIR);
+	assert_true(file_exists(away));
+	/* A link as the last part goes itself. */
+	assert_int_equal(symlink(a, last), 0);
+	assert_int_equal(file_remove_below(root, "last/"), 0);
+	assert_int_equal(file_remove_below(root, "nothing/at/all"), 0);
+	assert_int_equal(file_remove_below(root, ".."), -EINVAL);
+	assert_int_equal(file_remove_below(root, ""), -EINVAL);
+	assert_true(file_exists(away) && !file_exists(last));
+	assert_int_equal(file_remove_all(root), 0);
+	assert_int_equal(file_remove_all(a), 0);
+}
+
+static void a_tree_gets_another_owner_and_links_lead_nowhere(void **state)
+{
+	_cleanup_free_ char *top = in_dir("owned"), *below = in_dir("owned/a/b"),
+			    *file = in_dir("owned/a/b/f");
+	_cleanup_free_ char *other = in_dir("other"), *link = in_dir("owned/a/link");
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(file_mkdir_all(below, 0755), 0);
+	assert_int_equal(file_mkdir_all(other, 0755), 0);
+	assert_int_equal(file_write_atomic(file, SLICE_LITERAL("x"), NULL), 0);
+	assert_int_equal(symlink(other, link), 0);
+	if (geteuid() == 0) {
+		assert_int_equal(file_chown_all(top, 65534, 65533), 0);
+		assert_int_equal(stat(file, &st), 0);
+		assert_true(st.st_uid == 65534 && st.st_gid == 65533);
+		assert_int_equal(lstat(link, &st), 0);
+		assert_true(st.st_uid == 65534);
+		assert_int_equal(stat(other, &st), 0);
+		assert_true(st.st_uid == 0);
+	} else {
+		assert_int_equal(file_chown_all(top, geteuid(), getegid()), 0);
+	}
+	assert_int_equal(file_chown_all(link, 1, 1), -ENOTDIR);
+	assert_int_equal(file_remove_all(top), 0);
+	assert_int_equal(file_remove_all(other), 0);
+}
+
 /* What was synced, in order: paths below `dir`. */
 static struct buf synced = BUF_INIT(4096);
 
@@ -269,6 +353,9 @@ int main(void)
 		cmocka_unit_test(a_failed_write_leaves_nothing_behind),
 		cmocka_unit_test(a_directory_that_cannot_be_read_is_not_an_empty_one),
 		cmocka_unit_test(directories_are_made_and_removed_as_trees),
+		cmocka_unit_test(a_tree_of_any_depth_is_removed),
+		cmocka_unit_test(no_part_of_what_is_removed_below_a_root_is_a_link),
+		cmocka_unit_test(a_tree_gets_another_owner_and_links_lead_nowhere),
 		cmocka_unit_test(names_of_new_directories_are_durable),
 		cmocka_unit_test(a_directory_has_one_holder),
 		cmocka_unit_test(notifications_reach_the_manager),

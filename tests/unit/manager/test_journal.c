@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -667,6 +668,63 @@ static void a_lost_write_leaves_the_journal_as_it_was(void **state)
 	expect(fixture, of(NULL, -1), "one\ntwo\n");
 }
 
+/* A disk of a size, in the place of the C library's: what is written takes room, what is removed gives it
+ * back, unless others are faster. */
+static size_t disk_room = SIZE_MAX;
+static bool disk_is_contended;
+
+ssize_t pwrite(int fd, const void *data, size_t len, off_t offset)
+{
+	if (len > disk_room) {
+		errno = ENOSPC;
+		return -1;
+	}
+	disk_room -= disk_room == SIZE_MAX ? 0 : len;
+	return syscall(SYS_pwrite64, fd, data, len, offset);
+}
+
+int unlinkat(int dir_fd, const char *name, int flags)
+{
+	struct stat st;
+
+	if (disk_room != SIZE_MAX && !disk_is_contended &&
+		fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		disk_room += (size_t)st.st_size;
+	return (int)syscall(SYS_unlinkat, dir_fd, name, flags);
+}
+
+static void on_a_full_disk_the_oldest_gives_way_to_the_newest(void **state)
+{
+	struct fixture *fixture = *state;
+	struct journal_field field = {"UNIT", SLICE_LITERAL("a.service")};
+	_cleanup_buf_ struct buf line = BUF_INIT(0);
+
+	buf_add_fill(&line, 'x', 8000);
+	while (fixture->journal->file_count < 4)
+		assert_int_equal(journal_append(fixture->journal, 1, 1, &field, 1, buf_slice(&line)), 0);
+	disk_room = 0;
+	assert_int_equal(journal_append(fixture->journal, 2, 2, &field, 1, SLICE_LITERAL("one")), 0);
+	assert_int_equal(fixture->journal->file_count, 3);
+	/* One file a line, and if somebody else takes its room, it is lost. */
+	disk_room = 0;
+	disk_is_contended = true;
+	assert_int_equal(journal_append(fixture->journal, 2, 2, &field, 1, SLICE_LITERAL("?")), -ENOSPC);
+	assert_int_equal(fixture->journal->file_count, 2);
+	disk_is_contended = false;
+	assert_int_equal(journal_append(fixture->journal, 2, 2, &field, 1, SLICE_LITERAL("two")), 0);
+	assert_int_equal(fixture->journal->file_count, 1);
+	/* What is being written is the last to stay. */
+	disk_room = 0;
+	assert_int_equal(journal_append(fixture->journal, 2, 2, &field, 1, SLICE_LITERAL("?")), -ENOSPC);
+	assert_int_equal(journal_lost(fixture->journal), 2);
+	disk_room = SIZE_MAX;
+	assert_int_equal(journal_append(fixture->journal, 2, 2, &field, 1, SLICE_LITERAL("three")), 0);
+	expect(fixture, of(NULL, 3), "one\ntwo\nthree\n");
+	reopen(fixture);
+	expect(fixture, of(NULL, 3), "one\ntwo\nthree\n");
+	assert_int_equal(fixture->damaged, 0);
+}
+
 /* A write that is cut short at each of its bytes: the file may not grow further. */
 static void a_write_that_ends_in_the_midst_is_taken_back(void **state)
 {
@@ -803,6 +861,7 @@ int main(void)
 		CASE(one_who_prints_records_forges_none),
 		CASE(what_is_no_journal_is_left_alone),
 		CASE(a_lost_write_leaves_the_journal_as_it_was),
+		CASE(on_a_full_disk_the_oldest_gives_way_to_the_newest),
 		CASE(a_write_that_ends_in_the_midst_is_taken_back),
 		CASE(readers_are_bounded),
 		cmocka_unit_test(lines_print_as_journalctl_prints_them),
