@@ -6,81 +6,7 @@
 
 #include <cmocka.h>
 
-#include "fake_etcd.h"
-#include "fleet/engine.h"
-
-struct world {
-	struct fake_etcd *fake;
-	struct cluster *cluster;
-	struct engine *engine;
-};
-
-static uint64_t contact_since(void *user)
-{
-	(void)user;
-	return 1;
-}
-
-static bool is_loaded(void *user)
-{
-	(void)user;
-	return true;
-}
-
-static void set_machine(struct cluster *c, const char *id, bool ours)
-{
-	_cleanup_free_ char *path = mem_printf("machines/%s/object", id);
-	_cleanup_free_ char *value = mem_printf(
-		"{\"ID\":\"%s\"%s}", id, ours ? ",\"Flotilla\":{\"API\":\"\",\"Token\":\"t\"}" : "");
-
-	cluster_set(c, path, slice_str(value), 1);
-}
-
-static struct world world_collecting(uint64_t collect_ms)
-{
-	struct world w = {.fake = fake_etcd_new(), .cluster = cluster_new()};
-	struct engine_config config = {.client = w.fake->client,
-		.writes = w.fake->client,
-		.prefix = "/f",
-		.machine_id = "m1",
-		.cluster = w.cluster,
-		.lease_ttl_s = 10,
-		.reconcile_ms = 20,
-		.collect_ms = collect_ms,
-		.contact_since_ms = contact_since,
-		.cluster_loaded = is_loaded};
-
-	set_machine(w.cluster, "m1", true);
-	w.engine = engine_new(&config);
-	return w;
-}
-
-static struct world world_new(void)
-{
-	return world_collecting(200);
-}
-
-static void world_free(struct world *w)
-{
-	engine_free(w->engine);
-	cluster_free(w->cluster);
-	fake_etcd_free(w->fake);
-}
-
-static void lead(struct world *w)
-{
-	engine_lease_seen(w->engine, (struct slice){0}, 0);
-	fake_run_until(w->fake, engine_leads(w->engine));
-}
-
-/* Long enough for several rounds over everything. */
-static void some_rounds(struct world *w)
-{
-	struct engine_stats stats, now;
-
-	engine_get_stats(w->engine, &stats);
-	fake_run_until(w->fake, (engine_get_stats(w->engine, &now), now.rounds >= stats.rounds + 5));
-}
+#include "engine_world.h"
 
 static void a_new_leader_removes_the_empty_directories_that_others_left(void **state)
 {
@@ -172,36 +98,6 @@ static void garbage_that_was_written_again_is_left_alone(void **state)
 	assert_true(key->there);
 	assert_int_equal(cluster_garbage_index(w.cluster, "states/a.service/m1"), 0);
 	world_free(&w);
-}
-
-#define TEXT "[Service]\nExecStart=/bin/true\n"
-
-/* The path of the text below the prefix. */
-static char *set_text(struct cluster *c, const char *text, uint64_t index, char *ret_hex, uint8_t *ret_hash)
-{
-	struct unit_file *file;
-	_cleanup_buf_ struct buf value = BUF_INIT(0);
-	char *path;
-
-	assert_int_equal(unit_file_parse(slice_str(text), &file, NULL), 0);
-	unit_file_hash(file, ret_hash);
-	unit_hash_hex(ret_hash, ret_hex);
-	unit_file_free(file);
-	registry_encode_unit(&value, slice_str(text));
-	path = mem_printf("unit/%s", ret_hex);
-	cluster_set(c, path, buf_slice(&value), index);
-	return path;
-}
-
-static void set_unit(struct cluster *c, const char *name, const uint8_t *hash, const char *desired)
-{
-	_cleanup_free_ char *object = mem_printf("job/%s/object", name);
-	_cleanup_free_ char *wish = mem_printf("job/%s/target-state", name);
-	_cleanup_buf_ struct buf value = BUF_INIT(0);
-
-	registry_encode_job(&value, name, hash);
-	cluster_set(c, object, buf_slice(&value), 5);
-	cluster_set(c, wish, slice_str(desired), 5);
 }
 
 static void a_text_that_no_unit_refers_to_goes_after_a_while(void **state)

@@ -1,0 +1,135 @@
+/* The engine against a small store: who is given a unit, and when. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "engine_world.h"
+
+#define STATE                                                                                              \
+	"{\"loadState\":\"loaded\",\"activeState\":\"active\",\"subState\":\"running\",\"machineState\":{" \
+	"\"ID\":\"m2\"}}"
+
+/* u.service runs on m2, and is wanted on m1 by its new text. */
+static struct world world_of_a_move(void)
+{
+	struct world w = world_new();
+	char hex[UNIT_HASH_HEX_SIZE];
+	uint8_t hash[UNIT_HASH_SIZE];
+	_cleanup_free_ char *text = set_text(w.cluster, TEXT "[X-Fleet]\nMachineID=m1\n", 7, hex, hash);
+
+	(void)text;
+	set_machine(w.cluster, "m2", true);
+	set_unit(w.cluster, "u.service", hash, "launched");
+	cluster_set(w.cluster, "job/u.service/target", SLICE_LITERAL("m2"), 6);
+	cluster_set(w.cluster, "assigned/m2/u.service", SLICE_LITERAL("{}"), 6);
+	fake_key(w.fake, "/f/job/u.service/target")->there = true;
+	strcpy(fake_key(w.fake, "/f/job/u.service/target")->value, "m2");
+	fake_key(w.fake, "/f/assigned/m2/u.service")->there = true;
+	return w;
+}
+
+static void a_unit_that_moves_is_started_when_its_copy_has_ended(void **state)
+{
+	struct world w = world_of_a_move();
+
+	(void)state;
+	cluster_set(w.cluster, "states/u.service/m2", SLICE_LITERAL(STATE), 6);
+	lead(&w);
+	fake_run_until(w.fake, !fake_key(w.fake, "/f/assigned/m2/u.service")->there);
+	assert_string_equal(fake_key(w.fake, "/f/job/u.service/target")->value, "m1");
+	some_rounds(&w);
+	assert_false(fake_key(w.fake, "/f/assigned/m1/u.service")->there);
+	cluster_remove(w.cluster, "states/u.service/m2");
+	fake_run_until(w.fake, fake_key(w.fake, "/f/assigned/m1/u.service")->there);
+	world_free(&w);
+}
+
+static void a_machine_that_is_gone_is_not_waited_for(void **state)
+{
+	struct world w = world_of_a_move();
+
+	(void)state;
+	cluster_set(w.cluster, "states/u.service/m2", SLICE_LITERAL(STATE), 6);
+	lead(&w);
+	fake_run_until(w.fake, !fake_key(w.fake, "/f/assigned/m2/u.service")->there);
+	cluster_remove(w.cluster, "machines/m2/object");
+	fake_run_until(w.fake, fake_key(w.fake, "/f/assigned/m1/u.service")->there);
+	world_free(&w);
+}
+
+static void a_machine_that_has_said_nothing_yet_gets_a_moment(void **state)
+{
+	struct world w = world_of_a_move();
+	uint64_t taken_ms;
+
+	(void)state;
+	lead(&w);
+	fake_run_until(w.fake, !fake_key(w.fake, "/f/assigned/m2/u.service")->there);
+	taken_ms = uv_now(&w.fake->loop);
+	fake_run_until(w.fake, fake_key(w.fake, "/f/assigned/m1/u.service")->there);
+	assert_true(uv_now(&w.fake->loop) - taken_ms >= 900);
+	world_free(&w);
+}
+
+static void who_is_not_present_itself_takes_nothing_off_others(void **state)
+{
+	struct world w = world_of_a_move();
+
+	(void)state;
+	cluster_remove(w.cluster, "machines/m1/object");
+	cluster_set(w.cluster, "machines/m1/object",
+		SLICE_LITERAL("{\"ID\":\"m1\",\"Flotilla\":{\"API\":\"\"}}"), 7);
+	lead(&w);
+	cluster_remove(w.cluster, "machines/m1/object");
+	cluster_remove(w.cluster, "machines/m2/object");
+	for (uint64_t until = uv_now(&w.fake->loop) + 300; uv_now(&w.fake->loop) < until;)
+		(void)uv_run(&w.fake->loop, UV_RUN_ONCE);
+	assert_string_equal(fake_key(w.fake, "/f/job/u.service/target")->value, "m2");
+	assert_true(fake_key(w.fake, "/f/assigned/m2/u.service")->there);
+	world_free(&w);
+}
+
+/* Its write is under way when the lease is lost, and never arrives. */
+static void a_decision_of_an_earlier_term_is_none(void **state)
+{
+	struct world w = world_new();
+	char hex[UNIT_HASH_HEX_SIZE];
+	uint8_t hash[UNIT_HASH_SIZE];
+	_cleanup_free_ char *text = set_text(w.cluster, TEXT, 7, hex, hash);
+	struct fake_key *target = fake_key(w.fake, "/f/job/u.service/target");
+	struct fake_key *lease = fake_key(w.fake, "/f/lease/engine-leader");
+
+	(void)state;
+	lead(&w);
+	some_rounds(&w);
+	w.fake->hold = target->key;
+	set_unit(w.cluster, "u.service", hash, "launched");
+	engine_turn(w.engine);
+	fake_run_until(w.fake, w.fake->held);
+	lease->index = ++w.fake->index;
+	engine_lease_seen(
+		w.engine, SLICE_LITERAL("{\"MachineID\":\"m9\",\"Version\":1,\"Term\":\"other\"}"), 99);
+	fake_run_until(w.fake, !engine_leads(w.engine));
+	fake_release(w.fake);
+	target->there = lease->there = false;
+	lead(&w);
+	fake_run_until(w.fake, target->there);
+	assert_string_equal(target->value, "m1");
+	world_free(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_unit_that_moves_is_started_when_its_copy_has_ended),
+		cmocka_unit_test(a_machine_that_is_gone_is_not_waited_for),
+		cmocka_unit_test(a_machine_that_has_said_nothing_yet_gets_a_moment),
+		cmocka_unit_test(who_is_not_present_itself_takes_nothing_off_others),
+		cmocka_unit_test(a_decision_of_an_earlier_term_is_none),
+	};
+
+	return cmocka_run_group_tests_name("engine_places", tests, NULL, NULL);
+}
