@@ -195,7 +195,7 @@ static void host_fault(struct world *w, struct host *host, enum fault fault, int
 static void lose_key(struct world *w)
 {
 	struct model_unit *unit = &w->units[world_rand(w, w->profile.units)];
-	const struct host *host = &w->hosts[world_rand(w, w->profile.hosts)];
+	struct host *host = &w->hosts[world_rand(w, w->profile.hosts)];
 	char path[256];
 
 	switch (world_rand(w, 7)) {
@@ -220,6 +220,7 @@ static void lose_key(struct world *w)
 		(void)snprintf(path, sizeof(path), "lease");
 		break;
 	default:
+		host->trouble_ns = w->now_ns; /* it is as good as dead to the others, for a moment */
 		(void)snprintf(path, sizeof(path), "machines/%s/object", host->id);
 		break;
 	}
