@@ -27,7 +27,7 @@ static void undo_after(struct world *w, int64_t ns, void (*undo)(struct world *w
 	struct mending *mending = mem_new(struct mending);
 
 	*mending = (struct mending){w, undo, a, b, w->mended};
-	world_at(w, w->now_ns + ns, NULL, mend, mending, NULL);
+	world_at(w, w->now_ns + ns, NULL, mend, mending, NULL)->drop = free;
 }
 
 static int64_t some_time(struct world *w)

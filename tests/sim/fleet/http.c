@@ -47,6 +47,8 @@ static bool link_is_cut(const struct exchange *x)
 
 void exchange_free(struct exchange *x)
 {
+	if (x->event)
+		x->event->drop = NULL;
 	event_cancel(&x->event);
 	server_forget(x);
 	list_remove(&x->link);
@@ -59,6 +61,11 @@ void exchange_free(struct exchange *x)
 	free(x->type);
 	free(x->body);
 	free(x);
+}
+
+static void exchange_drop(void *data)
+{
+	exchange_free(data);
 }
 
 /* Nobody waits any more. What is on its way to the store stays on it. */
@@ -192,7 +199,8 @@ struct http_call *http_client_send(struct http_client *client, const struct http
 	}
 	call->sent = true;
 	call->exchange = exchange_new(call, options, target, endpoint);
-	world_at(w, w->now_ns + latency(w), NULL, arrives, call->exchange, &call->exchange->event);
+	world_at(w, w->now_ns + latency(w), NULL, arrives, call->exchange, &call->exchange->event)->drop =
+		exchange_drop;
 	if (timeout_ms && !life->dead)
 		world_at(w, w->now_ns + timeout_ms * NS_PER_MS, &life->gate, call_timed_out, call,
 			&call->timeout);
@@ -394,7 +402,8 @@ void http_settle(struct world *w)
 		else if (x->answered)
 			send_back(x, latency(w));
 		else
-			world_at(w, w->now_ns + latency(w), NULL, arrives, x, &x->event);
+			world_at(w, w->now_ns + latency(w), NULL, arrives, x, &x->event)->drop =
+				exchange_drop;
 	}
 	list_for_each (it, &w->streams)
 		stream_kick(list_item(it, struct exchange, in_streams));

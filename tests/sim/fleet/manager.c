@@ -37,7 +37,6 @@ struct telling {
 	struct life *life;
 	enum news kind;
 	struct seen seen;
-	struct event *event;
 };
 
 const char *phase_name(enum phase phase)
@@ -182,7 +181,6 @@ static void told(void *data)
 	free(telling);
 }
 
-/* Freed with its life when it does not come to be told. */
 static void tell(struct host *host, enum news kind, const struct seen *seen, int64_t after_ns)
 {
 	struct life *life = host->life;
@@ -197,8 +195,7 @@ static void tell(struct host *host, enum news kind, const struct seen *seen, int
 	if (seen)
 		telling->seen = *seen;
 	life->manager.last_told_ns = MAX(life->manager.last_told_ns + 1, w->now_ns + after_ns);
-	/* The memory is the event's: it happens at a dead life too. */
-	world_at(w, life->manager.last_told_ns, &life->gate, told, telling, NULL);
+	world_at(w, life->manager.last_told_ns, &life->gate, told, telling, NULL)->drop = free;
 }
 
 static void tell_state(struct process *process)
@@ -584,13 +581,6 @@ void manager_end(struct life *life)
 
 		list_remove(&seen->link);
 		free(seen);
-	}
-	/* Tellings own their memory. */
-	list_for_each_safe (it, &life->gate.events) {
-		struct event *event = list_item(it, struct event, in_gate);
-
-		if (event->fn == told)
-			free(event->data);
 	}
 }
 

@@ -96,8 +96,10 @@ static const struct text *random_text(struct world *w, const char *name)
 
 /* ---- what is asked for ---- */
 
-static void wish_free(struct wish *wish)
+static void wish_free(void *data)
 {
+	struct wish *wish = data;
+
 	for (unsigned i = 0; i < wish->count; i++) {
 		free(wish->paths[i]);
 		free(wish->values[i]);
@@ -122,7 +124,8 @@ static void wish_step(void *data)
 		return;
 	}
 	world_at(w, w->now_ns + world_rand(w, world_chance(w, 100000) ? 2 * NS_PER_S : 10 * NS_PER_MS), NULL,
-		wish_step, wish, NULL);
+		wish_step, wish, NULL)
+		->drop = wish_free;
 }
 
 static void wish_add(struct wish *wish, char *path, char *value, bool create)

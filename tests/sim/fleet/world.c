@@ -117,7 +117,7 @@ static bool earlier(const struct heap_item *a, const struct heap_item *b)
 	return left->at_ns != right->at_ns ? left->at_ns < right->at_ns : left->number < right->number;
 }
 
-void world_at(struct world *w, int64_t at_ns, struct gate *gate, void (*fn)(void *data), void *data,
+struct event *world_at(struct world *w, int64_t at_ns, struct gate *gate, void (*fn)(void *data), void *data,
 	struct event **owner)
 {
 	struct event *event = mem_new(struct event);
@@ -135,16 +135,22 @@ void world_at(struct world *w, int64_t at_ns, struct gate *gate, void (*fn)(void
 	if (owner)
 		*owner = event;
 	heap_insert(&w->events, &event->item);
+	return event;
 }
 
 static void event_free(struct world *w, struct event *event)
 {
+	void (*drop)(void *) = event->drop;
+	void *data = event->data;
+
 	if (event->owner)
 		*event->owner = NULL;
 	heap_remove(&w->events, &event->item);
 	list_remove(&event->held);
 	list_remove(&event->in_gate);
 	free(event);
+	if (drop)
+		drop(data);
 }
 
 static struct world *the_world; /* one at a time */
@@ -208,6 +214,7 @@ static bool next_event(struct world *w)
 	}
 	fn = event->fn;
 	data = event->data;
+	event->drop = NULL;
 	event_free(w, event);
 	fn(data);
 	return true;
@@ -348,7 +355,7 @@ static void world_end(struct world *w)
 		host_done(&w->hosts[i]);
 	http_world_done(w);
 	/* What was closed is given back in the next turn. */
-	for (now_ns = w->now_ns; heap_top(&w->events);) {
+	for (now_ns = w->now_ns + 1; heap_top(&w->events);) {
 		struct event *event = container_of(heap_top(&w->events), struct event, item);
 
 		if (event->gate == NULL && event->at_ns <= now_ns)

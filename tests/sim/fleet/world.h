@@ -93,7 +93,8 @@ struct event {
 	struct gate *gate; /* NULL: the world's own */
 	void (*fn)(void *data);
 	void *data;
-	struct event **owner; /* set to NULL when it happens */
+	struct event **owner;	  /* set to NULL when it happens */
+	void (*drop)(void *data); /* what becomes of data when it does not; may be NULL */
 };
 
 /* ---- units ---- */
@@ -253,7 +254,7 @@ void world_trace(struct world *w, uint64_t a, uint64_t b);
 void world_log(struct world *w, const char *format, ...) _printf_(2, 3);
 void world_finding(struct world *w, const char *format, ...) _printf_(2, 3);
 /* owner (may be NULL) points to the event until it happens or is cancelled. */
-void world_at(struct world *w, int64_t at_ns, struct gate *gate, void (*fn)(void *data), void *data,
+struct event *world_at(struct world *w, int64_t at_ns, struct gate *gate, void (*fn)(void *data), void *data,
 	struct event **owner);
 void event_cancel(struct event **owner);
 void gate_init(struct gate *gate, struct world *w);
