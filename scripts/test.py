@@ -81,34 +81,48 @@ TIMED = {"test_cluster_faults", "test_cluster_nemesis", "test_fleet_cluster", "t
 MANY_CALLS = {"test_etcdctl_golden", "test_fleetctl_golden"}
 
 
-# Black-box tests that compare what is said, not when, and that share nothing with each other; the longest first.
+# Black-box tests that compare what is said, not when (or allow for seconds), and that share nothing with each other; the
+# longest first. They wait for their servers for a good part of the time, so there is one more of them than processors.
 SIDE_BY_SIDE = ["test_systemd", "test_etcdctl_golden", "test_supervisor_types", "test_confd_run", "test_etcdctl_real",
-                "test_supervisor_units", "test_supervisor_triggers", "test_etcd_refusals", "test_etcd_golden",
+                "test_hostile", "test_checkpoints", "test_rebuild", "test_disk_space", "test_supervisor_units", "test_supervisor_triggers", "test_etcd_refusals", "test_etcd_golden",
                 "test_fleetctl_golden", "test_supervisor", "test_confd_deck", "test_supervisor_exec", "test_confd_golden",
                 "test_etcd_curl", "test_etcd_differential", "test_fleet_api", "test_tls", "test_etcd_watch", "test_fleetctl_ssh",
                 "test_snapshot", "test_rooms", "test_snapshot_save", "test_release"]
 
 
-# Mostly wait for timeouts of their clusters: the simulator has the other processor meanwhile.
-WAITING = ["test_fleet_cluster", "test_fleet_mixed"]
+# One after the other, beside the rest: clusters of fleetds that share nothing with those, and mostly wait for timeouts.
+FLEETS = ["test_fleet_cluster", "test_fleet_mixed"]
+# Whose cases are the same for each store: a program for each.
+STORES = {"test_fleet_cluster": ["debian", "ours"]}
 
 
 def system_programs(names, soak):
     released = TIMED if soak else TIMED | MANY_CALLS
     timeout_s = 900 * int(os.environ.get("FLOTILLA_ROUNDS", "1"))
-    return [Program("system/" + name[5:], [sys.executable, os.path.join(ROOT, "tests", "system", name + ".py")], timeout_s,
-                    {"FLOTILLA_BUILD": RELEASE if name in released else ASAN, "FLOTILLA_RELEASE": RELEASE}) for name in names]
+    found = []
+    for name in names:
+        env = {"FLOTILLA_BUILD": RELEASE if name in released else ASAN, "FLOTILLA_RELEASE": RELEASE}
+        argv = [sys.executable, os.path.join(ROOT, "tests", "system", name + ".py")]
+        for store in STORES.get(name, [None]):
+            found.append(Program("system/" + name[5:] + ("_" + store if store else ""), argv, timeout_s,
+                                 dict(env, FLOTILLA_TEST_STORES=store) if store else env))
+    return found
 
 
 def other_names():
-    """One after the other: they measure times, or share the machine's namespaces and its two cores."""
+    """One after the other: they measure times, or share the machine's namespaces. Most of the time they wait for timeouts."""
     names = [os.path.basename(path)[:-3] for path in sorted(glob.glob(os.path.join(ROOT, "tests", "system", "test_*.py")))]
-    return [name for name in names if name not in SIDE_BY_SIDE + WAITING]
+    return [name for name in names if name not in SIDE_BY_SIDE + FLEETS]
 
 
 def sim_program(seconds):
     return Program("sim", [os.path.join(ROOT, "scripts", "sim"), "--build", RELEASE, "--seconds", str(seconds), "--tap"],
                    seconds + 300)
+
+
+def fuzz_wanted(word):
+    sources = glob.glob(os.path.join(ROOT, "tests", "fuzz", "fuzz_*.c"))
+    return any(word in "fuzz/" + os.path.basename(path)[5:-2] for path in sources)
 
 
 def fuzz_programs(seconds):
@@ -174,11 +188,64 @@ def run_all(programs, jobs):
     return passed, failed
 
 
+def added(counts):
+    return sum(good for good, _ in counts), sum(bad for _, bad in counts)
+
+
+def run_lanes(lanes):
+    """Each lane, a function that answers what it counted, beside the others."""
+    with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
+        return [lane.result() for lane in [pool.submit(lane) for lane in lanes]]
+
+
 def check_format():
     files = sorted(glob.glob(os.path.join(ROOT, "src", "**", "*.[ch]"), recursive=True)
                    + glob.glob(os.path.join(ROOT, "include", "**", "*.h"), recursive=True)
                    + glob.glob(os.path.join(ROOT, "tests", "**", "*.[ch]"), recursive=True))
     return step("clang-format", ["clang-format", "--dry-run", "--Werror"] + files)
+
+
+class Run:
+    """One run of everything that is wanted; each step answers (passed, failed)."""
+
+    def __init__(self, word, soak):
+        self.word, self.soak = word, soak
+
+    def run(self, programs, jobs):
+        return run_all([program for program in programs if self.word in program.name], jobs)
+
+    def system(self, names, jobs):
+        return self.run(system_programs(names, self.soak), jobs)
+
+    def builds(self, quick):
+        targets = (["flotilla", "tests/sim/sim", "tests/system/check_history", "tests/system/faults.so"]
+                   + ["tests/sim/" + name for name in HEAVY] + [name + ".1" for name in PROGRAMS + ["etcdctl-snapshot"]])
+        checks = [build(ASAN, ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1", "-Dwerror=true"]),
+                  build(RELEASE, ["-Dwerror=true"], targets=targets)] + ([] if quick else [check_format()])
+        return checks.count(True), checks.count(False)
+
+    def fuzz_build(self):
+        if not fuzz_wanted(self.word):
+            return 0, 0
+        good = build(FUZZ, ["-Dfuzz=true", "-Dtests=true", "-Doptimization=1", "-Dwerror=true", "-Db_lundef=false"],
+                     {"CC": "clang"}, ["-j1", "fuzz"])
+        return int(good), int(not good)
+
+    def one_processor(self):
+        """What needs one processor all the time, and no more."""
+        counts = [self.fuzz_build(), self.run([sim_program(1800 if self.soak else 120)], 1)]
+        return added(counts + ([] if self.soak else [self.run(fuzz_programs(10), 1)]))
+
+    def all(self, quick):
+        counts = [self.builds(quick), self.run(unit_programs(self.soak), JOBS)]
+        if quick:
+            return added(counts + [self.run([sim_program(10)], 1)])
+        counts.append(self.system(SIDE_BY_SIDE, JOBS + 1))
+        # Two of the three wait for timeouts most of the time, so that times can be judged beside the one that does not.
+        counts += run_lanes([lambda: self.system(other_names(), 1), lambda: self.system(FLEETS, 1), self.one_processor])
+        if self.soak:
+            counts.append(self.run(fuzz_programs(600), JOBS))
+        return added(counts)
 
 
 def main():
@@ -196,27 +263,7 @@ def main():
     if subprocess.call([os.path.join(ROOT, "scripts", "deps"), "test"]) != 0:
         return 1
     begun = time.monotonic()
-    checks = []
-    checks.append(build(ASAN, ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1", "-Dwerror=true"]))
-    checks.append(build(RELEASE, ["-Dwerror=true"], targets=["flotilla", "tests/sim/sim", "tests/system/check_history", "tests/system/faults.so"]
-                        + ["tests/sim/" + name for name in HEAVY] + [name + ".1" for name in PROGRAMS + ["etcdctl-snapshot"]]))
-    if not options.quick:
-        checks.append(build(FUZZ, ["-Dfuzz=true", "-Dtests=true", "-Doptimization=1", "-Dwerror=true", "-Db_lundef=false"],
-                            {"CC": "clang"}, ["fuzz"]))
-        checks.append(check_format())
-    passed, failed = checks.count(True), checks.count(False)
-    plans = [([p for p in unit_programs(options.long) if options.k in p.name], JOBS)]
-    if options.quick:
-        plans.append(([p for p in [sim_program(10)] if options.k in p.name], 1))
-    else:
-        wanted = [(system_programs(SIDE_BY_SIDE, options.long), JOBS), (system_programs(other_names(), options.long), 1),
-                  (system_programs(WAITING, options.long) + [sim_program(1800 if options.long else 120)], JOBS)]
-        plans += [([p for p in programs if options.k in p.name], jobs) for programs, jobs in wanted]
-        plans.append(([p for p in fuzz_programs(600 if options.long else 10) if options.k in p.name], JOBS))
-    for programs, jobs in plans:
-        good, bad = run_all(programs, jobs)
-        passed += good
-        failed += bad
+    passed, failed = Run(options.k, options.long).all(options.quick)
     say("took %.0f s" % (time.monotonic() - begun))
     print("%d passed, %d failed" % (passed, failed), flush=True)
     return 1 if failed else 0

@@ -85,8 +85,7 @@ static void restore_text(struct engine *e, const struct cluster_text *text)
 	engine_writer_add(e->writer, &op);
 }
 
-/* Without its epoch a machine's index says nothing. One that was written a moment ago is perhaps only not
- * told yet: it is harmless to write it again. */
+/* Without its epoch a machine's index says nothing. */
 static void restore_epochs(struct engine *e)
 {
 	size_t count;
@@ -95,7 +94,10 @@ static void restore_epochs(struct engine *e)
 	for (size_t i = 0; i < count; i++) {
 		const char *id = machines[i]->id, *epoch = cluster_epoch(e->config.cluster, id);
 
-		if (!map_get(&e->epochs, slice_str(id)) || (epoch && strcmp(epoch, e->term) == 0))
+		_cleanup_free_ char *path = mem_printf("assigned/%s/epoch", id);
+
+		if (!map_get(&e->epochs, slice_str(id)) || map_get(&e->swept, slice_str(path)) ||
+			(epoch && strcmp(epoch, e->term) == 0))
 			continue;
 		map_remove(&e->epochs, slice_str(id));
 		engine_epoch_write(e, id);

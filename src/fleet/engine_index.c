@@ -195,6 +195,7 @@ static void epoch_done(void *userdata, const struct engine_op *op, const struct 
 	struct engine *e = userdata;
 	_cleanup_free_ char *path = mem_printf("assigned/%s/epoch", op->machine);
 
+	map_remove(&e->swept, slice_str(path));
 	if (response->outcome == ETCD_OK) {
 		cluster_set(e->config.cluster, path, slice_str(op->value), 0);
 		return;
@@ -206,7 +207,8 @@ static void epoch_done(void *userdata, const struct engine_op *op, const struct 
 
 void engine_epoch_write(struct engine *e, const char *machine)
 {
-	_cleanup_free_ char *key = mem_printf("%s/assigned/%s/epoch", e->prefix, machine);
+	_cleanup_free_ char *path = mem_printf("assigned/%s/epoch", machine);
+	_cleanup_free_ char *key = mem_printf("%s/%s", e->prefix, path);
 	struct engine_op op = {.write = ENGINE_WRITE_SET,
 		.key = key,
 		.value = e->term,
@@ -219,5 +221,6 @@ void engine_epoch_write(struct engine *e, const char *machine)
 		engine_index_is_going(e, machine))
 		return;
 	map_put(&e->epochs, slice_str(machine), e);
+	map_put(&e->swept, slice_str(path), e);
 	engine_writer_add(e->writer, &op);
 }
