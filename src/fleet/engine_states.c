@@ -177,12 +177,10 @@ static void announce_lasting(struct engine *e)
  * it. */
 static bool is_silent(const struct cluster_unit *unit, const struct cluster_assignment *assignment)
 {
-	const struct cluster_state *state = cluster_unit_state(unit, assignment->machine);
-
-	if (!state)
+	if (!cluster_unit_state(unit, assignment->machine))
 		return true;
 	return unit->desired == REGISTRY_LAUNCHED && !unit->global && unit->target &&
-	       strcmp(unit->target, assignment->machine) == 0 && strcmp(state->state.active, "active") == 0 &&
+	       strcmp(unit->target, assignment->machine) == 0 &&
 	       !(unit->heartbeat && strcmp(unit->heartbeat, assignment->machine) == 0);
 }
 
