@@ -153,6 +153,25 @@ void arena_init(struct arena *arena)
 	*arena = (struct arena){0};
 }
 
+static void add_block(struct arena *arena, size_t block_bytes)
+{
+	struct arena_block *block = mem_alloc(sizeof(*block) + block_bytes);
+
+	block->next = arena->blocks;
+	block->size_bytes = block_bytes;
+	arena->blocks = block;
+	arena->block_bytes = block_bytes;
+	arena->used_bytes = 0;
+	arena->total_bytes += block_bytes;
+}
+
+void arena_init_sized(struct arena *arena, size_t room_bytes)
+{
+	arena_init(arena);
+	if (room_bytes)
+		add_block(arena, room_bytes);
+}
+
 void arena_done(struct arena *arena)
 {
 	while (arena->blocks) {
@@ -187,17 +206,8 @@ void *arena_alloc(struct arena *arena, size_t size_bytes)
 	void *ptr;
 
 	assert(rounded >= size_bytes);
-	if (!arena->blocks || arena->block_bytes - arena->used_bytes < rounded) {
-		size_t block_bytes = MAX(rounded, (size_t)ARENA_BLOCK_BYTES);
-		struct arena_block *block = mem_alloc(sizeof(*block) + block_bytes);
-
-		block->next = arena->blocks;
-		block->size_bytes = block_bytes;
-		arena->blocks = block;
-		arena->block_bytes = block_bytes;
-		arena->used_bytes = 0;
-		arena->total_bytes += block_bytes;
-	}
+	if (!arena->blocks || arena->block_bytes - arena->used_bytes < rounded)
+		add_block(arena, MAX(rounded, (size_t)ARENA_BLOCK_BYTES));
 	ptr = arena->blocks->data + arena->used_bytes;
 	arena->used_bytes += rounded;
 	memset(ptr, 0, rounded);

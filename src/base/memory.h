@@ -47,6 +47,8 @@ struct arena {
 	size_t used_bytes, block_bytes, total_bytes;
 };
 void arena_init(struct arena *arena);
+/* For one that lasts, by the thousand: its first block has room for so much and no more. */
+void arena_init_sized(struct arena *arena, size_t room_bytes);
 void arena_done(struct arena *arena);
 void arena_reset(struct arena *arena); /* frees all but one block */
 void *arena_alloc(struct arena *arena, size_t size_bytes)

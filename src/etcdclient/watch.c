@@ -179,28 +179,42 @@ static void on_head(struct http_call *call _unused_, const struct http_response 
 	}
 }
 
+/* The stream is of no use any more: the owner begins anew. */
+static void give_up_stream(struct etcd_watch *watch, const char *why)
+{
+	http_call_cancel(take_ptr(watch->call));
+	if (tell_failure(watch, ETCD_WATCH_CLEARED, why)) {
+		start_over(watch);
+		retry(watch);
+	}
+}
+
 static void on_body(struct http_call *call _unused_, struct slice piece, void *user)
 {
 	struct etcd_watch *watch = user;
-	struct slice line, rest;
+	struct slice line, rest, after;
 	bool ok;
 
 	buf_add_slice(&watch->line, piece);
 	if (buf_error(&watch->line) < 0) {
-		http_call_cancel(take_ptr(watch->call));
-		if (tell_failure(watch, ETCD_WATCH_CLEARED, "an event is larger than the limit")) {
-			start_over(watch);
-			retry(watch);
-		}
+		give_up_stream(watch, "an event is larger than the limit");
 		return;
 	}
-	rest = buf_slice(&watch->line);
 	if (!watch->head_ok)
 		return; /* an error's body: read in on_done */
-	while (text_cut(rest, '\n', &line, &rest)) {
-		if (line.len && (!take_event(watch, line, &ok)))
+	rest = buf_slice(&watch->line);
+	while (text_cut(rest, '\n', &line, &after)) {
+		rest = after;
+		if (!line.len)
+			continue;
+		if (!take_event(watch, line, &ok))
 			return;
+		if (!ok) {
+			give_up_stream(watch, "what came is not an event");
+			return;
+		}
 	}
+	/* The beginning of a line waits for its end. */
 	buf_consume(&watch->line, watch->line.len - rest.len);
 }
 

@@ -86,7 +86,7 @@ static void stop_leading(struct engine *e, const char *why)
 	set_clear(&e->bare);
 	set_clear(&e->unneeded);
 	e->collected_ms = 0;
-	e->lasting_busy = false;
+	e->lasting_busy = e->large_busy = false;
 	e->version_request = etcd_request_cancel(e->version_request);
 	say(e, why);
 	if (e->config.leading)
@@ -174,11 +174,16 @@ static void resign_ended(struct engine *e)
 		done(e->resign_userdata);
 }
 
+static int64_t lease_ttl_s(const struct engine *e)
+{
+	return e->large_seen ? e->config.lease_ttl_s
+			     : MIN(e->config.lease_ttl_s, (int64_t)ENGINE_SHORT_LEASE_S);
+}
+
 static void lease_done(const struct etcd_response *response, void *userdata)
 {
 	struct engine *e = userdata;
 	enum lease_step step = e->step;
-	uint64_t ttl_ms = (uint64_t)e->config.lease_ttl_s * 1000;
 
 	e->lease_request = NULL;
 	e->step = LEASE_IDLE;
@@ -188,10 +193,11 @@ static void lease_done(const struct etcd_response *response, void *userdata)
 	}
 	if (response->outcome == ETCD_OK && step != LEASE_BREAK) {
 		e->renewed_ms = e->sent_ms;
+		e->held_ms = e->sent_ttl_ms;
 		e->lease_index = response->node ? response->node->modified_index : 0;
 		if (step != LEASE_RENEW)
 			start_leading(e);
-		lease_after(e, ttl_ms / 3);
+		lease_after(e, e->held_ms / 2);
 		return;
 	}
 	if (response->outcome == ETCD_REFUSED && !etcd_response_is(response, ETCD_RAFT_ERROR)) {
@@ -207,7 +213,7 @@ static void lease_done(const struct etcd_response *response, void *userdata)
 		lease_after(e, 0);
 		return;
 	}
-	if (e->leads && engine_now_ms(e) - e->renewed_ms > ttl_ms)
+	if (e->leads && engine_now_ms(e) - e->renewed_ms > e->held_ms)
 		stop_leading(e, "the engine's lease could not be renewed in time");
 	lease_after(e, ENGINE_RETRY_MS);
 }
@@ -232,11 +238,12 @@ static void new_term(struct engine *e)
 static void lease_send(struct engine *e, enum lease_step step)
 {
 	_cleanup_free_ char *key = mem_printf("%s/lease/engine-leader", e->prefix);
-	struct etcd_put_options put = {.ttl_s = e->config.lease_ttl_s};
+	struct etcd_put_options put = {.ttl_s = lease_ttl_s(e)};
 	struct etcd_delete_options del = {0};
 
 	e->step = step;
 	e->sent_ms = engine_now_ms(e);
+	e->sent_ttl_ms = (uint64_t)put.ttl_s * 1000;
 	switch (step) {
 	case LEASE_ACQUIRE:
 	case LEASE_ADOPT:
@@ -436,8 +443,10 @@ static void run(struct engine *e)
 
 	if (!e->leads || !e->ready || !e->config.cluster_loaded(e->config.userdata))
 		return;
-	/* Whose own presence has ended does not know whether others are dead. */
-	if (!age || !cluster_machine(e->config.cluster, e->machine_id)) {
+	/* Without contact, or after a sleep through which the lease may have gone to another; and whose own
+	 * presence has ended does not know whether others are dead. */
+	if (!age || engine_now_ms(e) - e->renewed_ms > e->held_ms ||
+		!cluster_machine(e->config.cluster, e->machine_id)) {
 		engine_retry_run(e, ENGINE_RETRY_MS);
 		return;
 	}
@@ -476,12 +485,6 @@ static void run(struct engine *e)
 }
 
 /* ---- news ---- */
-
-void engine_states_seen(struct engine *e, bool lasting)
-{
-	e->lasting_seen = lasting;
-	e->machines_changed = true;
-}
 
 void engine_machine_changed(struct engine *e, const char *id)
 {

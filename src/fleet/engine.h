@@ -9,8 +9,11 @@
  * What a machine published lives as long as the machine's presence: the leader removes exactly its keys when
  * it is gone. While it does, which is as long as no machine of fleet 1.0 is there, it says so in the key
  * lease/states, and nobody has to refresh what does not change. What is left in the registry without a
- * meaning it removes too: at once what cannot have one, after a while what is only not needed. Loop's thread.
- */
+ * meaning it removes too: at once what cannot have one, after a while what is only not needed.
+ *
+ * A cluster of many units or machines is called large in the key lease/large: then only who needs the whole
+ * cluster in memory follows it. To lead anew means to read everything there, so the lease of a large cluster
+ * is a long one, and a short one elsewhere. Loop's thread. */
 #pragma once
 #include "fleet/cluster.h"
 #include "flotilla/etcd.h"
@@ -22,7 +25,7 @@ struct engine_config {
 	const char *prefix;	    /* "/_coreos.com/fleet", without a slash at its end */
 	const char *machine_id;
 	struct cluster *cluster;
-	int64_t lease_ttl_s;
+	int64_t lease_ttl_s; /* of a large cluster; else ENGINE_SHORT_LEASE_S at most */
 	uint64_t reconcile_ms;
 	uint64_t collect_ms; /* what nobody needs is removed after that time; 0: an hour */
 	bool disabled;	     /* never leads, only follows who does */
@@ -42,6 +45,8 @@ struct engine *engine_free(struct engine *engine);
 void engine_lease_seen(struct engine *engine, struct slice value, uint64_t index);
 /* Whether lease/states is there. */
 void engine_states_seen(struct engine *engine, bool lasting);
+/* Whether lease/large is there. */
+void engine_large_seen(struct engine *engine, bool large);
 /* Changes of the cluster, by name; engine_turn() then acts on all of them. */
 void engine_machine_changed(struct engine *engine, const char *id);
 void engine_unit_changed(struct engine *engine, const char *name);

@@ -6,7 +6,10 @@
 
 #define ENGINE_RETRY_MS 200
 #define ENGINE_REFUSED_RETRY_MS 50
-#define ENGINE_SETTLE_MS 2000 /* missing machines get that long after an outage to come back */
+#define ENGINE_SETTLE_MS 2000  /* missing machines get that long after an outage to come back */
+#define ENGINE_SHORT_LEASE_S 2 /* how long a cluster is without a leader that was killed */
+#define ENGINE_LARGE_UNITS 2000
+#define ENGINE_LARGE_MACHINES 50
 #define ENGINE_PASS_SHARE 200 /* a safety-net pass may cost one part in so many of the time */
 
 enum lease_step { LEASE_IDLE, LEASE_ACQUIRE, LEASE_ADOPT, LEASE_RENEW, LEASE_BREAK, LEASE_RESIGN };
@@ -23,7 +26,8 @@ struct engine {
 	struct etcd_request *lease_request, *version_request;
 	uv_timer_t *lease_timer, *pass_timer, *run_timer;
 	char *term, *lease_value;
-	uint64_t lease_index, renewed_ms, sent_ms;
+	uint64_t lease_index, sent_ms, sent_ttl_ms;
+	uint64_t renewed_ms, held_ms; /* the lease holds for so long from then on */
 	bool leads, ready, resigned;
 	struct engine_stats stats;
 	void (*resign_done)(void *userdata);
@@ -33,6 +37,8 @@ struct engine {
 	bool machines_changed; /* one came or went since the last run */
 	bool lasting_seen;     /* lease/states is there */
 	bool lasting_busy;     /* it is being written or removed */
+	bool large_seen;       /* lease/large is there */
+	bool large_busy;       /* it is being written or removed */
 	struct map swept; /* keys of machines that are gone, and directories, while they are being removed */
 	struct map unneeded;   /* "path index" -> since when (ms) nobody needs it */
 	uint64_t collected_ms; /* when it was last looked for; 0: not in this term */

@@ -173,6 +173,32 @@ static void announce_lasting(struct engine *e)
 	write_lasting(e, lasting);
 }
 
+static void large_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
+{
+	struct engine *e = userdata;
+
+	e->large_busy = false;
+	if (response->outcome == ETCD_OK ||
+		(op->write == ENGINE_WRITE_DELETE && etcd_response_is(response, ETCD_KEY_NOT_FOUND)))
+		e->large_seen = op->write == ENGINE_WRITE_SET;
+}
+
+/* It stays large until there is half as much: nobody shall open and close the whole cluster in turns. */
+static void announce_large(struct engine *e)
+{
+	_cleanup_free_ char *key = mem_printf("%s/lease/large", e->prefix);
+	struct engine_op op = {.key = key, .value = "large", .done = large_done, .userdata = e};
+	size_t units = cluster_unit_count(e->config.cluster), part = e->large_seen ? 2 : 1;
+	size_t machines = scheduler_machine_count(cluster_scheduler(e->config.cluster));
+	bool large = units > ENGINE_LARGE_UNITS / part || machines > ENGINE_LARGE_MACHINES / part;
+
+	if (large == e->large_seen || e->large_busy)
+		return;
+	e->large_busy = true;
+	op.write = large ? ENGINE_WRITE_SET : ENGINE_WRITE_DELETE;
+	engine_writer_add(e->writer, &op);
+}
+
 /* What the machine should have published of the unit and has not: its state, or that it was asked to start
  * it. */
 static bool is_silent(const struct cluster_unit *unit, const struct cluster_assignment *assignment)
@@ -215,10 +241,22 @@ static void ask_silent(struct engine *e)
 	map_done(&before);
 }
 
+void engine_states_seen(struct engine *e, bool lasting)
+{
+	e->lasting_seen = lasting;
+	e->machines_changed = true;
+}
+
+void engine_large_seen(struct engine *e, bool large)
+{
+	e->large_seen = large;
+}
+
 void engine_states_round(struct engine *e, bool all)
 {
 	if (all || e->machines_changed) {
 		announce_lasting(e);
+		announce_large(e);
 		sweep_states(e);
 	}
 	if (all) {

@@ -1,6 +1,7 @@
 /* Three mirrors are open: the lease (who leads), this machine's part of the assignment index (what to run),
- * and the whole prefix (the cluster: for the leading engine, and for the API). The last one is closed on an
- * idle follower of a large cluster and opened again when it is needed. */
+ * and the whole prefix (the cluster: for the leading engine, and for the API). In a large cluster, as its
+ * leader says (lease/large), a follower opens the last one only when it is needed: else each change would be
+ * told to everybody. */
 #include "fleet/member.h"
 
 #include <stdlib.h>
@@ -14,7 +15,6 @@
 #define MEMBER_HAND_OVER_MS 60000
 #define MEMBER_IDLE_CHECK_MS 60000
 #define MEMBER_CLUSTER_IDLE_MS (10 * 60 * 1000)
-#define MEMBER_CLUSTER_KEEP_UNITS 2000 /* up to here the whole cluster is always kept in memory */
 #define MEMBER_LEASE_TTL_MAX_S 10
 
 struct member {
@@ -25,10 +25,13 @@ struct member {
 	struct engine *engine;
 	struct agent *agent;
 	uv_timer_t *idle_timer;
-	uint64_t used_ms; /* last use of the cluster from outside */
+	uint64_t used_ms; /* last use of the cluster from outside; 0: never */
 	void (*stopped)(void *userdata);
 	void *stopped_userdata;
-	bool keep_units, foreign, lease_read, states_read, had_contact, full_outage;
+	bool keep_units, foreign, had_contact, full_outage;
+	bool lease_read, states_read, large_read; /* what the read of the lease's mirror had */
+	bool large;				  /* the leader says so */
+	bool sweep_due; /* an earlier life left what it published, and the cluster was not read since */
 };
 
 static void say_text(void *user, const char *text)
@@ -73,6 +76,7 @@ static void full_end(void *user)
 		say_text(m, "the registry is known again");
 	m->full_outage = false;
 	cluster_end(m->config.cluster);
+	m->sweep_due = false;
 	agent_sweep(m->agent);
 	engine_look_at_all(m->engine);
 }
@@ -111,16 +115,31 @@ static void need_cluster(struct member *m)
 		m->full = mirror_open(m->config.client, m->prefix, &full_handler, m);
 }
 
+/* Whether the whole cluster shall be known here. */
+static bool wants_cluster(const struct member *m)
+{
+	uint64_t now = uv_now(etcd_client_loop(m->config.client));
+
+	return !m->large || m->foreign || m->sweep_due || engine_leads(m->engine) ||
+	       (m->used_ms && now - m->used_ms <= MEMBER_CLUSTER_IDLE_MS);
+}
+
+static void keep_or_drop_cluster(struct member *m)
+{
+	if (wants_cluster(m)) {
+		need_cluster(m);
+	} else if (m->full) {
+		m->full = mirror_close(m->full);
+		cluster_clear(m->config.cluster);
+	}
+}
+
 static void idle_fired(uv_timer_t *timer)
 {
 	struct member *m = timer->data;
-	uint64_t now = uv_now(etcd_client_loop(m->config.client));
 
-	if (!m->full || engine_leads(m->engine) || m->foreign || now - m->used_ms <= MEMBER_CLUSTER_IDLE_MS ||
-		cluster_unit_count(m->config.cluster) <= MEMBER_CLUSTER_KEEP_UNITS)
-		return;
-	m->full = mirror_close(m->full);
-	cluster_clear(m->config.cluster);
+	if (m->full)
+		keep_or_drop_cluster(m);
 }
 
 /* ---- the mirror of the lease ---- */
@@ -150,11 +169,18 @@ static void states_known(struct member *m, bool lasting)
 	agent_set_lasting(m->agent, lasting);
 }
 
+static void large_known(struct member *m, bool large)
+{
+	m->large = large;
+	engine_large_seen(m->engine, large);
+	keep_or_drop_cluster(m);
+}
+
 static void lease_begin(void *user)
 {
 	struct member *m = user;
 
-	m->lease_read = m->states_read = false;
+	m->lease_read = m->states_read = m->large_read = false;
 }
 
 static void lease_set(void *user, const char *path, struct slice value, uint64_t index)
@@ -164,6 +190,10 @@ static void lease_set(void *user, const char *path, struct slice value, uint64_t
 	if (strcmp(path, "states") == 0) {
 		m->states_read = true;
 		states_known(m, true);
+	}
+	if (strcmp(path, "large") == 0) {
+		m->large_read = true;
+		large_known(m, true);
 	}
 	if (strcmp(path, "engine-leader") != 0)
 		return;
@@ -180,6 +210,8 @@ static void lease_remove(void *user, const char *path, bool expired)
 		lease_known(m, (struct slice){0}, 0);
 	if (!path[0] || strcmp(path, "states") == 0)
 		states_known(m, false);
+	if (!path[0] || strcmp(path, "large") == 0)
+		large_known(m, false);
 }
 
 static void lease_end(void *user)
@@ -191,6 +223,8 @@ static void lease_end(void *user)
 		lease_known(m, (struct slice){0}, 0);
 	if (!m->states_read)
 		states_known(m, false);
+	if (!m->large_read)
+		large_known(m, false);
 }
 
 static const struct mirror_handler lease_handler = {
@@ -271,6 +305,10 @@ static void on_registered(void *user)
 	say(m, LOG_LEVEL_INFO, mem_printf("registered as machine %s", m->id));
 	agent_set_registered(m->agent, true);
 	mirror_restart(m->index);
+	if (presence_was_adopted(m->presence)) {
+		m->sweep_due = !mirror_is_loaded(m->full);
+		need_cluster(m);
+	}
 	if (m->full && m->foreign)
 		mirror_restart(m->full);
 	agent_contact(m->agent);
@@ -366,7 +404,6 @@ static void open_parts(struct member *m)
 	cluster_observe(m->config.cluster, &observer);
 	m->lease = mirror_open(m->config.client, lease, &lease_handler, m);
 	m->index = mirror_open(m->config.client, index, &index_handler, m);
-	need_cluster(m);
 }
 
 struct member *member_new(const struct member_config *config)
@@ -451,7 +488,7 @@ void member_describe(struct member *m, const struct registry_machine *machine)
 
 void member_use_cluster(struct member *m)
 {
-	m->used_ms = uv_now(etcd_client_loop(m->config.client));
+	m->used_ms = MAX(uv_now(etcd_client_loop(m->config.client)), (uint64_t)1);
 	need_cluster(m);
 }
 

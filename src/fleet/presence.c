@@ -30,7 +30,7 @@ struct presence {
 	uint64_t sent_ms;	   /* start of the request under way */
 	uint64_t since_ms;	   /* contact since; 0: none */
 	uint64_t ok_ms, before_ms; /* last answer; since_ms before the contact was lost */
-	bool registered, rewrite, lost_to_other, told_refused;
+	bool registered, rewrite, lost_to_other, told_refused, adopted;
 	void (*withdrawn)(void *userdata);
 	void *withdrawn_userdata;
 };
@@ -163,6 +163,8 @@ static void answered(const struct etcd_response *response, void *userdata)
 				p->rewrite = false;
 			if (p->step == PRESENCE_CREATE)
 				p->registered = false; /* it was lost in an outage */
+			if (p->step == PRESENCE_CREATE || p->step == PRESENCE_ADOPT)
+				p->adopted = p->step == PRESENCE_ADOPT;
 			set_registered(p, response);
 		}
 	} else if (etcd_response_is(response, ETCD_KEY_NOT_FOUND)) {
@@ -303,6 +305,11 @@ void presence_withdraw(struct presence *p, void (*done)(void *userdata), void *u
 bool presence_is_registered(const struct presence *p)
 {
 	return p->registered;
+}
+
+bool presence_was_adopted(const struct presence *p)
+{
+	return p->adopted;
 }
 
 uint64_t presence_contact_since_ms(const struct presence *p)

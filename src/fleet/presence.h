@@ -27,6 +27,8 @@ void presence_update(struct presence *presence, const struct registry_machine *m
 /* Deletes the key (if it is ours) and calls back, whatever came of it; no refreshes follow. */
 void presence_withdraw(struct presence *presence, void (*done)(void *userdata), void *userdata);
 bool presence_is_registered(const struct presence *presence);
+/* Whether the last registration took over the key of an earlier life. */
+bool presence_was_adopted(const struct presence *presence);
 /* Loop time in ms since when the store has answered, and had this key, without a break; 0: it does not now.
  * Contact counts as broken as soon as a refresh is overdue: also when this process was stopped for a while.
  */

@@ -19,7 +19,8 @@
  *   assigned/ID/NAME           {"Hash":…,"State":"loaded|launched","Global":bool}
  *   assigned/ID/epoch          Term of the leader by which the index of that machine is complete
  *   lease/states               is there: job-state and states/ have no TTL, and go with the machine's presence
- *                              (decision 011); else they have the machine's agent_ttl, as in fleet 1.0 */
+ *                              (decision 011); else they have the machine's agent_ttl, as in fleet 1.0
+ *   lease/large                is there: only who needs the whole cluster in memory follows it */
 /* clang-format on */
 #pragma once
 #include "base/buf.h"

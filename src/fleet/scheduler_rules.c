@@ -224,10 +224,41 @@ static struct unit_slices slices_copy(struct arena *arena, const struct unit_sli
 	return copy;
 }
 
+/* What a piece takes in an arena at most. */
+static size_t room_bytes(size_t bytes)
+{
+	return bytes + 16;
+}
+
+static size_t slices_room_bytes(const struct unit_slices *slices)
+{
+	size_t bytes = slices->count ? room_bytes(slices->count * sizeof(struct slice)) : 0;
+
+	for (size_t i = 0; i < slices->count; i++)
+		bytes += room_bytes(slices->items[i].len + 1);
+	return bytes;
+}
+
+static size_t rules_room_bytes(const struct unit_requirements *rules)
+{
+	size_t bytes = slices_room_bytes(&rules->machine_of) + slices_room_bytes(&rules->conflicts) +
+		       slices_room_bytes(&rules->replaces);
+
+	if (rules->has_machine_id)
+		bytes += room_bytes(rules->machine_id.len + 1);
+	if (rules->metadata_count)
+		bytes += room_bytes(rules->metadata_count * sizeof(*rules->metadata));
+	for (size_t i = 0; i < rules->metadata_count; i++)
+		bytes += room_bytes(rules->metadata[i].key.len + 1) +
+			 room_bytes(rules->metadata[i].value.len + 1);
+	return bytes;
+}
+
 void scheduler_rules_copy(struct unit_requirements *to, const struct unit_requirements *from)
 {
 	*to = (struct unit_requirements){.has_machine_id = from->has_machine_id, .global = from->global};
-	arena_init(&to->arena);
+	/* Of each of many units, for as long as it lives. */
+	arena_init_sized(&to->arena, rules_room_bytes(from));
 	if (from->has_machine_id)
 		to->machine_id =
 			slice_str(arena_strndup(&to->arena, from->machine_id.data, from->machine_id.len));

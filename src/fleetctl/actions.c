@@ -75,7 +75,11 @@ int ctl_command_submit(struct fleetctl *ctl, int argc, char **argv)
 static int set_states(struct fleetctl *ctl, const struct target_units *units, const char *state,
 	const char *verb, bool *picked, const char *failure)
 {
-	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
+	struct ctl_request *requests = mem_new_array(struct ctl_request, units->count + 1);
+	_cleanup_free_ const struct target_unit **items =
+		mem_new_array(const struct target_unit *, units->count + 1);
+	size_t count = 0;
+	int status = 0;
 
 	for (size_t i = 0; i < units->count; i++) {
 		const struct target_unit *item = &units->items[i];
@@ -84,13 +88,21 @@ static int set_states(struct fleetctl *ctl, const struct target_units *units, co
 		picked[i] = !item->global && (!same || item->created);
 		if (same && !item->global)
 			continue;
-		if (ctl_set_desired(ctl, item->name, state, &error) < 0)
-			return fail(failure, &error);
-		if (item->global || ctl->options.no_block)
-			print_triggered(item, verb);
+		items[count] = item;
+		requests[count++] = (struct ctl_request){.method = "PUT",
+			.path = ctl_path("/fleet/v1/units/", item->name, ""),
+			.body = mem_printf("{\"desiredState\":\"%s\"}", state)};
 	}
+	ctl_call_all(ctl, requests, count);
+	for (size_t i = 0; i < count; i++) {
+		if (requests[i].result >= 0 && (items[i]->global || ctl->options.no_block))
+			print_triggered(items[i], verb);
+		else if (requests[i].result < 0 && requests[i].result != -ECANCELED && !status)
+			status = fail(failure, &requests[i].error);
+	}
+	ctl_requests_free(requests, count);
 	fflush(stdout);
-	return 0;
+	return status;
 }
 
 int ctl_command_load(struct fleetctl *ctl, int argc, char **argv)
@@ -268,6 +280,25 @@ int ctl_command_unload(struct fleetctl *ctl, int argc, char **argv)
 	return status;
 }
 
+static int destroy_all(struct fleetctl *ctl, const struct target_units *units)
+{
+	struct ctl_request *requests = mem_new_array(struct ctl_request, units->count + 1);
+	int status = 0;
+
+	for (size_t i = 0; i < units->count; i++)
+		requests[i] = (struct ctl_request){
+			.method = "DELETE", .path = ctl_path("/fleet/v1/units/", units->items[i].name, "")};
+	ctl_call_all(ctl, requests, units->count);
+	for (size_t i = 0; i < units->count; i++) {
+		if (requests[i].result >= 0)
+			printf("Destroyed %s\n", units->items[i].name);
+		else if (requests[i].result != -ENOENT && requests[i].result != -ECANCELED && !status)
+			status = fail("Error destroying units: ", &requests[i].error);
+	}
+	ctl_requests_free(requests, units->count);
+	return status;
+}
+
 /* Waits, unlike the original, until the processes are gone (not for ever: the machine may be away). */
 int ctl_command_destroy(struct fleetctl *ctl, int argc, char **argv)
 {
@@ -277,19 +308,7 @@ int ctl_command_destroy(struct fleetctl *ctl, int argc, char **argv)
 
 	if (find_units(ctl, argc, argv, &units, &status))
 		return status;
-	for (size_t i = 0; i < units.count && !status; i++) {
-		_cleanup_free_ char *path = ctl_path("/fleet/v1/units/", units.items[i].name, "");
-		int code, r = ctl_call(ctl, "DELETE", path, NULL, NULL, &code, &error);
-
-		if (r == -ENOENT) {
-			buf_clear(&error);
-			continue;
-		}
-		if (r < 0)
-			status = fail("Error destroying units: ", &error);
-		else
-			printf("Destroyed %s\n", units.items[i].name);
-	}
+	status = destroy_all(ctl, &units);
 	fflush(stdout);
 	if (!status && !ctl->options.no_block &&
 		ctl_wait_units(ctl, &units, WAIT_GONE, ctl->options.block_attempts, false, &error) < 0)

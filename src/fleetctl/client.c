@@ -279,18 +279,17 @@ char *ctl_path(const char *before, const char *name, const char *after)
 	return buf_take(&path, NULL);
 }
 
-static void describe_failure(struct buf *reterr, const struct http_result *result)
+static void describe_failure(struct buf *reterr, const struct http_response *response)
 {
-	json_t *root = json_loadb(result->response.body.data ? result->response.body.data : "",
-		result->response.body.len, 0, NULL);
+	struct slice body = response->body;
+	json_t *root = json_loadb(body.data ? body.data : "", body.len, 0, NULL);
 	const char *message = ctl_text(json_object_get(root, "error"), "message");
 
 	if (message[0])
-		buf_printf(reterr, "googleapi: Error %d: %s", result->response.status, message);
+		buf_printf(reterr, "googleapi: Error %d: %s", response->status, message);
 	else
-		buf_printf(reterr, "googleapi: got HTTP response code %d with body: %.*s",
-			result->response.status, (int)result->response.body.len,
-			result->response.body.data ? result->response.body.data : "");
+		buf_printf(reterr, "googleapi: got HTTP response code %d with body: %.*s", response->status,
+			(int)body.len, body.data ? body.data : "");
 	json_decref(root);
 }
 
@@ -302,49 +301,146 @@ static void trace(const struct fleetctl *ctl, const char *method, const char *ur
 		fprintf(stderr, "DEBUG HTTP %s %s\n", method, url);
 }
 
-int ctl_call(struct fleetctl *ctl, const char *method, const char *path, const char *body, json_t **ret_body,
-	int *ret_status, struct buf *reterr)
+/* What came of a call: 0 with the body, or -errno with a message in Go's words. */
+static int take_answer(const struct fleetctl *ctl, const char *method, const char *url, int error,
+	const char *text, const struct http_response *response, json_t **ret_body, struct buf *reterr)
 {
-	_cleanup_free_ char *url =
-		mem_printf("%s%s%calt=json", ctl->base, path, strchr(path, '?') ? '&' : '?');
-	struct http_header header = HTTP_HEADER("Content-Type", "application/json");
-	struct http_call_options options = {.method = method,
+	json_error_t why;
+
+	if (error < 0) {
+		buf_printf(reterr, "%c%s \"%s\": %s", method[0],
+			strcmp(method, "GET") == 0   ? "et"
+			: strcmp(method, "PUT") == 0 ? "ut"
+						     : "elete",
+			url, text);
+		return error;
+	}
+	trace(ctl, method, url, response->status);
+	if (response->status / 100 != 2) {
+		describe_failure(reterr, response);
+		return response->status == 404 ? -ENOENT : -EREMOTEIO;
+	}
+	if (ret_body && response->body.len) {
+		*ret_body = json_loadb(response->body.data, response->body.len, 0, &why);
+		if (!*ret_body) {
+			buf_printf(reterr, "the answer of %s is no JSON: %s", url, why.text);
+			return -EBADMSG;
+		}
+	}
+	return 0;
+}
+
+static char *call_url(const struct fleetctl *ctl, const char *path)
+{
+	return mem_printf("%s%s%calt=json", ctl->base, path, strchr(path, '?') ? '&' : '?');
+}
+
+static const struct http_header json_header = {
+	{"Content-Type", sizeof("Content-Type") - 1}, {"application/json", sizeof("application/json") - 1}};
+
+static struct http_call_options call_options(
+	const struct fleetctl *ctl, const char *method, const char *url, const char *body)
+{
+	return (struct http_call_options){.method = method,
 		.url = url,
 		.unix_path = ctl->unix_path,
-		.headers = &header,
+		.headers = &json_header,
 		.header_count = body ? 1 : 0,
 		.body = slice_str(body ? body : ""),
 		.connect_timeout_ms = timeout_ms(ctl),
 		.header_timeout_ms = timeout_ms(ctl)};
+}
+
+int ctl_call(struct fleetctl *ctl, const char *method, const char *path, const char *body, json_t **ret_body,
+	int *ret_status, struct buf *reterr)
+{
+	_cleanup_free_ char *url = call_url(ctl, path);
+	struct http_call_options options = call_options(ctl, method, url, body);
 	struct http_result result;
-	json_error_t error;
 	int r;
 
 	trace(ctl, method, url, 0);
 	r = http_client_fetch(ctl->http, &options, &result);
 	*ret_status = result.response.status;
-	if (r < 0) {
-		buf_printf(reterr, "%c%s \"%s\": %s", method[0],
-			strcmp(method, "GET") == 0   ? "et"
-			: strcmp(method, "PUT") == 0 ? "ut"
-						     : "elete",
-			url, result.text);
-	} else {
-		trace(ctl, method, url, result.response.status);
-		if (result.response.status / 100 != 2) {
-			describe_failure(reterr, &result);
-			r = result.response.status == 404 ? -ENOENT : -EREMOTEIO;
-		} else if (ret_body && result.response.body.len) {
-			*ret_body =
-				json_loadb(result.response.body.data, result.response.body.len, 0, &error);
-			if (!*ret_body) {
-				buf_printf(reterr, "the answer of %s is no JSON: %s", url, error.text);
-				r = -EBADMSG;
-			}
-		}
-	}
+	r = take_answer(ctl, method, url, r, result.text, &result.response, ret_body, reterr);
 	http_result_done(&result);
-	return r < 0 ? r : 0;
+	return r;
+}
+
+/* ---- many calls ---- */
+
+struct call_run {
+	struct fleetctl *ctl;
+	struct ctl_request *requests;
+	size_t count, at_once, sent, answered;
+	bool stop; /* one failed: no more are sent */
+};
+struct call_under_way {
+	struct call_run *run;
+	struct ctl_request *request;
+	char *url;
+};
+
+static void call_more(struct call_run *run);
+
+static void call_done(
+	struct http_call *call, int error, const char *text, const struct http_response *response, void *user)
+{
+	struct call_under_way *under_way = user;
+	struct call_run *run = under_way->run;
+	struct ctl_request *request = under_way->request;
+
+	(void)call;
+	request->result = take_answer(run->ctl, request->method, under_way->url, error, text, response,
+		&request->answer, &request->error);
+	run->stop = run->stop || (request->result < 0 && request->result != -ENOENT);
+	run->answered++;
+	free(under_way->url);
+	free(under_way);
+	call_more(run);
+}
+
+static void call_more(struct call_run *run)
+{
+	while (!run->stop && run->sent < run->count && run->sent - run->answered < run->at_once) {
+		struct ctl_request *request = &run->requests[run->sent++];
+		struct call_under_way *under_way = mem_new(struct call_under_way);
+		struct http_call_options options;
+
+		*under_way = (struct call_under_way){run, request, call_url(run->ctl, request->path)};
+		options = call_options(run->ctl, request->method, under_way->url, request->body);
+		options.on_done = call_done;
+		options.user = under_way;
+		trace(run->ctl, request->method, under_way->url, 0);
+		(void)http_client_send(run->ctl->http, &options);
+	}
+}
+
+void ctl_call_all(struct fleetctl *ctl, struct ctl_request *requests, size_t count)
+{
+	/* Of few the first that was named is the first that is done, as in 1.0. */
+	size_t at_once = count > FLEETCTL_CALLS_AT_ONCE ? FLEETCTL_CALLS_AT_ONCE : 1;
+	struct call_run run = {.ctl = ctl, .requests = requests, .count = count, .at_once = at_once};
+
+	for (size_t i = 0; i < count; i++) {
+		requests[i].result = -ECANCELED;
+		requests[i].error = BUF_INIT(64 * 1024);
+	}
+	uv_update_time(&ctl->loop);
+	call_more(&run);
+	while (run.answered < run.sent)
+		(void)uv_run(&ctl->loop, UV_RUN_ONCE);
+}
+
+void ctl_requests_free(struct ctl_request *requests, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		free(requests[i].path);
+		free(requests[i].body);
+		json_decref(requests[i].answer);
+		buf_done(&requests[i].error);
+	}
+	free(requests);
 }
 
 int ctl_list(struct fleetctl *ctl, const char *path, const char *key, json_t **ret_items, struct buf *reterr)

@@ -15,6 +15,7 @@
 #define FLEETCTL_ENDPOINT_DEFAULT "unix:///var/run/fleet.sock"
 #define FLEETCTL_POLL_MS 10 /* between looks while waiting; slower the longer it takes */
 #define FLEETCTL_POLL_MAX_MS 100
+#define FLEETCTL_CALLS_AT_ONCE 32
 #define FLEETCTL_LINES_UNSAID INT64_MIN /* without --lines: 10, or with --since all */
 #define FLEETCTL_ATTEMPT_MS 2000	/* one of --block-attempts */
 
@@ -53,6 +54,18 @@ void ctl_close(struct fleetctl *ctl);
  * Go's words; *ret_status is the HTTP status or 0. */
 int ctl_call(struct fleetctl *ctl, const char *method, const char *path, const char *body, json_t **ret_body,
 	int *ret_status, struct buf *reterr) _must_check_;
+/* Many calls: FLEETCTL_CALLS_AT_ONCE are under way when there are more than that, else one. What fails (404
+ * does not count) lets no further ones be sent. The result of each is as that of ctl_call(); -ECANCELED: it
+ * was not sent. */
+struct ctl_request {
+	const char *method;
+	char *path, *body; /* owned; body may be NULL */
+	int result;
+	json_t *answer; /* or NULL */
+	struct buf error;
+};
+void ctl_call_all(struct fleetctl *ctl, struct ctl_request *requests, size_t count);
+void ctl_requests_free(struct ctl_request *requests, size_t count);
 /* All pages of a list: the items under `key`, a new array. */
 int ctl_list(struct fleetctl *ctl, const char *path, const char *key, json_t **ret_items,
 	struct buf *reterr) _must_check_;

@@ -121,20 +121,45 @@ static int read_argument_file(
 	return r;
 }
 
-static int read_template(struct fleetctl *ctl, const char *argument, const char *name, struct unit_file **ret,
-	struct buf *reterr)
+/* What the registry said of the last template that was asked for: a thousand instances ask once. */
+struct known_template {
+	char *name;
+	json_t *unit; /* NULL: it has none of that name */
+};
+
+static void known_template_done(struct known_template *known)
+{
+	free(known->name);
+	json_decref(known->unit);
+	*known = (struct known_template){0};
+}
+
+static int find_template(
+	struct fleetctl *ctl, const char *name, struct known_template *known, struct buf *reterr)
+{
+	int r;
+
+	if (known->name && strcmp(known->name, name) == 0)
+		return known->unit ? 0 : -ENOENT;
+	known_template_done(known);
+	r = ctl_unit(ctl, name, &known->unit, reterr);
+	if (r >= 0 || r == -ENOENT)
+		known->name = mem_strdup(name);
+	return r;
+}
+
+static int read_template(struct fleetctl *ctl, const char *argument, const char *name,
+	struct known_template *known, struct unit_file **ret, struct buf *reterr)
 {
 	_cleanup_buf_ struct buf template_name = BUF_INIT(4096);
 	_cleanup_free_ char *path = NULL;
-	json_t *unit = NULL;
 	int r = unit_name_template(slice_str(name), &template_name);
 
 	if (r < 0)
 		return -ENOENT;
-	r = ctl_unit(ctl, buf_text(&template_name), &unit, reterr);
+	r = find_template(ctl, buf_text(&template_name), known, reterr);
 	if (r >= 0) {
-		*ret = ctl_unit_object_file(unit);
-		json_decref(unit);
+		*ret = ctl_unit_object_file(known->unit);
 		return 0;
 	}
 	if (r != -ENOENT)
@@ -152,13 +177,13 @@ static int read_template(struct fleetctl *ctl, const char *argument, const char 
 	return r;
 }
 
-static int find_contents(struct fleetctl *ctl, const char *argument, const char *name, struct unit_file **ret,
-	struct buf *reterr)
+static int find_contents(struct fleetctl *ctl, const char *argument, const char *name,
+	struct known_template *known, struct unit_file **ret, struct buf *reterr)
 {
 	int r = read_argument_file(argument, name, ret, reterr);
 
 	if (r == -ENOENT && unit_name_is_instance(slice_str(name)))
-		return read_template(ctl, argument, name, ret, reterr);
+		return read_template(ctl, argument, name, known, ret, reterr);
 	if (r == -ENOENT) {
 		buf_printf(reterr, "unable to find Unit(%s) in Registry or on filesystem", name);
 		return -EINVAL;
@@ -211,24 +236,34 @@ static void warn_ignored(const struct unit_file *file, const char *name)
 	warn_odd_values(&requirements.odd_global, name, "Global= takes true or false", "counts as false");
 }
 
-static int create_unit(struct fleetctl *ctl, const char *name, const struct unit_file *file,
-	const char *desired, struct buf *reterr)
+/* Its body for the API. */
+static int check_unit(const char *name, const struct unit_file *file, const char *desired, char **ret_body,
+	struct buf *reterr)
 {
-	_cleanup_free_ char *path = ctl_path("/fleet/v1/units/", name, ""), *body = NULL;
-	_cleanup_buf_ struct buf why = BUF_INIT(64 * 1024);
 	struct unit_error error;
-	int status, r;
 
 	if (unit_file_validate(file, &error) < 0) {
 		buf_add_str(reterr, error.text);
 		return -EINVAL;
 	}
 	warn_ignored(file, name);
-	body = unit_body(name, file, desired);
-	if (!body) {
+	*ret_body = unit_body(name, file, desired);
+	if (!*ret_body) {
 		buf_printf(reterr, "failed creating unit %s: its text is not UTF-8", name);
 		return -EINVAL;
 	}
+	return 0;
+}
+
+static int create_unit(struct fleetctl *ctl, const char *name, const struct unit_file *file,
+	const char *desired, struct buf *reterr)
+{
+	_cleanup_free_ char *path = ctl_path("/fleet/v1/units/", name, ""), *body = NULL;
+	_cleanup_buf_ struct buf why = BUF_INIT(64 * 1024);
+	int status, r = check_unit(name, file, desired, &body, reterr);
+
+	if (r < 0)
+		return r;
 	r = ctl_call(ctl, "PUT", path, body, NULL, &status, &why);
 	if (r < 0)
 		buf_printf(reterr, "failed creating unit %s: %s", name, buf_text(&why));
@@ -283,57 +318,177 @@ static int consider_replacing(struct fleetctl *ctl, const char *argument, struct
 	return ctl_unit(ctl, item->name, &item->unit, reterr);
 }
 
-static int create_one(struct fleetctl *ctl, const char *argument, const char *state, bool at_once,
-	struct target_units *units, struct buf *reterr)
+/* One request for each of the units that `picked` picks. */
+static struct ctl_request *unit_requests(
+	const char *method, const struct target_units *units, const bool *picked, size_t *ret_count)
 {
-	_cleanup_free_ char *name = ctl_unit_argument(argument);
+	struct ctl_request *requests = mem_new_array(struct ctl_request, units->count + 1);
+
+	*ret_count = 0;
+	for (size_t i = 0; i < units->count; i++) {
+		if (!picked[i])
+			continue;
+		requests[*ret_count].method = method;
+		requests[(*ret_count)++].path = ctl_path("/fleet/v1/units/", units->items[i].name, "");
+	}
+	return requests;
+}
+
+/* What the registry has of those that were not read yet. `what` stands before the name in a message, if any.
+ */
+static int read_units(struct fleetctl *ctl, struct target_units *units, const char *what, struct buf *reterr)
+{
+	_cleanup_free_ bool *unread = mem_new_array(bool, units->count + 1);
+	struct ctl_request *requests;
+	size_t count, at = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < units->count; i++)
+		unread[i] = !units->items[i].unit;
+	requests = unit_requests("GET", units, unread, &count);
+	ctl_call_all(ctl, requests, count);
+	for (size_t i = 0; i < units->count && r >= 0; i++) {
+		struct target_unit *item = &units->items[i];
+		struct ctl_request *request = &requests[at];
+
+		if (!unread[i])
+			continue;
+		at++;
+		if (request->result >= 0) {
+			item->unit = json_incref(request->answer);
+			item->global = item->unit && ctl_unit_object_is_global(item->unit);
+		} else if (request->result != -ENOENT) {
+			r = request->result;
+			if (what)
+				buf_printf(reterr, "%s Unit(%s) from Registry: ", what, item->name);
+			buf_add_slice(reterr, buf_slice(&request->error));
+		}
+	}
+	ctl_requests_free(requests, count);
+	return r;
+}
+
+/* Creates those that have a body, which is taken. */
+static int create_all(struct fleetctl *ctl, struct target_units *units, char **bodies, struct buf *reterr)
+{
+	_cleanup_free_ bool *missing = mem_new_array(bool, units->count + 1);
+	struct ctl_request *requests;
+	size_t count, at = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < units->count; i++)
+		missing[i] = bodies[i] != NULL;
+	requests = unit_requests("PUT", units, missing, &count);
+	for (size_t i = 0; i < units->count; i++)
+		if (missing[i])
+			requests[at++].body = take_ptr(bodies[i]);
+	ctl_call_all(ctl, requests, count);
+	at = 0;
+	for (size_t i = 0; i < units->count; i++) {
+		const struct ctl_request *request = &requests[at];
+
+		if (!missing[i])
+			continue;
+		at++;
+		units->items[i].created = request->result >= 0;
+		if (request->result < 0 && request->result != -ECANCELED && r >= 0) {
+			r = request->result;
+			buf_printf(reterr, "failed creating unit %s: %s", units->items[i].name,
+				buf_text(&request->error));
+		}
+	}
+	ctl_requests_free(requests, count);
+	return r;
+}
+
+static bool is_named_before(const struct target_units *units, size_t position)
+{
+	for (size_t i = 0; i < position; i++)
+		if (strcmp(units->items[i].name, units->items[position].name) == 0)
+			return true;
+	return false;
+}
+
+/* What is to be done for one argument: its body, if it is to be created. */
+static int prepare_one(struct fleetctl *ctl, const char *argument, const char *state, bool at_once,
+	struct known_template *known, struct target_unit *item, char **ret_body, struct buf *reterr)
+{
 	_cleanup_(unit_file_freep) struct unit_file *file = NULL;
-	_cleanup_buf_ struct buf why = BUF_INIT(64 * 1024);
-	struct target_unit *item;
-	struct unit_error error;
-	json_t *unit = NULL;
 	int r;
 
-	if (unit_name_validate(slice_str(name), &error) < 0) {
-		buf_add_str(reterr, error.text);
-		return -EINVAL;
-	}
-	r = ctl_unit(ctl, name, &unit, &why);
-	if (r < 0 && r != -ENOENT) {
-		buf_printf(reterr, "error retrieving Unit(%s) from Registry: %s", name, buf_text(&why));
-		return r;
-	}
-	if (r >= 0) {
-		item = add_target(units, name, unit);
-		json_decref(unit);
+	if (item->unit)
 		return consider_replacing(ctl, argument, item, state, reterr);
-	}
-	r = find_contents(ctl, argument, name, &file, reterr);
-	if (r >= 0)
-		r = create_unit(ctl, name, file,
-			at_once && !unit_name_is_template(slice_str(name)) ? state : "inactive", reterr);
-	if (r >= 0)
-		r = ctl_unit(ctl, name, &unit, reterr);
+	r = find_contents(ctl, argument, item->name, known, &file, reterr);
 	if (r < 0)
 		return r;
-	item = add_target(units, name, unit);
-	item->created = true;
-	json_decref(unit);
+	return check_unit(item->name, file,
+		at_once && !unit_name_is_template(slice_str(item->name)) ? state : "inactive", ret_body,
+		reterr);
+}
+
+static void drop_from(struct target_units *units, size_t position)
+{
+	while (units->count > position) {
+		struct target_unit *item = &units->items[--units->count];
+
+		free(item->name);
+		json_decref(item->unit);
+	}
+}
+
+/* Fills in names; those before one that is none stay. */
+static int name_arguments(int count, char **arguments, struct target_units *ret, struct buf *reterr)
+{
+	for (int i = 0; i < count; i++) {
+		_cleanup_free_ char *name = ctl_unit_argument(arguments[i]);
+		struct unit_error error;
+
+		if (unit_name_validate(slice_str(name), &error) < 0) {
+			buf_add_str(reterr, error.text);
+			return -EINVAL;
+		}
+		add_target(ret, name, NULL);
+	}
 	return 0;
 }
 
+/* What is wrong with one argument does not keep those before it from being created, as in 1.0. */
 int ctl_units_create(struct fleetctl *ctl, int count, char **arguments, const char *state,
 	struct target_units *ret, struct buf *reterr)
 {
-	for (int i = 0; i < count; i++) {
+	_cleanup_(known_template_done) struct known_template known = {0};
+	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024), later = BUF_INIT(1024 * 1024);
+	int bad = name_arguments(count, arguments, ret, &error),
+	    r = read_units(ctl, ret, "error retrieving", reterr);
+	char **bodies = mem_new_array(char *, ret->count + 1);
+
+	for (size_t i = 0; i < ret->count && r >= 0; i++) {
+		int one;
+
+		if (!ret->items[i].unit && is_named_before(ret, i))
+			continue;
+		buf_clear(&later);
 		/* One unit is created as what it shall become; of several none is started unless all can be
 		 * created. */
-		int r = create_one(ctl, arguments[i], state, count == 1, ret, reterr);
-
-		if (r < 0)
-			return r;
+		one = prepare_one(
+			ctl, arguments[i], state, count == 1, &known, &ret->items[i], &bodies[i], &later);
+		if (one < 0) {
+			bad = one;
+			buf_clear(&error);
+			buf_add_slice(&error, buf_slice(&later));
+			drop_from(ret, i);
+		}
 	}
-	return 0;
+	if (r >= 0)
+		r = create_all(ctl, ret, bodies, reterr);
+	free(bodies);
+	if (r >= 0)
+		r = read_units(ctl, ret, "error retrieving", reterr);
+	if (r >= 0 && bad < 0) {
+		r = bad;
+		buf_add_slice(reterr, buf_slice(&error));
+	}
+	return r;
 }
 
 /* ---- patterns ---- */
@@ -395,19 +550,16 @@ int ctl_units_find(
 	struct fleetctl *ctl, int count, char **arguments, struct target_units *ret, struct buf *reterr)
 {
 	_cleanup_(ctl_unit_names_done) struct unit_names names = {0};
+	struct target_units all = {0};
 	int r = ctl_units_name(ctl, count, arguments, &names, reterr);
 
-	for (size_t i = 0; i < names.count && r >= 0; i++) {
-		json_t *unit = NULL;
-
-		r = ctl_unit(ctl, names.items[i], &unit, reterr);
-		if (r == -ENOENT) {
-			buf_clear(reterr);
-			r = 0;
-		} else if (r >= 0) {
-			add_target(ret, names.items[i], unit);
-			json_decref(unit);
-		}
-	}
+	for (size_t i = 0; i < names.count && r >= 0; i++)
+		add_target(&all, names.items[i], NULL);
+	if (r >= 0)
+		r = read_units(ctl, &all, NULL, reterr);
+	for (size_t i = 0; i < all.count && r >= 0; i++)
+		if (all.items[i].unit)
+			add_target(ret, all.items[i].name, all.items[i].unit);
+	ctl_target_units_done(&all);
 	return MIN(r, 0);
 }

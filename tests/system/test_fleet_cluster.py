@@ -333,6 +333,24 @@ def add_cases(kind):
     def _():
         die(lambda c: c.leader())
 
+    @case("the leader's fleetd is killed: another one leads within 3 s, and starts what waits")
+    def _():
+        c = cluster()
+
+        def lead():
+            leader = c.machine(c.leader())
+            other = next(m for m in c.running() if m is not leader)
+            c.unit("heir.service", "/bin/sleep 71600", "MachineID=" + other.id)
+            begun = time.monotonic()
+            leader.kill_fleetd()
+            c.ctl("start", "heir.service", machine=other)
+            took = time.monotonic() - begun
+            c.ctl("destroy", "heir.service", machine=other)
+            leader.start()
+            return took
+
+        quick_enough(lead, 3, "a new leader")
+
     @case("the store hangs for 20 s: units untouched, all as before within 1 s afterwards")
     def _():
         quick_enough(hang_once, 2, "all known again after the store hung")
@@ -627,6 +645,29 @@ def add_cases(kind):
         for directory in ("states", "job"):
             wait_for(lambda: not c.store.request("GET", "/v2/keys/_coreos.com/fleet/" + directory)["node"].get("nodes"), 5,
                      "no directory left in " + directory)
+
+    @case("of a large cluster a follower reads only its own part, until it is asked")
+    def _():
+        c = cluster()
+        watchers = lambda: c.store.request("GET", "/v2/stats/store")["watchers"]
+        object_1 = c.store.key("machines/%s/object" % c.machine(1).id)
+        others = ["%032x" % number for number in range(60)]
+        for other in others:
+            c.store.set("machines/%s/object" % other, object_1.replace(c.machine(1).id, other))
+        wait_for(lambda: c.store.key("lease/large"), 5, "the leader's word")
+        before = watchers()
+        late = Machine(c, 9, silent=True)
+        wait_for(lambda: c.store.key("machines/%s/object" % late.id), 10, "the new machine")
+        wait_for(lambda: watchers() == before + 2, 5, "its streams: the lease and its own part")
+        time.sleep(0.5)
+        assert watchers() == before + 2
+        assert len(late.api("GET", "/fleet/v1/machines")[1]["machines"]) == len(others) + 4
+        assert watchers() == before + 3
+        late.kill()
+        for other in others:
+            c.store.delete("machines/%s/object" % other)
+        wait_for(lambda: not c.store.key("lease/large"), 10, "the leader to take its word back")
+        wait_for(lambda: c.store.key("machines/%s/object" % late.id) is None, 10, "the late machine to be gone")
 
     @case("everything can be stopped")
     def _():

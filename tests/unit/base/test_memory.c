@@ -105,6 +105,23 @@ static void an_arena_gives_zeroed_aligned_memory(void **state)
 	arena_done(&arena);
 }
 
+static void a_sized_arena_takes_what_it_was_made_for_and_grows_past_it(void **state)
+{
+	struct arena arena;
+
+	(void)state;
+	arena_init_sized(&arena, 48);
+	assert_string_equal(arena_strndup(&arena, "0123456789", 10), "0123456789");
+	assert_non_null(arena_alloc(&arena, 32));
+	assert_int_equal(arena.total_bytes, 48);
+	assert_non_null(arena_alloc(&arena, 1));
+	assert_true(arena.total_bytes > 48);
+	arena_done(&arena);
+	arena_init_sized(&arena, 0);
+	assert_int_equal(arena.total_bytes, 0);
+	arena_done(&arena);
+}
+
 static void ownership_moves_in_one_word(void **state)
 {
 	char *text = mem_printf("%s", "owned");
@@ -157,6 +174,7 @@ int main(void)
 		cmocka_unit_test(a_ceiling_sticks_until_the_buffer_is_cleared),
 		cmocka_unit_test(slices_compare_bytewise),
 		cmocka_unit_test(an_arena_gives_zeroed_aligned_memory),
+		cmocka_unit_test(a_sized_arena_takes_what_it_was_made_for_and_grows_past_it),
 		cmocka_unit_test(ownership_moves_in_one_word),
 		cmocka_unit_test(a_large_heap_holds_what_it_was_given),
 	};

@@ -184,6 +184,31 @@ static void a_stream_delivers_line_by_line_and_starts_over_when_cut(void **state
 	fake_stop(&server);
 }
 
+/* However the bytes come. */
+static void an_event_of_a_stream_may_come_in_pieces(void **state _unused_)
+{
+	static const struct fake_step steps[] = {
+		{HEAD("4") CHUNK("5") "1a\r\n{\"action\":\"set\",\"node\":{\"k\r\n"
+				      "29\r\ney\":\"/k\",\"value\":\"v6\",\"modifiedIndex\":6}}\r\n"
+				      "1\r\n\n\r\n" CHUNK("7") LAST}};
+	struct fake_server server;
+
+	fake_start(&server, steps, ARRAY_LEN(steps));
+	check_watch(server.url, &(struct etcd_watch_options){.stream = true}, "open@4 v5 v6 v7 ");
+	fake_stop(&server);
+}
+
+static void what_is_no_event_makes_a_stream_start_over(void **state _unused_)
+{
+	static const struct fake_step steps[] = {
+		{HEAD("4") CHUNK("5") "5\r\noops\n\r\n" CHUNK("6"), FAKE_HANG}, {HEAD("6") CHUNK("7") LAST}};
+	struct fake_server server;
+
+	fake_start(&server, steps, ARRAY_LEN(steps));
+	check_watch(server.url, &(struct etcd_watch_options){.stream = true}, "open@4 v5 cleared open@6 v7 ");
+	fake_stop(&server);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -196,6 +221,8 @@ int main(void)
 		cmocka_unit_test(an_empty_answer_is_no_event),
 		cmocka_unit_test(a_refusal_is_told_and_tried_again),
 		cmocka_unit_test(a_stream_delivers_line_by_line_and_starts_over_when_cut),
+		cmocka_unit_test(an_event_of_a_stream_may_come_in_pieces),
+		cmocka_unit_test(what_is_no_event_makes_a_stream_start_over),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
