@@ -115,9 +115,11 @@ def other_names():
     return [name for name in names if name not in SIDE_BY_SIDE + FLEETS]
 
 
-def sim_program(seconds):
-    return Program("sim", [os.path.join(ROOT, "scripts", "sim"), "--build", RELEASE, "--seconds", str(seconds), "--tap"],
-                   seconds + 300)
+def sim_programs(seconds):
+    """The simulators: of the store, and for a third of the time of fleets."""
+    script = [os.path.join(ROOT, "scripts", "sim"), "--build", RELEASE, "--tap", "--seconds"]
+    return [Program("sim", script + [str(seconds)], seconds + 300),
+            Program("sim/fleet", script + [str(seconds // 3), "--fleet"], seconds + 300)]
 
 
 def fuzz_wanted(word):
@@ -218,7 +220,7 @@ class Run:
         return self.run(system_programs(names, self.soak), jobs)
 
     def builds(self, quick):
-        targets = (["flotilla", "tests/sim/sim", "tests/system/check_history", "tests/system/faults.so"]
+        targets = (["flotilla", "tests/sim/sim", "tests/sim/fleet/fleet-sim", "tests/system/check_history", "tests/system/faults.so"]
                    + ["tests/sim/" + name for name in HEAVY] + [name + ".1" for name in PROGRAMS + ["etcdctl-snapshot"]])
         checks = [build(ASAN, ["-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1", "-Dwerror=true"]),
                   build(RELEASE, ["-Dwerror=true"], targets=targets)] + ([] if quick else [check_format()])
@@ -233,13 +235,13 @@ class Run:
 
     def one_processor(self):
         """What needs one processor all the time, and no more."""
-        counts = [self.fuzz_build(), self.run([sim_program(1800 if self.soak else 120)], 1)]
+        counts = [self.fuzz_build(), self.run(sim_programs(1800 if self.soak else 120), 1)]
         return added(counts + ([] if self.soak else [self.run(fuzz_programs(10), 1)]))
 
     def all(self, quick):
         counts = [self.builds(quick), self.run(unit_programs(self.soak), JOBS)]
         if quick:
-            return added(counts + [self.run([sim_program(10)], 1)])
+            return added(counts + [self.run(sim_programs(10), 1)])
         counts.append(self.system(SIDE_BY_SIDE, JOBS + 1))
         # Two of the three wait for timeouts most of the time, so that times can be judged beside the one that does not.
         counts += run_lanes([lambda: self.system(other_names(), 1), lambda: self.system(FLEETS, 1), self.one_processor])
