@@ -11,9 +11,7 @@
 #define AGENT_RETRY_MS 1000
 #define AGENT_TEXT_RETRY_MS 200
 #define AGENT_HAND_OVER_STEP_MS 50
-#define AGENT_WITHDRAW_MS                                                                \
-	2000 /* for the published states, once all units are gone; the store may be away \
-	      */
+#define AGENT_WITHDRAW_MS 2000 /* for what is published, once no unit is left: the store may be away */
 #define AGENT_TEXTS_MAX 256
 
 struct agent_unit {
@@ -25,8 +23,9 @@ struct agent_unit {
 	bool busy;	 /* an operation of the manager is under way */
 	bool complained; /* of what it needs next, since that last worked */
 	struct etcd_request *fetch;
-	uint64_t not_before_ms; /* after a failure */
-	char *published;	/* last value of its state, "" when none */
+	struct unit_requirements rules; /* if it has Conflicts and was loaded in this life */
+	uint64_t not_before_ms;		/* after a failure */
+	char *published;		/* last value of its state, "" when none */
 };
 struct agent {
 	struct agent_config config;
@@ -40,6 +39,7 @@ struct agent {
 	bool foreign, foreign_known; /* known: the cluster has been looked at since */
 	bool lasting, lasting_known; /* what is published may last, unless a foreign engine leads */
 	bool registered;	     /* this machine is who it says it is: before, nothing is done */
+	bool yielding;		     /* a unit waits for the end of another that leaves */
 	uv_timer_t *retry_timer, *hand_over_timer;
 	uint64_t hand_over_until_ms;
 	void (*handed_over)(void *userdata);
@@ -88,6 +88,7 @@ static struct agent_unit *unit_get(struct agent *a, const char *name)
 static void unit_free(struct agent_unit *unit)
 {
 	etcd_request_cancel(unit->fetch);
+	unit_requirements_done(&unit->rules);
 	free(unit->published);
 	free(unit->name);
 	free(unit);
@@ -315,6 +316,48 @@ static const char *text_of(struct agent_unit *unit)
 	return NULL;
 }
 
+static void read_rules(struct agent_unit *unit, const char *text)
+{
+	_cleanup_(unit_file_freep) struct unit_file *file = NULL;
+
+	unit_requirements_done(&unit->rules);
+	if (unit_file_parse(slice_str(text), &file, NULL) == 0)
+		unit_requirements_read(file, slice_str(unit->name), &unit->rules);
+	if (!unit->rules.conflicts.count)
+		unit_requirements_done(&unit->rules);
+}
+
+static bool rules_out(const struct agent_unit *unit, const struct agent_unit *other)
+{
+	for (size_t i = 0; i < unit->rules.conflicts.count; i++)
+		if (unit_glob_match(unit->rules.conflicts.items[i], slice_str(other->name)))
+			return true;
+	return false;
+}
+
+/* The engine gives a place away as soon as nobody is meant to be there; who was there may still be stopping.
+ * Units that conflict are not to run beside each other even then. */
+static bool must_yield(struct agent_unit *unit)
+{
+	struct agent *a = unit->agent;
+	struct manager_unit_state state;
+	size_t position = 0;
+	void *value;
+
+	while (map_next(&a->units, &position, NULL, &value)) {
+		struct agent_unit *other = value;
+
+		if (other == unit || other->wanted || (!rules_out(unit, other) && !rules_out(other, unit)) ||
+			!manager_state(a->config.manager, other->name, &state))
+			continue;
+		a->yielding = true;
+		complain(unit, mem_printf("%s is started when %s, which it conflicts with, has ended",
+				       unit->name, other->name));
+		return true;
+	}
+	return false;
+}
+
 /* Does the next thing that the unit needs, if anything. */
 static void agent_step(struct agent_unit *unit)
 {
@@ -350,13 +393,16 @@ static void agent_step(struct agent_unit *unit)
 		text = text_of(unit);
 		if (!text)
 			return;
+		read_rules(unit, text);
 		unit->busy = true;
 		manager_load(manager, unit->name, slice_str(text), unit->assignment.hash, load_done, unit);
 		return;
 	}
 	if (unit->assignment.state == REGISTRY_LAUNCHED && !state.wanted) {
-		unit->busy = true;
-		manager_start(manager, unit->name, start_done, unit);
+		if (!must_yield(unit)) {
+			unit->busy = true;
+			manager_start(manager, unit->name, start_done, unit);
+		}
 	} else if (unit->assignment.state == REGISTRY_LOADED && state.wanted) {
 		unit->busy = true;
 		manager_stop(manager, unit->name, stop_done, unit);
@@ -619,19 +665,15 @@ void agent_cluster_changed(struct agent *a)
 
 /* ---- the manager's news ---- */
 
-void agent_unit_state_changed(struct agent *a, const struct manager_unit_state *state)
-{
-	struct agent_unit *unit = unit_get(a, state->name);
-
-	publish(unit, state);
-	agent_step(unit);
-}
-
 static void note_unit(void *userdata, const struct manager_unit_state *state)
 {
-	struct agent_unit *unit = unit_get(userdata, state->name);
+	publish(unit_get(userdata, state->name), state);
+}
 
-	publish(unit, state);
+void agent_unit_state_changed(struct agent *a, const struct manager_unit_state *state)
+{
+	note_unit(a, state);
+	agent_step(unit_get(a, state->name));
 }
 
 void agent_manager_ready(struct agent *a)
@@ -644,10 +686,14 @@ void agent_unit_unloaded(struct agent *a, const char *name)
 {
 	struct agent_unit *unit = map_get(&a->units, slice_str(name));
 
-	if (!unit)
-		return;
-	publish(unit, NULL);
-	agent_step(unit);
+	if (unit) {
+		publish(unit, NULL);
+		agent_step(unit);
+	}
+	if (a->yielding) {
+		a->yielding = false;
+		step_all(a);
+	}
 }
 
 void agent_contact(struct agent *a)

@@ -391,6 +391,24 @@ def _():
     host.nothing_left("base.service", "side.service")
 
 
+@cases.case("what conflicts with a unit that leaves is started when that has ended")
+def _():
+    host = root_host()
+    rule = "[X-Fleet]\nConflicts=slow-*.service\n"
+    # The first takes its time to stop, and the second would not start beside it.
+    host.unit("slow-1.service", "[Service]\nExecStart=/bin/sleep 1000\nExecStop=/bin/sleep 1\n"
+              "ExecStopPost=/bin/touch /run/slow-ended\n" + rule)
+    host.unit("slow-2.service", "[Service]\nExecStartPre=/usr/bin/test -e /run/slow-ended\nExecStart=/bin/sleep 1000\n" + rule)
+    host.ctl("start", "slow-1")
+    host.ctl("start", "--no-block", "slow-2")
+    host.ctl("destroy", "--no-block", "slow-1")
+    wait_for(lambda: (host.state("slow-2.service") or ("",) * 3)[1] in ("active", "failed"), 10, "its turn")
+    host.is_state("slow-2.service", "loaded", "active", "running")
+    assert "slow-2.service is started when slow-1.service, which it conflicts with, has ended" in host.log()
+    host.destroy("slow-2")
+    host.nothing_left("slow-1.service", "slow-2.service")
+
+
 @cases.case("another text under the same name runs after a replacement")
 def _():
     host = root_host()
