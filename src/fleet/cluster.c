@@ -231,7 +231,9 @@ static void unit_plan(struct cluster *c, struct cluster_unit *unit)
 	struct unit_requirements rules;
 
 	unit_set_textless(c, unit, unit->hash[0] && !text);
-	if (!text || !text->file || !unit->has_desired) {
+	/* Without a wish it is one that nobody wants to run, as in fleet 1.0: who created it may have been
+	 * cut off before that was written. It can be seen, and destroyed. */
+	if (!text || !text->file) {
 		if (unit->planned)
 			scheduler_remove_unit(c->scheduler, unit->name);
 		unit->planned = false;

@@ -44,7 +44,7 @@ static void set_machine(struct cluster *c, const char *id, const char *ip)
 	cluster_set(c, path, slice_str(value), 1);
 }
 
-static void a_unit_is_known_once_object_text_and_wish_are_there(void **state)
+static void a_unit_is_known_once_object_and_text_are_there(void **state)
 {
 	_cleanup_(cluster_freep) struct cluster *c = cluster_new();
 
@@ -54,6 +54,10 @@ static void a_unit_is_known_once_object_text_and_wish_are_there(void **state)
 	assert_non_null(cluster_entry(c, "a.service"));
 	set_unit(c, "a.service", "[Service]\nExecStart=/bin/true\n", "launched");
 	assert_non_null(cluster_unit(c, "a.service"));
+	/* Who created it may have come no further than this. */
+	cluster_remove(c, "job/a.service/target-state");
+	assert_non_null(cluster_unit(c, "a.service"));
+	assert_int_equal(cluster_unit(c, "a.service")->desired, REGISTRY_INACTIVE);
 	cluster_remove(c, "job/a.service");
 	assert_null(cluster_entry(c, "a.service"));
 }
@@ -288,7 +292,7 @@ static void events_and_reads_give_the_same_picture(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_unit_is_known_once_object_text_and_wish_are_there),
+		cmocka_unit_test(a_unit_is_known_once_object_and_text_are_there),
 		cmocka_unit_test(the_current_state_is_computed_as_fleet_does),
 		cmocka_unit_test(dynamic_metadata_override_and_hide),
 		cmocka_unit_test(what_is_not_understood_is_ignored),
