@@ -75,7 +75,7 @@ def unit_programs(soak):
 
 # Black-box tests that judge times run the release build, all others the one with sanitizers.
 TIMED = {"test_cluster_faults", "test_cluster_nemesis", "test_fleet_cluster", "test_members", "test_dev",
-         "test_dev_failover", "test_demo", "test_snapshot_save"}
+         "test_dev_failover", "test_demo", "test_snapshot_save", "test_fleet_lab", "test_fleet_lab_dev"}
 # Hundreds of short calls, most of whose time is the start of the sanitizers: those meet them in the soak, in the
 # unit tests and test_etcdctl_real.
 MANY_CALLS = {"test_etcdctl_golden", "test_fleetctl_golden"}
@@ -89,8 +89,8 @@ SIDE_BY_SIDE = ["test_systemd", "test_etcdctl_golden", "test_supervisor_types", 
                 "test_snapshot", "test_rooms", "test_snapshot_save", "test_release"]
 
 
-# Mostly wait for timeouts of their clusters: the simulator has the other processor meanwhile.
-WAITING = ["test_fleet_cluster", "test_fleet_mixed"]
+# Mostly wait for timeouts of their clusters: one more of them than there are processors, and the simulator beside them.
+WAITING = ["test_fleet_cluster", "test_fleet_lab", "test_fleet_mixed", "test_fleet_lab_dev"]
 
 
 def system_programs(names, soak):
@@ -188,7 +188,7 @@ def main():
     parser.add_argument("-k", metavar="WORD", default="")
     options = parser.parse_args()
     if options.long:
-        os.environ.setdefault("FLOTILLA_ROUNDS", "5")  # of each fault in test_cluster_nemesis.py
+        os.environ.setdefault("FLOTILLA_ROUNDS", "5")  # of each fault in test_cluster_nemesis.py; test_fleet_lab.py does more
     # A shell that starts this in the background has it ignore these, and every test's children would inherit that.
     for number, action in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL),
                            (signal.SIGHUP, signal.SIG_DFL)):
@@ -210,7 +210,7 @@ def main():
         plans.append(([p for p in [sim_program(10)] if options.k in p.name], 1))
     else:
         wanted = [(system_programs(SIDE_BY_SIDE, options.long), JOBS), (system_programs(other_names(), options.long), 1),
-                  (system_programs(WAITING, options.long) + [sim_program(1800 if options.long else 120)], JOBS)]
+                  ([sim_program(1800 if options.long else 120)] + system_programs(WAITING, options.long), JOBS + 1)]
         plans += [([p for p in programs if options.k in p.name], jobs) for programs, jobs in wanted]
         plans.append(([p for p in fuzz_programs(600 if options.long else 10) if options.k in p.name], JOBS))
     for programs, jobs in plans:

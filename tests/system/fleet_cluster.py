@@ -54,26 +54,8 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
-class Store:
-    """One etcd: Debian's, or ours."""
-
-    def __init__(self, kind="debian"):
-        self.kind = kind
-        self.dir = harness.temp_dir()
-        self.port, self.peer = harness.free_port(), harness.free_port()
-        self.url = "http://127.0.0.1:%d" % self.port
-        self.start()
-
-    def start(self):
-        peer = "http://127.0.0.1:%d" % self.peer
-        binary = "/usr/bin/etcd" if self.kind == "debian" else harness.program("etcd")
-        self.log = open(os.path.join(self.dir, "log"), "ab")
-        self.process = harness.start(
-            [binary, "--enable-v2", "--name", "s1", "--data-dir", os.path.join(self.dir, "data"),
-             "--listen-client-urls", self.url, "--advertise-client-urls", self.url, "--listen-peer-urls", peer,
-             "--initial-advertise-peer-urls", peer, "--initial-cluster", "s1=" + peer],
-            stdout=self.log, stderr=self.log)
-        harness.wait_for(lambda: self.request("GET", "/v2/keys/?quorum=true"), 20, "the store")
+class Keys:
+    """What is in a store, asked of the member at self.url."""
 
     def request(self, method, path, **form):
         data = "&".join("%s=%s" % (k, urllib.request.quote(str(v), safe="")) for k, v in form.items()).encode()
@@ -97,6 +79,28 @@ class Store:
 
     def delete(self, path):
         return self.request("DELETE", "/v2/keys/_coreos.com/fleet/" + path)
+
+
+class Store(Keys):
+    """One etcd: Debian's, or ours."""
+
+    def __init__(self, kind="debian"):
+        self.kind = kind
+        self.dir = harness.temp_dir()
+        self.port, self.peer = harness.free_port(), harness.free_port()
+        self.url = "http://127.0.0.1:%d" % self.port
+        self.start()
+
+    def start(self):
+        peer = "http://127.0.0.1:%d" % self.peer
+        binary = "/usr/bin/etcd" if self.kind == "debian" else harness.program("etcd")
+        self.log = open(os.path.join(self.dir, "log"), "ab")
+        self.process = harness.start(
+            [binary, "--enable-v2", "--name", "s1", "--data-dir", os.path.join(self.dir, "data"),
+             "--listen-client-urls", self.url, "--advertise-client-urls", self.url, "--listen-peer-urls", peer,
+             "--initial-advertise-peer-urls", peer, "--initial-cluster", "s1=" + peer],
+            stdout=self.log, stderr=self.log)
+        harness.wait_for(lambda: self.request("GET", "/v2/keys/?quorum=true"), 20, "the store")
 
     def signal(self, number):
         os.killpg(self.process.pid, number)

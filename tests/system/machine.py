@@ -35,13 +35,17 @@ def unavailable():
 
 
 class Machine:
-    def __init__(self, name, network=None, machine_id=None, show=()):
-        """Boots. Its network is a loopback of its own, or that of a net_world.Place; the paths in `show` can be read inside."""
+    def __init__(self, name, network=None, machine_id=None, show=(), programs=None):
+        """Boots. Its network is a loopback of its own, or that of a net_world.Place; the paths in `show` can be read inside;
+        `programs` (name -> path) are in its /usr/bin, above those of this system."""
         self.name, self.network = name, network
         self.id = machine_id or uuid.uuid4().hex
         self.address = network.address if network else "127.0.0.1"
         self.show = [os.path.abspath(path) for path in ([harness.BUILD] if harness.BUILD else []) + list(show)]
         self.dir = harness.temp_dir()
+        for program, path in (programs or {}).items():
+            os.makedirs(os.path.join(self.dir, "bin"), exist_ok=True)
+            os.symlink(path, os.path.join(self.dir, "bin", program))
         self.launcher = self.pid = None
         self.started = []
         self.uids = {"root": 0, "fleet": 1500}
@@ -102,6 +106,32 @@ class Machine:
         else:
             self.launcher.stdin.close()
         self._wait_gone()
+
+    def freeze(self):
+        """It hangs: nothing inside runs any more, and what it sent or was sent is not lost."""
+        self._set_frozen(1)
+
+    def thaw(self):
+        self._set_frozen(0)
+
+    def _set_frozen(self, frozen):
+        group = self.outside("/sys/fs/cgroup")
+        with open(group + "/cgroup.freeze", "w") as file:
+            file.write("%d" % frozen)
+
+        def settled():
+            with open(group + "/cgroup.events") as file:
+                return "frozen %d" % frozen in file.read().splitlines()
+        harness.wait_for(settled, 10, "%s to %s" % (self.name, "freeze" if frozen else "thaw"))
+
+    def processes(self, unit=None):
+        """The process IDs, as they are outside, of what runs in the unit (of systemd's), or in the whole machine."""
+        group, pids = self.outside("/sys/fs/cgroup"), []
+        for path, directories, files in os.walk(group):
+            if "cgroup.procs" in files and (unit is None or unit in os.path.relpath(path, group).split("/")):
+                with open(os.path.join(path, "cgroup.procs")) as file:
+                    pids += [int(line) for line in file]
+        return sorted(pids)
 
     def shut_down(self):
         """As `systemctl poweroff`: every unit is stopped first."""

@@ -1,9 +1,10 @@
 #!/bin/sh
 # machine.sh run DIR NAME MACHINE_ID NETWORK [SHOWN...]: runs a throw-away machine of namespaces whose PID 1 is this system's
 # systemd, until that dies or standard input ends. The machine's disk is DIR/disk (/etc, /var, /home and /root; made when it is
-# not there), /usr is this system's, all else is lost when the machine ends. NETWORK is a process whose network the machine
-# joins, or "-" for a loopback of its own. SHOWN directories are there at the same path, to be read only. DIR/pid gets the
-# process ID of the machine's PID 1. Needs root, and Debian's merged /usr. See machine.py.
+# not there), /usr is this system's, with the programs of DIR/bin where there is one; all else is lost when the machine ends.
+# NETWORK is a process whose network the machine joins, or "-" for a loopback of its own. SHOWN directories are there at the
+# same path, to be read only. DIR/pid gets the process ID of the machine's PID 1. Needs root, and Debian's merged /usr. See
+# machine.py.
 set -eu
 umask 022
 
@@ -167,6 +168,8 @@ make_root() { # WHERE
         [ ! -L "$link" ] || cp -P "$link" "$root/"
     done
     mount -o bind,ro /usr "$root/usr"
+    # Programs that this system does not have, or has others of.
+    [ ! -d "$dir/bin" ] || mount -t overlay -o "ro,lowerdir=$dir/bin:/usr/bin" programs "$root/usr/bin"
     for part in etc var home root; do
         mount --bind "$disk/$part" "$root/$part"
     done

@@ -23,6 +23,7 @@ def ip(*words, inside=None):
     prefix = ["nsenter", "-t", str(inside), "--net", "--"] if inside else []
     done = subprocess.run(prefix + ["ip"] + list(words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, "ip %s: %s" % (" ".join(words), done.stdout)
+    return done.stdout
 
 
 class Place:
@@ -40,6 +41,17 @@ class Place:
         ip("link", "set", "lo", "up", inside=pid)
         ip("addr", "add", self.address + "/24", "dev", "eth0", inside=pid)
         ip("link", "set", "eth0", "up", inside=pid)
+
+    def forget(self):
+        """What ran here had no power any more: none of its other interfaces and rules is left."""
+        pid = self.holder.pid
+        for line in ip("-o", "link", "show", inside=pid).splitlines():
+            name = line.split(": ")[1].split("@")[0]
+            if name not in ("lo", "eth0"):
+                ip("link", "del", name, inside=pid)
+        if os.path.exists("/usr/sbin/iptables"):
+            for words in (["-F"], ["-X"], ["-t", "nat", "-F"], ["-t", "nat", "-X"], ["-P", "FORWARD", "ACCEPT"]):
+                subprocess.run(self.prefix() + ["iptables"] + words, check=True)
 
     def prefix(self):
         return ["nsenter", "-t", str(self.holder.pid), "--net", "--"]
