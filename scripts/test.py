@@ -75,7 +75,7 @@ def unit_programs(soak):
 
 # Black-box tests that judge times run the release build, all others the one with sanitizers.
 TIMED = {"test_cluster_faults", "test_cluster_nemesis", "test_fleet_cluster", "test_members", "test_dev",
-         "test_dev_failover", "test_demo", "test_snapshot_save"}
+         "test_dev_failover", "test_demo", "test_snapshot_save", "test_fleet_lab", "test_fleet_lab_dev"}
 # Hundreds of short calls, most of whose time is the start of the sanitizers: those meet them in the soak, in the
 # unit tests and test_etcdctl_real.
 MANY_CALLS = {"test_etcdctl_golden", "test_fleetctl_golden"}
@@ -91,7 +91,7 @@ SIDE_BY_SIDE = ["test_systemd", "test_etcdctl_golden", "test_supervisor_types", 
 
 
 # One after the other, beside the rest: clusters of fleetds that share nothing with those, and mostly wait for timeouts.
-FLEETS = ["test_fleet_cluster", "test_fleet_mixed"]
+FLEETS = ["test_fleet_cluster", "test_fleet_mixed", "test_fleet_lab", "test_fleet_lab_dev"]
 # Whose cases are the same for each store: a program for each.
 STORES = {"test_fleet_cluster": ["debian", "ours"]}
 
@@ -257,7 +257,7 @@ def main():
     parser.add_argument("-k", metavar="WORD", default="")
     options = parser.parse_args()
     if options.long:
-        os.environ.setdefault("FLOTILLA_ROUNDS", "5")  # of each fault in test_cluster_nemesis.py
+        os.environ.setdefault("FLOTILLA_ROUNDS", "5")  # of each fault in test_cluster_nemesis.py; test_fleet_lab.py does more
     # A shell that starts this in the background has it ignore these, and every test's children would inherit that.
     for number, action in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL),
                            (signal.SIGHUP, signal.SIG_DFL)):

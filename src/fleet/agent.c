@@ -11,9 +11,7 @@
 #define AGENT_RETRY_MS 1000
 #define AGENT_TEXT_RETRY_MS 200
 #define AGENT_HAND_OVER_STEP_MS 50
-#define AGENT_WITHDRAW_MS                                                                \
-	2000 /* for the published states, once all units are gone; the store may be away \
-	      */
+#define AGENT_WITHDRAW_MS 2000 /* for what is published, once no unit is left: the store may be away */
 #define AGENT_TEXTS_MAX 256
 
 struct agent_unit {

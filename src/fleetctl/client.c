@@ -57,6 +57,7 @@ static void on_tunnel_exit(uv_process_t *process, int64_t status, int signal)
 static int open_tunnel(struct fleetctl *ctl, struct buf *reterr)
 {
 	_cleanup_free_ char *host = NULL, *forward = NULL, *user = NULL, *port_text = NULL, *timeout = NULL;
+	_cleanup_free_ char *known_hosts = ctl_ssh_known_hosts(ctl);
 	char directory[] = "/tmp/fleetctl-XXXXXX";
 	uint16_t port = 22;
 	uv_process_options_t options = {.file = "ssh", .exit_cb = on_tunnel_exit};
@@ -85,7 +86,7 @@ static int open_tunnel(struct fleetctl *ctl, struct buf *reterr)
 			"ExitOnForwardFailure=yes", "-o",
 			ctl->options.strict_host_keys ? "StrictHostKeyChecking=ask"
 						      : "StrictHostKeyChecking=no",
-			"-L", forward, user, NULL};
+			"-o", known_hosts, "-L", forward, user, NULL};
 		int r;
 
 		options.args = argv;

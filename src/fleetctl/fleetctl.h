@@ -170,6 +170,8 @@ int ctl_command_status(struct fleetctl *ctl, int argc, char **argv);
 int ctl_command_journal(struct fleetctl *ctl, int argc, char **argv);
 int ctl_command_ssh(struct fleetctl *ctl, int argc, char **argv);
 
-/* ssh.c: runs `ssh` to the address with the options' settings; command NULL: a shell. Answers its exit
+/* ssh.c: the option of `ssh` that names the file of known hosts, whose directory is made (owned). */
+char *ctl_ssh_known_hosts(const struct fleetctl *ctl);
+/* Runs `ssh` to the address with the options' settings; command NULL: a shell. Answers its exit
  * status. */
 int ctl_ssh_run(struct fleetctl *ctl, const char *address, int count, char *const *command);

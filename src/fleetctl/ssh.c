@@ -12,26 +12,27 @@
 
 #define SSH_ARGUMENTS_OWN 24
 
-/* "~/.fleetctl/known_hosts" with the home directory put in; its directory is made. */
-static char *known_hosts_path(const struct fleetctl *ctl)
+char *ctl_ssh_known_hosts(const struct fleetctl *ctl)
 {
 	const char *path = ctl->options.known_hosts_file, *home = getenv("HOME");
-	char *full = path[0] == '~' && path[1] == '/' && home ? mem_printf("%s%s", home, path + 1)
-							      : mem_strdup(path);
+	_cleanup_free_ char *full = path[0] == '~' && path[1] == '/' && home
+					    ? mem_printf("%s%s", home, path + 1)
+					    : mem_strdup(path);
 	_cleanup_free_ char *directory = mem_strdup(full);
 	char *slash = strrchr(directory, '/');
 
+	if (!ctl->options.strict_host_keys)
+		return mem_strdup("UserKnownHostsFile=/dev/null");
 	if (slash && slash != directory) {
 		*slash = '\0';
 		(void)!mkdir(directory, 0700);
 	}
-	return full;
+	return mem_printf("UserKnownHostsFile=%s", full);
 }
 
 int ctl_ssh_run(struct fleetctl *ctl, const char *address, int count, char *const *command)
 {
-	_cleanup_free_ char *known = known_hosts_path(ctl),
-			    *known_option = mem_printf("UserKnownHostsFile=%s", known);
+	_cleanup_free_ char *known_hosts = ctl_ssh_known_hosts(ctl);
 	_cleanup_free_ char *timeout =
 		mem_printf("ConnectTimeout=%d", (int)MAX(ctl->options.ssh_timeout, 1.0));
 	_cleanup_free_ char *port = mem_printf("%lld", (long long)ctl->options.ssh_port);
@@ -48,7 +49,7 @@ int ctl_ssh_run(struct fleetctl *ctl, const char *address, int count, char *cons
 	argv[n++] = "-o";
 	argv[n++] = ctl->options.strict_host_keys ? "StrictHostKeyChecking=ask" : "StrictHostKeyChecking=no";
 	argv[n++] = "-o";
-	argv[n++] = ctl->options.strict_host_keys ? known_option : "UserKnownHostsFile=/dev/null";
+	argv[n++] = known_hosts;
 	if (!ctl->options.strict_host_keys) {
 		argv[n++] = "-o";
 		argv[n++] = "LogLevel=ERROR";

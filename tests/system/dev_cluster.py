@@ -9,7 +9,7 @@ from harness import program, start, temp_dir, wait_for
 class Dev:
     """A cluster, run by this user or by `user` (a name) in a user namespace."""
 
-    def __init__(self, user=None, machines=3, agent_ttl_s=5, flotilla=None):
+    def __init__(self, user=None, machines=3, agent_ttl_s=5, flotilla=None, more=()):
         self.dir = temp_dir()
         self.flotilla = flotilla or program("flotilla")
         self.prefix = []
@@ -20,7 +20,7 @@ class Dev:
                            "PATH=" + os.environ["PATH"], "HOME=/"]
         self.log = os.path.join(temp_dir(), "hub.log")
         self.hub = start(self.prefix + [self.flotilla, "dev", "--dir", os.path.join(self.dir, "d"), "--machines", str(machines),
-                                        "--agent-ttl", "%ds" % agent_ttl_s],
+                                        "--agent-ttl", "%ds" % agent_ttl_s] + list(more),
                          stdout=open(self.log, "w"), stderr=subprocess.STDOUT)
         wait_for(lambda: "Talk to the cluster" in open(self.log).read() or self.hub.poll() is not None, 20, "the machines")
         assert self.hub.poll() is None, open(self.log).read()

@@ -142,6 +142,7 @@ def _():
     with open(log) as file:
         arguments = json.load(file)
     assert arguments[-1] == "core@bastion" and arguments[arguments.index("-p") + 1] == "2222", arguments
+    assert "UserKnownHostsFile=%s/.fleetctl/known_hosts" % home in arguments, arguments
     local, remote = arguments[arguments.index("-L") + 1].split(":")
     assert remote == "/var/run/fleet.sock" and not os.path.exists(os.path.dirname(local)), arguments
     forward = os.path.join(bin_dir, "forward.py")

@@ -64,6 +64,9 @@ def installed():
         done = subprocess.run(version, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
         assert done.returncode == 0 and done.stdout.strip(), (name, done)
     assert "--rebuild" in page_of(found["etcd.1"])
+    with open(found["fleet.service"]) as unit:
+        assert "ExecStart=%s " % found["fleetd"][len(root):] in unit.read()
+    assert os.path.dirname(found["fleet.socket"]) == os.path.dirname(found["fleet.service"])
     page = page_of(found["etcdctl-snapshot.1"])
     assert "ETCDCTL-SNAPSHOT(1)" in page and "--write-out" in page and "--initial-cluster-token" in page, page
     done = subprocess.run([found["flotilla"], "nonsense"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -14,7 +14,7 @@ def ask(host, port, line):
         return connection.makefile().readline()
 
 
-def add_cases(case, lab):
+def add_cases(case, lab, long):
     @case("a socket and its service as fleet units: the first connection from the network starts the service")
     def _():
         lab().unit("talk.socket", "[Socket]\nListenStream=8500\n[X-Fleet]\nMachineMetadata=disk=hdd\n")
@@ -63,7 +63,8 @@ def add_cases(case, lab):
         assert key("posted")[0] == lab().hosts[number - 1].name
         lab().destroy("tick.timer", "tick.service", "post.path", "post.service")
 
-    @case("fleetd itself: a connection to fleet.socket starts it, and while it starts anew no request is lost")
+    @case("fleetd itself: a connection to fleet.socket starts it, and while it starts anew no request is lost",
+          needs_systemd=True)
     def _():
         host = lab().hosts[2]
         lab().sleeper("stays.service", "MachineID=" + host.id)

@@ -8,16 +8,19 @@ from fleet.images import PAGE
 from harness import wait_for
 
 
-def add_cases(case, lab):
-    @case("list-machines: three hosts with address and metadata, the same from each")
+def add_cases(case, lab, long):
+    @case("list-machines: three hosts with address and metadata, the same from each, by API, etcd and tunnel")
     def _():
         expected = "MACHINE\t\tIP\t\tMETADATA\n" + "".join(
             "%s...\t%s\tdisk=%s,region=us-east-1\n" % (host.id[:8], host.ip, "hdd" if host.number == 2 else "ssd")
-            for host in lab().hosts)
+            for host in sorted(lab().hosts, key=lambda host: host.id))
         for host in lab().hosts:
-            assert host.ctl("list-machines") == (0, expected), host.ctl("list-machines")
+            for how in ([], ["--endpoint", "unix:///run/fleet.sock"], ["--driver=etcd", "--endpoint", "http://127.0.0.1:2379"],
+                        ["--tunnel", lab().others(host)[0].ip]):
+                assert host.ctl(*how, "list-machines") == (0, expected), (how, host.ctl(*how, "list-machines"))
 
-    @case("myapp.service: submit, start, status, journal; a restart removes the former container, as the slide has it")
+    @case("myapp.service: submit, start, status, journal; a restart removes the former container, as the slide has it",
+          needs_systemd=True)
     def _():
         lab().example("myapp.service")
         lab().ctl("submit", "myapp.service")
@@ -36,13 +39,15 @@ def add_cases(case, lab):
         assert lab().runs("myapp.service") is host
         wait_for(lambda: host.containers().get("busybox1", before) != before, 10, "another container")
         assert list(host.containers(every=True)) == ["busybox1"]
-        # The slide's unit has no ExecStop: what Docker does when its client is killed is Docker's.
+        # The slide's unit has no ExecStop, and its shell hears no signal: the container ends when somebody ends it.
+        host.run(["docker", "kill", "busybox1"])
         lab().ctl("destroy", "myapp.service")
         assert not lab().copies("myapp.service")
-        host.run(["docker", "rm", "-f", "busybox1"])
+        host.run(["docker", "rm", "busybox1"])
         lab().nothing_left()
 
-    @case("sinatra@.service: a container with name, port and environment for each instance, announced in the store until it stops")
+    @case("sinatra@.service: a container with name, port and environment for each instance, announced until it stops",
+          both=True)
     def _():
         lab().example("sinatra@.service")
         lab().ctl("submit", "sinatra@.service")
@@ -62,7 +67,7 @@ def add_cases(case, lab):
         lab().destroy("sinatra@.service", "sinatra@1.service", "sinatra@2.service")
         assert ask("ls", "/app/server") == ""
 
-    @case("nginx@.service and its sidekicks: one on each host, announced beside it; what has no place is told why")
+    @case("nginx@.service and its sidekicks: one on each host, announced beside it; what has no place is told why", both=True)
     def _():
         for name in ("nginx@.service", "nginx-sidekick@.service"):
             lab().example(name)
@@ -90,7 +95,8 @@ def add_cases(case, lab):
         lab().destroy("nginx@*", "nginx-sidekick@*")
         assert not said(2) and not said(3)
 
-    @case("nginx_lb.service: without a [Service], as printed, it is told why; with one: the address of /etc/environment, X-Conflicts")
+    @case("nginx_lb.service: without a [Service], as printed, it is told why; with one: /etc/environment, X-Conflicts",
+          needs_systemd=True)
     def _():
         lab().example("nginx_lb.service")
         lab().sleeper("node@.service")
@@ -118,5 +124,6 @@ def add_cases(case, lab):
                    "[X-Fleet]\nGlobal=true\nMachineMetadata=disk=ssd\n")
         lab().ctl("start", "stats.service")
         wait_for(lambda: [host.get(9100) for host in lab().hosts] == [PAGE, None, PAGE], 10, "two answers")
-        wait_for(lambda: lab().states("stats.service") == {1: ("active", "running"), 3: ("active", "running")}, 10, "their states")
+        running = ("active", "running")
+        wait_for(lambda: lab().states("stats.service") == {1: running, 3: running}, 10, "their states")
         lab().destroy("stats.service")

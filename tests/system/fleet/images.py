@@ -54,10 +54,9 @@ def serve(address):
 
 def put(host, address):
     """Makes the images with the engine of this host and puts them into the registry; the host itself forgets them."""
-    tar = _make_tar()
-    host.take(tar, "/root/image.tar")
+    tar = host.take(_make_tar(), "/root/image.tar")
     names = {name: "%s:%d/%s" % (address, PORT, name) for name in IMAGES}
     for name, command in IMAGES.items():
-        host.run(["docker", "import", "-c", "CMD " + json.dumps(command), "/root/image.tar", names[name]])
+        host.run(["docker", "import", "-c", "CMD " + json.dumps(command), tar, names[name]])
         host.run(["docker", "push", "-q", names[name]])
     host.run(["docker", "rmi"] + list(names.values()))

@@ -5,6 +5,7 @@ import concurrent.futures
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import time
@@ -31,6 +32,8 @@ def missing():
 
 
 class Host(Machine):
+    unit_dir = "/root/units"  # where fleetctl is called
+
     def __init__(self, lab, number):
         self.lab, self.number = lab, number
         place = lab.net.places[number - 1]
@@ -46,13 +49,18 @@ class Host(Machine):
     def path(self, path):
         return os.path.join(self.dir, "disk", path.lstrip("/"))
 
+    def put_unit(self, name, text):
+        self.put(self.unit_dir + "/" + name, text)
+
     def put(self, path, text):
         os.makedirs(os.path.dirname(self.path(path)), exist_ok=True)
         with open(self.path(path), "w") as file:
             file.write(text)
 
     def take(self, ours, path):
+        """Our file, for a process of the host's; its path there."""
         shutil.copy(ours, self.path(path))
+        return path
 
     # ---- its parts ----
 
@@ -66,10 +74,10 @@ class Host(Machine):
             file.write("sshd:*:19000:0:99999:7:::\ncore:*:19000:0:99999:7:::\n")
         with open(self.path("/etc/hosts"), "a") as file:
             file.writelines("%s core-%02d\n" % (place.address, place.number + 1) for place in self.lab.net.places)
-        os.makedirs(self.path("/root/units"), exist_ok=True)
+        os.makedirs(self.path(self.unit_dir), exist_ok=True)
         self.put("/etc/environment", "COREOS_PUBLIC_IPV4=%s\nCOREOS_PRIVATE_IPV4=%s\n" % (self.ip, self.ip))
         # Containers whose first process hears no signal would be waited for for 90 s.
-        self.put("/etc/systemd/system.conf.d/lab.conf", "[Manager]\nDefaultTimeoutStopSec=1\n")
+        self.put("/etc/systemd/system.conf.d/lab.conf", "[Manager]\nDefaultTimeoutStopSec=8\n")
         self.put("/etc/docker/daemon.json", json.dumps({
             "registry-mirrors": ["http://%s:%d" % (self.lab.address, images.PORT)],
             "insecure-registries": [self.lab.address + "/24"]}))
@@ -104,17 +112,18 @@ class Host(Machine):
     def configure(self, *lines):
         """What fleetd is to know beside the host's address, from its next start or reload on."""
         self.settings = list(lines)
+        metadata = [] if any(line.startswith("metadata=") for line in lines) else ["metadata=" + METADATA[self.number]]
         self.put("/etc/fleet/fleet.conf", "".join(line + "\n" for line in [
-            'etcd_servers="http://127.0.0.1:2379"', "public_ip=" + self.ip, "verbosity=1"] +
-            ([] if any(line.startswith("metadata=") for line in lines) else ["metadata=" + METADATA[self.number]]) + self.settings))
+            'etcd_servers="http://127.0.0.1:2379"', "public_ip=" + self.ip, "verbosity=1"] + metadata + self.settings))
 
     def set_store(self, kind):
         """The member of a store of that kind, in place of another one's."""
         members = ",".join("core-%02d=http://%s:2380" % (place.number + 1, place.address) for place in self.lab.net.places)
-        self.put("/etc/systemd/system/etcd.service", "[Service]\nExecStart=%s --name %s --data-dir /var/lib/etcd-%s "
+        self.put("/etc/systemd/system/etcd.service", "[Unit]\nStartLimitIntervalSec=0\n[Service]\n"
+                 "ExecStart=%s --name %s --data-dir /var/lib/etcd-%s "
                  "--listen-client-urls http://0.0.0.0:2379,http://0.0.0.0:4001 --advertise-client-urls http://%s:2379 "
                  "--listen-peer-urls http://%s:2380 --initial-advertise-peer-urls http://%s:2380 --initial-cluster %s "
-                 "--enable-v2\nRestart=always\nRestartSec=100ms\nStartLimitIntervalSec=0\n"
+                 "--enable-v2\nRestart=always\nRestartSec=100ms\n"
                  "[Install]\nWantedBy=multi-user.target\n" % (
                      "/usr/bin/etcd" if kind == "debian" else harness.program("etcd"), self.name, kind, self.ip, self.ip,
                      self.ip, members))
@@ -124,11 +133,10 @@ class Host(Machine):
 
     # ---- what is asked of it ----
 
-    def api(self, method, path, body=None, timeout=30):
-        """(status, answer) of fleetd's API at this host's socket."""
-        connection = UnixConnection(self.outside("/run/fleet.sock"), timeout)
+    def _call(self, path, method, url, body=None, timeout=30):
+        connection = UnixConnection(self.outside(path), timeout)
         try:
-            connection.request(method, path, json.dumps(body) if body is not None else None,
+            connection.request(method, url, json.dumps(body) if body is not None else None,
                                {"Content-Type": "application/json"} if body is not None else {})
             answer = connection.getresponse()
             text = answer.read()
@@ -136,28 +144,56 @@ class Host(Machine):
             connection.close()
         return answer.status, json.loads(text) if text else None
 
+    def api(self, method, url, body=None):
+        """(status, answer) of fleetd's API at this host's socket."""
+        return self._call("/run/fleet.sock", method, url, body)
+
     def ctl(self, *words, check=True, timeout=60):
         """fleetctl, as on the slides, among the unit files; (exit status, both outputs)."""
-        status, out, err = self.run(["sh", "-c", 'cd /root/units && exec fleetctl "$@"', "fleetctl"] + list(words), check=False,
+        status, out, err = self.run(["sh", "-c", 'cd "$0" && exec fleetctl "$@"', self.unit_dir] + list(words), check=False,
                                     timeout=timeout)
         assert not check or status == 0, (self.name, words, status, out, err)
         return status, out + err
 
-    def get(self, port, address=None):
+    def get(self, port):
         """What the web server at this port answers, None if none does."""
         try:
-            with urllib.request.urlopen("http://%s:%d/" % (address or self.ip, port), timeout=3) as answer:
+            with urllib.request.urlopen("http://%s:%d/" % (self.ip, port), timeout=3) as answer:
                 return answer.read().decode()
         except (OSError, ValueError):
             return None
 
     def containers(self, every=False):
         """Name -> ID of those that run, with `every` of all that there are."""
-        out = self.run(["docker", "ps", "--format", "{{.Names}} {{.ID}}"] + (["--all"] if every else []))[1]
-        return dict(line.split() for line in out.splitlines())
+        status, found = self._call("/run/docker.sock", "GET", "/containers/json?all=%d" % every)
+        assert status == 200, (self.name, found)
+        return {container["Names"][0].lstrip("/"): container["Id"] for container in found}
 
-    def daemon_pid(self, service="fleet.service"):
-        return int(self.properties(service, "MainPID")["MainPID"])
+    def files_left(self):
+        """What fleet wrote for units."""
+        return self.run("find /run/fleet/units -type f; find /run/systemd/system -lname '/run/fleet/units/*'")[1].splitlines()
+
+    def strays(self):
+        """Of what processes are that belong to no service of the host's."""
+        group, found = self.outside("/sys/fs/cgroup"), set()
+        for path, _, _ in os.walk(group):
+            name = os.path.basename(path)
+            if name.endswith((".service", ".scope")) and name != "init.scope" and self.processes(name):
+                template = name.split("@")[0] + "@.service"
+                if not any(os.path.exists(where + one) for one in (name, template)
+                           for where in (self.path("/etc/systemd/system/"), "/lib/systemd/system/")):
+                    found.add(name)
+        return sorted(found)
+
+    def reload(self):
+        """fleetd reads its configuration again."""
+        self.systemctl("reload", "fleet.service")
+
+    def daemon_pid(self):
+        return int(self.run(["pgrep", "-x", "fleetd"], check=False)[1] or 0)
+
+    def signal(self, program, name):
+        self.run(["pkill", "-" + name, "-x", program])
 
     def log(self):
         return "\n".join(self.journal("fleet.service"))
@@ -179,12 +215,32 @@ class Host(Machine):
 
     def power_off(self):
         """And nothing of it runs any more."""
-        pids = self.processes()
-        assert pids
-        self.kill()
-        left = [pid for pid in pids if os.path.exists("/proc/%d" % pid)]
-        assert not left, "of %s these still run: %s" % (self.name, left)
+        self.and_all_is_gone(self.kill)
         self.network.forget()
+
+    def and_all_is_gone(self, act):
+        """After this none of the processes lives that the host, its units and its containers have now."""
+        watch = select.poll()
+        names, fds = {}, []
+        for pid in self.processes():
+            try:
+                fds.append(os.pidfd_open(pid))
+                with open("/proc/%d/comm" % pid) as file:
+                    names[fds[-1]] = "%d %s" % (pid, file.read().strip())
+            except (ProcessLookupError, FileNotFoundError):
+                continue
+            watch.register(fds[-1], select.POLLIN)  # readable when it has ended
+        assert names
+        act()
+        ended = {fd for fd, _ in watch.poll(0)}
+        left = [name for fd, name in names.items() if fd not in ended]
+        for fd in fds:
+            os.close(fd)
+        assert not left, "of %s these still run: %s" % (self.name, left)
+
+    def repair(self):
+        self.run("pkill -CONT -x etcd; rm -rf /etc/systemd/system/fleet.service.d; systemctl daemon-reload; "
+                 "systemctl start docker fleet.socket fleet.service", check=False)
 
     def power_on(self):
         self.boot()
@@ -242,7 +298,7 @@ class Lab(Keys):
     def unit(self, name, text):
         """A unit file that fleetctl finds on every host."""
         for host in self.hosts:
-            host.put("/root/units/" + name, text)
+            host.put_unit(name, text)
 
     def text(self, name):
         """The unit of the slides, as printed."""
@@ -261,8 +317,11 @@ class Lab(Keys):
     def states(self, name, host=None):
         """Host number -> (active, sub), as fleet says."""
         body = (host or self.reachable()).api("GET", "/fleet/v1/state?unitName=" + name)[1]
-        return {int(state["machineID"][0]): (state["systemdActiveState"], state["systemdSubState"])
+        return {self.by_id(state["machineID"]).number: (state["systemdActiveState"], state["systemdSubState"])
                 for state in body.get("states", [])}
+
+    def by_id(self, machine_id):
+        return next(host for host in self.hosts if host.id == machine_id)
 
     def copies(self, name):
         """The numbers of the hosts where the unit has processes, whatever fleet says."""
@@ -290,7 +349,7 @@ class Lab(Keys):
 
     def leader(self):
         value = self.key("lease/engine-leader")
-        return self.hosts[int(json.loads(value)["MachineID"][0]) - 1] if value else None
+        return self.by_id(json.loads(value)["MachineID"]) if value else None
 
     def heal(self):
         self.net.heal()
@@ -308,8 +367,7 @@ class Lab(Keys):
                 host.boot()
             elif host.hangs:
                 host.thaw()
-            host.run("systemctl kill --signal=CONT etcd.service; rm -rf /etc/systemd/system/fleet.service.d; "
-                     "systemctl daemon-reload; systemctl start docker fleet.socket fleet.service", check=False)
+            host.repair()
         self.all_present()
         names = [unit["name"] for unit in self.hosts[0].api("GET", "/fleet/v1/units")[1].get("units", [])]
         if names:
@@ -349,10 +407,13 @@ class Lab(Keys):
             raise AssertionError("%s: %s" % (error, " ".join(left[:12]))) from None
 
         def clean(host):
-            files = host.run("find /run/fleet/units -type f; find /run/systemd/system -lname '/run/fleet/units/*'")[1]
-            return not files and not host.containers(every=True)
+            left[:] = host.files_left() + host.strays() + list(host.containers(every=True))
+            return not left
         for host in self.live():
-            wait_for(lambda: clean(host), 10, "files and containers to go from " + host.name)
+            try:
+                wait_for(lambda: clean(host), 10, "files, processes and containers to go from " + host.name)
+            except AssertionError as error:
+                raise AssertionError("%s: %s" % (error, " ".join(left))) from None
 
 
 def elapsed(function):
