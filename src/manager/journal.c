@@ -653,8 +653,8 @@ static int append_once(struct journal *journal, int64_t realtime_us, int64_t mon
 int journal_append(struct journal *journal, int64_t realtime_us, int64_t monotonic_us,
 	const struct journal_field *fields, size_t count, struct slice message)
 {
-	int r = append_once(journal, realtime_us, monotonic_us, fields, count, message);
 	size_t old = journal->file_count - (journal->fd >= 0);
+	int r = append_once(journal, realtime_us, monotonic_us, fields, count, message);
 
 	/* What is new is worth more than what is oldest here. One file a line: whoever fills the disk shall
 	 * not take them all at once. */
@@ -662,6 +662,6 @@ int journal_append(struct journal *journal, int64_t realtime_us, int64_t monoton
 		remove_file(journal, 0);
 		r = append_once(journal, realtime_us, monotonic_us, fields, count, message);
 	}
-	journal->lost += r < 0;
+	journal->lost += r < 0 && r != -EINVAL;
 	return r;
 }

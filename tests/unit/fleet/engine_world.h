@@ -1,5 +1,4 @@
-/* An engine, the cluster that it is told of, and a small store: for the tests of what it decides and writes.
- */
+/* An engine, the cluster that it is told of, and a small store: for the tests of what it decides and writes. */
 #pragma once
 #include "fake_etcd.h"
 #include "fleet/engine.h"
@@ -62,6 +61,9 @@ static inline void world_free(struct world *w)
 	fake_etcd_free(w->fake);
 }
 
+/* Looks at everything all the time: how often the engine does by itself is for it to say. */
+#define rounds_until(w, condition) fake_run_until((w)->fake, (engine_look_at_all((w)->engine), (condition)))
+
 static inline void lead(struct world *w)
 {
 	engine_lease_seen(w->engine, (struct slice){0}, 0);
@@ -74,14 +76,13 @@ static inline void some_rounds(struct world *w)
 	struct engine_stats stats, now;
 
 	engine_get_stats(w->engine, &stats);
-	fake_run_until(w->fake, (engine_get_stats(w->engine, &now), now.rounds >= stats.rounds + 5));
+	rounds_until(w, (engine_get_stats(w->engine, &now), now.rounds >= stats.rounds + 5));
 }
 
 #define TEXT "[Service]\nExecStart=/bin/true\n"
 
 /* The path of the text below the prefix. */
-static inline char *set_text(
-	struct cluster *c, const char *text, uint64_t index, char *ret_hex, uint8_t *ret_hash)
+static inline char *set_text(struct cluster *c, const char *text, uint64_t index, char *ret_hex, uint8_t *ret_hash)
 {
 	struct unit_file *file;
 	_cleanup_buf_ struct buf value = BUF_INIT(0);

@@ -31,8 +31,8 @@ static void a_new_leader_removes_the_empty_directories_that_others_left(void **s
 	cluster_set_empty(w.cluster, "states/here.service");
 	lead(&w);
 	for (size_t i = 0; i < ARRAY_LEN(empty); i++)
-		fake_run_until(w.fake, !fake_key(w.fake, empty[i])->there);
-	fake_run_until(w.fake, fake_key(w.fake, "/f/states/odd.service")->deletes);
+		rounds_until(&w, !fake_key(w.fake, empty[i])->there);
+	rounds_until(&w, fake_key(w.fake, "/f/states/odd.service")->deletes);
 	some_rounds(&w);
 	assert_int_equal(fake_key(w.fake, "/f/states/odd.service")->deletes, 1);
 	assert_int_equal(fake_key(w.fake, "/f/states/gone.service")->deletes, 1);
@@ -51,9 +51,9 @@ static void an_empty_directory_is_asked_for_again_after_an_outage(void **state)
 	some_rounds(&w);
 	directory->refuse = ETCD_RAFT_ERROR;
 	cluster_set_empty(w.cluster, "states/gone.service");
-	fake_run_until(w.fake, directory->deletes);
+	rounds_until(&w, directory->deletes);
 	directory->refuse = 0;
-	fake_run_until(w.fake, !directory->there);
+	rounds_until(&w, !directory->there);
 	world_free(&w);
 }
 
@@ -74,7 +74,7 @@ static void a_value_that_is_no_state_is_removed_and_nothing_else(void **state)
 	cluster_set(w.cluster, "states/gone.service/m2", SLICE_LITERAL("{\"activeState\":\"active\"}"), 7);
 	assert_null(cluster_unit_state(cluster_entry(w.cluster, "gone.service"), "m1"));
 	lead(&w);
-	fake_run_until(w.fake, !garbage->there);
+	rounds_until(&w, !garbage->there);
 	cluster_remove(w.cluster, "states/gone.service/m1");
 	some_rounds(&w);
 	assert_int_equal(garbage->deletes, 1);
@@ -92,7 +92,7 @@ static void garbage_that_was_written_again_is_left_alone(void **state)
 	key->index = 9; /* the news of it are still on their way */
 	cluster_set(w.cluster, "states/a.service/m1", SLICE_LITERAL("garbage"), 7);
 	lead(&w);
-	fake_run_until(w.fake, key->deletes);
+	rounds_until(&w, key->deletes);
 	cluster_set(w.cluster, "states/a.service/m1", SLICE_LITERAL("{}"), 9);
 	some_rounds(&w);
 	assert_true(key->there);
@@ -117,16 +117,16 @@ static void a_text_that_no_unit_refers_to_goes_after_a_while(void **state)
 	set_unit(w.cluster, "a.service", hash, "inactive");
 	lead(&w);
 	begun = uv_now(&w.fake->loop);
-	fake_run_until(w.fake, one->deletes);
+	rounds_until(&w, one->deletes);
 	assert_true(uv_now(&w.fake->loop) >= begun + 150);
-	fake_run_until(w.fake, !one->there);
+	rounds_until(&w, !one->there);
 	cluster_remove(w.cluster, unused);
 	assert_int_equal(two->deletes, 0);
 	/* Removed although a unit refers to it, as by a former leader that did not know yet: written again.
 	 */
 	two->there = false;
 	cluster_remove(w.cluster, used);
-	fake_run_until(w.fake, two->there);
+	rounds_until(&w, two->there);
 	assert_non_null(strstr(two->value, "Nice=1"));
 	assert_non_null(cluster_unit(w.cluster, "a.service"));
 	world_free(&w);
@@ -159,7 +159,7 @@ static void a_text_that_was_used_meanwhile_is_as_new(void **state)
 	some_rounds(&w); /* it is looked at meanwhile */
 	cluster_remove(w.cluster, "job/a.service");
 	unused_ms = uv_now(&w.fake->loop);
-	fake_run_until(w.fake, key->deletes);
+	rounds_until(&w, key->deletes);
 	assert_true(uv_now(&w.fake->loop) - unused_ms >= 1450);
 	world_free(&w);
 }
@@ -174,7 +174,7 @@ static void a_wish_without_a_unit_goes_after_a_while(void **state)
 	key->index = 7;
 	cluster_set(w.cluster, "job/gone.service/target-state", SLICE_LITERAL("launched"), 7);
 	lead(&w);
-	fake_run_until(w.fake, !key->there);
+	rounds_until(&w, !key->there);
 	world_free(&w);
 }
 
@@ -190,7 +190,7 @@ static void the_index_of_a_machine_that_stays_away_goes(void **state)
 	cluster_set(w.cluster, "assigned/m1/epoch", SLICE_LITERAL("t"), 7);
 	cluster_set_empty(w.cluster, "assigned/empty");
 	lead(&w);
-	fake_run_until(w.fake, !away->there && fake_key(w.fake, "/f/assigned/empty")->deletes);
+	rounds_until(&w, !away->there && fake_key(w.fake, "/f/assigned/empty")->deletes);
 	some_rounds(&w);
 	assert_int_equal(away->deletes, 1);
 	assert_int_equal(here->deletes, 0);
@@ -214,7 +214,7 @@ static void a_machine_that_comes_back_while_its_index_goes_gets_it_anew(void **s
 	cluster_set(w.cluster, "assigned/m2/g.service", buf_slice(&value), 7);
 	w.fake->hold = "/f/assigned/m2";
 	lead(&w);
-	fake_run_until(w.fake, w.fake->held);
+	rounds_until(&w, w.fake->held);
 	set_machine(w.cluster, "m2", true);
 	engine_machine_changed(w.engine, "m2");
 	engine_turn(w.engine);
@@ -222,12 +222,12 @@ static void a_machine_that_comes_back_while_its_index_goes_gets_it_anew(void **s
 	/* The machine would take an index that is gone for the truth. */
 	assert_false(epoch->there);
 	fake_release(w.fake);
-	fake_run_until(w.fake, epoch->there);
+	rounds_until(&w, epoch->there);
 	assert_true(entry->there && entry->index < epoch->index);
 	/* Lost by hand: without it the machine trusts nothing. */
 	epoch->there = false;
 	cluster_remove(w.cluster, "assigned/m2/epoch");
-	fake_run_until(w.fake, epoch->there);
+	rounds_until(&w, epoch->there);
 	world_free(&w);
 }
 
@@ -242,12 +242,12 @@ static void a_word_that_a_former_leader_takes_back_late_is_given_again(void **st
 	engine_states_seen(w.engine, false);
 	w.fake->hold = "/f/lease/states";
 	lead(&w);
-	fake_run_until(w.fake, w.fake->held);
+	rounds_until(&w, w.fake->held);
 	/* The mirror is faster than the answer: ours is told, and then the other's deletion. */
 	engine_states_seen(w.engine, true);
 	engine_states_seen(w.engine, false);
 	fake_release(w.fake);
-	fake_run_until(w.fake, word->sets >= 2);
+	rounds_until(&w, word->sets >= 2);
 	engine_states_seen(w.engine, true);
 	world_free(&w);
 }
@@ -262,7 +262,7 @@ static void under_a_foreign_engine_the_word_is_taken_back(void **state)
 	set_machine(w.cluster, "old", false);
 	engine_states_seen(w.engine, true);
 	engine_lease_seen(w.engine, SLICE_LITERAL("{\"MachineID\":\"old\",\"Version\":1}"), 3);
-	fake_run_until(w.fake, !word->there);
+	rounds_until(&w, !word->there);
 	engine_states_seen(w.engine, false);
 	assert_false(engine_leads(w.engine));
 	world_free(&w);
@@ -281,7 +281,7 @@ static void decisions_that_were_not_written_are_counted(void **state)
 	fake_key(w.fake, "/f/job/a.service/target")->there = true;
 	set_unit(w.cluster, "a.service", hash, "launched");
 	lead(&w);
-	fake_run_until(w.fake, (engine_get_stats(w.engine, &stats), stats.not_placed >= 1));
+	rounds_until(&w, (engine_get_stats(w.engine, &stats), stats.not_placed >= 1));
 	assert_int_equal(stats.not_taken_off, 0);
 	world_free(&w);
 }
