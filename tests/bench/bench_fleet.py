@@ -23,6 +23,7 @@ import machine
 import net_world
 import servers
 from bench import cpu_model, output
+sys.path.insert(0, HERE)  # before that of the black-box tests, which have a package of the same name
 from fleet import rows_alone, rows_hosts
 
 GROUPS = {name[6:]: function for module in (rows_hosts, rows_alone) for name, function in vars(module).items()
