@@ -1,4 +1,5 @@
-/* An engine, the cluster that it is told of, and a small store: for the tests of what it decides and writes. */
+/* An engine, the cluster that it is told of, and a small store: for the tests of what it decides and writes.
+ */
 #pragma once
 #include "fake_etcd.h"
 #include "fleet/engine.h"
@@ -82,7 +83,8 @@ static inline void some_rounds(struct world *w)
 #define TEXT "[Service]\nExecStart=/bin/true\n"
 
 /* The path of the text below the prefix. */
-static inline char *set_text(struct cluster *c, const char *text, uint64_t index, char *ret_hex, uint8_t *ret_hash)
+static inline char *set_text(
+	struct cluster *c, const char *text, uint64_t index, char *ret_hex, uint8_t *ret_hash)
 {
 	struct unit_file *file;
 	_cleanup_buf_ struct buf value = BUF_INIT(0);
