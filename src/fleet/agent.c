@@ -1,12 +1,11 @@
 /* One record per unit: what is wanted of it, and the one operation that is under way. agent_step() compares
  * the two with the manager's mirror and starts the next operation; its end, a change of the wish, and a
- * change of the unit's state call it again. Units do not wait for each other. */
-#include "fleet/agent.h"
+ * change of the unit's state call it again. Units do not wait for each other, but for the end of one that
+ * they conflict with. */
+#include "fleet/agent_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#include "fleet/held.h"
 
 #define AGENT_RETRY_MS 1000
 #define AGENT_TEXT_RETRY_MS 200
@@ -14,40 +13,7 @@
 #define AGENT_WITHDRAW_MS 2000 /* for what is published, once no unit is left: the store may be away */
 #define AGENT_TEXTS_MAX 256
 
-struct agent_unit {
-	struct agent *agent;
-	char *name;
-	bool in_index, wanted; /* wanted: `assignment` is in force */
-	bool seen;	       /* by the walk that is going on */
-	struct registry_assignment index, assignment;
-	bool busy;	 /* an operation of the manager is under way */
-	bool complained; /* of what it needs next, since that last worked */
-	struct etcd_request *fetch;
-	struct unit_requirements rules; /* if it has Conflicts and was loaded in this life */
-	uint64_t not_before_ms;		/* after a failure */
-	char *published;		/* last value of its state, "" when none */
-};
-struct agent {
-	struct agent_config config;
-	char *prefix, *machine_id;
-	struct held *states;	 /* states/NAME/ID: nobody else's */
-	struct held *heartbeats; /* job/NAME/job-state: of the machine that runs it */
-	struct held *legacy;	 /* state/NAME: whoever wrote last; never lasting */
-	struct map units, texts; /* texts: hash -> char *, of units that are wanted here */
-	char *epoch, *term;
-	bool index_loaded, index_reading, trusted, handing_over;
-	bool foreign, foreign_known; /* known: the cluster has been looked at since */
-	bool lasting, lasting_known; /* what is published may last, unless a foreign engine leads */
-	bool registered;	     /* this machine is who it says it is: before, nothing is done */
-	bool yielding;		     /* a unit waits for the end of another that leaves */
-	uv_timer_t *retry_timer, *hand_over_timer;
-	uint64_t hand_over_until_ms;
-	void (*handed_over)(void *userdata);
-	void *handed_over_userdata;
-};
-
 static void agent_step(struct agent_unit *unit);
-static void note_unit(void *userdata, const struct manager_unit_state *state);
 
 static uint64_t now_ms(const struct agent *a)
 {
@@ -72,7 +38,7 @@ static void complain(struct agent_unit *unit, char *text)
 	say(unit->agent, text);
 }
 
-static struct agent_unit *unit_get(struct agent *a, const char *name)
+struct agent_unit *agent_unit_get(struct agent *a, const char *name)
 {
 	struct agent_unit *unit = map_get(&a->units, slice_str(name));
 
@@ -139,89 +105,6 @@ static void retry_later(struct agent_unit *unit, uint64_t ms)
 {
 	unit->not_before_ms = now_ms(unit->agent) + ms;
 	retry_in(unit->agent, ms);
-}
-
-/* ---- publishing ---- */
-
-static bool lasts(const struct agent *a)
-{
-	return a->lasting && !a->foreign;
-}
-
-static char *state_key(const struct agent *a, const char *unit)
-{
-	return mem_printf("%s/states/%s/%s", a->prefix, unit, a->machine_id);
-}
-
-static char *heartbeat_key(const struct agent *a, const char *unit)
-{
-	return mem_printf("%s/job/%s/job-state", a->prefix, unit);
-}
-
-/* What shall run here: by the index, or under a foreign engine by the registry. */
-static bool is_informed(const struct agent *a)
-{
-	return a->trusted || a->foreign_known;
-}
-
-/* The heartbeat tells that the machine which shall run the unit was asked to start it. It is another
- * machine's to tell as soon as the unit is: as long as that is not known, it is left alone. A global unit has
- * no one machine to tell of. */
-static void publish_heartbeat(struct agent_unit *unit, bool launched)
-{
-	struct agent *a = unit->agent;
-	_cleanup_free_ char *key = heartbeat_key(a, unit->name);
-
-	if (!is_informed(a) && !a->handing_over)
-		return;
-	if (launched && unit->wanted && !unit->assignment.global && !a->handing_over)
-		held_set(a->heartbeats, key, a->machine_id);
-	else
-		held_drop(a->heartbeats, key);
-}
-
-static void publish(struct agent_unit *unit, const struct manager_unit_state *state)
-{
-	struct agent *a = unit->agent;
-	_cleanup_free_ char *legacy = mem_printf("%s/state/%s", a->prefix, unit->name);
-	_cleanup_free_ char *key = state_key(a, unit->name);
-	_cleanup_buf_ struct buf value = BUF_INIT(64 * 1024);
-
-	if (!a->registered || !a->lasting_known)
-		return;
-	publish_heartbeat(unit, state && state->wanted);
-	if (!state) {
-		held_drop(a->states, key);
-		held_drop(a->legacy, legacy);
-		unit->published = mem_free(unit->published);
-		return;
-	}
-	registry_encode_unit_state(&value, &(struct registry_unit_state){.load = (char *)state->load,
-						   .active = (char *)state->active,
-						   .sub = (char *)state->sub,
-						   .machine = a->machine_id,
-						   .hash = (char *)state->hash});
-	if (unit->published && strcmp(unit->published, buf_text(&value)) == 0)
-		return;
-	held_set(a->states, key, buf_text(&value));
-	/* For readers that are older than states/, where there may be any. */
-	if (!lasts(a))
-		held_set(a->legacy, legacy, buf_text(&value));
-	else
-		held_drop(a->legacy, legacy);
-	free(unit->published);
-	unit->published = mem_strdup(buf_text(&value));
-}
-
-/* The leader misses what this machine has to say of the unit. */
-static void publish_again(struct agent_unit *unit)
-{
-	struct agent *a = unit->agent;
-	_cleanup_free_ char *heartbeat = heartbeat_key(a, unit->name);
-	_cleanup_free_ char *key = state_key(a, unit->name);
-
-	held_renew(a->states, key);
-	held_renew(a->heartbeats, heartbeat);
 }
 
 /* ---- operations ---- */
@@ -379,11 +262,11 @@ static void agent_step(struct agent_unit *unit)
 		retry_in(a, unit->not_before_ms - now_ms(a));
 		return;
 	}
-	if (!is_informed(a) && !a->handing_over)
+	if (!agent_is_informed(a) && !a->handing_over)
 		return;
 	if (!wanted) {
 		if (!known) {
-			publish(unit, NULL);
+			agent_publish(unit, NULL);
 			forget_if_unused(unit);
 			return;
 		}
@@ -415,7 +298,7 @@ static void agent_step(struct agent_unit *unit)
 		unit->busy = true;
 		manager_stop(manager, unit->name, stop_done, unit);
 	}
-	publish(unit, &state);
+	agent_publish(unit, &state);
 }
 
 /* ---- what is wanted ---- */
@@ -428,21 +311,6 @@ static void want(struct agent_unit *unit, const struct registry_assignment *assi
 	unit->not_before_ms = 0;
 	unit->complained = false;
 	agent_step(unit);
-}
-
-/* It is known again what shall run here: heartbeats that were left alone meanwhile are those of what does. */
-static void heartbeats_known(struct agent *a)
-{
-	size_t position = 0;
-	void *value;
-
-	while (map_next(&a->units, &position, NULL, &value)) {
-		struct agent_unit *unit = value;
-		struct manager_unit_state state;
-
-		publish_heartbeat(unit, manager_state(a->config.manager, unit->name, &state) && state.wanted);
-	}
-	held_renew_all(a->heartbeats);
 }
 
 /* The index has become trustworthy: everything by it. Units that the manager knows and the index does not are
@@ -460,7 +328,7 @@ static void take_index(struct agent *a)
 			unit->assignment = unit->index;
 		unit->not_before_ms = 0;
 	}
-	heartbeats_known(a);
+	agent_heartbeats_known(a);
 	agent_sweep(a);
 	step_all(a);
 }
@@ -504,7 +372,7 @@ void agent_index_set(struct agent *a, const char *name, struct slice value)
 	}
 	if (strchr(name, '/') || registry_decode_assignment(value, &assignment) < 0)
 		return;
-	unit = unit_get(a, name);
+	unit = agent_unit_get(a, name);
 	again = unit->in_index && !a->index_reading && unit->index.state == assignment.state &&
 		unit->index.global == assignment.global && strcmp(unit->index.hash, assignment.hash) == 0;
 	unit->seen = unit->in_index = true;
@@ -513,7 +381,7 @@ void agent_index_set(struct agent *a, const char *name, struct slice value)
 		return;
 	want(unit, &assignment);
 	if (again)
-		publish_again(unit);
+		agent_publish_again(unit);
 }
 
 void agent_index_remove(struct agent *a, const char *name)
@@ -564,31 +432,15 @@ void agent_lease_term(struct agent *a, const char *term)
 	check_trust(a);
 }
 
-/* All that is published, in the other manner. */
-static void publish_anew(struct agent *a)
-{
-	size_t position = 0;
-	void *value;
-
-	held_set_lasting(a->states, lasts(a));
-	held_set_lasting(a->heartbeats, lasts(a));
-	while (map_next(&a->units, &position, NULL, &value)) {
-		struct agent_unit *unit = value;
-
-		unit->published = mem_free(unit->published);
-	}
-	manager_list(a->config.manager, note_unit, a);
-}
-
 void agent_set_foreign(struct agent *a, bool foreign)
 {
-	bool before = lasts(a);
+	bool before = agent_lasts(a);
 
 	if (a->foreign == foreign)
 		return;
 	a->foreign = foreign;
-	if (lasts(a) != before)
-		publish_anew(a);
+	if (agent_lasts(a) != before)
+		agent_publish_anew(a);
 	a->foreign_known = false;
 	say(a, mem_printf(foreign ? "a fleet 1.0 engine leads: going by its registry"
 				  : "going by the assignment index again"));
@@ -597,60 +449,12 @@ void agent_set_foreign(struct agent *a, bool foreign)
 
 void agent_set_lasting(struct agent *a, bool lasting)
 {
-	bool before = lasts(a), known = a->lasting_known;
+	bool before = agent_lasts(a), known = a->lasting_known;
 
 	a->lasting = lasting;
 	a->lasting_known = true;
-	if (lasts(a) != before || !known)
-		publish_anew(a);
-}
-
-static bool may_sweep(const struct agent *a)
-{
-	return manager_is_ready(a->config.manager) && a->registered && is_informed(a);
-}
-
-/* What stands in the store under this machine's name: is it what this daemon says? */
-static void sweep_unit(struct agent *a, const struct cluster_unit *unit)
-{
-	const struct cluster_state *old = cluster_unit_state(unit, a->machine_id);
-	_cleanup_free_ char *state_name = state_key(a, unit->name), *heartbeat = heartbeat_key(a, unit->name);
-	bool beats = unit->heartbeat && strcmp(unit->heartbeat, a->machine_id) == 0;
-	struct manager_unit_state state;
-	bool known = manager_state(a->config.manager, unit->name, &state);
-
-	if (old && known) {
-		held_seen(a->states, state_name, old->index);
-	} else if (old) {
-		_cleanup_buf_ struct buf value = BUF_INIT(64 * 1024);
-
-		registry_encode_unit_state(&value, &old->state);
-		held_remove(a->states, state_name, buf_text(&value));
-	}
-	if (unit->heartbeat && known && state.wanted)
-		held_seen(a->heartbeats, heartbeat, unit->heartbeat_index);
-	else if (beats)
-		held_remove(a->heartbeats, heartbeat, a->machine_id);
-}
-
-void agent_sweep(struct agent *a)
-{
-	size_t count;
-	_cleanup_free_ const struct cluster_unit **units = NULL;
-
-	if (!may_sweep(a))
-		return;
-	units = cluster_entries(a->config.cluster, &count);
-	for (size_t i = 0; i < count; i++)
-		sweep_unit(a, units[i]);
-}
-
-void agent_published(struct agent *a, const char *name)
-{
-	const struct cluster_unit *unit = cluster_entry(a->config.cluster, name);
-
-	if (unit && may_sweep(a))
-		sweep_unit(a, unit);
+	if (agent_lasts(a) != before || !known)
+		agent_publish_anew(a);
 }
 
 void agent_cluster_changed(struct agent *a)
@@ -679,14 +483,14 @@ void agent_cluster_changed(struct agent *a)
 				    : from->target && strcmp(from->target, a->machine_id) == 0;
 		if (!here)
 			continue;
-		unit = unit_get(a, from->name);
+		unit = agent_unit_get(a, from->name);
 		unit->wanted = true;
 		unit->assignment.global = from->global;
 		unit->assignment.state = from->desired;
 		memcpy(unit->assignment.hash, from->hash, sizeof(from->hash));
 	}
 	if (!known) {
-		heartbeats_known(a);
+		agent_heartbeats_known(a);
 		agent_sweep(a);
 	}
 	step_all(a);
@@ -694,20 +498,15 @@ void agent_cluster_changed(struct agent *a)
 
 /* ---- the manager's news ---- */
 
-static void note_unit(void *userdata, const struct manager_unit_state *state)
-{
-	publish(unit_get(userdata, state->name), state);
-}
-
 void agent_unit_state_changed(struct agent *a, const struct manager_unit_state *state)
 {
-	note_unit(a, state);
-	agent_step(unit_get(a, state->name));
+	agent_note_unit(a, state);
+	agent_step(agent_unit_get(a, state->name));
 }
 
 void agent_manager_ready(struct agent *a)
 {
-	manager_list(a->config.manager, note_unit, a);
+	manager_list(a->config.manager, agent_note_unit, a);
 	step_all(a);
 }
 
@@ -716,7 +515,7 @@ void agent_unit_unloaded(struct agent *a, const char *name)
 	struct agent_unit *unit = map_get(&a->units, slice_str(name));
 
 	if (unit) {
-		publish(unit, NULL);
+		agent_publish(unit, NULL);
 		agent_step(unit);
 	}
 	if (a->yielding) {
@@ -741,7 +540,7 @@ void agent_set_registered(struct agent *a, bool registered)
 
 	a->registered = registered;
 	if (registered && !before)
-		publish_anew(a);
+		agent_publish_anew(a);
 }
 
 /* ---- life ---- */
@@ -768,7 +567,7 @@ void agent_hand_over(struct agent *a, uint64_t limit_ms, void (*done)(void *user
 	a->handed_over = done;
 	a->handed_over_userdata = userdata;
 	a->hand_over_until_ms = now_ms(a) + limit_ms;
-	manager_list(a->config.manager, note_unit, a);
+	manager_list(a->config.manager, agent_note_unit, a);
 	step_all(a);
 	uv_timer_start(a->hand_over_timer, hand_over_fired, 1, AGENT_HAND_OVER_STEP_MS);
 }

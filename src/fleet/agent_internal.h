@@ -1,0 +1,54 @@
+/* Shared by the agent's files only: what runs here (agent.c), and what is said of it (agent_publish.c). */
+#pragma once
+#include "fleet/agent.h"
+#include "fleet/held.h"
+
+struct agent_unit {
+	struct agent *agent;
+	char *name;
+	bool in_index, wanted; /* wanted: `assignment` is in force */
+	bool seen;	       /* by the walk that is going on */
+	struct registry_assignment index, assignment;
+	bool busy;	 /* an operation of the manager is under way */
+	bool complained; /* of what it needs next, since that last worked */
+	struct etcd_request *fetch;
+	struct unit_requirements rules; /* if it has Conflicts and was loaded in this life */
+	uint64_t not_before_ms;		/* after a failure */
+	char *published;		/* last value of its state, "" when none */
+};
+struct agent {
+	struct agent_config config;
+	char *prefix, *machine_id;
+	struct held *states;	 /* states/NAME/ID: nobody else's */
+	struct held *heartbeats; /* job/NAME/job-state: of the machine that runs it */
+	struct held *legacy;	 /* state/NAME: whoever wrote last; never lasting */
+	struct map units, texts; /* texts: hash -> char *, of units that are wanted here */
+	char *epoch, *term;
+	bool index_loaded, index_reading, trusted, handing_over;
+	bool foreign, foreign_known; /* known: the cluster has been looked at since */
+	bool lasting, lasting_known; /* what is published may last, unless a foreign engine leads */
+	bool registered;	     /* this machine is who it says it is: before, nothing is done */
+	bool yielding;		     /* a unit waits for the end of another that leaves */
+	uv_timer_t *retry_timer, *hand_over_timer;
+	uint64_t hand_over_until_ms;
+	void (*handed_over)(void *userdata);
+	void *handed_over_userdata;
+};
+
+/* agent.c */
+struct agent_unit *agent_unit_get(struct agent *agent, const char *name);
+
+/* agent_publish.c */
+bool agent_lasts(const struct agent *agent);
+/* What shall run here is known: by the index, or under a foreign engine by the registry. */
+bool agent_is_informed(const struct agent *agent);
+/* state NULL: it is not here any more. */
+void agent_publish(struct agent_unit *unit, const struct manager_unit_state *state);
+/* The leader misses what this machine has to say of the unit. */
+void agent_publish_again(struct agent_unit *unit);
+/* All that is published, in the other manner. */
+void agent_publish_anew(struct agent *agent);
+/* For manager_list(). */
+void agent_note_unit(void *agent, const struct manager_unit_state *state);
+/* It is known again what shall run here: heartbeats that were left alone meanwhile are those of what does. */
+void agent_heartbeats_known(struct agent *agent);
