@@ -159,7 +159,10 @@ void check_now(struct world *w)
 		list_for_each (it, &w->hosts[h].processes) {
 			const struct process *process = list_item(it, struct process, link);
 
-			if (is_global(process) || !process_runs(process) || !copy_of(process))
+			/* One that ends was another's before its machine came back. */
+			if (is_global(process) || process->phase == PHASE_DEACTIVATING ||
+				!process_runs(process) || !copy_of(process) ||
+				copy_of(process)->phase == PHASE_DEACTIVATING)
 				continue;
 			world_finding(w, "%s runs twice, on h%u and h%u, and both reach the store",
 				process->name, h, copy_of(process)->host->number);
@@ -295,7 +298,8 @@ static bool is_of_no_unit(struct world *w, const char *path)
 			   : strncmp(path, "job/", 4) == 0  ? path + 4
 							    : "";
 
-	return name[0] && !model_get(w, "job/%s/object", name);
+	/* A wish without a unit, from who wished while another destroyed, goes after an hour. */
+	return name[0] && !model_get(w, "job/%s/object", name) && !model_get(w, "job/%s/target-state", name);
 }
 
 /* A directory without a key. */
