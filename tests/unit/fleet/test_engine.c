@@ -208,6 +208,7 @@ static void a_machine_that_comes_back_while_its_index_goes_gets_it_anew(void **s
 	_cleanup_buf_ struct buf value = BUF_INIT(0);
 
 	(void)state;
+	(void)text;
 	fake_key(w.fake, "/f/assigned/m2")->there = true;
 	set_unit(w.cluster, "g.service", hash, "launched");
 	registry_encode_assignment(&value, &assignment);
@@ -277,6 +278,7 @@ static void decisions_that_were_not_written_are_counted(void **state)
 	_cleanup_free_ char *text = set_text(w.cluster, TEXT, 7, hex, hash);
 
 	(void)state;
+	(void)text;
 	/* Somebody has placed it, and the news are still on their way. */
 	fake_key(w.fake, "/f/job/a.service/target")->there = true;
 	set_unit(w.cluster, "a.service", hash, "launched");

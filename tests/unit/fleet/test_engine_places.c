@@ -103,6 +103,7 @@ static void a_decision_of_an_earlier_term_is_none(void **state)
 	struct fake_key *lease = fake_key(w.fake, "/f/lease/engine-leader");
 
 	(void)state;
+	(void)text;
 	lead(&w);
 	some_rounds(&w);
 	w.fake->hold = target->key;
