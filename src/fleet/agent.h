@@ -18,6 +18,7 @@ struct agent_config {
 	struct cluster *cluster; /* looked at under a foreign engine, and for texts when it is loaded */
 	struct manager *manager;
 	int64_t ttl_s;
+	uint64_t (*cluster_index)(void *userdata); /* of the store, up to which the cluster is known */
 	void (*log)(void *userdata, const char *text);
 	void *userdata;
 };

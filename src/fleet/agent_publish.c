@@ -138,6 +138,8 @@ static void sweep_unit(struct agent *a, const struct cluster_unit *unit)
 
 	if (old && known) {
 		held_seen(a->states, state_name, old->index);
+	} else if (known) {
+		held_missed(a->states, state_name, a->config.cluster_index(a->config.userdata));
 	} else if (old) {
 		_cleanup_buf_ struct buf value = BUF_INIT(64 * 1024);
 

@@ -399,6 +399,14 @@ void held_seen(struct held *held, const char *name, uint64_t index)
 		held_renew(held, name);
 }
 
+void held_missed(struct held *held, const char *name, uint64_t index)
+{
+	struct held_key *key = map_get(&held->keys, slice_str(name));
+
+	if (key && !key->request && key->known == KNOWN_PRESENT && index >= key->index)
+		held_renew(held, name);
+}
+
 size_t held_dropping(const struct held *held)
 {
 	return held->dropping;

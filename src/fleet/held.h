@@ -27,5 +27,8 @@ void held_renew(struct held *held, const char *key);
 void held_renew_all(struct held *held);
 /* The key's last write in the store has that index: if it is none of ours, the key is looked at. */
 void held_seen(struct held *held, const char *key, uint64_t index);
+/* The store does not have the key, as far as it is known up to that index: one that was written before that
+ * is looked at. */
+void held_missed(struct held *held, const char *key, uint64_t index);
 /* Keys whose deletion the store has not confirmed yet. */
 size_t held_dropping(const struct held *held);

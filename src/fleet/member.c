@@ -269,6 +269,11 @@ static bool ask_loaded(void *user)
 	return mirror_is_loaded(((struct member *)user)->full);
 }
 
+static uint64_t ask_index(void *user)
+{
+	return member_cluster_index(user);
+}
+
 static void leading_changed(void *user, bool leads)
 {
 	if (leads)
@@ -390,6 +395,7 @@ static void open_parts(struct member *m)
 		.cluster = m->config.cluster,
 		.manager = m->config.manager,
 		.ttl_s = m->config.ttl_s,
+		.cluster_index = ask_index,
 		.log = say_text,
 		.userdata = m};
 	struct cluster_observer observer = {on_machine, on_unit, on_published, on_assigned, m};

@@ -7,84 +7,23 @@
  * --contradict one member's state is falsified in each run, and it is a finding when that member does not
  * notice, or another one stops. --results also adds the summary to a file, under the name of what ran
  * (--version). */
-#include "sim.h"
-#include "base/memory.h"
-#include "base/time.h"
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-#define JOBS_MAX 64
+#include "base/memory.h"
+#include "runner.h"
+#include "sim.h"
 
-struct options {
-	uint64_t seed, seeds, jobs;
-	double minutes;
-	const char *regress, *results, *version;
-	bool verbose, trace, contradict, every_step, stop;
-};
+static bool verbose, trace, contradict, every_step, stop;
 
-static int usage(void)
-{
-	fputs("usage: sim [--seed S] [--seeds N] [--minutes M] [--jobs J] [--regress FILE] [--every-step]\n"
-	      "           [--contradict] [--results FILE] [--version NAME] [--stop] [--verbose] [--trace]\n",
-		stderr);
-	return 2;
-}
-
-static bool take_switch(const char *text, struct options *options)
-{
-	bool *found = strcmp(text, "--verbose") == 0	  ? &options->verbose
-		      : strcmp(text, "--trace") == 0	  ? &options->trace
-		      : strcmp(text, "--contradict") == 0 ? &options->contradict
-		      : strcmp(text, "--every-step") == 0 ? &options->every_step
-		      : strcmp(text, "--stop") == 0	  ? &options->stop
-							  : NULL;
-
-	if (found)
-		*found = true;
-	return found != NULL;
-}
-
-static int parse(int argc, char **argv, struct options *options)
-{
-	for (int i = 1; i < argc; i++) {
-		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-
-		if (take_switch(argv[i], options))
-			continue;
-		if (!value)
-			return -1;
-		i++;
-		if (strcmp(argv[i - 1], "--seed") == 0)
-			options->seed = strtoull(value, NULL, 10);
-		else if (strcmp(argv[i - 1], "--seeds") == 0)
-			options->seeds = strtoull(value, NULL, 10);
-		else if (strcmp(argv[i - 1], "--minutes") == 0)
-			options->minutes = strtod(value, NULL);
-		else if (strcmp(argv[i - 1], "--jobs") == 0)
-			options->jobs = strtoull(value, NULL, 10);
-		else if (strcmp(argv[i - 1], "--regress") == 0)
-			options->regress = value;
-		else if (strcmp(argv[i - 1], "--results") == 0)
-			options->results = value;
-		else if (strcmp(argv[i - 1], "--version") == 0)
-			options->version = value;
-		else
-			return -1;
-	}
-	return options->jobs >= 1 && options->jobs <= JOBS_MAX ? 0 : -1;
-}
-
-static bool run_once(const struct options *options, const struct run_options *run, struct summary *summary)
+static bool run_once(const struct run_options *run, struct summary *summary)
 {
 	struct run_result result;
 	_cleanup_free_ char *finding = world_run(run, summary, &result);
 
-	if (options->trace)
+	if (trace)
 		printf("seed %" PRIu64 ": trace %016" PRIx64 "\n", run->seed, result.trace);
-	if (finding && options->every_step)
+	if (finding && every_step)
 		printf("seed %" PRIu64 ", crash at step %" PRIu64 " of member %u: %s\n", run->seed,
 			run->crash_step, run->crash_member, finding);
 	else if (finding)
@@ -94,102 +33,26 @@ static bool run_once(const struct options *options, const struct run_options *ru
 	return result.crashed;
 }
 
-static void run_seed(uint64_t seed, const struct options *options, struct summary *summary)
+static void run_seed(uint64_t seed, void *user)
 {
-	struct run_options run = {
-		.seed = seed, .verbose = options->verbose, .contradict = options->contradict};
+	struct summary *summary = user;
+	struct run_options run = {.seed = seed, .verbose = verbose, .contradict = contradict};
 
-	if (!options->every_step) {
-		(void)run_once(options, &run, summary);
+	if (!every_step) {
+		(void)run_once(&run, summary);
 		return;
 	}
 	for (run.crash_member = 0; run.crash_member < 3; run.crash_member++) {
 		run.crash_step = 0;
 		do
 			run.crash_step++;
-		while (run_once(options, &run, summary) && !(options->stop && summary->findings));
+		while (run_once(&run, summary) && !(stop && summary->findings));
 	}
 }
 
-static int run_regress(const struct options *options, struct summary *summary)
+static void print_summary(FILE *out, const void *user, int64_t ran_ns)
 {
-	char line[256];
-	FILE *file = fopen(options->regress, "re");
-
-	if (!file) {
-		perror(options->regress);
-		return -1;
-	}
-	while (fgets(line, sizeof(line), file))
-		if (line[0] >= '0' && line[0] <= '9')
-			run_seed(strtoull(line, NULL, 10), options, summary);
-	(void)fclose(file);
-	return 0;
-}
-
-/* The seeds of one job: each jobs-th. */
-static void run_seeds(const struct options *options, uint64_t job, struct summary *summary)
-{
-	int64_t began_ns = time_mono_ns();
-
-	for (uint64_t i = job; options->minutes > 0 || i < options->seeds; i += options->jobs) {
-		if (options->minutes > 0 && (double)(time_mono_ns() - began_ns) > options->minutes * 60e9)
-			break;
-		if (options->stop && summary->findings)
-			break;
-		run_seed(options->seed + i, options, summary);
-	}
-	summary->cpu_ns += (int64_t)clock() * (INT64_C(1000000000) / CLOCKS_PER_SEC);
-}
-
-/* A summary is numbers of eight bytes only. */
-static void add_up(struct summary *sum, const struct summary *part)
-{
-	uint64_t *to = (uint64_t *)sum;
-	const uint64_t *from = (const uint64_t *)part;
-
-	static_assert(sizeof(*sum) % sizeof(uint64_t) == 0, "only numbers");
-	for (size_t i = 0; i < sizeof(*sum) / sizeof(*to); i++)
-		to[i] += from[i];
-}
-
-/* Jobs are processes; each writes its summary into a pipe when it is done. */
-static int run_jobs(const struct options *options, struct summary *summary)
-{
-	int ends[JOBS_MAX], failed = 0, pair[2];
-
-	for (uint64_t job = 0; job < options->jobs; job++) {
-		struct summary part = {0};
-		pid_t pid;
-
-		fflush(stdout);
-		if (pipe(pair) < 0 || (pid = fork()) < 0) {
-			perror("sim");
-			return -1;
-		}
-		if (pid == 0) {
-			run_seeds(options, job, &part);
-			fflush(stdout);
-			_exit(write(pair[1], &part, sizeof(part)) == sizeof(part) ? 0 : 1);
-		}
-		(void)close(pair[1]);
-		ends[job] = pair[0];
-	}
-	for (uint64_t job = 0; job < options->jobs; job++) {
-		struct summary part;
-
-		if (read(ends[job], &part, sizeof(part)) == sizeof(part))
-			add_up(summary, &part);
-		else
-			failed = -1;
-		(void)close(ends[job]);
-		(void)wait(NULL);
-	}
-	return failed;
-}
-
-static void print_summary(FILE *out, const struct summary *summary, int64_t ran_ns)
-{
+	const struct summary *summary = user;
 	double seconds = (double)ran_ns / 1e9, minutes = (double)summary->cpu_ns / 60e9;
 
 	fprintf(out,
@@ -239,41 +102,28 @@ static void print_summary(FILE *out, const struct summary *summary, int64_t ran_
 	}
 }
 
-/* One run after another adds a section. */
-static int add_results(const struct options *options, const struct summary *summary, int64_t ran_ns)
+static bool is_found(const void *user)
 {
-	FILE *file = fopen(options->results, "ae");
+	const struct summary *summary = user;
 
-	if (!file) {
-		perror(options->results);
-		return -1;
-	}
-	fprintf(file, "\n## %s%sseeds from %" PRIu64 " on%s%s\n\n```\n",
-		options->version ? options->version : "", options->version ? ", " : "", options->seed,
-		options->every_step ? ", a crash at every step" : "",
-		options->contradict ? ", a falsified member" : "");
-	print_summary(file, summary, ran_ns);
-	fputs("```\n", file);
-	return fclose(file) == 0 ? 0 : -1;
+	return summary->findings || summary->undecided;
 }
 
 int main(int argc, char **argv)
 {
-	struct options options = {.seed = 1, .seeds = 1000, .jobs = 1};
-	struct summary summary = {0};
-	int64_t began_ns = time_mono_ns();
-	int r = 0;
+	static struct summary summary;
+	static const struct runner_switch switches[] = {{"--verbose", NULL, &verbose},
+		{"--trace", NULL, &trace}, {"--contradict", "a falsified member", &contradict},
+		{"--every-step", "a crash at every step", &every_step}, {"--stop", NULL, &stop},
+		{NULL, NULL, NULL}};
+	const struct runner runner = {.name = "sim",
+		.switches = switches,
+		.summary = &summary,
+		.summary_size = sizeof(summary),
+		.run_seed = run_seed,
+		.is_found = is_found,
+		.print = print_summary,
+		.stop = &stop};
 
-	if (parse(argc, argv, &options) < 0)
-		return usage();
-	if (options.regress && run_regress(&options, &summary) < 0)
-		return 2;
-	if (options.jobs > 1)
-		r = run_jobs(&options, &summary);
-	else
-		run_seeds(&options, 0, &summary);
-	print_summary(stdout, &summary, time_mono_ns() - began_ns);
-	if (options.results && add_results(&options, &summary, time_mono_ns() - began_ns) < 0)
-		return 2;
-	return r < 0 ? 2 : summary.findings || summary.undecided ? 1 : 0;
+	return runner_main(&runner, argc, argv);
 }

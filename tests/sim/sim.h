@@ -87,6 +87,7 @@ enum work {
 extern const char *const work_names[WORK_MAX];
 
 struct summary {
+	int64_t cpu_ns;
 	uint64_t seeds, findings, undecided;
 	uint64_t faults[FAULT_MAX], crashes[WORK_MAX][WAL_STEP_MAX];
 	uint64_t ops_ok, ops_refused, ops_unknown, reads, expired, messages, restarts, terms, entries;
@@ -96,7 +97,6 @@ struct summary {
 	uint64_t exports, export_bytes, restores, wire_runs, bulk_bytes;
 	uint64_t found_false; /* members whose state was falsified, and that stopped themselves */
 	int64_t simulated_ns;
-	int64_t cpu_ns;
 };
 
 enum event_kind {

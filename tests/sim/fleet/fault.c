@@ -200,9 +200,11 @@ static void lose_key(struct world *w)
 
 	switch (world_rand(w, 7)) {
 	case 0:
+		host->trouble_ns = w->now_ns; /* nobody sees for a moment what runs there */
 		(void)snprintf(path, sizeof(path), "states/%s/%s", unit->name, host->id);
 		break;
 	case 1:
+		w->store_trouble_ns = w->now_ns;
 		(void)snprintf(path, sizeof(path), "states/%s", unit->name);
 		break;
 	case 2:

@@ -131,6 +131,40 @@ static bool names(const char *pattern, const char *name)
 	return pattern[0] && fnmatch(pattern, name, 0) == 0;
 }
 
+/* Whether the unit replaces the other one, or one that does, or one that one does. */
+static bool leads_to(
+	struct world *w, const struct model_unit *unit, const struct model_unit *other, unsigned depth)
+{
+	const struct text *text = text_of(w, unit);
+
+	if (!text || !text->replaces[0] || depth > w->profile.units)
+		return false;
+	if (names(text->replaces, other->name))
+		return true;
+	for (unsigned i = 0; i < w->profile.units; i++)
+		if (names(text->replaces, w->units[i].name) && leads_to(w, &w->units[i], other, depth + 1))
+			return true;
+	return false;
+}
+
+static bool needs(
+	struct world *w, const struct model_unit *unit, const struct model_unit *other, unsigned depth)
+{
+	const struct text *text = text_of(w, unit);
+	const struct model_unit *peer = text && text->machine_of[0] ? model_unit(w, text->machine_of) : NULL;
+
+	return peer && depth <= w->profile.units && (peer == other || needs(w, peer, other, depth + 1));
+}
+
+/* Replaces does not count in a circle, nor for what the unit needs. */
+static bool replaces(struct world *w, const struct model_unit *unit, const struct model_unit *other)
+{
+	const struct text *text = text_of(w, unit);
+
+	return unit != other && names(text->replaces, other->name) && !leads_to(w, other, unit, 0) &&
+	       !needs(w, unit, other, 0);
+}
+
 const char *model_forbids(struct world *w, const struct model_unit *unit, const struct host *host)
 {
 	const struct text *text = text_of(w, unit);
@@ -159,7 +193,7 @@ const char *model_forbids(struct world *w, const struct model_unit *unit, const 
 			continue;
 		if (names(text->conflicts, other->name) || names(its->conflicts, unit->name))
 			return "Conflicts";
-		if (names(its->replaces, unit->name))
+		if (replaces(w, other, unit))
 			return "Replaces";
 	}
 	return NULL;

@@ -70,9 +70,10 @@ enum act {
 extern const char *const act_names[ACT_MAX];
 
 struct summary { /* numbers of eight bytes only */
+	int64_t cpu_ns;
 	uint64_t seeds, findings, faults[FAULT_MAX], acts[ACT_MAX];
 	uint64_t writes, reads, watches, stream_events, placed, moved, started, stopped, rests, terms;
-	int64_t simulated_ns, cpu_ns;
+	int64_t simulated_ns;
 };
 
 struct world;
