@@ -180,6 +180,13 @@ static void fetch_done(const struct etcd_response *response, void *userdata)
 	unit_file_hash(file, bytes);
 	unit_hash_hex(bytes, hash);
 	unit_file_free(file);
+	if (strcmp(hash, unit->assignment.hash) != 0) {
+		complain(unit, mem_printf("the text of %s in the store (unit/%s) is another one", unit->name,
+				       unit->assignment.hash));
+		free(raw);
+		retry_later(unit, AGENT_RETRY_MS);
+		return;
+	}
 	if (a->texts.count >= AGENT_TEXTS_MAX)
 		drop_texts(a);
 	free(map_put(&a->texts, slice_str(hash), raw));
@@ -207,6 +214,7 @@ static void read_rules(struct agent_unit *unit, const char *text)
 {
 	_cleanup_(unit_file_freep) struct unit_file *file = NULL;
 
+	unit->rules_read = true;
 	unit_requirements_done(&unit->rules);
 	if (unit_file_parse(slice_str(text), &file, NULL) == 0)
 		unit_requirements_read(file, slice_str(unit->name), &unit->rules);
@@ -222,6 +230,16 @@ static bool rules_out(const struct agent_unit *unit, const struct agent_unit *ot
 	return false;
 }
 
+/* Of one that an earlier life loaded. */
+static void find_rules(struct agent_unit *unit, const char *hash)
+{
+	const struct cluster_text *text =
+		unit->rules_read ? NULL : cluster_text(unit->agent->config.cluster, hash);
+
+	if (text && text->raw)
+		read_rules(unit, text->raw);
+}
+
 /* The engine gives a place away as soon as nobody is meant to be there; who was there may still be stopping.
  * Units that conflict are not to run beside each other even then. */
 static bool must_yield(struct agent_unit *unit)
@@ -234,8 +252,10 @@ static bool must_yield(struct agent_unit *unit)
 	while (map_next(&a->units, &position, NULL, &value)) {
 		struct agent_unit *other = value;
 
-		if (other == unit || other->wanted || (!rules_out(unit, other) && !rules_out(other, unit)) ||
-			!manager_state(a->config.manager, other->name, &state))
+		if (other == unit || other->wanted || !manager_state(a->config.manager, other->name, &state))
+			continue;
+		find_rules(other, state.hash);
+		if (!rules_out(unit, other) && !rules_out(other, unit))
 			continue;
 		a->yielding = true;
 		complain(unit, mem_printf("%s is started when %s, which it conflicts with, has ended",
@@ -255,7 +275,7 @@ static void agent_step(struct agent_unit *unit)
 	bool wanted = unit->wanted && !a->handing_over && unit->assignment.state != REGISTRY_INACTIVE;
 	const char *text;
 
-	if (unit->busy || unit->fetch || !manager_is_ready(manager) || !a->registered)
+	if (unit->busy || unit->fetch || !manager_is_ready(manager) || (!a->registered && !a->handing_over))
 		return;
 	/* The timer may have fired for another unit. */
 	if (now_ms(a) < unit->not_before_ms) {

@@ -36,8 +36,8 @@ void agent_lease_term(struct agent *agent, const char *term);
  * machine is gone. Under a foreign engine nothing lasts. */
 void agent_set_lasting(struct agent *agent, bool lasting);
 /* The cluster has been read: takes back what an earlier life of this daemon published and left behind, at
- * once or when it is known what shall run here. */
-void agent_sweep(struct agent *agent);
+ * once or when it is known what shall run here. Whether it was done at once. */
+bool agent_sweep(struct agent *agent);
 /* Somebody, perhaps this machine, published something of the unit: what stands under this machine's name is
  * put right if it is not what this daemon wrote. */
 void agent_published(struct agent *agent, const char *name);

@@ -12,9 +12,10 @@ struct agent_unit {
 	bool busy;	 /* an operation of the manager is under way */
 	bool complained; /* of what it needs next, since that last worked */
 	struct etcd_request *fetch;
-	struct unit_requirements rules; /* if it has Conflicts and was loaded in this life */
-	uint64_t not_before_ms;		/* after a failure */
-	char *published;		/* last value of its state, "" when none */
+	struct unit_requirements rules; /* if it has Conflicts */
+	bool rules_read;
+	uint64_t not_before_ms; /* after a failure */
+	char *published;	/* last value of its state, "" when none */
 };
 struct agent {
 	struct agent_config config;

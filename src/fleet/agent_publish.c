@@ -152,16 +152,17 @@ static void sweep_unit(struct agent *a, const struct cluster_unit *unit)
 		held_remove(a->heartbeats, heartbeat, a->machine_id);
 }
 
-void agent_sweep(struct agent *a)
+bool agent_sweep(struct agent *a)
 {
 	size_t count;
 	_cleanup_free_ const struct cluster_unit **units = NULL;
 
 	if (!may_sweep(a))
-		return;
+		return false;
 	units = cluster_entries(a->config.cluster, &count);
 	for (size_t i = 0; i < count; i++)
 		sweep_unit(a, units[i]);
+	return true;
 }
 
 void agent_published(struct agent *a, const char *name)

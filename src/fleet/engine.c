@@ -146,6 +146,7 @@ static void forget_decisions(struct engine *e)
 static void start_leading(struct engine *e)
 {
 	forget_decisions(e);
+	e->foreign_ms = 0; /* of an earlier term */
 	e->leads = true;
 	e->stats.led_since_us = time_wall_ns() / 1000;
 	set_clear(&e->epochs);
@@ -180,6 +181,19 @@ static int64_t lease_ttl_s(const struct engine *e)
 			     : MIN(e->config.lease_ttl_s, (int64_t)ENGINE_SHORT_LEASE_S);
 }
 
+/* Whose it is, after an answer was lost. */
+static void lease_read(struct engine *e, const struct etcd_node *node)
+{
+	if (node && node->value && strcmp(node->value, e->lease_value) == 0) {
+		e->lease_index = node->modified_index;
+		e->lease_unsure = false;
+		lease_after(e, 0);
+		return;
+	}
+	stop_leading(e, "the engine's lease was lost");
+	lease_after(e, ENGINE_RETRY_MS);
+}
+
 static void lease_done(const struct etcd_response *response, void *userdata)
 {
 	struct engine *e = userdata;
@@ -191,6 +205,10 @@ static void lease_done(const struct etcd_response *response, void *userdata)
 		resign_ended(e);
 		return;
 	}
+	if (response->outcome == ETCD_OK && step == LEASE_READ) {
+		lease_read(e, response->node);
+		return;
+	}
 	if (response->outcome == ETCD_OK && step != LEASE_BREAK) {
 		e->renewed_ms = e->sent_ms;
 		e->held_ms = e->sent_ttl_ms;
@@ -200,11 +218,19 @@ static void lease_done(const struct etcd_response *response, void *userdata)
 		lease_after(e, e->held_ms / 2);
 		return;
 	}
+	/* A renewal whose answer was lost has changed the index. */
+	if (step == LEASE_RENEW &&
+		(response->outcome == ETCD_UNKNOWN || etcd_response_is(response, ETCD_COMPARE_FAILED))) {
+		e->lease_unsure = true;
+		lease_after(e, response->outcome == ETCD_UNKNOWN ? ENGINE_RETRY_MS : 0);
+		if (response->outcome != ETCD_UNKNOWN)
+			return;
+	}
 	if (response->outcome == ETCD_REFUSED && !etcd_response_is(response, ETCD_RAFT_ERROR)) {
-		if (step == LEASE_RENEW)
+		if (step == LEASE_RENEW || step == LEASE_READ)
 			stop_leading(e, "the engine's lease was lost");
 		/* The mirror will tell who has it; look again in case it is nobody. */
-		lease_after(e, step == LEASE_BREAK ? 0 : ENGINE_RETRY_MS);
+		lease_after(e, ENGINE_RETRY_MS);
 		return;
 	}
 	if (response->outcome == ETCD_OK) {
@@ -240,6 +266,7 @@ static void lease_send(struct engine *e, enum lease_step step)
 	_cleanup_free_ char *key = mem_printf("%s/lease/engine-leader", e->prefix);
 	struct etcd_put_options put = {.ttl_s = lease_ttl_s(e)};
 	struct etcd_delete_options del = {0};
+	struct etcd_get_options get = {.quorum = true};
 
 	e->step = step;
 	e->sent_ms = engine_now_ms(e);
@@ -250,7 +277,9 @@ static void lease_send(struct engine *e, enum lease_step step)
 		new_term(e);
 		put.value = e->lease_value;
 		put.prev_exist = step == LEASE_ACQUIRE ? ETCD_PREV_NO_EXIST : ETCD_PREV_EXIST;
-		put.prev_index = step == LEASE_ADOPT ? e->seen_index : 0;
+		/* Not by its index: a refresh changes that, and is told to nobody. */
+		put.prev_value = step == LEASE_ADOPT ? e->seen_value : NULL;
+		e->lease_unsure = false;
 		e->lease_request = etcd_put(e->config.client, key, &put, lease_done, e);
 		break;
 	case LEASE_RENEW:
@@ -259,8 +288,11 @@ static void lease_send(struct engine *e, enum lease_step step)
 		put.prev_index = e->lease_index;
 		e->lease_request = etcd_put(e->config.client, key, &put, lease_done, e);
 		break;
+	case LEASE_READ:
+		e->lease_request = etcd_get(e->config.client, key, &get, lease_done, e);
+		break;
 	case LEASE_BREAK:
-		del.prev_index = e->seen_index;
+		del.prev_value = e->seen_value;
 		e->lease_request = etcd_delete(e->config.client, key, &del, lease_done, e);
 		break;
 	case LEASE_RESIGN:
@@ -286,14 +318,19 @@ static void lease_next(struct engine *e)
 
 	if (e->lease_request || e->resigned || e->config.disabled)
 		return;
-	if (e->leads) {
-		lease_send(e, LEASE_RENEW);
+	/* Only a registered machine may lead: its presence is what tells the others that it died. Its lease
+	 * is left to end when another one stands under its name. */
+	if (!e->config.is_registered(e->config.userdata)) {
+		if (e->leads)
+			lease_after(e, ENGINE_RETRY_MS);
 		return;
 	}
-	if (!e->seen_known || !contact_age_ms(e))
+	if (e->leads) {
+		lease_send(e, e->lease_unsure ? LEASE_READ : LEASE_RENEW);
 		return;
-	/* Only a registered machine may lead: its presence is what tells the others that it died. */
-	if (loaded && !cluster_machine(e->config.cluster, e->machine_id))
+	}
+	if (!e->seen_known || !contact_age_ms(e) ||
+		(loaded && !cluster_machine(e->config.cluster, e->machine_id)))
 		return;
 	if (!e->seen.machine)
 		lease_send(e, LEASE_ACQUIRE);
@@ -309,22 +346,25 @@ static void lease_next(struct engine *e)
 	}
 }
 
-void engine_lease_seen(struct engine *e, struct slice value, uint64_t index)
+void engine_lease_seen(struct engine *e, struct slice value)
 {
 	registry_lease_done(&e->seen);
 	e->seen_known = true;
-	e->seen_index = index;
-	if (value.data)
+	e->seen_value = mem_free(e->seen_value);
+	if (value.data) {
 		registry_decode_lease(value, &e->seen);
+		e->seen_value = mem_strndup(value.data, value.len);
+	}
 	if (!e->leads) {
 		lease_next(e);
 		return;
 	}
 	if (e->seen.term && e->term && strcmp(e->seen.term, e->term) == 0)
 		return;
-	/* News that contradict: older than our own write, or the lease is lost. A renewal finds out. */
+	/* News that contradict: older than our own write, or the lease is lost. A look at it finds out. */
+	e->lease_unsure = true;
 	if (!e->lease_request)
-		lease_send(e, LEASE_RENEW);
+		lease_send(e, LEASE_READ);
 }
 
 void engine_retry_run(struct engine *e, uint64_t ms)
@@ -446,6 +486,7 @@ static void run(struct engine *e)
 	/* Without contact, or after a sleep through which the lease may have gone to another; and whose own
 	 * presence has ended does not know whether others are dead. */
 	if (!age || engine_now_ms(e) - e->renewed_ms > e->held_ms ||
+		!e->config.is_registered(e->config.userdata) ||
 		!cluster_machine(e->config.cluster, e->machine_id)) {
 		engine_retry_run(e, ENGINE_RETRY_MS);
 		return;
@@ -501,6 +542,7 @@ void engine_machine_changed(struct engine *e, const char *id)
 	if (!e->leads)
 		return;
 	mark_globals(e);
+	engine_look_at_waiting(e);
 	/* Entries from an earlier life of the machine. */
 	{
 		size_t count;
@@ -588,6 +630,7 @@ static void run_fired(uv_timer_t *timer)
 
 	if (e->leads && !e->ready)
 		check_version(e);
+	engine_look_at_waiting(e);
 	run(e);
 }
 
@@ -650,6 +693,7 @@ struct engine *engine_free(struct engine *e)
 	each_map(e, map_done);
 	free(e->term);
 	free(e->lease_value);
+	free(e->seen_value);
 	free(e->prefix);
 	free(e->machine_id);
 	free(e);

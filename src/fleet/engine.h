@@ -1,7 +1,7 @@
 /* The engine: of all fleetd one leads, by a lease in the store, and decides where units run. It acts on each
  * change as it comes; a pass over everything every reconcile interval is only the safety net.
  *
- * The lease is created when absent, renewed every ttl/3, and compared by index. A dead leader's lease is
+ * The lease is created when absent, renewed every ttl/2, and compared by index. A dead leader's lease is
  * broken as soon as its machine's presence has expired. A leader without contact to the store decides
  * nothing, and after an outage machines that are missing get time to come back before their units are moved:
  * "could not read" is unknown, not gone.
@@ -29,6 +29,8 @@ struct engine_config {
 	uint64_t reconcile_ms;
 	uint64_t collect_ms; /* what nobody needs is removed after that time; 0: an hour */
 	bool disabled;	     /* never leads, only follows who does */
+	/* Whether this machine's presence is in the store, and nobody else's under its name. */
+	bool (*is_registered)(void *userdata);
 	/* Loop time in ms since when the store has been in contact, 0: not now. */
 	uint64_t (*contact_since_ms)(void *userdata);
 	/* True while the cluster mirror holds a complete read. */
@@ -42,7 +44,7 @@ struct engine_config {
 struct engine *engine_new(const struct engine_config *config);
 struct engine *engine_free(struct engine *engine);
 /* What the mirror of lease/engine-leader says; value.data NULL: nobody leads. */
-void engine_lease_seen(struct engine *engine, struct slice value, uint64_t index);
+void engine_lease_seen(struct engine *engine, struct slice value);
 /* Whether lease/states is there. */
 void engine_states_seen(struct engine *engine, bool lasting);
 /* Whether lease/large is there. */

@@ -127,7 +127,17 @@ static const char *copy_of(struct engine *e, const struct cluster_unit *unit, co
 	return NULL;
 }
 
-/* Whether the unit has to wait before it is given to the machine: it is looked at again with every news. */
+void engine_look_at_waiting(struct engine *e)
+{
+	size_t position = 0;
+	struct slice name;
+
+	while (map_next(&e->waiting, &position, &name, NULL))
+		map_put(&e->dirty, name, e);
+}
+
+/* Whether the unit has to wait before it is given to the machine: it is looked at again with all news of it,
+ * and from time to time. */
 static bool must_wait(struct engine *e, const struct cluster_unit *unit, const char *target)
 {
 	const char *copy = copy_of(e, unit, target);
@@ -137,13 +147,23 @@ static bool must_wait(struct engine *e, const struct cluster_unit *unit, const c
 		map_remove(&e->waiting, slice_str(unit->name));
 		return false;
 	}
+	if (since && now - since > ENGINE_COPY_MS)
+		return false;
 	if (!since)
 		map_put(&e->waiting, slice_str(unit->name), (void *)(uintptr_t)now);
-	else if (now - since > ENGINE_COPY_MS)
-		return false;
-	map_put(&e->dirty, slice_str(unit->name), e);
 	engine_retry_run(e, ENGINE_UNHEARD_MS + 1);
 	return true;
+}
+
+/* Gives the unit to the machine, or tells it what has changed. */
+static void index_give(
+	struct engine *e, const struct cluster_unit *unit, const char *target, const char *value)
+{
+	if (has_entry(unit, target))
+		map_remove(&e->waiting, slice_str(unit->name)); /* the next move waits anew */
+	else if (must_wait(e, unit, target))
+		return;
+	index_set_if_other(e, unit, target, value);
 }
 
 /* Brings the index entries of one unit to what they should be. */
@@ -156,6 +176,9 @@ void engine_index_unit(struct engine *e, const char *name)
 
 	if (map_get(&e->busy, slice_str(name)))
 		return; /* looked at again when those writes have ended */
+	/* Its text cannot be read (yet): what runs, runs on. */
+	if (!unit && entry && entry->hash[0])
+		return;
 	for (size_t i = 0; entry && i < entry->assignment_count; i++) {
 		const char *machine = entry->assignments[i].machine;
 
@@ -167,17 +190,18 @@ void engine_index_unit(struct engine *e, const char *name)
 			continue;
 		engine_index_write(e, machine, name, NULL);
 	}
-	if (!unit || unit->desired == REGISTRY_INACTIVE)
+	if (!unit || unit->desired == REGISTRY_INACTIVE) {
+		map_remove(&e->waiting, slice_str(name));
 		return;
+	}
 	assignment = (struct registry_assignment){.state = unit->desired, .global = unit->global};
 	memcpy(assignment.hash, unit->hash, sizeof(assignment.hash));
 	registry_encode_assignment(&value, &assignment);
 	if (!unit->global) {
 		const char *target = scheduler_target(cluster_scheduler(c), name);
 
-		if (target && engine_machine_is_ours(e, target) &&
-			(has_entry(unit, target) || !must_wait(e, unit, target)))
-			index_set_if_other(e, unit, target, buf_text(&value));
+		if (target && engine_machine_is_ours(e, target))
+			index_give(e, unit, target, buf_text(&value));
 		return;
 	}
 	{

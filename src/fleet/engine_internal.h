@@ -12,14 +12,22 @@
 #define ENGINE_LARGE_MACHINES 50
 #define ENGINE_PASS_SHARE 200 /* a safety-net pass may cost one part in so many of the time */
 
-enum lease_step { LEASE_IDLE, LEASE_ACQUIRE, LEASE_ADOPT, LEASE_RENEW, LEASE_BREAK, LEASE_RESIGN };
+enum lease_step {
+	LEASE_IDLE,
+	LEASE_ACQUIRE,
+	LEASE_ADOPT,
+	LEASE_RENEW,
+	LEASE_READ, /* whether it is still ours */
+	LEASE_BREAK,
+	LEASE_RESIGN
+};
 struct engine {
 	struct engine_config config;
 	char *prefix, *machine_id;
 	struct engine_writer *writer;
 
 	struct registry_lease seen; /* machine NULL: nobody */
-	uint64_t seen_index;
+	char *seen_value;	    /* as it stands in the store; NULL: there is none */
 	bool seen_known;
 
 	enum lease_step step;
@@ -29,6 +37,7 @@ struct engine {
 	uint64_t lease_index, sent_ms, sent_ttl_ms;
 	uint64_t renewed_ms, held_ms; /* the lease holds for so long from then on */
 	bool leads, ready, resigned;
+	bool lease_unsure; /* its index is not known */
 	struct engine_stats stats;
 	void (*resign_done)(void *userdata);
 	void *resign_userdata;
@@ -61,6 +70,8 @@ void engine_retry_run(struct engine *e, uint64_t ms);
 /* engine_index.c */
 /* Whether the machine is present and not of fleet 1.0. */
 bool engine_machine_is_ours(const struct engine *e, const char *id);
+/* Units that wait for the end of a copy are looked at in the next run. */
+void engine_look_at_waiting(struct engine *e);
 /* Brings the index entries of one unit to what they should be. */
 void engine_index_unit(struct engine *e, const char *name);
 /* Behind all corrections queued so far, unless this term has: the machine's index is complete by it. */

@@ -77,6 +77,8 @@ void engine_states_changed(struct engine *e, const char *name)
 
 	if (e->leads && (!unit || !unit->hash[0]))
 		map_put(&e->bare, slice_str(name), e);
+	if (map_get(&e->waiting, slice_str(name)))
+		map_put(&e->dirty, slice_str(name), e);
 }
 
 static void bare_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)

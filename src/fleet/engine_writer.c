@@ -147,8 +147,3 @@ void engine_writer_add(struct engine_writer *writer, const struct engine_op *op)
 	writer->queued_count++;
 	send_more(writer);
 }
-
-size_t engine_writer_pending(const struct engine_writer *writer)
-{
-	return writer->queued_count + writer->sent_count;
-}

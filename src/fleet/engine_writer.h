@@ -29,4 +29,3 @@ struct engine_writer *engine_writer_free(struct engine_writer *writer);
 void engine_writer_add(struct engine_writer *writer, const struct engine_op *op);
 /* Drops what is queued and cancels what is under way. */
 void engine_writer_clear(struct engine_writer *writer);
-size_t engine_writer_pending(const struct engine_writer *writer);

@@ -12,7 +12,7 @@
 #include "fleet/mirror.h"
 #include "fleet/presence.h"
 
-#define MEMBER_HAND_OVER_MS 60000
+#define MEMBER_HAND_OVER_MS 100000 /* more than systemd gives a service to stop */
 #define MEMBER_IDLE_CHECK_MS 60000
 #define MEMBER_CLUSTER_IDLE_MS (10 * 60 * 1000)
 #define MEMBER_LEASE_TTL_MAX_S 10
@@ -76,8 +76,8 @@ static void full_end(void *user)
 		say_text(m, "the registry is known again");
 	m->full_outage = false;
 	cluster_end(m->config.cluster);
-	m->sweep_due = false;
-	agent_sweep(m->agent);
+	if (agent_sweep(m->agent))
+		m->sweep_due = false;
 	engine_look_at_all(m->engine);
 }
 
@@ -138,13 +138,15 @@ static void idle_fired(uv_timer_t *timer)
 {
 	struct member *m = timer->data;
 
+	if (m->sweep_due && mirror_is_loaded(m->full) && agent_sweep(m->agent))
+		m->sweep_due = false;
 	if (m->full)
 		keep_or_drop_cluster(m);
 }
 
 /* ---- the mirror of the lease ---- */
 
-static void lease_known(struct member *m, struct slice value, uint64_t index)
+static void lease_known(struct member *m, struct slice value)
 {
 	struct registry_lease lease = {0};
 
@@ -159,7 +161,7 @@ static void lease_known(struct member *m, struct slice value, uint64_t index)
 			agent_cluster_changed(m->agent);
 		registry_lease_done(&lease);
 	}
-	engine_lease_seen(m->engine, value, index);
+	engine_lease_seen(m->engine, value);
 }
 
 /* lease/states: what is published may last. */
@@ -187,6 +189,7 @@ static void lease_set(void *user, const char *path, struct slice value, uint64_t
 {
 	struct member *m = user;
 
+	(void)index;
 	if (strcmp(path, "states") == 0) {
 		m->states_read = true;
 		states_known(m, true);
@@ -198,7 +201,7 @@ static void lease_set(void *user, const char *path, struct slice value, uint64_t
 	if (strcmp(path, "engine-leader") != 0)
 		return;
 	m->lease_read = true;
-	lease_known(m, value, index);
+	lease_known(m, value);
 }
 
 static void lease_remove(void *user, const char *path, bool expired)
@@ -207,7 +210,7 @@ static void lease_remove(void *user, const char *path, bool expired)
 
 	(void)expired;
 	if (!path[0] || strcmp(path, "engine-leader") == 0)
-		lease_known(m, (struct slice){0}, 0);
+		lease_known(m, (struct slice){0});
 	if (!path[0] || strcmp(path, "states") == 0)
 		states_known(m, false);
 	if (!path[0] || strcmp(path, "large") == 0)
@@ -220,7 +223,7 @@ static void lease_end(void *user)
 
 	/* The read did not have it: nobody leads. */
 	if (!m->lease_read)
-		lease_known(m, (struct slice){0}, 0);
+		lease_known(m, (struct slice){0});
 	if (!m->states_read)
 		states_known(m, false);
 	if (!m->large_read)
@@ -262,6 +265,11 @@ static const struct mirror_handler index_handler = {
 static uint64_t ask_contact(void *user)
 {
 	return presence_contact_since_ms(((struct member *)user)->presence);
+}
+
+static bool ask_registered(void *user)
+{
+	return presence_is_registered(((struct member *)user)->presence);
 }
 
 static bool ask_loaded(void *user)
@@ -384,6 +392,7 @@ static void open_parts(struct member *m)
 		.lease_ttl_s = MIN(m->config.ttl_s, (int64_t)MEMBER_LEASE_TTL_MAX_S),
 		.reconcile_ms = m->config.reconcile_ms,
 		.disabled = m->config.engine_disabled,
+		.is_registered = ask_registered,
 		.contact_since_ms = ask_contact,
 		.cluster_loaded = ask_loaded,
 		.leading = leading_changed,

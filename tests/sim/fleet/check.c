@@ -10,8 +10,10 @@
 /* A machine, or the store, is trusted to be well when nothing was wrong with it for so long: contact is taken
  * up again, what was missed is read, orders that failed are given again. */
 #define WELL_NS (20 * NS_PER_S)
+/* Who leads, and is well for so long, knows what was so long ago. */
+#define LATE_NS (5 * NS_PER_S)
 
-bool check_is_well(const struct host *host)
+static bool is_well_for(const struct host *host, int64_t ns)
 {
 	const struct world *w = host->world;
 
@@ -21,8 +23,25 @@ bool check_is_well(const struct host *host)
 	for (unsigned i = 0; i < w->profile.endpoints; i++)
 		if (host->cut[i] || !server_answers(w, i))
 			return false;
-	return w->now_ns - MAX(host->trouble_ns, w->store_trouble_ns) > WELL_NS &&
-	       w->now_ns - w->net_slow_until_ns > WELL_NS;
+	return w->now_ns - MAX(host->trouble_ns, w->store_trouble_ns) > ns &&
+	       w->now_ns - w->net_slow_until_ns > ns;
+}
+
+bool check_is_well(const struct host *host)
+{
+	return is_well_for(host, WELL_NS);
+}
+
+/* Who leads sees what happens. */
+static bool leader_is_well(struct world *w, int64_t ns)
+{
+	for (unsigned i = 0; i < w->profile.hosts; i++) {
+		const struct host *host = &w->hosts[i];
+
+		if (is_well_for(host, ns) && engine_leads(member_engine(host->life->member)))
+			return true;
+	}
+	return false;
 }
 
 /* ---- moves ---- */
@@ -35,10 +54,15 @@ static bool all_are_well(struct world *w)
 	return true;
 }
 
-/* Whoever decides may know only what was so a while ago. */
-static int64_t latest_ns(bool well)
+/* Whether nothing that happened since `begun` was a reason to end what began then. Whoever decides may know
+ * only what was so a while ago, but not from before the present wish. */
+static bool is_without_reason(
+	struct world *w, const struct model_unit *unit, int64_t wrong_ns, int64_t begun_ns, bool well)
 {
-	return well ? 3 * NS_PER_S : 150 * NS_PER_S;
+	int64_t known_ns = begun_ns - (well ? 3 * NS_PER_S : 150 * NS_PER_S);
+
+	return wrong_ns < MAX(known_ns, unit->born_ns) && w->now_ns - unit->born_ns > LATE_NS &&
+	       leader_is_well(w, LATE_NS);
 }
 
 static void check_target(struct world *w, struct model_unit *unit)
@@ -55,12 +79,52 @@ static void check_target(struct world *w, struct model_unit *unit)
 		if (host && w->stage == STAGE_AT_REST)
 			world_finding(
 				w, "%s was moved at rest (%.8s to %.8s)", unit->name, before, unit->target);
-		else if (host && unit->wrong_ns[host->number] < unit->target_ns - latest_ns(all_are_well(w)))
+		else if (host && is_without_reason(w, unit, unit->wrong_ns[host->number], unit->target_ns,
+					 unit->target_well))
 			world_finding(w, "%s was taken off a machine that may run it (%.8s to %.8s)",
 				unit->name, before, unit->target);
 	}
 	memcpy(unit->checked_target, unit->target, sizeof(unit->target));
 	unit->target_ns = w->now_ns;
+	unit->target_well = all_are_well(w);
+}
+
+static bool entry_is_right(const struct model_unit *unit, const char *value)
+{
+	struct registry_assignment said;
+
+	return registry_decode_assignment(slice_str(value), &said) == 0 && said.state == unit->desired &&
+	       strcmp(said.hash, unit->hash) == 0;
+}
+
+/* The host has the unit by its entry, by wish, target and rules, and nothing since was a reason to end that.
+ */
+static bool is_kept(struct world *w, const struct model_unit *unit, const struct host *host)
+{
+	unsigned h = host->number;
+
+	return model_is_here(w, unit, host) && !model_may_leave(w, unit, host) &&
+	       unit->not_here_ns[h] < MAX(unit->entry_ns[h], unit->target_ns) &&
+	       is_without_reason(w, unit, unit->wrong_ns[h], unit->entry_ns[h], unit->entry_well[h]);
+}
+
+void check_entry(
+	struct world *w, struct model_unit *unit, struct host *host, const char *before, const char *after)
+{
+	unsigned h = host->number;
+
+	if (before && after && strcmp(before, after) == 0)
+		return;
+	if (before && !w->stranger && entry_is_right(unit, before) &&
+		!(after && entry_is_right(unit, after))) {
+		if (w->stage == STAGE_AT_REST)
+			world_finding(w, "the entry of %s for h%u was changed at rest", unit->name, h);
+		else if (is_kept(w, unit, host))
+			world_finding(
+				w, "the entry of %s for h%u was changed without a reason", unit->name, h);
+	}
+	unit->entry_ns[h] = w->now_ns;
+	unit->entry_well[h] = all_are_well(w);
 }
 
 void check_changed(struct world *w)
@@ -75,8 +139,8 @@ void check_changed(struct world *w)
 			const struct host *host = &w->hosts[h];
 
 			if (model_may_leave(w, unit, host))
-				unit->wrong_ns[h] = unit->not_here_ns[h] = w->now_ns;
-			else if (!model_is_here(w, unit, host) || unit->desired != REGISTRY_LAUNCHED)
+				unit->wrong_ns[h] = w->now_ns;
+			if (!model_is_here(w, unit, host) || unit->desired != REGISTRY_LAUNCHED)
 				unit->not_here_ns[h] = w->now_ns;
 		}
 		check_target(w, unit);
@@ -88,18 +152,6 @@ void check_changed(struct world *w)
 static bool is_global(const struct process *process)
 {
 	return process->text && process->text->global;
-}
-
-/* Who leads sees what happens. */
-static bool leader_is_well(struct world *w)
-{
-	for (unsigned i = 0; i < w->profile.hosts; i++) {
-		const struct host *host = &w->hosts[i];
-
-		if (check_is_well(host) && engine_leads(member_engine(host->life->member)))
-			return true;
-	}
-	return false;
 }
 
 /* The other copy of it that runs at a machine that is well, or NULL. */
@@ -124,7 +176,7 @@ void check_started(struct process *process)
 
 	if (w->stage == STAGE_AT_REST && process->text->behaviour != UNIT_CRASHES)
 		world_finding(w, "h%u: %s was started at rest", process->host->number, process->name);
-	if (is_global(process) || !check_is_well(process->host) || !leader_is_well(w))
+	if (is_global(process) || !check_is_well(process->host) || !leader_is_well(w, WELL_NS))
 		return;
 	other = copy_of(process);
 	if (other)
@@ -132,26 +184,53 @@ void check_started(struct process *process)
 			process->name, process->host->number, phase_name(other->phase), other->host->number);
 }
 
-/* The daemon gives the order: did the registry ever, since it was loaded there, say that it shall not run? */
+/* The daemon gives the order: its entry in the index says that the unit is to run, and did so when it was
+ * asked to load it. */
 void check_told_to_stop(struct process *process, bool handing_over)
 {
 	struct world *w = process->host->world;
 	const struct model_unit *unit = model_unit(w, process->name);
 	const struct host *host = process->host;
+	const char *entry = unit ? model_get(w, "assigned/%s/%s", host->id, unit->name) : NULL;
+	struct registry_assignment said;
 
 	if (handing_over || !unit)
 		return;
-	if (w->stage == STAGE_AT_REST)
+	if (w->stage == STAGE_AT_REST) {
 		world_finding(w, "h%u: %s is stopped at rest", host->number, process->name);
-	else if (process_runs(process) &&
-		 unit->not_here_ns[host->number] < process->loaded_ns - latest_ns(process->loaded_well) &&
-		 strcmp(process->text->hash, unit->hash) == 0)
+		return;
+	}
+	if (!process_runs(process) || !entry || registry_decode_assignment(slice_str(entry), &said) < 0)
+		return;
+	if (said.state == REGISTRY_LAUNCHED && strcmp(said.hash, process->text->hash) == 0 &&
+		unit->entry_ns[host->number] < process->asked_ns)
 		world_finding(w, "h%u: %s is stopped, and never was to be", host->number, process->name);
+}
+
+/* What the checks would find if they had to. */
+static void look_at(struct world *w, const struct process *process, bool copies_count)
+{
+	const struct model_unit *unit = model_unit(w, process->name);
+	unsigned h = process->host->number;
+
+	if (!unit || !process_runs(process) || is_global(process) ||
+		strcmp(unit->target, process->host->id) != 0)
+		return;
+	w->summary->looked_at++;
+	w->summary->stop_found +=
+		unit->entry_ns[h] < process->asked_ns && is_kept(w, unit, process->host) &&
+		is_without_reason(w, unit, unit->wrong_ns[h], unit->target_ns, unit->target_well);
+	w->summary->copy_found += copies_count && check_is_well(process->host);
 }
 
 void check_now(struct world *w)
 {
-	if (!leader_is_well(w))
+	bool copies_count = leader_is_well(w, WELL_NS);
+
+	for (unsigned h = 0; h < w->profile.hosts && w->stage == STAGE_BUSY; h++)
+		list_for_each (it, &w->hosts[h].processes)
+			look_at(w, list_item(it, struct process, link), copies_count);
+	if (!copies_count)
 		return;
 	for (unsigned h = 0; h < w->profile.hosts && !w->stopped; h++) {
 		if (!check_is_well(&w->hosts[h]))

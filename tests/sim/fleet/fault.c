@@ -227,7 +227,9 @@ static void lose_key(struct world *w)
 		break;
 	}
 	world_log(w, "stranger: deletes %s", path);
+	w->stranger = true;
 	(void)server_write(w, path, NULL, false);
+	w->stranger = false;
 }
 
 static void write_garbage(struct world *w)

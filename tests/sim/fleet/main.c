@@ -65,6 +65,12 @@ static void print_summary(FILE *out, const void *summary, int64_t ran_ns)
 		"  %" PRIu64 " units placed, %" PRIu64 " moved, %" PRIu64 " processes started, %" PRIu64
 		" stopped; came to rest %" PRIu64 " times\n",
 		s->placed, s->moved, s->started, s->stopped, s->rests);
+	fprintf(out,
+		"  of running units looked at among faults, %.0f %% would be found when stopped or moved, "
+		"%.0f %% when "
+		"started twice\n",
+		100.0 * (double)s->stop_found / (double)MAX(s->looked_at, (uint64_t)1),
+		100.0 * (double)s->copy_found / (double)MAX(s->looked_at, (uint64_t)1));
 	for (unsigned i = 0; i < ACT_MAX; i++)
 		fprintf(out, "  %10" PRIu64 " %s\n", s->acts[i], act_names[i]);
 	for (unsigned i = 0; i < FAULT_MAX; i++)

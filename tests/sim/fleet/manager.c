@@ -22,6 +22,7 @@ struct order {
 	manager_done_fn done;
 	void *userdata;
 	int result;
+	int64_t asked_ns;
 	bool sent;
 	struct event *event;
 };
@@ -401,8 +402,7 @@ static void load(struct order *order, struct process *process)
 		list_push_back(&host->processes, &process->link);
 	}
 	process->text = text;
-	process->loaded_ns = host->world->now_ns;
-	process->loaded_well = check_is_well(host);
+	process->asked_ns = order->asked_ns;
 	tell_state(process);
 }
 
@@ -488,6 +488,7 @@ static void order_new(struct manager *manager, enum order_kind kind, const char 
 	(void)snprintf(order->hash, sizeof(order->hash), "%s", hash);
 	order->done = done;
 	order->userdata = userdata;
+	order->asked_ns = life->world->now_ns;
 	list_init(&order->link);
 	list_push_back(&manager->orders, &order->in_manager);
 	if ((kind == ORDER_STOP || kind == ORDER_UNLOAD) && process_find(life->host, name))

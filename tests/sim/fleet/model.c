@@ -59,6 +59,7 @@ static void unit_changed(struct world *w, struct model_unit *unit)
 	const char *object = model_get(w, "job/%s/object", unit->name);
 	const char *desired = model_get(w, "job/%s/target-state", unit->name);
 	const char *target = model_get(w, "job/%s/target", unit->name);
+	const struct model_unit before = *unit;
 
 	unit->hash[0] = '\0';
 	if (object)
@@ -66,6 +67,32 @@ static void unit_changed(struct world *w, struct model_unit *unit)
 	unit->has_desired = desired != NULL;
 	unit->desired = desired ? registry_state_from_name(slice_str(desired)) : REGISTRY_INACTIVE;
 	(void)snprintf(unit->target, sizeof(unit->target), "%s", target ? target : "");
+	if (strcmp(unit->hash, before.hash) != 0 || unit->has_desired != before.has_desired ||
+		unit->desired != before.desired)
+		unit->born_ns = w->now_ns;
+}
+
+static void entry_changed(struct world *w, const char *path, const char *before, const char *after)
+{
+	char id[64], name[64];
+	struct model_unit *unit;
+	struct host *host;
+
+	if (sscanf(path, "assigned/%63[^/]/%63s", id, name) != 2)
+		return;
+	unit = model_unit(w, name);
+	host = model_host(w, id);
+	if (unit && host)
+		check_entry(w, unit, host, before, after);
+}
+
+/* Forgets the key; the last word on it is the checks'. */
+static void forget(struct world *w, struct slice key, const char *after)
+{
+	_cleanup_free_ char *path = mem_strndup(key.data, key.len);
+	_cleanup_free_ char *before = map_remove(&w->keys, key);
+
+	entry_changed(w, path, before, after);
 }
 
 static bool is_below(struct slice path, struct slice dir)
@@ -80,13 +107,13 @@ void model_event(struct world *w, const char *path, const char *value)
 	size_t position = 0;
 	struct slice key;
 
-	free(map_remove(&w->keys, slice_str(path)));
+	forget(w, slice_str(path), value);
 	if (value) {
 		map_put(&w->keys, slice_str(path), mem_strdup(value));
 	} else {
 		while (map_next(&w->keys, &position, &key, NULL))
 			if (is_below(key, slice_str(path)))
-				free(map_remove(&w->keys, key));
+				forget(w, key, NULL);
 	}
 	if (strncmp(path, "machines", 8) == 0)
 		w->plans_changed = true;

@@ -72,7 +72,9 @@ extern const char *const act_names[ACT_MAX];
 struct summary { /* numbers of eight bytes only */
 	int64_t cpu_ns;
 	uint64_t seeds, findings, faults[FAULT_MAX], acts[ACT_MAX];
-	uint64_t writes, reads, watches, stream_events, placed, moved, started, stopped, rests, terms;
+	uint64_t writes, reads, watches, stream_events, placed, moved, started, stopped, rests;
+	/* Now and then each running process is looked at: would a stop be a finding, would a copy? */
+	uint64_t looked_at, stop_found, copy_found;
 	int64_t simulated_ns;
 };
 
@@ -121,8 +123,7 @@ struct process {
 	const struct text *text; /* that it was loaded with */
 	enum phase phase;
 	bool wanted, unloading;
-	int64_t loaded_ns;
-	bool loaded_well; /* nothing was wrong then */
+	int64_t asked_ns; /* when it was asked to be loaded */
 	int64_t stop_ns;  /* when it was told to stop, since it was last started; 0: it was not */
 	struct event *job;
 	struct list waiting; /* struct order.link: behind an unload */
@@ -189,8 +190,13 @@ struct model_unit {
 	bool has_desired;
 	enum registry_state desired;
 	char target[33];	 /* "": none */
+	int64_t born_ns;	 /* since when there is this text and this wish */
 	char checked_target[33]; /* as it was before the last change */
 	int64_t target_ns;	 /* since when */
+	bool target_well;	 /* nothing was wrong then */
+	/* Its entries in the index: since when, and whether nothing was wrong then. */
+	int64_t entry_ns[HOSTS_MAX];
+	bool entry_well[HOSTS_MAX];
 	/* Per host: when it was last not to run the unit, by wish, target or rule; and when the rules last
 	 * forbade it the unit, or nobody wanted it. */
 	int64_t not_here_ns[HOSTS_MAX], wrong_ns[HOSTS_MAX];
@@ -235,6 +241,7 @@ struct world {
 	struct text texts[TEXTS_MAX];
 	unsigned text_count;
 	struct map keys;    /* path below the prefix -> value: all that the store holds */
+	bool stranger;	    /* who writes */
 	bool plans_changed; /* what matters for where units run */
 	struct model_unit units[UNITS_MAX];
 	enum stage stage;
@@ -343,6 +350,9 @@ bool model_is_here(struct world *w, const struct model_unit *unit, const struct 
 /* check.c */
 bool check_is_well(const struct host *host); /* nothing was wrong with it or the store lately */
 void check_changed(struct world *w);	     /* the registry did */
+/* An entry of the index was written, changed or removed (NULL). */
+void check_entry(
+	struct world *w, struct model_unit *unit, struct host *host, const char *before, const char *after);
 void check_started(struct process *process);
 void check_told_to_stop(struct process *process, bool handing_over);
 void check_now(struct world *w); /* from time to time */

@@ -42,6 +42,7 @@ static inline struct world world_collecting(uint64_t collect_ms)
 		.lease_ttl_s = 10,
 		.reconcile_ms = 20,
 		.collect_ms = collect_ms,
+		.is_registered = is_loaded,
 		.contact_since_ms = contact_since,
 		.cluster_loaded = is_loaded};
 
@@ -67,7 +68,7 @@ static inline void world_free(struct world *w)
 
 static inline void lead(struct world *w)
 {
-	engine_lease_seen(w->engine, (struct slice){0}, 0);
+	engine_lease_seen(w->engine, (struct slice){0});
 	fake_run_until(w->fake, engine_leads(w->engine));
 }
 

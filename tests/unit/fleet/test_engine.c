@@ -262,7 +262,7 @@ static void under_a_foreign_engine_the_word_is_taken_back(void **state)
 	word->there = true;
 	set_machine(w.cluster, "old", false);
 	engine_states_seen(w.engine, true);
-	engine_lease_seen(w.engine, SLICE_LITERAL("{\"MachineID\":\"old\",\"Version\":1}"), 3);
+	engine_lease_seen(w.engine, SLICE_LITERAL("{\"MachineID\":\"old\",\"Version\":1}"));
 	rounds_until(&w, !word->there);
 	engine_states_seen(w.engine, false);
 	assert_false(engine_leads(w.engine));

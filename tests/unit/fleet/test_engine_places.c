@@ -111,8 +111,7 @@ static void a_decision_of_an_earlier_term_is_none(void **state)
 	engine_turn(w.engine);
 	fake_run_until(w.fake, w.fake->held);
 	lease->index = ++w.fake->index;
-	engine_lease_seen(
-		w.engine, SLICE_LITERAL("{\"MachineID\":\"m9\",\"Version\":1,\"Term\":\"other\"}"), 99);
+	engine_lease_seen(w.engine, SLICE_LITERAL("{\"MachineID\":\"m9\",\"Version\":1,\"Term\":\"other\"}"));
 	fake_run_until(w.fake, !engine_leads(w.engine));
 	fake_release(w.fake);
 	target->there = lease->there = false;
