@@ -200,7 +200,9 @@ void check_told_to_stop(struct process *process, bool handing_over)
 		world_finding(w, "h%u: %s is stopped at rest", host->number, process->name);
 		return;
 	}
-	if (!process_runs(process) || !entry || registry_decode_assignment(slice_str(entry), &said) < 0)
+	/* What comes late tells it of what was before. */
+	if (!process_runs(process) || !entry || !is_well_for(host, LATE_NS) ||
+		registry_decode_assignment(slice_str(entry), &said) < 0)
 		return;
 	if (said.state == REGISTRY_LAUNCHED && strcmp(said.hash, process->text->hash) == 0 &&
 		unit->entry_ns[host->number] < process->asked_ns)

@@ -445,6 +445,17 @@ void http_world_done(struct world *w)
 		exchange_free(list_item(it, struct exchange, link));
 }
 
+void http_streams_done(struct world *w)
+{
+	list_for_each_safe (it, &w->streams) {
+		struct exchange *x = list_item(it, struct exchange, in_streams);
+
+		fprintf(stderr, "seed %llu: h%u's stream from s%u is left: %s\n",
+			(unsigned long long)w->options->seed, x->host->number, x->endpoint, x->target);
+		exchange_free(x);
+	}
+}
+
 /* ---- the client ---- */
 
 struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_options *options)

@@ -363,6 +363,7 @@ static void world_end(struct world *w)
 		else
 			event_free(w, event);
 	}
+	http_streams_done(w);
 	server_done(w);
 	model_done(w);
 	for (unsigned i = 0; i < w->text_count; i++)

@@ -298,6 +298,7 @@ void http_reset(struct world *w, unsigned endpoint);
 void http_link_lost(struct host *host, unsigned endpoint); /* some connections will not come back */
 void http_end_stream(struct world *w);
 void http_world_done(struct world *w);
+void http_streams_done(struct world *w); /* all lives are over: none is left, or the simulator is wrong */
 
 /* server.c: what a member of the store does with a request that arrived */
 struct exchange;

@@ -8,9 +8,10 @@
 
 #include "engine_world.h"
 
-#define STATE                                                                                              \
-	"{\"loadState\":\"loaded\",\"activeState\":\"active\",\"subState\":\"running\",\"machineState\":{" \
-	"\"ID\":\"m2\"}}"
+#define STATE_OF(id)                                                                     \
+	"{\"loadState\":\"loaded\",\"activeState\":\"active\",\"subState\":\"running\"," \
+	"\"machineState\":{\"ID\":\"" id "\"}}"
+#define STATE STATE_OF("m2")
 
 /* u.service runs on m2, and is wanted on m1 by its new text. */
 static struct world world_of_a_move(void)
@@ -110,6 +111,7 @@ static void a_decision_of_an_earlier_term_is_none(void **state)
 	set_unit(w.cluster, "u.service", hash, "launched");
 	engine_turn(w.engine);
 	fake_run_until(w.fake, w.fake->held);
+	strcpy(lease->value, "another's");
 	lease->index = ++w.fake->index;
 	engine_lease_seen(w.engine, SLICE_LITERAL("{\"MachineID\":\"m9\",\"Version\":1,\"Term\":\"other\"}"));
 	fake_run_until(w.fake, !engine_leads(w.engine));
@@ -121,6 +123,64 @@ static void a_decision_of_an_earlier_term_is_none(void **state)
 	world_free(&w);
 }
 
+/* A renewal was carried out, and its answer lost: the index is another one, the lease is not. */
+static void a_lost_answer_does_not_cost_the_lease(void **state)
+{
+	struct world w = world_new();
+	struct fake_key *lease = fake_key(w.fake, "/f/lease/engine-leader");
+	int refreshes;
+
+	(void)state;
+	lead(&w);
+	lease->index = ++w.fake->index;
+	refreshes = lease->refreshes;
+	fake_run_until(w.fake, lease->refreshes > refreshes);
+	assert_true(engine_leads(w.engine));
+	assert_int_equal(lease->sets, 1);
+	world_free(&w);
+}
+
+static void a_unit_whose_text_cannot_be_read_is_left_where_it_is(void **state)
+{
+	struct world w = world_new();
+	uint8_t hash[UNIT_HASH_SIZE] = {7};
+
+	(void)state;
+	set_machine(w.cluster, "m2", true);
+	set_unit(w.cluster, "u.service", hash, "launched");
+	cluster_set(w.cluster, "job/u.service/target", SLICE_LITERAL("m2"), 6);
+	cluster_set(w.cluster, "assigned/m2/u.service", SLICE_LITERAL("{}"), 6);
+	fake_key(w.fake, "/f/assigned/m2/u.service")->there = true;
+	lead(&w);
+	some_rounds(&w);
+	assert_int_equal(fake_key(w.fake, "/f/assigned/m2/u.service")->deletes, 0);
+	assert_true(fake_key(w.fake, "/f/assigned/m2/u.service")->there);
+	world_free(&w);
+}
+
+/* The second move of a unit waits like the first. */
+static void each_move_waits_for_its_own_copy(void **state)
+{
+	struct world w = world_of_a_move();
+	char hex[UNIT_HASH_HEX_SIZE];
+	uint8_t hash[UNIT_HASH_SIZE];
+	_cleanup_free_ char *text = NULL;
+
+	(void)state;
+	lead(&w);
+	fake_run_until(w.fake, fake_key(w.fake, "/f/assigned/m1/u.service")->there);
+	cluster_set(w.cluster, "states/u.service/m1", SLICE_LITERAL(STATE_OF("m1")), 6);
+	text = set_text(w.cluster, TEXT "[X-Fleet]\nMachineID=m2\n", 7, hex, hash);
+	set_unit(w.cluster, "u.service", hash, "launched");
+	engine_turn(w.engine);
+	fake_run_until(w.fake, !fake_key(w.fake, "/f/assigned/m1/u.service")->there);
+	some_rounds(&w);
+	assert_false(fake_key(w.fake, "/f/assigned/m2/u.service")->there);
+	cluster_remove(w.cluster, "states/u.service/m1");
+	fake_run_until(w.fake, fake_key(w.fake, "/f/assigned/m2/u.service")->there);
+	world_free(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -129,6 +189,9 @@ int main(void)
 		cmocka_unit_test(a_machine_that_has_said_nothing_yet_gets_a_moment),
 		cmocka_unit_test(who_is_not_present_itself_takes_nothing_off_others),
 		cmocka_unit_test(a_decision_of_an_earlier_term_is_none),
+		cmocka_unit_test(a_lost_answer_does_not_cost_the_lease),
+		cmocka_unit_test(a_unit_whose_text_cannot_be_read_is_left_where_it_is),
+		cmocka_unit_test(each_move_waits_for_its_own_copy),
 	};
 
 	return cmocka_run_group_tests_name("engine_places", tests, NULL, NULL);
