@@ -26,10 +26,11 @@ struct presence {
 	uv_timer_t *timer;
 	struct etcd_request *request;
 	enum presence_step step;
-	uint64_t index;		   /* of our last write; 0: unknown */
-	uint64_t sent_ms;	   /* start of the request under way */
-	uint64_t since_ms;	   /* contact since; 0: none */
-	uint64_t ok_ms, before_ms; /* last answer; since_ms before the contact was lost */
+	uint64_t index;			/* of our last write; 0: unknown */
+	uint64_t sent_ms;		/* start of the request under way */
+	uint64_t since_ms;		/* contact since; 0: none */
+	uint64_t ok_ms, before_ms;	/* last answer; since_ms before the contact was lost */
+	uint64_t version, sent_version; /* of the value; of the one that was sent last */
 	bool registered, rewrite, lost_to_other, told_refused, adopted;
 	void (*withdrawn)(void *userdata);
 	void *withdrawn_userdata;
@@ -160,7 +161,7 @@ static void answered(const struct etcd_response *response, void *userdata)
 			judge(p, response);
 		} else {
 			if (p->step != PRESENCE_REFRESH)
-				p->rewrite = false;
+				p->rewrite = p->sent_version != p->version;
 			if (p->step == PRESENCE_CREATE)
 				p->registered = false; /* it was lost in an outage */
 			if (p->step == PRESENCE_CREATE || p->step == PRESENCE_ADOPT)
@@ -189,6 +190,7 @@ static void send_step(struct presence *p)
 	struct etcd_get_options get = {.quorum = true};
 
 	p->sent_ms = now_ms(p);
+	p->sent_version = p->version;
 	switch (p->step) {
 	case PRESENCE_CREATE:
 		put.prev_exist = ETCD_PREV_NO_EXIST;
@@ -285,6 +287,7 @@ void presence_update(struct presence *p, const struct registry_machine *machine)
 	take_value(p, machine);
 	if (strcmp(before, p->value) == 0 || p->withdrawn)
 		return;
+	p->version++;
 	p->rewrite = true;
 	if (p->registered && !p->request)
 		next_step(p, PRESENCE_REWRITE, 0);

@@ -274,6 +274,8 @@ static char *check_machines(struct world *w)
 
 		if (!host->life || !model_present(w, host))
 			return wrong("h%u is not registered", i);
+		if (!model_describes(w, host))
+			return wrong("h%u is described by other metadata than it has", i);
 		/* Who has just come up found its presence as it was left, to end at any time. */
 		if (w->now_ns - host->trouble_ns < w->profile.ttl_s * NS_PER_S / 2)
 			return wrong("h%u is not up for long enough", i);

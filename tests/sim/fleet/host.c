@@ -73,6 +73,7 @@ static void daemon_start(void *data)
 		.log = on_log,
 		.userdata = life};
 
+	assert(!host->life);
 	life->world = w;
 	life->host = host;
 	life->number = ++host->lives;
@@ -199,7 +200,10 @@ void host_stop_daemon(struct host *host, bool keep_units, int64_t again_ns)
 		keep_units ? ", units run on" : "");
 	life->stopping = true;
 	host->trouble_ns = host->world->now_ns;
+	event_cancel(&host->start);
 	member_stop(life->member, keep_units, on_stopped, life);
+	if (host->start)
+		return; /* it died while it was at it, and is started again */
 	world_at(host->world, host->world->now_ns + MAX(again_ns, keep_units ? 0 : HAND_OVER_MAX_NS),
 		&host->gate, start_again, host, &host->start);
 }
@@ -229,6 +233,7 @@ void host_power_on(struct host *host)
 	host->boots++;
 	host->clock_offset_ns = world_rand(w, 1000 * NS_PER_S) - w->now_ns;
 	world_log(w, "h%u: boots", host->number);
+	event_cancel(&host->start);
 	world_at(w, w->now_ns + world_rand(w, BOOT_NS), &host->gate, booted, host, &host->start);
 }
 

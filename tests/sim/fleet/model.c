@@ -133,6 +133,14 @@ bool model_present(const struct world *w, const struct host *host)
 	return model_get(w, "machines/%s/object", host->id) != NULL;
 }
 
+bool model_describes(const struct world *w, const struct host *host)
+{
+	_cleanup_free_ char *want =
+		mem_printf("\"Metadata\":{\"disk\":\"%s\",\"zone\":\"%s\"}", host->disk, host->zone);
+
+	return strstr(model_get(w, "machines/%s/object", host->id), want) != NULL;
+}
+
 static const struct text *text_of(const struct world *w, const struct model_unit *unit)
 {
 	return unit->hash[0] ? text_find(w, unit->hash) : NULL;

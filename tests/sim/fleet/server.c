@@ -44,7 +44,7 @@ static void model_told(struct store_watch *watch, struct store_event *event)
 	name = mem_strndup(path.data + strlen(STORE_PREFIX), path.len - strlen(STORE_PREFIX));
 	if (store_peek(w->store, path, &value))
 		text = mem_strndup(value.data, value.len);
-	world_log(w, "        %s %s%s%.60s", store_action_name(store_event_action(event)), name,
+	world_log(w, "        %s %s%s%.200s", store_action_name(store_event_action(event)), name,
 		text ? " = " : "", text ? text : "");
 	model_event(w, name, text);
 }

@@ -340,6 +340,8 @@ const char *model_get(const struct world *w, const char *format, ...) _printf_(2
 struct model_unit *model_unit(struct world *w, const char *name);
 struct host *model_host(struct world *w, const char *id);
 bool model_present(const struct world *w, const struct host *host);
+bool model_describes(
+	const struct world *w, const struct host *host); /* with the metadata of its configuration */
 /* By the rules, as the registry stands: NULL, or why the unit may not be on the host. */
 const char *model_forbids(struct world *w, const struct model_unit *unit, const struct host *host);
 /* It may have to leave the host: by the rules, or because others go, or come, in whose places it stands. */

@@ -208,6 +208,31 @@ static void other_contents_are_written_without_losing_the_place(void **state)
 	fake_etcd_free(fake);
 }
 
+static void what_changes_while_it_is_written_is_written_again(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct heard heard = {0};
+	struct presence *presence = begin(fake, &heard, "b", "n", 30);
+	struct registry_machine machine = {.id = "m1",
+		.public_ip = "10.0.0.2",
+		.version = "1",
+		.peer_api = "",
+		.boot = "b",
+		.nonce = "n"};
+
+	(void)state;
+	fake_run_until(fake, heard.registered == 1);
+	fake->stall = true;
+	presence_update(presence, &machine);
+	fake_run_until(fake, fake->stalled_count == 1);
+	machine.public_ip = "10.0.0.3";
+	presence_update(presence, &machine);
+	fake_go_on(fake);
+	fake_run_until(fake, strstr(fake_key(fake, KEY)->value, "10.0.0.3"));
+	presence_free(presence);
+	fake_etcd_free(fake);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -218,6 +243,7 @@ int main(void)
 		cmocka_unit_test(a_lost_key_is_written_again_and_outages_are_told),
 		cmocka_unit_test(a_process_that_was_stopped_for_a_while_had_no_contact),
 		cmocka_unit_test(other_contents_are_written_without_losing_the_place),
+		cmocka_unit_test(what_changes_while_it_is_written_is_written_again),
 	};
 
 	return cmocka_run_group_tests_name("presence", tests, NULL, NULL);
