@@ -21,6 +21,7 @@ static void busy_add(struct engine *e, const char *name, intptr_t change)
 		map_remove(&e->busy, slice_str(name));
 }
 
+/* The machine may have the unit and has not said so: its entry is gone, or was perhaps written. */
 static void note_unheard(struct engine *e, const char *name, const char *machine)
 {
 	const struct cluster_unit *entry = cluster_entry(e->config.cluster, name);
@@ -45,6 +46,8 @@ static void index_done(void *userdata, const struct engine_op *op, const struct 
 		cluster_remove(e->config.cluster, path);
 		engine_turn(e);
 	} else {
+		if (op->write == ENGINE_WRITE_SET && response->outcome == ETCD_UNKNOWN)
+			note_unheard(e, op->name, op->machine);
 		engine_retry_run(e, ENGINE_RETRY_MS);
 	}
 }
