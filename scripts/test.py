@@ -116,10 +116,11 @@ def other_names():
 
 
 def sim_programs(seconds):
-    """The simulators: of the store, and for a third of the time of fleets."""
-    script = [os.path.join(ROOT, "scripts", "sim"), "--build", RELEASE, "--tap", "--seconds"]
-    return [Program("sim", script + [str(seconds)], seconds + 300),
-            Program("sim/fleet", script + [str(seconds // 3), "--fleet"], seconds + 300)]
+    """The simulators: of the store, and of fleets: there the same seeds each time but in the soak."""
+    script = [os.path.join(ROOT, "scripts", "sim"), "--build", RELEASE, "--tap"]
+    fleet = ["--fleet"] + (["--seconds", str(seconds)] if seconds > 120 else ["--seed", "1", "--seeds", str(3 * seconds)])
+    return [Program("sim", script + ["--seconds", str(seconds)], seconds + 300),
+            Program("sim/fleet", script + fleet, seconds + 300)]
 
 
 def fuzz_wanted(word):

@@ -198,6 +198,8 @@ struct http_call *http_client_send(struct http_client *client, const struct http
 		return call;
 	}
 	call->sent = true;
+	if (strcmp(options->method ? options->method : "GET", "GET") != 0)
+		world_log(w, "    h%u sends %s %s", life->host->number, options->method, target);
 	call->exchange = exchange_new(call, options, target, endpoint);
 	world_at(w, w->now_ns + latency(w), NULL, arrives, call->exchange, &call->exchange->event)->drop =
 		exchange_drop;
