@@ -667,15 +667,15 @@ static void a_request_that_was_given_up_is_not_delivered_later(void **state)
 	snprintf(world.url, sizeof(world.url), "http://127.0.0.1:%u", ntohs(address.sin_port));
 	fetch(&world, "/",
 		(struct http_call_options){
-			.method = "PUT", .body = slice_make(body, BODY), .total_timeout_ms = 200},
+			.method = "PUT", .body = slice_make(body, BODY), .total_timeout_ms = 1000},
 		&result);
 	assert_int_equal(result.error, -ETIMEDOUT);
 	http_result_done(&result);
 	fd = accept(listener, NULL, NULL);
 	while ((n = recv(fd, body, BODY, 0)) > 0)
 		got += (size_t)n;
-	assert_int_equal(n, -1);
-	assert_int_equal(errno, ECONNRESET);
+	/* A machine so busy that nothing was sent in that second has nothing to reset. */
+	assert_true(n < 0 ? errno == ECONNRESET : got == 0);
 	assert_true(got < BODY);
 	close(fd);
 	close(listener);
