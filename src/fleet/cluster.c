@@ -253,12 +253,12 @@ static void text_lost(struct cluster *c, struct cluster_text *text)
 static void remove_text(struct cluster *c, struct slice hash)
 {
 	size_t position = 0;
-	struct slice name;
-	void *text;
+	void *text = hash.len ? map_get(&c->texts, hash) : NULL;
 
-	while (map_next(&c->texts, &position, &name, &text))
-		if (!hash.len || slice_equal(hash, name))
-			text_lost(c, text);
+	if (text)
+		text_lost(c, text);
+	while (!hash.len && map_next(&c->texts, &position, NULL, &text))
+		text_lost(c, text);
 }
 
 /* ---- states and assignments ---- */

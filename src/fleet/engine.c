@@ -86,7 +86,7 @@ static void stop_leading(struct engine *e, const char *why)
 	set_clear(&e->bare);
 	set_clear(&e->unneeded);
 	e->collected_ms = 0;
-	e->lasting_busy = e->large_busy = false;
+	e->lasting.busy = e->large.busy = false;
 	e->version_request = etcd_request_cancel(e->version_request);
 	say(e, why);
 	if (e->config.leading)
@@ -177,7 +177,7 @@ static void resign_ended(struct engine *e)
 
 static int64_t lease_ttl_s(const struct engine *e)
 {
-	return e->large_seen ? e->config.lease_ttl_s
+	return e->large.seen ? e->config.lease_ttl_s
 			     : MIN(e->config.lease_ttl_s, (int64_t)ENGINE_SHORT_LEASE_S);
 }
 
@@ -212,19 +212,19 @@ static void lease_done(const struct etcd_response *response, void *userdata)
 	if (response->outcome == ETCD_OK && step != LEASE_BREAK) {
 		e->renewed_ms = e->sent_ms;
 		e->held_ms = e->sent_ttl_ms;
+		e->lease_unsure = false;
 		e->lease_index = response->node ? response->node->modified_index : 0;
 		if (step != LEASE_RENEW)
 			start_leading(e);
 		lease_after(e, e->held_ms / 2);
 		return;
 	}
-	/* A renewal whose answer was lost has changed the index. */
-	if (step == LEASE_RENEW &&
-		(response->outcome == ETCD_UNKNOWN || etcd_response_is(response, ETCD_COMPARE_FAILED))) {
+	/* A renewal whose answer was lost has changed the index: this one's, or the one before. */
+	e->lease_unsure |= step == LEASE_RENEW && response->outcome == ETCD_UNKNOWN;
+	if (step == LEASE_RENEW && etcd_response_is(response, ETCD_COMPARE_FAILED)) {
 		e->lease_unsure = true;
-		lease_after(e, response->outcome == ETCD_UNKNOWN ? ENGINE_RETRY_MS : 0);
-		if (response->outcome != ETCD_UNKNOWN)
-			return;
+		lease_after(e, 0);
+		return;
 	}
 	if (response->outcome == ETCD_REFUSED && !etcd_response_is(response, ETCD_RAFT_ERROR)) {
 		if (step == LEASE_RENEW || step == LEASE_READ)
@@ -279,7 +279,6 @@ static void lease_send(struct engine *e, enum lease_step step)
 		put.prev_exist = step == LEASE_ACQUIRE ? ETCD_PREV_NO_EXIST : ETCD_PREV_EXIST;
 		/* Not by its index: a refresh changes that, and is told to nobody. */
 		put.prev_value = step == LEASE_ADOPT ? e->seen_value : NULL;
-		e->lease_unsure = false;
 		e->lease_request = etcd_put(e->config.client, key, &put, lease_done, e);
 		break;
 	case LEASE_RENEW:
@@ -296,7 +295,7 @@ static void lease_send(struct engine *e, enum lease_step step)
 		e->lease_request = etcd_delete(e->config.client, key, &del, lease_done, e);
 		break;
 	case LEASE_RESIGN:
-		del.prev_index = e->lease_index;
+		del.prev_value = e->lease_value;
 		e->lease_request = etcd_delete(e->config.client, key, &del, lease_done, e);
 		break;
 	case LEASE_IDLE:

@@ -87,22 +87,21 @@ static bool index_wants(struct engine *e, const struct cluster_unit *unit, const
 	return target && strcmp(target, machine) == 0;
 }
 
-static void index_set_if_other(
-	struct engine *e, const struct cluster_unit *unit, const char *machine, const char *value)
-{
-	for (size_t i = 0; i < unit->assignment_count; i++)
-		if (strcmp(unit->assignments[i].machine, machine) == 0 &&
-			strcmp(unit->assignments[i].value, value) == 0)
-			return;
-	engine_index_write(e, machine, unit->name, value);
-}
-
-static bool has_entry(const struct cluster_unit *unit, const char *machine)
+static const struct cluster_assignment *find_entry(const struct cluster_unit *unit, const char *machine)
 {
 	for (size_t i = 0; i < unit->assignment_count; i++)
 		if (strcmp(unit->assignments[i].machine, machine) == 0)
-			return true;
-	return false;
+			return &unit->assignments[i];
+	return NULL;
+}
+
+static void index_set_if_other(
+	struct engine *e, const struct cluster_unit *unit, const char *machine, const char *value)
+{
+	const struct cluster_assignment *entry = find_entry(unit, machine);
+
+	if (!entry || strcmp(entry->value, value) != 0)
+		engine_index_write(e, machine, unit->name, value);
 }
 
 /* A machine that is present and may still run the unit, or have it loaded; NULL: none is known. */
@@ -150,8 +149,14 @@ static bool must_wait(struct engine *e, const struct cluster_unit *unit, const c
 		map_remove(&e->waiting, slice_str(unit->name));
 		return false;
 	}
-	if (since && now - since > ENGINE_COPY_MS)
+	if (since && now - since > ENGINE_COPY_MS) {
+		_cleanup_free_ char *text = mem_printf(
+			"%s does not end on %s: it is started on %s all the same", unit->name, copy, target);
+
+		if (e->config.log)
+			e->config.log(e->config.userdata, text);
 		return false;
+	}
 	if (!since)
 		map_put(&e->waiting, slice_str(unit->name), (void *)(uintptr_t)now);
 	engine_retry_run(e, ENGINE_UNHEARD_MS + 1);
@@ -162,7 +167,7 @@ static bool must_wait(struct engine *e, const struct cluster_unit *unit, const c
 static void index_give(
 	struct engine *e, const struct cluster_unit *unit, const char *target, const char *value)
 {
-	if (has_entry(unit, target))
+	if (find_entry(unit, target))
 		map_remove(&e->waiting, slice_str(unit->name)); /* the next move waits anew */
 	else if (must_wait(e, unit, target))
 		return;

@@ -21,6 +21,11 @@ enum lease_step {
 	LEASE_BREAK,
 	LEASE_RESIGN
 };
+/* A key below lease/ that says something by being there. */
+struct engine_word {
+	bool seen; /* by the mirror */
+	bool busy; /* it is being written or removed */
+};
 struct engine {
 	struct engine_config config;
 	char *prefix, *machine_id;
@@ -42,12 +47,9 @@ struct engine {
 	void (*resign_done)(void *userdata);
 	void *resign_userdata;
 
-	bool all;	       /* look at everything in the next run */
-	bool machines_changed; /* one came or went since the last run */
-	bool lasting_seen;     /* lease/states is there */
-	bool lasting_busy;     /* it is being written or removed */
-	bool large_seen;       /* lease/large is there */
-	bool large_busy;       /* it is being written or removed */
+	bool all;			   /* look at everything in the next run */
+	bool machines_changed;		   /* one came or went since the last run */
+	struct engine_word lasting, large; /* lease/states, lease/large */
 	struct map swept; /* keys of machines that are gone, and directories, while they are being removed */
 	struct map unneeded;   /* "path index" -> since when (ms) nobody needs it */
 	uint64_t collected_ms; /* when it was last looked for; 0: not in this term */

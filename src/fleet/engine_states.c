@@ -134,28 +134,35 @@ static void sweep_bare(struct engine *e, bool all)
 	map_init(&e->bare, 0);
 }
 
-static void lasting_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
+static void word_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
 {
 	/* Whether it is there only the mirror tells: a former leader's word may have come behind this one's
 	 * answer. What failed is met again in the next round over everything. */
 	(void)op;
 	(void)response;
-	((struct engine *)userdata)->lasting_busy = false;
+	((struct engine_word *)userdata)->busy = false;
+}
+
+/* Says it in the key lease/NAME, which is there or not. */
+static void say_word(
+	struct engine *e, struct engine_word *word, const char *name, const char *value, bool said)
+{
+	_cleanup_free_ char *key = mem_printf("%s/lease/%s", e->prefix, name);
+	struct engine_op op = {.write = said ? ENGINE_WRITE_SET : ENGINE_WRITE_DELETE,
+		.key = key,
+		.value = value,
+		.done = word_done,
+		.userdata = word};
+
+	if (said == word->seen || word->busy)
+		return;
+	word->busy = true;
+	engine_writer_add(e->writer, &op);
 }
 
 static void write_lasting(struct engine *e, bool lasting)
 {
-	_cleanup_free_ char *key = mem_printf("%s/lease/states", e->prefix);
-	struct engine_op op = {.write = lasting ? ENGINE_WRITE_SET : ENGINE_WRITE_DELETE,
-		.key = key,
-		.value = "lasting",
-		.done = lasting_done,
-		.userdata = e};
-
-	if (lasting == e->lasting_seen || e->lasting_busy)
-		return;
-	e->lasting_busy = true;
-	engine_writer_add(e->writer, &op);
+	say_word(e, &e->lasting, "states", "lasting", lasting);
 }
 
 /* A fleet 1.0 would not remove what lasts. The word is taken back at once, and given again only when none was
@@ -175,30 +182,14 @@ static void announce_lasting(struct engine *e)
 	write_lasting(e, lasting);
 }
 
-static void large_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
-{
-	struct engine *e = userdata;
-
-	e->large_busy = false;
-	if (response->outcome == ETCD_OK ||
-		(op->write == ENGINE_WRITE_DELETE && etcd_response_is(response, ETCD_KEY_NOT_FOUND)))
-		e->large_seen = op->write == ENGINE_WRITE_SET;
-}
-
 /* It stays large until there is half as much: nobody shall open and close the whole cluster in turns. */
 static void announce_large(struct engine *e)
 {
-	_cleanup_free_ char *key = mem_printf("%s/lease/large", e->prefix);
-	struct engine_op op = {.key = key, .value = "large", .done = large_done, .userdata = e};
-	size_t units = cluster_unit_count(e->config.cluster), part = e->large_seen ? 2 : 1;
+	size_t units = cluster_unit_count(e->config.cluster), part = e->large.seen ? 2 : 1;
 	size_t machines = scheduler_machine_count(cluster_scheduler(e->config.cluster));
 	bool large = units > ENGINE_LARGE_UNITS / part || machines > ENGINE_LARGE_MACHINES / part;
 
-	if (large == e->large_seen || e->large_busy)
-		return;
-	e->large_busy = true;
-	op.write = large ? ENGINE_WRITE_SET : ENGINE_WRITE_DELETE;
-	engine_writer_add(e->writer, &op);
+	say_word(e, &e->large, "large", "large", large);
 }
 
 /* What the machine should have published of the unit and has not: its state, or that it was asked to start
@@ -245,13 +236,13 @@ static void ask_silent(struct engine *e)
 
 void engine_states_seen(struct engine *e, bool lasting)
 {
-	e->lasting_seen = lasting;
+	e->lasting.seen = lasting;
 	e->machines_changed = true;
 }
 
 void engine_large_seen(struct engine *e, bool large)
 {
-	e->large_seen = large;
+	e->large.seen = large;
 }
 
 void engine_states_round(struct engine *e, bool all)

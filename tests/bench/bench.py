@@ -61,16 +61,18 @@ def machine(options):
                          "nginx": output("nginx", "-v")}}
 
 
-def table(rows):
-    header = ("what", "bar", "measured", "verdict")
+HEADER = ("what", "bar", "measured", "verdict")
+
+
+def table(rows, header=HEADER):
     widths = [max(len(row[i]) for row in [header] + rows) for i in range(len(header))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in [header] + rows]
 
 
-def markdown(path):
+def markdown(path, header=HEADER):
     with open(path) as file:
         rows = json.load(file)["rows"]
-    return ["| what | bar | measured | verdict |", "|---|---|---|---|"] + [
+    return ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)] + [
         "| " + " | ".join(cell.replace("<=", "≤").replace(">=", "≥") for cell in row) + " |" for row in rows]
 
 

@@ -10,7 +10,6 @@ scheduler alone, and a thousand machines in one process on a real store.
 are written to tests/bench/results/. FLOTILLA_BUILD names the (release) build directory. Nothing here passes or fails: a
 bar that is missed is told as such."""
 import argparse
-import json
 import os
 import platform
 import sys
@@ -21,8 +20,9 @@ sys.path.insert(0, os.path.join(HERE, "..", "system"))
 import etcd_server
 import machine
 import net_world
+import rows
 import servers
-from bench import cpu_model, output
+from bench import cpu_model, markdown, output, table
 sys.path.insert(0, HERE)  # before that of the black-box tests, which have a package of the same name
 from fleet import rows_alone, rows_hosts
 
@@ -31,31 +31,12 @@ GROUPS = {name[6:]: function for module in (rows_hosts, rows_alone) for name, fu
 HEADER = ("what", "fleet 1.0", "bar", "measured", "met?")
 
 
-class Report:
-    """What was measured: rows of the table, and everything that was counted for them."""
-
-    def __init__(self):
-        self.rows, self.raw = [], {}
-
-    def keep(self, name, figures):
-        self.raw[name] = figures
-        return figures
+class Report(rows.Report):
+    """With a column for what 1.0 did."""
 
     def add(self, what, before, bar, measured, met):
         self.rows.append((what, before, bar, measured, "met" if met else "MISSED"))
         print("  %-66s %-32s %s  %s" % (what, bar, measured, self.rows[-1][-1]), flush=True)
-
-
-def table(rows):
-    widths = [max(len(row[i]) for row in [HEADER] + rows) for i in range(len(HEADER))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in [HEADER] + rows]
-
-
-def markdown(path):
-    with open(path) as file:
-        rows = json.load(file)["rows"]
-    return ["| " + " | ".join(HEADER) + " |", "|---|---|---|---|---|"] + [
-        "| " + " | ".join(cell.replace("<=", "≤") for cell in row) + " |" for row in rows]
 
 
 def arguments():
@@ -82,7 +63,7 @@ def arguments():
 def main():
     options = arguments()
     if options.markdown:
-        print("\n".join(markdown(options.markdown)))
+        print("\n".join(markdown(options.markdown, HEADER)))
         return
     net_world.enter()
     about = {"cpu": cpu_model(), "cpus": len(os.sched_getaffinity(0)), "kernel": platform.release(),
@@ -97,7 +78,7 @@ def main():
     lines = ["3 hosts with systemd, %d rounds; %s, %d CPUs for everything, Linux %s, load average %.1f before and %.1f after, "
              "%.1f minutes" % (options.rounds, about["cpu"], about["cpus"], about["kernel"], about["load average before"],
                                about["load average after"], about["minutes"]),
-             "commit %s; %s" % (about["commit"], "; ".join(about["versions"])), ""] + table(report.rows)
+             "commit %s; %s" % (about["commit"], "; ".join(about["versions"])), ""] + table(report.rows, HEADER)
     print("\n" + "\n".join(lines))
     if not options.no_results:
         part = "" if options.rows == list(GROUPS) else "-" + "-".join(options.rows)

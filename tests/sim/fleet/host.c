@@ -17,18 +17,18 @@ static void on_log(void *user, enum log_level level, const char *text)
 	world_log(life->world, "h%u.%d: %s", life->host->number, (int)life->number, text);
 }
 
-static char *endpoints_text(const struct world *w, unsigned first)
+static char *endpoints_text(const struct world *w)
 {
 	struct buf text = BUF_INIT(1024);
 
 	for (unsigned i = 0; i < w->profile.endpoints; i++)
-		buf_printf(&text, "%shttp://s%u:2379", i ? "," : "", (first + i) % w->profile.endpoints);
+		buf_printf(&text, "%shttp://s%u:2379", i ? "," : "", i);
 	return buf_take(&text, NULL);
 }
 
 static struct etcd_client *open_client(struct life *life, int64_t timeout_ms)
 {
-	_cleanup_free_ char *endpoints = endpoints_text(life->world, 0);
+	_cleanup_free_ char *endpoints = endpoints_text(life->world);
 	struct etcd_client_options options = {.endpoints = endpoints,
 		.timeout_ms = timeout_ms,
 		.total_timeout_ms = 2 * timeout_ms,
@@ -79,7 +79,6 @@ static void daemon_start(void *data)
 	life->number = ++host->lives;
 	life->loop.data = life;
 	gate_init(&life->gate, w);
-	list_init(&life->clients);
 	if (host->hung)
 		gate_shut(&life->gate);
 	host->life = life;
@@ -218,11 +217,6 @@ void host_describe(struct host *host)
 
 /* ---- the machine ---- */
 
-static void booted(void *data)
-{
-	daemon_start(data);
-}
-
 void host_power_on(struct host *host)
 {
 	struct world *w = host->world;
@@ -234,7 +228,7 @@ void host_power_on(struct host *host)
 	host->clock_offset_ns = world_rand(w, 1000 * NS_PER_S) - w->now_ns;
 	world_log(w, "h%u: boots", host->number);
 	event_cancel(&host->start);
-	world_at(w, w->now_ns + world_rand(w, BOOT_NS), &host->gate, booted, host, &host->start);
+	world_at(w, w->now_ns + world_rand(w, BOOT_NS), &host->gate, daemon_start, host, &host->start);
 }
 
 void host_power_off(struct host *host)

@@ -12,7 +12,6 @@
 #define STREAM_PIECES_MAX 1000
 
 struct http_client {
-	struct list in_life;
 	struct life *life;
 	struct list calls;
 };
@@ -467,8 +466,6 @@ struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_op
 	(void)options;
 	client->life = life_of(loop);
 	list_init(&client->calls);
-	list_init(&client->in_life);
-	list_push_back(&client->life->clients, &client->in_life);
 	return client;
 }
 
@@ -482,7 +479,6 @@ void http_client_close(struct http_client *client, void (*on_closed)(void *user)
 {
 	list_for_each_safe (it, &client->calls)
 		call_free(list_item(it, struct http_call, link));
-	list_remove(&client->in_life);
 	free(client);
 	if (on_closed)
 		on_closed(user);

@@ -462,7 +462,6 @@ static void order_arrives(void *data)
 	order_run(order);
 }
 
-/* The one behind the unload that ended: it finds nothing left. */
 static void order_send(struct order *order)
 {
 	struct world *w = order->host->world;

@@ -256,7 +256,6 @@ void server_init(struct world *w)
 
 	w->store = store_new();
 	for (unsigned i = 0; i < ENDPOINTS_MAX; i++) {
-		w->endpoints[i].number = i;
 		list_init(&w->endpoints[i].queue);
 	}
 	if (store_watch_start(w->store, &w->model_watch, SLICE_LITERAL(STORE_USER_PREFIX PREFIX), true, true,

@@ -152,8 +152,7 @@ struct life {
 	struct member *member;
 	struct registry_machine machine;
 	struct manager manager;
-	struct list clients; /* struct http_client.link */
-	uint64_t crash_in;   /* steps; 0: never */
+	uint64_t crash_in; /* steps; 0: never */
 };
 struct host {
 	struct world *world;
@@ -177,7 +176,6 @@ struct host {
 /* ---- store ---- */
 
 struct endpoint {
-	unsigned number;
 	bool down, frozen, cut;
 	struct list queue; /* struct exchange.link: what came meanwhile */
 };
@@ -227,7 +225,7 @@ struct world {
 	struct rng rng;
 	struct summary *summary;
 	int64_t now_ns;
-	uint64_t next_number, next_life;
+	uint64_t next_number;
 	struct heap events;
 	struct host hosts[HOSTS_MAX];
 	struct endpoint endpoints[ENDPOINTS_MAX];
