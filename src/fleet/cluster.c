@@ -1,6 +1,7 @@
 /* Keys come one by one and are filed by their path. A full read is a generation: what it did not have is
  * dropped at its end, so that observers hear only of real changes. The scheduler is fed on the way: a unit as
  * soon as object, text and wish are all known, in whatever order they come. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,7 +59,7 @@ static void unit_free(struct cluster_unit *unit)
 static void unit_drop_if_empty(struct cluster *c, struct cluster_unit *unit)
 {
 	if (unit->hash[0] || unit->has_desired || unit->target || unit->heartbeat || unit->state_count ||
-		unit->assignment_count)
+		unit->assignment_count || unit->deciding)
 		return;
 	map_remove(&c->units, slice_str(unit->name));
 	unit_free(unit);
@@ -97,6 +98,12 @@ static void unit_plan(struct cluster *c, struct cluster_unit *unit)
 	unit->planned = true;
 }
 
+static void unit_target_plan(struct cluster *c, struct cluster_unit *unit)
+{
+	if (unit->planned && !unit->deciding)
+		scheduler_set_target(c->scheduler, unit->name, unit->target);
+}
+
 static void unit_changed(struct cluster *c, struct cluster_unit *unit)
 {
 	unit_plan(c, unit);
@@ -106,8 +113,7 @@ static void unit_changed(struct cluster *c, struct cluster_unit *unit)
 
 static void unit_target_changed(struct cluster *c, struct cluster_unit *unit)
 {
-	if (unit->planned)
-		scheduler_set_target(c->scheduler, unit->name, unit->target);
+	unit_target_plan(c, unit);
 	cluster_tell(c, c->observer.unit, unit->name);
 	unit_drop_if_empty(c, unit);
 }
@@ -176,7 +182,8 @@ static void unit_remove_field(struct cluster *c, struct slice name, struct slice
 		unit->desired = REGISTRY_INACTIVE;
 		changed = true;
 	}
-	if ((all || slice_is(field, "target")) && unit->target) {
+	if ((all || slice_is(field, "target")) && unit->target &&
+		!cluster_part_is_outdated(c, "job", name, "target")) {
 		unit->target = mem_free(unit->target);
 		target = true;
 	}
@@ -186,8 +193,8 @@ static void unit_remove_field(struct cluster *c, struct slice name, struct slice
 	}
 	if (heartbeat)
 		cluster_tell(c, c->observer.state, unit->name);
-	if (target && unit->planned)
-		scheduler_set_target(c->scheduler, unit->name, NULL);
+	if (target)
+		unit_target_plan(c, unit);
 	if (changed)
 		unit_changed(c, unit);
 	else if (target)
@@ -345,8 +352,11 @@ static void drop_assignments(struct cluster *c, struct cluster_unit *unit, struc
 	size_t kept = 0;
 
 	for (size_t i = 0; i < unit->assignment_count; i++) {
-		if (unseen ? unit->assignments[i].seen != c->generation
-			   : slice_is(machine, unit->assignments[i].machine)) {
+		bool drop = unseen ? unit->assignments[i].seen != c->generation
+				   : slice_is(machine, unit->assignments[i].machine);
+
+		if (drop && !cluster_part_is_outdated(
+				    c, "assigned", slice_str(unit->assignments[i].machine), unit->name)) {
 			free(unit->assignments[i].machine);
 			free(unit->assignments[i].value);
 		} else {
@@ -362,6 +372,13 @@ static void drop_assignments(struct cluster *c, struct cluster_unit *unit, struc
 /* ---- keys ---- */
 
 void cluster_set(struct cluster *c, const char *path, struct slice value, uint64_t index)
+{
+	cluster_written_event(c, index);
+	if (!cluster_is_outdated(c, path))
+		cluster_apply_set(c, path, value, index);
+}
+
+void cluster_apply_set(struct cluster *c, const char *path, struct slice value, uint64_t index)
 {
 	struct slice parts[5] = {0};
 	size_t count = cluster_cut_path(path, parts, 5);
@@ -424,14 +441,21 @@ static void remove_machine(struct cluster *c, struct slice id, struct slice *par
 		cluster_machine_remove_object(c, id);
 }
 
-void cluster_remove(struct cluster *c, const char *path)
+void cluster_remove(struct cluster *c, const char *path, uint64_t index)
+{
+	cluster_written_event(c, index);
+	if (!cluster_is_outdated(c, path))
+		cluster_apply_removal(c, path);
+}
+
+void cluster_apply_removal(struct cluster *c, const char *path)
 {
 	struct slice parts[5] = {0};
 	size_t count = cluster_cut_path(path, parts, 5);
 
 	if (count == 0) {
 		/* The whole prefix: as a read that found nothing. */
-		cluster_begin(c);
+		cluster_begin(c, c->index);
 		cluster_end(c);
 	} else if (slice_is(parts[0], "job")) {
 		each_entry(c, parts[1], remove_job, parts[2]);
@@ -447,9 +471,10 @@ void cluster_remove(struct cluster *c, const char *path)
 	cluster_note_removed(c, path, parts, count);
 }
 
-void cluster_begin(struct cluster *c)
+void cluster_begin(struct cluster *c, uint64_t index)
 {
 	c->generation++;
+	cluster_written_begin(c, index);
 	cluster_machines_begin(c);
 	cluster_leftovers_clear(c);
 }
@@ -492,6 +517,40 @@ void cluster_end(struct cluster *c)
 	}
 }
 
+/* ---- decisions ---- */
+
+void cluster_decision_sent(struct cluster *c, const char *unit)
+{
+	struct cluster_unit *entry = map_get(&c->units, slice_str(unit));
+
+	assert(entry);
+	entry->deciding++;
+}
+
+void cluster_decision_answered(struct cluster *c, const char *unit)
+{
+	struct cluster_unit *entry = map_get(&c->units, slice_str(unit));
+
+	/* Without one the mirror was closed meanwhile. */
+	if (!entry || !entry->deciding || --entry->deciding)
+		return;
+	unit_target_plan(c, entry);
+	unit_drop_if_empty(c, entry);
+}
+
+static void forget_decision(struct cluster *c, struct cluster_unit *unit, struct slice unused)
+{
+	(void)unused;
+	unit->deciding = 0;
+	unit_target_plan(c, unit);
+	unit_drop_if_empty(c, unit);
+}
+
+void cluster_forget_decisions(struct cluster *c)
+{
+	each_entry(c, (struct slice){0}, forget_decision, (struct slice){0});
+}
+
 /* ---- life ---- */
 
 struct cluster *cluster_new(void)
@@ -505,6 +564,7 @@ struct cluster *cluster_new(void)
 	map_init(&c->garbage, 0);
 	map_init(&c->indexed, 0);
 	map_init(&c->epochs, 0);
+	map_init(&c->written, 0);
 	c->scheduler = scheduler_new();
 	return c;
 }
@@ -523,6 +583,7 @@ void cluster_clear(struct cluster *c)
 	map_done(&c->machines);
 	map_done(&c->texts);
 	map_done(&c->units);
+	cluster_written_clear(c);
 	cluster_leftovers_clear(c);
 	map_init(&c->machines, 0);
 	map_init(&c->texts, 0);
@@ -544,6 +605,7 @@ struct cluster *cluster_free(struct cluster *c)
 	map_done(&c->garbage);
 	map_done(&c->indexed);
 	map_done(&c->epochs);
+	map_done(&c->written);
 	scheduler_free(c->scheduler);
 	free(c);
 	return NULL;

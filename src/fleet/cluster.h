@@ -50,8 +50,9 @@ struct cluster_unit {
 	size_t state_count;
 	struct cluster_assignment *assignments;
 	size_t assignment_count;
-	bool planned;  /* the scheduler knows it */
-	bool textless; /* has a hash whose text is not known: counted in cluster.textless */
+	bool planned;	   /* the scheduler knows it */
+	bool textless;	   /* has a hash whose text is not known: counted in cluster.textless */
+	unsigned deciding; /* writes of its target under way; see cluster_decision_sent() */
 	uint64_t object_seen, desired_seen, target_seen, heartbeat_seen;
 };
 
@@ -70,12 +71,24 @@ DEFINE_CLEANUP(struct cluster *, cluster_free)
 void cluster_observe(
 	struct cluster *cluster, const struct cluster_observer *observer); /* one; any member may be NULL */
 
-/* Keys relative to the prefix, in the manner of mirror_handler. What is not understood is ignored. */
-void cluster_begin(struct cluster *cluster);
+/* Keys relative to the prefix, in the manner of mirror_handler. What is not understood is ignored. Index 0:
+ * not known, it counts. */
+void cluster_begin(struct cluster *cluster, uint64_t index);
 void cluster_set(struct cluster *cluster, const char *path, struct slice value, uint64_t index);
 void cluster_set_empty(struct cluster *cluster, const char *path);
-void cluster_remove(struct cluster *cluster, const char *path);
+void cluster_remove(struct cluster *cluster, const char *path, uint64_t index);
 void cluster_end(struct cluster *cluster);
+/* What the store has answered to a write of this process: the key's new value, or none if it is not there any
+ * more, by the index of the answer. It counts at once, and what the mirror tells of that key from before is
+ * left out. */
+void cluster_written(struct cluster *cluster, const char *path, struct slice value, uint64_t index);
+/* While the decision of the scheduler about a unit is being written, whatever the registry says of its target
+ * is older, or makes that write fail: the scheduler hears of it after the last answer. The unit has an entry.
+ */
+void cluster_decision_sent(struct cluster *cluster, const char *unit);
+void cluster_decision_answered(struct cluster *cluster, const char *unit);
+/* Decisions whose writes were dropped are none: what the registry says counts. */
+void cluster_forget_decisions(struct cluster *cluster);
 /* Forgets everything without telling the observer (the mirror was closed). */
 void cluster_clear(struct cluster *cluster);
 

@@ -1,5 +1,5 @@
 /* Shared by the cluster's files only: machines (cluster_machines.c), what is left without a meaning
- * (cluster_leftovers.c), and everything else (cluster.c). */
+ * (cluster_leftovers.c), what this process wrote (cluster_written.c), and everything else (cluster.c). */
 #pragma once
 #include "fleet/cluster.h"
 
@@ -13,7 +13,11 @@ struct cluster {
 	struct cluster_observer observer;
 	uint64_t generation;
 	bool reading;
-	size_t textless; /* units that wait for their text */
+	struct map written;    /* paths that this process wrote -> index (uintptr_t) */
+	uint64_t written_last; /* the highest of those */
+	uint64_t applied;      /* index up to which the mirror has told everything */
+	uint64_t index;	       /* of what is being told: the event's, or the read's */
+	size_t textless;       /* units that wait for their text */
 };
 
 /* cluster.c */
@@ -21,6 +25,8 @@ void cluster_tell(const struct cluster *c, void (*fn)(void *, const char *), con
 /* Frees the old one; answers a copy, or NULL without data. */
 char *cluster_replace_text(char *old, struct slice value);
 bool cluster_text_is(const char *text, struct slice value);
+void cluster_apply_set(struct cluster *c, const char *path, struct slice value, uint64_t index);
+void cluster_apply_removal(struct cluster *c, const char *path);
 
 /* cluster_leftovers.c */
 /* Cuts "a/b/c" into at most `max` parts; the last one keeps the rest. */
@@ -43,3 +49,13 @@ void cluster_machine_remove_object(struct cluster *c, struct slice id);
 void cluster_machine_set_dynamic(struct cluster *c, struct slice id, struct slice key, struct slice value);
 /* key empty: all of them. */
 void cluster_machine_remove_dynamic(struct cluster *c, struct slice id, struct slice key);
+
+/* cluster_written.c */
+void cluster_written_begin(struct cluster *c, uint64_t index); /* of a read */
+void cluster_written_event(struct cluster *c, uint64_t index); /* a key is told; 0: not known */
+void cluster_written_clear(struct cluster *c);
+/* Whether this process wrote the path, or removed a directory of it, after what is being told. */
+bool cluster_is_outdated(const struct cluster *c, const char *path);
+/* The same for "top/directory/name". */
+bool cluster_part_is_outdated(
+	const struct cluster *c, const char *top, struct slice directory, const char *name);

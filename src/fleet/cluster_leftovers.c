@@ -74,7 +74,8 @@ static void remove_epochs(struct cluster *c, struct slice machine)
 	struct slice one;
 
 	while (map_next(&c->epochs, &position, &one, NULL))
-		if (!machine.len || slice_equal(machine, one))
+		if ((!machine.len || slice_equal(machine, one)) &&
+			!cluster_part_is_outdated(c, "assigned", one, "epoch"))
 			free(map_remove(&c->epochs, one));
 }
 

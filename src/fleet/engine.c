@@ -77,6 +77,7 @@ static void stop_leading(struct engine *e, const char *why)
 	e->stats.led_since_us = 0;
 	e->term = mem_free(e->term);
 	engine_writer_clear(e->writer);
+	cluster_forget_decisions(e->config.cluster);
 	set_clear(&e->busy);
 	set_clear(&e->epochs);
 	set_clear(&e->swept);
@@ -132,20 +133,8 @@ static void check_version(struct engine *e)
 		e->version_request = etcd_get(e->config.writes, key, &options, version_done, e);
 }
 
-/* Decisions of an earlier term, whose writes were dropped, are none: what the registry says counts. */
-static void forget_decisions(struct engine *e)
-{
-	struct scheduler *s = cluster_scheduler(e->config.cluster);
-	size_t count;
-	_cleanup_free_ const struct cluster_unit **units = cluster_entries(e->config.cluster, &count);
-
-	for (size_t i = 0; i < count; i++)
-		scheduler_set_target(s, units[i]->name, units[i]->target);
-}
-
 static void start_leading(struct engine *e)
 {
-	forget_decisions(e);
 	e->foreign_ms = 0; /* of an earlier term */
 	e->leads = true;
 	e->stats.led_since_us = time_wall_ns() / 1000;
@@ -372,21 +361,32 @@ void engine_retry_run(struct engine *e, uint64_t ms)
 		uv_timer_start(e->run_timer, run_fired, ms, 0);
 }
 
+void engine_written(
+	struct engine *e, const char *key, const char *value, const struct etcd_response *response)
+{
+	uint64_t index = response->node ? response->node->modified_index : response->error_index;
+
+	cluster_written(e->config.cluster, key + strlen(e->prefix) + 1,
+		value ? slice_str(value) : (struct slice){0}, index);
+}
+
 /* ---- decisions ---- */
 
 static void target_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
 {
 	struct engine *e = userdata;
-	struct scheduler *s = cluster_scheduler(e->config.cluster);
-	const struct cluster_unit *unit = cluster_entry(e->config.cluster, op->name);
+	struct cluster *c = e->config.cluster;
 
-	if (response->outcome == ETCD_OK)
+	if (response->outcome == ETCD_OK) {
+		engine_written(e, op->key, op->value, response);
+		cluster_decision_answered(c, op->name);
 		return;
+	}
 	e->stats.not_placed += op->write != ENGINE_WRITE_DELETE;
 	e->stats.not_taken_off += op->write != ENGINE_WRITE_CREATE;
 	/* Somebody else decided, or nothing was written: back to what the registry says. */
-	scheduler_set_target(s, op->name, unit ? unit->target : NULL);
-	scheduler_touch_unit(s, op->name);
+	cluster_decision_answered(c, op->name);
+	scheduler_touch_unit(cluster_scheduler(c), op->name);
 	set_add(&e->dirty, op->name);
 	engine_retry_run(e, response->outcome == ETCD_REFUSED ? ENGINE_REFUSED_RETRY_MS : ENGINE_RETRY_MS);
 }
@@ -404,6 +404,7 @@ static void target_write(struct engine *e, const char *name, const char *from, c
 		.done = target_done,
 		.userdata = e};
 
+	cluster_decision_sent(e->config.cluster, name);
 	engine_writer_add(e->writer, &op);
 }
 

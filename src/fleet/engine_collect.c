@@ -25,7 +25,7 @@ static void collected(void *userdata, const struct engine_op *op, const struct e
 		return;
 	/* Should the machine have come back meanwhile, its index is written anew, and its epoch behind it. */
 	if (response->outcome == ETCD_OK)
-		cluster_remove(e->config.cluster, op->name);
+		engine_written(e, op->key, NULL, response);
 	engine_machine_changed(e, op->machine);
 	engine_retry_run(e, 0);
 }

@@ -33,17 +33,16 @@ static void note_unheard(struct engine *e, const char *name, const char *machine
 static void index_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
 {
 	struct engine *e = userdata;
-	_cleanup_free_ char *path = mem_printf("assigned/%s/%s", op->machine, op->name);
 
 	busy_add(e, op->name, -1);
 	map_put(&e->dirty, slice_str(op->name), e);
 	if (response->outcome == ETCD_OK && op->write == ENGINE_WRITE_SET) {
-		cluster_set(e->config.cluster, path, slice_str(op->value), 0);
+		engine_written(e, op->key, op->value, response);
 		engine_turn(e);
 	} else if (op->write == ENGINE_WRITE_DELETE &&
 		   (response->outcome == ETCD_OK || etcd_response_is(response, ETCD_KEY_NOT_FOUND))) {
 		note_unheard(e, op->name, op->machine);
-		cluster_remove(e->config.cluster, path);
+		engine_written(e, op->key, NULL, response);
 		engine_turn(e);
 	} else {
 		if (op->write == ENGINE_WRITE_SET && response->outcome == ETCD_UNKNOWN)
@@ -229,7 +228,7 @@ static void epoch_done(void *userdata, const struct engine_op *op, const struct 
 
 	map_remove(&e->swept, slice_str(path));
 	if (response->outcome == ETCD_OK) {
-		cluster_set(e->config.cluster, path, slice_str(op->value), 0);
+		engine_written(e, op->key, op->value, response);
 		return;
 	}
 	map_remove(&e->epochs, slice_str(op->machine));

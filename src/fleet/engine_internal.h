@@ -68,6 +68,9 @@ struct engine {
 /* engine.c */
 uint64_t engine_now_ms(const struct engine *e);
 void engine_retry_run(struct engine *e, uint64_t ms);
+/* The key has that value by the answer to our write; NULL: it is not there. */
+void engine_written(
+	struct engine *e, const char *key, const char *value, const struct etcd_response *response);
 
 /* engine_index.c */
 /* Whether the machine is present and not of fleet 1.0. */

@@ -52,9 +52,9 @@ static void say(const struct member *m, enum log_level level, char *text)
 
 /* ---- the mirror of everything ---- */
 
-static void full_begin(void *user)
+static void full_begin(void *user, uint64_t index)
 {
-	cluster_begin(((struct member *)user)->config.cluster);
+	cluster_begin(((struct member *)user)->config.cluster, index);
 }
 
 static void full_set(void *user, const char *path, struct slice value, uint64_t index)
@@ -62,10 +62,10 @@ static void full_set(void *user, const char *path, struct slice value, uint64_t 
 	cluster_set(((struct member *)user)->config.cluster, path, value, index);
 }
 
-static void full_remove(void *user, const char *path, bool expired)
+static void full_remove(void *user, const char *path, uint64_t index, bool expired)
 {
 	(void)expired;
-	cluster_remove(((struct member *)user)->config.cluster, path);
+	cluster_remove(((struct member *)user)->config.cluster, path, index);
 }
 
 static void full_end(void *user)
@@ -178,10 +178,11 @@ static void large_known(struct member *m, bool large)
 	keep_or_drop_cluster(m);
 }
 
-static void lease_begin(void *user)
+static void lease_begin(void *user, uint64_t index)
 {
 	struct member *m = user;
 
+	(void)index;
 	m->lease_read = m->states_read = m->large_read = false;
 }
 
@@ -204,10 +205,11 @@ static void lease_set(void *user, const char *path, struct slice value, uint64_t
 	lease_known(m, value);
 }
 
-static void lease_remove(void *user, const char *path, bool expired)
+static void lease_remove(void *user, const char *path, uint64_t index, bool expired)
 {
 	struct member *m = user;
 
+	(void)index;
 	(void)expired;
 	if (!path[0] || strcmp(path, "engine-leader") == 0)
 		lease_known(m, (struct slice){0});
@@ -235,8 +237,9 @@ static const struct mirror_handler lease_handler = {
 
 /* ---- the mirror of the assignment index ---- */
 
-static void index_begin(void *user)
+static void index_begin(void *user, uint64_t index)
 {
+	(void)index;
 	agent_index_begin(((struct member *)user)->agent);
 }
 
@@ -246,8 +249,9 @@ static void index_set(void *user, const char *path, struct slice value, uint64_t
 	agent_index_set(((struct member *)user)->agent, path, value);
 }
 
-static void index_remove(void *user, const char *path, bool expired)
+static void index_remove(void *user, const char *path, uint64_t index, bool expired)
 {
+	(void)index;
 	(void)expired;
 	agent_index_remove(((struct member *)user)->agent, path);
 }

@@ -82,7 +82,8 @@ static void apply(struct mirror *mirror, const struct etcd_response *event)
 		if (!path && strncmp(mirror->key, event->node->key, strlen(event->node->key)) == 0)
 			path = "";
 		if (path)
-			mirror->handler.remove(mirror->userdata, path, strcmp(event->action, "expire") == 0);
+			mirror->handler.remove(mirror->userdata, path, event->node->modified_index,
+				strcmp(event->action, "expire") == 0);
 	} else if (path && !event->node->dir) {
 		mirror->handler.set(mirror->userdata, path,
 			slice_make(event->node->value ? event->node->value : "",
@@ -112,10 +113,10 @@ static void read_done(const struct etcd_response *response, void *userdata)
 		uv_timer_start(mirror->retry, retry_fired, MIRROR_RETRY_MS, 0);
 		return;
 	}
-	mirror->handler.begin(mirror->userdata);
+	mirror->index = response->outcome == ETCD_OK ? response->etcd_index : response->error_index;
+	mirror->handler.begin(mirror->userdata, mirror->index);
 	if (response->outcome == ETCD_OK && response->node)
 		tell_tree(mirror, response->node);
-	mirror->index = response->outcome == ETCD_OK ? response->etcd_index : response->error_index;
 	mirror->live = mirror->loaded = true;
 	mirror->handler.end(mirror->userdata);
 	if (mirror->handler.turn)

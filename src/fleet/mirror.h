@@ -11,10 +11,10 @@ struct mirror;
  * set() for each file, then end(): what was not set is not there any more. Between reads come set() and
  * remove(). The handler may not close the mirror from inside a call. */
 struct mirror_handler {
-	void (*begin)(void *userdata);
+	void (*begin)(void *userdata, uint64_t index); /* the store's when it was read */
 	void (*set)(void *userdata, const char *path, struct slice value, uint64_t index);
 	/* The path and everything below it. `expired`: by its TTL. */
-	void (*remove)(void *userdata, const char *path, bool expired);
+	void (*remove)(void *userdata, const char *path, uint64_t index, bool expired);
 	void (*end)(void *userdata);
 	/* After end(), and after each event. May be NULL. */
 	void (*turn)(void *userdata);

@@ -24,9 +24,9 @@ struct registry_api {
 
 /* ---- the mirror ---- */
 
-static void on_begin(void *user)
+static void on_begin(void *user, uint64_t index)
 {
-	cluster_begin(((struct registry_api *)user)->cluster);
+	cluster_begin(((struct registry_api *)user)->cluster, index);
 }
 
 static void on_set(void *user, const char *path, struct slice value, uint64_t index)
@@ -34,10 +34,10 @@ static void on_set(void *user, const char *path, struct slice value, uint64_t in
 	cluster_set(((struct registry_api *)user)->cluster, path, value, index);
 }
 
-static void on_remove(void *user, const char *path, bool expired)
+static void on_remove(void *user, const char *path, uint64_t index, bool expired)
 {
 	(void)expired;
-	cluster_remove(((struct registry_api *)user)->cluster, path);
+	cluster_remove(((struct registry_api *)user)->cluster, path, index);
 }
 
 static void on_end(void *user)

@@ -55,10 +55,10 @@ static void a_unit_is_known_once_object_and_text_are_there(void **state)
 	set_unit(c, "a.service", "[Service]\nExecStart=/bin/true\n", "launched");
 	assert_non_null(cluster_unit(c, "a.service"));
 	/* Who created it may have come no further than this. */
-	cluster_remove(c, "job/a.service/target-state");
+	cluster_remove(c, "job/a.service/target-state", 0);
 	assert_non_null(cluster_unit(c, "a.service"));
 	assert_int_equal(cluster_unit(c, "a.service")->desired, REGISTRY_INACTIVE);
-	cluster_remove(c, "job/a.service");
+	cluster_remove(c, "job/a.service", 0);
 	assert_null(cluster_entry(c, "a.service"));
 }
 
@@ -80,7 +80,7 @@ static void the_current_state_is_computed_as_fleet_does(void **state)
 	assert_int_equal(cluster_unit_current(unit), REGISTRY_LAUNCHED);
 	cluster_set(c, "job/a.service/job-state", SLICE_LITERAL("m2"), 1);
 	assert_int_equal(cluster_unit_current(unit), REGISTRY_LOADED);
-	cluster_remove(c, "states/a.service");
+	cluster_remove(c, "states/a.service", 0);
 	assert_int_equal(cluster_unit_current(unit), REGISTRY_INACTIVE);
 	assert_string_equal(scheduler_target(cluster_scheduler(c), "a.service"), "m1");
 }
@@ -100,7 +100,7 @@ static void dynamic_metadata_override_and_hide(void **state)
 	assert_int_equal(count, 1);
 	assert_string_equal(pairs[0].key, "rack");
 	/* An expired presence leaves the dynamic part for the machine's next life. */
-	cluster_remove(c, "machines/m1/object");
+	cluster_remove(c, "machines/m1/object", 0);
 	assert_null(cluster_machine(c, "m1"));
 	assert_int_equal(scheduler_machine_count(cluster_scheduler(c)), 0);
 	set_machine(c, "m1", "10.0.0.1");
@@ -121,7 +121,7 @@ static void what_is_not_understood_is_ignored(void **state)
 		cluster_set(c, paths[i], SLICE_LITERAL("not what it should be"), 1);
 	assert_int_equal(cluster_unit_count(c), 0);
 	for (size_t i = 0; i < ARRAY_LEN(paths); i++)
-		cluster_remove(c, paths[i]);
+		cluster_remove(c, paths[i], 0);
 }
 
 static void a_directory_that_was_left_behind_is_known_as_bare(void **state)
@@ -135,11 +135,11 @@ static void a_directory_that_was_left_behind_is_known_as_bare(void **state)
 	cluster_set(c, "states/a.service/m1", SLICE_LITERAL(value), 1);
 	cluster_set(c, "states/a.service/m2", SLICE_LITERAL(value), 1);
 	cluster_set(c, "job/a.service/target", SLICE_LITERAL("m1"), 1);
-	cluster_remove(c, "states/a.service/m1");
+	cluster_remove(c, "states/a.service/m1", 0);
 	assert_false(cluster_is_bare(c, "states/a.service"));
-	cluster_remove(c, "states/a.service/m2");
+	cluster_remove(c, "states/a.service/m2", 0);
 	assert_true(cluster_is_bare(c, "states/a.service"));
-	cluster_remove(c, "job/a.service/target");
+	cluster_remove(c, "job/a.service/target", 0);
 	cluster_set_empty(c, "states/b.service");
 	cluster_set_empty(c, "states");
 	cluster_set_empty(c, "machines/m1");
@@ -152,13 +152,13 @@ static void a_directory_that_was_left_behind_is_known_as_bare(void **state)
 	/* Filled again, by whatever key; gone; not empty after all. */
 	cluster_set(c, "states/a.service/m1", SLICE_LITERAL("what nobody understands"), 1);
 	assert_false(cluster_is_bare(c, "states/a.service"));
-	cluster_remove(c, "job/a.service");
+	cluster_remove(c, "job/a.service", 0);
 	assert_false(cluster_is_bare(c, "job/a.service"));
 	cluster_not_bare(c, "states/b.service");
 	assert_false(cluster_is_bare(c, "states/b.service"));
-	cluster_remove(c, "states/a.service/m1");
+	cluster_remove(c, "states/a.service/m1", 0);
 	assert_true(cluster_is_bare(c, "states/a.service"));
-	cluster_begin(c);
+	cluster_begin(c, 0);
 	cluster_end(c);
 	assert_false(cluster_is_bare(c, "states/a.service"));
 }
@@ -171,7 +171,7 @@ static void count_machine(void *user, const char *id)
 
 static void read_machine(struct cluster *c, const char *ip, const char *rack)
 {
-	cluster_begin(c);
+	cluster_begin(c, 0);
 	cluster_set(c, "machines/m1/metadata/rack", slice_str(rack), 1);
 	set_machine(c, "m1", ip);
 	cluster_set(c, "machines/m1/metadata/zone", SLICE_LITERAL("z"), 1);
@@ -198,13 +198,13 @@ static void a_machine_written_again_as_it_was_is_no_change(void **state)
 	read_machine(c, "10.0.0.2", "r8");
 	assert_int_equal(changes, 3);
 	/* Gone and back with the same words is two changes. */
-	cluster_remove(c, "machines/m1/object");
+	cluster_remove(c, "machines/m1/object", 0);
 	assert_null(cluster_machine(c, "m1"));
 	set_machine(c, "m1", "10.0.0.2");
 	assert_int_equal(changes, 5);
 	assert_non_null(cluster_machine(c, "m1"));
 	assert_int_equal(scheduler_machine_count(cluster_scheduler(c)), 1);
-	cluster_begin(c);
+	cluster_begin(c, 0);
 	cluster_end(c);
 	assert_int_equal(changes, 6);
 	assert_int_equal(scheduler_machine_count(cluster_scheduler(c)), 0);
@@ -273,7 +273,7 @@ static void store_remove(struct fake_store *store, const char *path)
 
 static void read_all(struct cluster *c, const struct fake_store *store)
 {
-	cluster_begin(c);
+	cluster_begin(c, 0);
 	for (size_t i = 0; i < store->count; i++)
 		if (strcmp(store->values[i], "/") != 0)
 			cluster_set(c, store->paths[i], slice_str(store->values[i]), 1);
@@ -384,7 +384,7 @@ static void random_change(struct fake_store *store, struct cluster *c, struct rn
 		if (!store_has(store, path))
 			return;
 		store_remove(store, path);
-		cluster_remove(c, path);
+		cluster_remove(c, path, 0);
 	} else {
 		store_set(store, path, value);
 		cluster_set(c, path, slice_str(value), 1);

@@ -21,9 +21,9 @@ static void a_new_leader_removes_the_empty_directories_that_others_left(void **s
 	fake_key(w.fake, "/f/states/odd.service")->refuse = ETCD_DIRECTORY_NOT_EMPTY;
 	/* Nobody leads while these keys go. */
 	cluster_set(w.cluster, "states/gone.service/m1", SLICE_LITERAL("{}"), 5);
-	cluster_remove(w.cluster, "states/gone.service/m1");
+	cluster_remove(w.cluster, "states/gone.service/m1", 0);
 	cluster_set(w.cluster, "job/gone.service/target", SLICE_LITERAL("m1"), 5);
-	cluster_remove(w.cluster, "job/gone.service/target");
+	cluster_remove(w.cluster, "job/gone.service/target", 0);
 	cluster_set_empty(w.cluster, "states/told.service");
 	cluster_set_empty(w.cluster, "states/odd.service");
 	/* A unit that is there fills its directory again. */
@@ -75,7 +75,7 @@ static void a_value_that_is_no_state_is_removed_and_nothing_else(void **state)
 	assert_null(cluster_unit_state(cluster_entry(w.cluster, "gone.service"), "m1"));
 	lead(&w);
 	rounds_until(&w, !garbage->there);
-	cluster_remove(w.cluster, "states/gone.service/m1");
+	cluster_remove(w.cluster, "states/gone.service/m1", 0);
 	some_rounds(&w);
 	assert_int_equal(garbage->deletes, 1);
 	assert_true(sound->there);
@@ -120,12 +120,12 @@ static void a_text_that_no_unit_refers_to_goes_after_a_while(void **state)
 	rounds_until(&w, one->deletes);
 	assert_true(uv_now(&w.fake->loop) >= begun + 150);
 	rounds_until(&w, !one->there);
-	cluster_remove(w.cluster, unused);
+	cluster_remove(w.cluster, unused, 0);
 	assert_int_equal(two->deletes, 0);
 	/* Removed although a unit refers to it, as by a former leader that did not know yet: written again.
 	 */
 	two->there = false;
-	cluster_remove(w.cluster, used);
+	cluster_remove(w.cluster, used, 0);
 	rounds_until(&w, two->there);
 	assert_non_null(strstr(two->value, "Nice=1"));
 	assert_non_null(cluster_unit(w.cluster, "a.service"));
@@ -157,7 +157,7 @@ static void a_text_that_was_used_meanwhile_is_as_new(void **state)
 	set_unit(w.cluster, "a.service", hash, "inactive");
 	wait_ms(&w, 100);
 	some_rounds(&w); /* it is looked at meanwhile */
-	cluster_remove(w.cluster, "job/a.service");
+	cluster_remove(w.cluster, "job/a.service", 0);
 	unused_ms = uv_now(&w.fake->loop);
 	rounds_until(&w, key->deletes);
 	assert_true(uv_now(&w.fake->loop) - unused_ms >= 1450);
@@ -227,7 +227,7 @@ static void a_machine_that_comes_back_while_its_index_goes_gets_it_anew(void **s
 	assert_true(entry->there && entry->index < epoch->index);
 	/* Lost by hand: without it the machine trusts nothing. */
 	epoch->there = false;
-	cluster_remove(w.cluster, "assigned/m2/epoch");
+	cluster_remove(w.cluster, "assigned/m2/epoch", 0);
 	rounds_until(&w, epoch->there);
 	world_free(&w);
 }

@@ -43,7 +43,7 @@ static void a_unit_that_moves_is_started_when_its_copy_has_ended(void **state)
 	assert_string_equal(fake_key(w.fake, "/f/job/u.service/target")->value, "m1");
 	some_rounds(&w);
 	assert_false(fake_key(w.fake, "/f/assigned/m1/u.service")->there);
-	cluster_remove(w.cluster, "states/u.service/m2");
+	cluster_remove(w.cluster, "states/u.service/m2", 0);
 	fake_run_until(w.fake, fake_key(w.fake, "/f/assigned/m1/u.service")->there);
 	world_free(&w);
 }
@@ -56,7 +56,7 @@ static void a_machine_that_is_gone_is_not_waited_for(void **state)
 	cluster_set(w.cluster, "states/u.service/m2", SLICE_LITERAL(STATE), 6);
 	lead(&w);
 	fake_run_until(w.fake, !fake_key(w.fake, "/f/assigned/m2/u.service")->there);
-	cluster_remove(w.cluster, "machines/m2/object");
+	cluster_remove(w.cluster, "machines/m2/object", 0);
 	fake_run_until(w.fake, fake_key(w.fake, "/f/assigned/m1/u.service")->there);
 	world_free(&w);
 }
@@ -80,12 +80,12 @@ static void who_is_not_present_itself_takes_nothing_off_others(void **state)
 	struct world w = world_of_a_move();
 
 	(void)state;
-	cluster_remove(w.cluster, "machines/m1/object");
+	cluster_remove(w.cluster, "machines/m1/object", 0);
 	cluster_set(w.cluster, "machines/m1/object",
 		SLICE_LITERAL("{\"ID\":\"m1\",\"Flotilla\":{\"API\":\"\"}}"), 7);
 	lead(&w);
-	cluster_remove(w.cluster, "machines/m1/object");
-	cluster_remove(w.cluster, "machines/m2/object");
+	cluster_remove(w.cluster, "machines/m1/object", 0);
+	cluster_remove(w.cluster, "machines/m2/object", 0);
 	for (uint64_t until = uv_now(&w.fake->loop) + 300; uv_now(&w.fake->loop) < until;)
 		(void)uv_run(&w.fake->loop, UV_RUN_ONCE);
 	assert_string_equal(fake_key(w.fake, "/f/job/u.service/target")->value, "m2");
@@ -176,8 +176,51 @@ static void each_move_waits_for_its_own_copy(void **state)
 	fake_run_until(w.fake, !fake_key(w.fake, "/f/assigned/m1/u.service")->there);
 	some_rounds(&w);
 	assert_false(fake_key(w.fake, "/f/assigned/m2/u.service")->there);
-	cluster_remove(w.cluster, "states/u.service/m1");
+	cluster_remove(w.cluster, "states/u.service/m1", 0);
 	fake_run_until(w.fake, fake_key(w.fake, "/f/assigned/m2/u.service")->there);
+	world_free(&w);
+}
+
+/* The mirror is behind: it tells of the target that the unit had before the decision that was just made. */
+static void older_news_of_a_target_undo_no_decision(void **state)
+{
+	struct world w = world_new();
+	struct scheduler *s = cluster_scheduler(w.cluster);
+	struct fake_key *target = fake_key(w.fake, "/f/job/u.service/target");
+	char hex[UNIT_HASH_HEX_SIZE];
+	uint8_t hash[UNIT_HASH_SIZE];
+	_cleanup_free_ char *text = set_text(w.cluster, TEXT, 7, hex, hash);
+
+	(void)state;
+	set_machine(w.cluster, "m2", true);
+	set_unit(w.cluster, "u.service", hash, "launched");
+	w.fake->hold = "/f/job/u.service/target";
+	lead(&w);
+	fake_run_until(w.fake, w.fake->held);
+	{
+		/* While the answer is on its way, and after it. */
+		const char *decided = strcmp(scheduler_target(s, "u.service"), "m1") == 0 ? "m1" : "m2";
+		const char *other = decided[1] == '1' ? "m2" : "m1";
+
+		for (int answered = 0; answered < 2; answered++) {
+			cluster_set(w.cluster, "job/u.service/target", slice_str(other), 50);
+			engine_turn(w.engine);
+			assert_string_equal(scheduler_target(s, "u.service"), decided);
+			cluster_remove(w.cluster, "job/u.service/target", 51);
+			some_rounds(&w);
+			assert_string_equal(scheduler_target(s, "u.service"), decided);
+			if (!answered)
+				fake_release(w.fake);
+			fake_run_until(w.fake, fake_key(w.fake, "/f/assigned/m1/u.service")->there ||
+						       fake_key(w.fake, "/f/assigned/m2/u.service")->there);
+		}
+		assert_string_equal(target->value, decided);
+		assert_int_equal(target->sets, 1);
+		/* Newer ones count: somebody else has moved it. */
+		strcpy(target->value, other);
+		cluster_set(w.cluster, "job/u.service/target", slice_str(other), w.fake->index + 1);
+		assert_string_equal(scheduler_target(s, "u.service"), other);
+	}
 	world_free(&w);
 }
 
@@ -192,6 +235,7 @@ int main(void)
 		cmocka_unit_test(a_lost_answer_does_not_cost_the_lease),
 		cmocka_unit_test(a_unit_whose_text_cannot_be_read_is_left_where_it_is),
 		cmocka_unit_test(each_move_waits_for_its_own_copy),
+		cmocka_unit_test(older_news_of_a_target_undo_no_decision),
 	};
 
 	return cmocka_run_group_tests_name("engine_places", tests, NULL, NULL);
