@@ -89,7 +89,7 @@ def add_cases(kind):
             begun = time.monotonic()
             wait_for(lambda: world.cluster.leader() in (1, 2), 20, "ours to lead")
             for name in on_old:
-                wait_for(lambda: world.where(name) and world.where(name)[0] in (1, 2), 20, name + " elsewhere")
+                wait_for(lambda: world.where(name) in ([1], [2]), 20, name + " elsewhere")
             assert time.monotonic() - begun < 15
             wait_for(lambda: world.cluster.store.key("lease/states"), 30, "states that last")
             wait_for(lambda: world.where("everywhere.service") == [1, 2], 10, "the state of the dead machine gone")

@@ -358,8 +358,24 @@ class Lab(Keys):
 
     # ---- the end of what a case did ----
 
+    def tell(self):
+        """What each host says of the units, and what its daemon said last: what a failed case is understood by."""
+        for host in self.live():
+            if host.hangs:
+                continue
+            try:
+                print("# %s, containers %s:" % (host.name, " ".join(host.containers())))
+                for state in host.api("GET", "/fleet/v1/state")[1].get("states", []):
+                    print("#   %-24s on core-%02d: %s %s; has processes on %s" % (
+                        state["name"], self.by_id(state["machineID"]).number, state["systemdActiveState"],
+                        state["systemdSubState"], self.copies(state["name"])))
+                print("\n".join("#   " + line for line in host.journal("fleet.service")[-40:]), flush=True)
+            except (OSError, ValueError, KeyError, AssertionError, StopIteration) as error:
+                print("# %s does not tell: %r" % (host.name, error), flush=True)
+
     def recover(self):
         """After a case that failed somewhere: all hosts are well, and no unit is left to be in the way of the next."""
+        self.tell()
         self.heal()
         self.work = None
         for host in self.hosts:
