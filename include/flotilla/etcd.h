@@ -146,6 +146,13 @@ typedef void etcd_response_fn(const struct etcd_response *response, void *userda
 
 struct etcd_get_options {
 	bool recursive, sorted, quorum;
+	/* Not NULL: the answer is told piece by piece as it comes, and not kept: a tree of any size takes
+	 * neither memory nor a long turn of the loop. First comes NULL for a node: the telling begins
+	 * (perhaps once more: what an attempt told that broke off is void); then each file, and each
+	 * directory with nothing in it, in the answer's order; then fn with a response that has no node, and
+	 * perhaps an error. `head` has status and indexes. timeout_ms is then the longest pause. May not
+	 * cancel the request nor free the client. */
+	void (*each)(const struct etcd_response *head, const struct etcd_node *node, void *userdata);
 };
 struct etcd_request *etcd_get(struct etcd_client *client, const char *key,
 	const struct etcd_get_options *options, etcd_response_fn *fn, void *userdata);

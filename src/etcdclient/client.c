@@ -233,7 +233,9 @@ struct http_call *client_send(struct etcd_client *client, const struct client_se
 	if (send->timeout_ms)
 		options.total_timeout_ms = (uint32_t)MIN(send->timeout_ms, INT64_C(1) << 30);
 	else
-		options.header_timeout_ms = (uint32_t)MIN(client->timeout_ms, INT64_C(1) << 30);
+		options.header_timeout_ms =
+			(uint32_t)MIN(send->pause_ms ? send->pause_ms : client->timeout_ms, INT64_C(1) << 30);
+	options.body_timeout_ms = (uint32_t)MIN(send->pause_ms, INT64_C(1) << 30);
 	return http_client_send(client->http, &options);
 }
 

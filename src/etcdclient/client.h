@@ -33,6 +33,7 @@ struct client_send {
 	const char *endpoint, *method, *target, *content_type;
 	struct slice body;
 	int64_t timeout_ms; /* of the whole answer; 0: of its head only */
+	int64_t pause_ms;   /* without timeout_ms: of the head, and of each pause in the body */
 	void (*on_head)(struct http_call *call, const struct http_response *response, void *user);
 	void (*on_body)(struct http_call *call, struct slice piece, void *user);
 	void (*on_done)(struct http_call *call, int error, const char *text,

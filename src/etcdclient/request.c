@@ -3,9 +3,18 @@
  * (the HTTP client's error begins with "dial "), so that a write which may have been executed is never sent
  * again. */
 #include "etcdclient/client.h"
+#include "etcdclient/pieces.h"
 #include "etcdclient/target.h"
 #include <errno.h>
 
+/* An answer that is told piece by piece. */
+struct telling {
+	void (*each)(const struct etcd_response *head, const struct etcd_node *node, void *userdata);
+	struct pieces pieces;
+	struct response *leaf; /* scratch: its arena */
+	struct buf error;      /* body of an answer that is no success */
+	bool began, broken;
+};
 struct etcd_request {
 	struct list in_client; /* first */
 	struct etcd_client *client;
@@ -13,6 +22,7 @@ struct etcd_request {
 	size_t body_len;
 	enum response_kind kind;
 	bool sync;
+	struct telling *telling; /* owned; NULL: the answer is kept */
 	etcd_response_fn *fn;
 	void *userdata;
 	char **endpoints; /* owned: those to be tried, in order; the client's may change meanwhile */
@@ -30,8 +40,19 @@ static bool is_read(const struct etcd_request *request)
 	return !strcmp(request->method, "GET") || !strcmp(request->method, "HEAD");
 }
 
+static void telling_free(struct telling *telling)
+{
+	if (!telling)
+		return;
+	pieces_done(&telling->pieces);
+	buf_done(&telling->error);
+	etcd_response_unref(&telling->leaf->pub);
+	free(telling);
+}
+
 static void request_free(struct etcd_request *request)
 {
+	telling_free(request->telling);
 	list_remove(&request->in_client);
 	target_endpoints_free(request->endpoints, request->endpoint_count);
 	etcd_response_unref(&request->response->pub);
@@ -107,6 +128,11 @@ static void take_failure(struct etcd_request *request, int error, const char *te
 	fail_or_move_on(request, !sent || is_read(request));
 }
 
+static struct slice body_of(const struct etcd_request *request, const struct http_response *http)
+{
+	return request->telling ? buf_slice(&request->telling->error) : http->body;
+}
+
 /* 500 and 503 of a member mean that it could not reach agreement; what a write became is then unknown. */
 static void take_server_failure(struct etcd_request *request, const struct http_response *http)
 {
@@ -120,8 +146,18 @@ static void take_server_failure(struct etcd_request *request, const struct http_
 		text = mem_printf("client: etcd member %s returns server error [%d %s]", endpoint,
 			http->status, http_status_text(http->status));
 	response_add_attempt(response, endpoint, text, false);
-	(void)response_parse(response, request->kind, http->body);
+	(void)response_parse(response, request->kind, body_of(request, http));
 	fail_or_move_on(request, is_read(request));
+}
+
+static int read_answer(struct etcd_request *request, const struct http_response *http)
+{
+	const struct telling *telling = request->telling;
+
+	if (telling && telling->began)
+		return response_end_pieces(
+			request->response, !telling->broken && pieces_are_complete(&telling->pieces));
+	return response_parse(request->response, request->kind, body_of(request, http));
 }
 
 static void request_done(
@@ -142,7 +178,7 @@ static void request_done(
 		return;
 	}
 	/* An answer to a write that nobody can read says nothing about what was done. */
-	if (response_parse(response, request->kind, http->body) < 0 && !is_read(request))
+	if (read_answer(request, http) < 0 && !is_read(request))
 		response->pub.outcome = ETCD_UNKNOWN;
 	if (response->pub.outcome >= ETCD_UNKNOWN && !response->pub.error_text[0])
 		response->pub.error_text = arena_printf(&response->arena, "%s: unexpected answer (status %d)",
@@ -150,11 +186,47 @@ static void request_done(
 	finish(request);
 }
 
+static void tell_head(struct http_call *call _unused_, const struct http_response *http, void *user)
+{
+	struct etcd_request *request = user;
+	struct telling *telling = request->telling;
+
+	client_take_head(request->response, request->endpoints[request->next - 1], http);
+	pieces_done(&telling->pieces);
+	pieces_init(&telling->pieces, request->client->response_max_bytes);
+	buf_clear(&telling->error);
+	telling->broken = false;
+	telling->began = http->status == 200;
+	if (telling->began)
+		telling->each(&request->response->pub, NULL, request->userdata);
+}
+
+static void tell_body(struct http_call *call _unused_, struct slice piece, void *user)
+{
+	struct etcd_request *request = user;
+	struct telling *telling = request->telling;
+	struct etcd_node node;
+	struct slice leaf;
+	int r;
+
+	if (!telling->began) {
+		buf_add_slice(&telling->error, piece);
+		return;
+	}
+	while (!telling->broken && (r = pieces_next(&telling->pieces, &piece, &leaf)) != 0) {
+		arena_reset(&telling->leaf->arena);
+		telling->broken = r < 0 || response_parse_leaf(telling->leaf, leaf, &node) < 0;
+		if (!telling->broken)
+			telling->each(&request->response->pub, &node, request->userdata);
+	}
+}
+
 static void attempt(struct etcd_request *request)
 {
 	struct etcd_client *client = request->client;
 	uint64_t now_ms = uv_now(client->loop);
 	int64_t left_ms = request->deadline_ms > now_ms ? (int64_t)(request->deadline_ms - now_ms) : 1;
+	int64_t timeout_ms = MIN(request->timeout_ms, left_ms);
 
 	request->call = client_send(client, &(struct client_send){
 						    .endpoint = request->endpoints[request->next++],
@@ -162,13 +234,26 @@ static void attempt(struct etcd_request *request)
 						    .target = request->target,
 						    .content_type = request->content_type,
 						    .body = slice_make(request->body, request->body_len),
-						    .timeout_ms = MIN(client->timeout_ms, left_ms),
+						    .timeout_ms = request->telling ? 0 : timeout_ms,
+						    .pause_ms = request->telling ? timeout_ms : 0,
+						    .on_head = request->telling ? tell_head : NULL,
+						    .on_body = request->telling ? tell_body : NULL,
 						    .on_done = request_done,
 						    .user = request,
 					    });
 }
 
-static struct etcd_request *start(struct etcd_client *client, enum response_kind kind,
+static struct telling *telling_new(const struct etcd_client *client, const struct etcd_get_options *options)
+{
+	struct telling *telling = mem_new(struct telling);
+
+	telling->each = options->each;
+	telling->leaf = response_new();
+	telling->error = BUF_INIT(client->response_max_bytes);
+	return telling;
+}
+
+static struct etcd_request *request_new(struct etcd_client *client, enum response_kind kind,
 	const struct etcd_raw_request *raw, etcd_response_fn *fn, void *userdata)
 {
 	struct etcd_request *request = mem_new(struct etcd_request);
@@ -196,6 +281,11 @@ static struct etcd_request *start(struct etcd_client *client, enum response_kind
 	request->timeout_ms = raw->timeout_ms > 0 ? raw->timeout_ms : client->timeout_ms;
 	request->deadline_ms = uv_now(client->loop) + (uint64_t)total_ms;
 	list_push_back(&client->requests, &request->in_client);
+	return request;
+}
+
+static struct etcd_request *start(struct etcd_request *request)
+{
 	attempt(request);
 	return request;
 }
@@ -206,12 +296,12 @@ static void add_key_target(struct buf *target, const struct etcd_client *client,
 	buf_add_char(target, '?');
 }
 
-static struct etcd_request *start_key(struct etcd_client *client, const char *method, struct buf *target,
-	struct buf *form, etcd_response_fn *fn, void *userdata)
+static struct etcd_request *key_request_new(struct etcd_client *client, const char *method,
+	struct buf *target, struct buf *form, etcd_response_fn *fn, void *userdata)
 {
 	if (target->data[target->len - 1] == '?')
 		buf_truncate(target, target->len - 1);
-	return start(client, RESPONSE_KEYS,
+	return request_new(client, RESPONSE_KEYS,
 		&(struct etcd_raw_request){
 			.method = method,
 			.target = buf_text(target),
@@ -227,6 +317,7 @@ struct etcd_request *etcd_get(struct etcd_client *client, const char *key,
 {
 	_cleanup_buf_ struct buf target = BUF_INIT(0);
 	struct etcd_get_options defaults = {0};
+	struct etcd_request *request;
 
 	if (!options)
 		options = &defaults;
@@ -234,7 +325,9 @@ struct etcd_request *etcd_get(struct etcd_client *client, const char *key,
 	target_add_bool(&target, "quorum", options->quorum);
 	target_add_bool(&target, "recursive", options->recursive);
 	target_add_bool(&target, "sorted", options->sorted);
-	return start_key(client, "GET", &target, NULL, fn, userdata);
+	request = key_request_new(client, "GET", &target, NULL, fn, userdata);
+	request->telling = options->each ? telling_new(client, options) : NULL;
+	return start(request);
 }
 
 static void add_put_form(struct buf *form, const struct etcd_put_options *options)
@@ -264,7 +357,7 @@ struct etcd_request *etcd_put(struct etcd_client *client, const char *key,
 	if (options->prev_value && options->prev_value[0])
 		target_add_param(&target, "prevValue", slice_str(options->prev_value));
 	add_put_form(&form, options);
-	return start_key(client, "PUT", &target, &form, fn, userdata);
+	return start(key_request_new(client, "PUT", &target, &form, fn, userdata));
 }
 
 struct etcd_request *etcd_set(struct etcd_client *client, const char *key, const char *value, int64_t ttl_s,
@@ -299,7 +392,7 @@ struct etcd_request *etcd_create_in_order(struct etcd_client *client, const char
 	if (options->dir)
 		target_add_bool(&target, "dir", true);
 	add_put_form(&form, options);
-	return start_key(client, "POST", &target, &form, fn, userdata);
+	return start(key_request_new(client, "POST", &target, &form, fn, userdata));
 }
 
 struct etcd_request *etcd_delete(struct etcd_client *client, const char *key,
@@ -319,13 +412,13 @@ struct etcd_request *etcd_delete(struct etcd_client *client, const char *key,
 		target_add_param(&target, "prevValue", slice_str(options->prev_value));
 	if (options->recursive)
 		target_add_bool(&target, "recursive", true);
-	return start_key(client, "DELETE", &target, NULL, fn, userdata);
+	return start(key_request_new(client, "DELETE", &target, NULL, fn, userdata));
 }
 
 struct etcd_request *etcd_members(struct etcd_client *client, etcd_response_fn *fn, void *userdata)
 {
-	return start(
-		client, RESPONSE_MEMBERS, &(struct etcd_raw_request){.target = "/v2/members"}, fn, userdata);
+	return start(request_new(
+		client, RESPONSE_MEMBERS, &(struct etcd_raw_request){.target = "/v2/members"}, fn, userdata));
 }
 
 struct etcd_request *etcd_sync(struct etcd_client *client, etcd_response_fn *fn, void *userdata)
@@ -339,7 +432,7 @@ struct etcd_request *etcd_sync(struct etcd_client *client, etcd_response_fn *fn,
 struct etcd_request *etcd_raw(
 	struct etcd_client *client, const struct etcd_raw_request *raw, etcd_response_fn *fn, void *userdata)
 {
-	return start(client, RESPONSE_RAW, raw, fn, userdata);
+	return start(request_new(client, RESPONSE_RAW, raw, fn, userdata));
 }
 
 void etcd_wait(struct etcd_client *client)

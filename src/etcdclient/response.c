@@ -216,6 +216,45 @@ static void parse_error(struct response *response, const json_t *json)
 		pub->error_text = arena_printf(&response->arena, "unexpected status code %d", pub->status);
 }
 
+/* An earlier endpoint's error may still be there. */
+static void forget_error(struct etcd_response *pub)
+{
+	pub->code = 0;
+	pub->error_index = 0;
+	pub->message = pub->cause = pub->error_text = "";
+	pub->outcome = ETCD_OK;
+}
+
+static void set_bad_answer(struct response *response)
+{
+	struct etcd_response *pub = &response->pub;
+
+	pub->outcome = ETCD_BAD_ANSWER;
+	pub->error_text =
+		arena_printf(&response->arena, "%s does not answer like etcd's v2 API (status %d, %zu bytes)",
+			pub->endpoint ? pub->endpoint : "the endpoint", pub->status, pub->body_len);
+}
+
+int response_parse_leaf(struct response *response, struct slice text, struct etcd_node *ret_node)
+{
+	_cleanup_(json_freep) json_t *json = json_loadb(text.data, text.len, JSON_ALLOW_NUL, NULL);
+
+	*ret_node = (struct etcd_node){0};
+	if (!json || fill_node(response, json, ret_node) < 0)
+		return -EBADMSG;
+	/* The root has no key, and is nothing else. */
+	return ret_node->key[0] || ret_node->dir ? 0 : -EBADMSG;
+}
+
+int response_end_pieces(struct response *response, bool complete)
+{
+	forget_error(&response->pub);
+	if (complete)
+		return 0;
+	set_bad_answer(response);
+	return -EBADMSG;
+}
+
 int response_parse(struct response *response, enum response_kind kind, struct slice body)
 {
 	_cleanup_(json_freep) json_t *json = NULL;
@@ -223,11 +262,7 @@ int response_parse(struct response *response, enum response_kind kind, struct sl
 	bool success = pub->status >= 200 && pub->status < 300;
 	int r = 0;
 
-	/* An earlier endpoint's error may still be there. */
-	pub->code = 0;
-	pub->error_index = 0;
-	pub->message = pub->cause = pub->error_text = "";
-	pub->outcome = ETCD_OK;
+	forget_error(pub);
 	pub->body = arena_strndup(&response->arena, body.data ? body.data : "", body.len);
 	pub->body_len = body.len;
 	if (kind != RESPONSE_RAW || !success)
@@ -242,13 +277,10 @@ int response_parse(struct response *response, enum response_kind kind, struct sl
 	} else if (kind == RESPONSE_MEMBERS) {
 		r = parse_members(response, json);
 	}
-	if (r < 0) {
+	if (r < 0 && success)
+		set_bad_answer(response);
+	else if (r < 0)
 		pub->outcome = ETCD_BAD_ANSWER;
-		if (success)
-			pub->error_text = arena_printf(&response->arena,
-				"%s does not answer like etcd's v2 API (status %d, %zu bytes)",
-				pub->endpoint ? pub->endpoint : "the endpoint", pub->status, body.len);
-	}
 	return r;
 }
 

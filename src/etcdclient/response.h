@@ -22,5 +22,9 @@ void response_set_header(struct response *response, struct slice name, struct sl
 /* Takes over the body and fills in everything else from status and body. 0, or -EBADMSG when it is not what
  * `kind` says (outcome is then ETCD_BAD_ANSWER). */
 int response_parse(struct response *response, enum response_kind kind, struct slice body);
+/* One node's text, in the response's arena. 0, or -EBADMSG. */
+int response_parse_leaf(struct response *response, struct slice text, struct etcd_node *ret_node);
+/* The same as response_parse() for an answer that was told piece by piece; complete: and to its end. */
+int response_end_pieces(struct response *response, bool complete);
 /* Without an answer: outcome and error_text, made from the attempts. */
 void response_set_failure(struct response *response, enum etcd_outcome outcome);

@@ -379,6 +379,131 @@ static void bad_endpoints_make_no_client(void **state _unused_)
 	assert_int_equal(uv_loop_close(&loop), 0);
 }
 
+/* ---- an answer that is told piece by piece ---- */
+
+#define TREE                                                                                               \
+	"{\"action\":\"get\",\"node\":{\"key\":\"/t\",\"dir\":true,\"nodes\":["                            \
+	"{\"key\":\"/t/a\",\"value\":\"br{ace\\\"}\",\"modifiedIndex\":5},"                                \
+	"{\"key\":\"/t/d\",\"dir\":true,\"nodes\":[{\"key\":\"/t/d/e\",\"dir\":true,\"modifiedIndex\":3}," \
+	"{\"key\":\"/t/d/f\",\"value\":\"\",\"ttl\":9}]},{\"key\":\"/t/n\",\"dir\":true,\"nodes\":[]}"     \
+	"],\"modifiedIndex\":2}}\n"
+
+struct told {
+	char text[512];
+	int begun;
+	int outcome, code; /* of the end */
+	uint64_t index;
+};
+
+static void tell(const struct etcd_response *head, const struct etcd_node *node, void *userdata)
+{
+	struct told *told = userdata;
+	size_t len = strlen(told->text);
+
+	told->index = head->etcd_index;
+	if (!node) {
+		told->begun++;
+		told->text[0] = 0;
+		return;
+	}
+	assert_int_equal(node->node_count, 0);
+	snprintf(told->text + len, sizeof(told->text) - len, "%s=%s ", node->key,
+		node->dir ? "dir" : node->value);
+}
+
+static void told_all(const struct etcd_response *response, void *userdata)
+{
+	struct told *told = userdata;
+
+	assert_null(response->node);
+	told->outcome = response->outcome;
+	told->code = response->code;
+}
+
+static struct told get_in_pieces(const struct fake_step *steps, size_t count)
+{
+	static const struct etcd_get_options options = {.recursive = true, .each = tell};
+	struct told told = {.outcome = -1};
+	struct fake_server server;
+	struct fixture f;
+	char urls[128];
+
+	fake_start(&server, steps, count);
+	two_urls(urls, sizeof(urls), server.url, count > 1 ? server.url : "http://127.0.0.1:1");
+	open_client(&f, urls, 300);
+	etcd_get(f.client, "/t", &options, told_all, &told);
+	etcd_wait(f.client);
+	close_client(&f);
+	fake_stop(&server);
+	return told;
+}
+
+static void files_and_empty_directories_are_told_as_they_come(void **state _unused_)
+{
+	static const struct fake_step steps[] = {{ANSWER("200 OK", TREE)}};
+	struct told told = get_in_pieces(steps, 1);
+
+	assert_int_equal(told.outcome, ETCD_OK);
+	assert_int_equal(told.begun, 1);
+	assert_int_equal(told.index, 7);
+	assert_string_equal(told.text, "/t/a=br{ace\"} /t/d/e=dir /t/d/f= /t/n=dir ");
+}
+
+static void what_broke_off_is_told_anew_by_the_next(void **state _unused_)
+{
+	static const struct fake_step steps[] = {
+		{"HTTP/1.1 200 OK\r\nContent-Length: 999\r\nX-Etcd-Index: 6\r\n\r\n"
+		 "{\"node\":{\"dir\":true,\"nodes\":[{\"key\":\"/t/x\",\"value\":\"v\"},{\"key\":\"/t/y"},
+		{ANSWER("200 OK", TREE)}};
+	static const struct fake_step hanging[] = {
+		{"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{\"node\":{\"dir\":true,\"nodes\":[",
+			FAKE_HANG},
+		{ANSWER("200 OK", TREE)}};
+	struct told told = get_in_pieces(steps, 2);
+
+	assert_int_equal(told.outcome, ETCD_OK);
+	assert_int_equal(told.begun, 2);
+	assert_string_equal(told.text, "/t/a=br{ace\"} /t/d/e=dir /t/d/f= /t/n=dir ");
+	told = get_in_pieces(hanging, 2);
+	assert_int_equal(told.outcome, ETCD_OK);
+	assert_int_equal(told.begun, 2);
+}
+
+static void what_is_no_tree_is_a_bad_answer(void **state _unused_)
+{
+	static const char *const answers[] = {
+		ANSWER("200 OK", ""),
+		ANSWER("200 OK", "hello"),
+		ANSWER("200 OK", "}"),
+		ANSWER("200 OK", "{\"action\":\"get\",\"node\":{\"key\":\"/t\",\"dir\":true,\"nodes\":["),
+		ANSWER("200 OK", "{\"action\":\"get\",\"node\":{\"key\":\"/t\" \"value\":\"v\"}}"),
+		ANSWER("200 OK", "{\"errorCode\":100,\"message\":\"m\"}"),
+		ANSWER("200 OK", "{\"node\":{\"key\":\"/t"),
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
+		struct fake_step step = {answers[i], FAKE_CLOSE};
+		struct told told = get_in_pieces(&step, 1);
+
+		assert_int_equal(told.outcome, ETCD_BAD_ANSWER);
+	}
+}
+
+static void an_error_is_an_error_also_in_pieces(void **state _unused_)
+{
+	static const struct fake_step missing[] = {{ANSWER("404 Not Found",
+		"{\"errorCode\":100,\"message\":\"Key not found\",\"cause\":\"/t\",\"index\":12}")}};
+	static const struct fake_step failing[] = {{RAFT_ERROR}, {ANSWER("200 OK", TREE)}};
+	struct told told = get_in_pieces(missing, 1);
+
+	assert_int_equal(told.outcome, ETCD_REFUSED);
+	assert_int_equal(told.code, ETCD_KEY_NOT_FOUND);
+	assert_int_equal(told.begun, 0);
+	told = get_in_pieces(failing, 2);
+	assert_int_equal(told.outcome, ETCD_OK);
+	assert_int_equal(told.begun, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -396,6 +521,10 @@ int main(void)
 		cmocka_unit_test(cancelling_a_request_in_its_own_callback_is_harmless),
 		cmocka_unit_test(the_client_may_be_freed_in_a_callback_with_requests_under_way),
 		cmocka_unit_test(bad_endpoints_make_no_client),
+		cmocka_unit_test(files_and_empty_directories_are_told_as_they_come),
+		cmocka_unit_test(what_broke_off_is_told_anew_by_the_next),
+		cmocka_unit_test(what_is_no_tree_is_a_bad_answer),
+		cmocka_unit_test(an_error_is_an_error_also_in_pieces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
