@@ -35,6 +35,7 @@ static struct cluster_unit *unit_entry(struct cluster *c, struct slice name)
 	if (!unit) {
 		unit = mem_new(struct cluster_unit);
 		unit->name = mem_strndup(name.data, name.len);
+		list_init(&unit->text_link);
 		map_put(&c->units, name, unit);
 	}
 	return unit;
@@ -42,6 +43,7 @@ static struct cluster_unit *unit_entry(struct cluster *c, struct slice name)
 
 static void unit_free(struct cluster_unit *unit)
 {
+	list_remove(&unit->text_link);
 	for (size_t i = 0; i < unit->state_count; i++)
 		registry_unit_state_done(&unit->states[i].state);
 	for (size_t i = 0; i < unit->assignment_count; i++) {
@@ -65,29 +67,21 @@ static void unit_drop_if_empty(struct cluster *c, struct cluster_unit *unit)
 	unit_free(unit);
 }
 
-static void unit_set_textless(struct cluster *c, struct cluster_unit *unit, bool textless)
-{
-	c->textless += textless;
-	c->textless -= unit->textless;
-	unit->textless = textless;
-}
-
 /* Brings the scheduler up to date with the unit. */
 static void unit_plan(struct cluster *c, struct cluster_unit *unit)
 {
-	const struct cluster_text *text = unit->hash[0] ? map_get(&c->texts, slice_str(unit->hash)) : NULL;
+	const struct unit_file *file = unit->text ? unit->text->file : NULL;
 	struct unit_requirements rules;
 
-	unit_set_textless(c, unit, unit->hash[0] && !text);
 	/* Without a wish it is one that nobody wants to run, as in fleet 1.0: who created it may have been
 	 * cut off before that was written. It can be seen, and destroyed. */
-	if (!text || !text->file) {
+	if (!file) {
 		if (unit->planned)
 			scheduler_remove_unit(c->scheduler, unit->name);
 		unit->planned = false;
 		return;
 	}
-	unit_requirements_read(text->file, slice_str(unit->name), &rules);
+	unit_requirements_read(file, slice_str(unit->name), &rules);
 	unit->global = rules.global;
 	/* A template is never run itself, whatever its desired state says. */
 	scheduler_put_unit(c->scheduler, unit->name, &rules,
@@ -104,7 +98,7 @@ static void unit_target_plan(struct cluster *c, struct cluster_unit *unit)
 		scheduler_set_target(c->scheduler, unit->name, unit->target);
 }
 
-static void unit_changed(struct cluster *c, struct cluster_unit *unit)
+void cluster_unit_changed(struct cluster *c, struct cluster_unit *unit)
 {
 	unit_plan(c, unit);
 	cluster_tell(c, c->observer.unit, unit->name);
@@ -133,7 +127,8 @@ static void unit_set_field(
 		if (strcmp(unit->hash, hash) == 0)
 			return;
 		memcpy(unit->hash, hash, sizeof(hash));
-		unit_changed(c, unit);
+		cluster_text_refer(c, unit);
+		cluster_unit_changed(c, unit);
 	} else if (slice_is(field, "target-state")) {
 		enum registry_state desired = registry_state_from_name(value);
 
@@ -146,7 +141,7 @@ static void unit_set_field(
 			return;
 		unit->has_desired = true;
 		unit->desired = desired;
-		unit_changed(c, unit);
+		cluster_unit_changed(c, unit);
 	} else if (slice_is(field, "target")) {
 		unit = unit_entry(c, name);
 		unit->target_seen = c->generation;
@@ -175,6 +170,7 @@ static void unit_remove_field(struct cluster *c, struct slice name, struct slice
 		return;
 	if ((all || slice_is(field, "object")) && unit->hash[0]) {
 		unit->hash[0] = '\0';
+		cluster_text_refer(c, unit);
 		changed = true;
 	}
 	if ((all || slice_is(field, "target-state")) && unit->has_desired) {
@@ -196,76 +192,11 @@ static void unit_remove_field(struct cluster *c, struct slice name, struct slice
 	if (target)
 		unit_target_plan(c, unit);
 	if (changed)
-		unit_changed(c, unit);
+		cluster_unit_changed(c, unit);
 	else if (target)
 		unit_target_changed(c, unit);
 	else
 		unit_drop_if_empty(c, unit);
-}
-
-static void set_text(struct cluster *c, struct slice hash, struct slice value, uint64_t index)
-{
-	struct cluster_text *text = map_get(&c->texts, hash);
-	uint8_t bytes[UNIT_HASH_SIZE];
-	size_t position = 0;
-	void *unit;
-
-	if (text) {
-		text->seen = c->generation;
-		text->stored = true;
-		text->index = index;
-		return; /* named by its contents: it never changes */
-	}
-	if (unit_hash_from_hex(hash, bytes) < 0)
-		return;
-	text = mem_new(struct cluster_text);
-	if (registry_decode_unit(value, &text->raw, &text->raw_len) < 0) {
-		free(text);
-		return;
-	}
-	unit_hash_hex(bytes, text->hash);
-	if (unit_file_parse(slice_make(text->raw, text->raw_len), &text->file, NULL) < 0)
-		text->file = NULL;
-	text->seen = c->generation;
-	text->stored = true;
-	text->index = index;
-	map_put(&c->texts, slice_str(text->hash), text);
-	while (c->textless && map_next(&c->units, &position, NULL, &unit))
-		if (strcmp(((struct cluster_unit *)unit)->hash, text->hash) == 0)
-			unit_changed(c, unit);
-}
-
-static void text_free(struct cluster_text *text)
-{
-	unit_file_free(text->file);
-	free(text->raw);
-	free(text);
-}
-
-/* The store does not have it (any more). A text that a unit refers to is kept: it may be the last copy. */
-static void text_lost(struct cluster *c, struct cluster_text *text)
-{
-	size_t position = 0;
-	void *unit;
-
-	text->stored = false;
-	while (map_next(&c->units, &position, NULL, &unit))
-		if (strcmp(((struct cluster_unit *)unit)->hash, text->hash) == 0)
-			return;
-	map_remove(&c->texts, slice_str(text->hash));
-	text_free(text);
-}
-
-/* hash empty: all of them. */
-static void remove_text(struct cluster *c, struct slice hash)
-{
-	size_t position = 0;
-	void *text = hash.len ? map_get(&c->texts, hash) : NULL;
-
-	if (text)
-		text_lost(c, text);
-	while (!hash.len && map_next(&c->texts, &position, NULL, &text))
-		text_lost(c, text);
 }
 
 /* ---- states and assignments ---- */
@@ -397,7 +328,7 @@ void cluster_apply_set(struct cluster *c, const char *path, struct slice value, 
 	else if (count == 4 && slice_is(parts[0], "machines") && slice_is(parts[2], "metadata"))
 		cluster_machine_set_dynamic(c, parts[1], parts[3], value);
 	else if (count == 2 && slice_is(parts[0], "unit"))
-		set_text(c, parts[1], value, index);
+		cluster_text_set(c, parts[1], value, index);
 }
 
 typedef void each_unit_fn(struct cluster *c, struct cluster_unit *unit, struct slice argument);
@@ -462,7 +393,7 @@ void cluster_apply_removal(struct cluster *c, const char *path)
 	} else if (slice_is(parts[0], "states")) {
 		each_entry(c, parts[1], remove_states, parts[2]);
 	} else if (slice_is(parts[0], "unit") && count <= 2) {
-		remove_text(c, parts[1]);
+		cluster_text_remove(c, parts[1]);
 	} else if (slice_is(parts[0], "assigned") && count >= 2) {
 		each_entry(c, parts[2], remove_assignments, parts[1]);
 	} else if (slice_is(parts[0], "machines") && count >= 2) {
@@ -504,17 +435,9 @@ static void sweep_unit(struct cluster *c, struct cluster_unit *unit, struct slic
 
 void cluster_end(struct cluster *c)
 {
-	size_t position = 0;
-	void *value;
-
 	cluster_machines_end(c);
 	each_entry(c, (struct slice){0}, sweep_unit, (struct slice){0});
-	for (position = 0; map_next(&c->texts, &position, NULL, &value);) {
-		struct cluster_text *text = value;
-
-		if (text->seen != c->generation)
-			text_lost(c, text);
-	}
+	cluster_texts_end(c);
 }
 
 /* ---- decisions ---- */
@@ -574,23 +497,20 @@ void cluster_clear(struct cluster *c)
 	size_t position;
 	void *value;
 
+	c->reading = false;
+	cluster_texts_clear(c);
 	for (position = 0; map_next(&c->machines, &position, NULL, &value);)
 		cluster_machine_free(value);
-	for (position = 0; map_next(&c->texts, &position, NULL, &value);)
-		text_free(value);
 	for (position = 0; map_next(&c->units, &position, NULL, &value);)
 		unit_free(value);
 	map_done(&c->machines);
-	map_done(&c->texts);
 	map_done(&c->units);
 	cluster_written_clear(c);
 	cluster_leftovers_clear(c);
 	map_init(&c->machines, 0);
-	map_init(&c->texts, 0);
 	map_init(&c->units, 0);
 	scheduler_free(c->scheduler);
 	c->scheduler = scheduler_new();
-	c->textless = 0;
 }
 
 struct cluster *cluster_free(struct cluster *c)
@@ -640,23 +560,6 @@ const struct cluster_unit *cluster_unit(const struct cluster *c, const char *nam
 	const struct cluster_unit *unit = cluster_entry(c, name);
 
 	return unit && unit->planned ? unit : NULL;
-}
-
-const struct cluster_text *cluster_text(const struct cluster *c, const char *hash)
-{
-	return map_get(&c->texts, slice_str(hash));
-}
-
-const struct cluster_text **cluster_texts(const struct cluster *c, size_t *ret_count)
-{
-	const struct cluster_text **texts = mem_new_array(const struct cluster_text *, c->texts.count + 1);
-	size_t count = 0, position = 0;
-	void *value;
-
-	while (map_next(&c->texts, &position, NULL, &value))
-		texts[count++] = value;
-	*ret_count = count;
-	return texts;
 }
 
 const struct cluster_state *cluster_unit_state(const struct cluster_unit *unit, const char *machine)

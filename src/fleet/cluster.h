@@ -3,6 +3,7 @@
  * observers which machine or unit changed. No I/O. Loop's thread; texts are borrowed until the next key is
  * told. */
 #pragma once
+#include "base/list.h"
 #include "base/map.h"
 #include "fleet/registry.h"
 #include "fleet/scheduler.h"
@@ -10,24 +11,27 @@
 struct cluster_machine {
 	char *id;
 	bool present; /* machines/ID/object is there */
-	bool changed; /* by the read that is going on */
+	bool changed; /* by a read that has not ended */
 	struct registry_machine object;
 	char *object_text;	       /* what it was read from */
 	struct registry_pair *dynamic; /* machines/ID/metadata/, sorted */
 	size_t dynamic_count;
-	struct registry_pair *stale; /* what was dynamic before the read that is going on */
-	size_t stale_count;
+	struct registry_pair *fresh; /* what the read that is going on has told of it */
+	size_t fresh_count;
 	uint64_t object_seen; /* generation of the read that had it last */
 };
 /* A unit's text, shared by the units of equal hash. */
 struct cluster_text {
 	char hash[UNIT_HASH_HEX_SIZE];
-	char *raw;
+	char *raw; /* NULL: units refer to it, and it is not known */
 	size_t raw_len;
 	struct unit_file *file; /* NULL: cannot be parsed */
+	bool sound;		/* it has the hash that it is filed under */
 	bool stored;		/* false: the store has lost it, and units still refer to it */
+	bool overwritten;	/* lost to something else that is in its place */
 	uint64_t index;		/* of its key in the store */
 	uint64_t seen;
+	struct list users; /* cluster_unit.text_link */
 };
 struct cluster_state {
 	struct registry_unit_state state;
@@ -50,8 +54,9 @@ struct cluster_unit {
 	size_t state_count;
 	struct cluster_assignment *assignments;
 	size_t assignment_count;
+	struct cluster_text *text; /* of its hash, known or not; NULL without one */
+	struct list text_link;
 	bool planned;	   /* the scheduler knows it */
-	bool textless;	   /* has a hash whose text is not known: counted in cluster.textless */
 	unsigned deciding; /* writes of its target under way; see cluster_decision_sent() */
 	uint64_t object_seen, desired_seen, target_seen, heartbeat_seen;
 };
@@ -99,8 +104,9 @@ const struct cluster_machine *cluster_machine(
 const struct cluster_unit *cluster_unit(const struct cluster *cluster, const char *name);
 /* Any entry, also of a unit that is gone but still has states or assignments. */
 const struct cluster_unit *cluster_entry(const struct cluster *cluster, const char *name);
-/* Also one that the store has lost, as long as a unit refers to it. */
+/* Also one that the store has lost, as long as a unit refers to it. NULL: not known. */
 const struct cluster_text *cluster_text(const struct cluster *cluster, const char *hash);
+bool cluster_text_is_used(const struct cluster_text *text); /* by a unit */
 /* fleet's current state: inactive without a target or a state published there; launched while the heartbeat
  * is the target's; else loaded. */
 enum registry_state cluster_unit_current(const struct cluster_unit *unit);
@@ -126,5 +132,5 @@ uint64_t cluster_garbage_index(const struct cluster *cluster, const char *path);
 char **cluster_indexed_machines(const struct cluster *cluster, size_t *ret_count);
 /* Term by which the machine's index is complete, or NULL. */
 const char *cluster_epoch(const struct cluster *cluster, const char *machine);
-/* All texts, in no order; the caller frees the block. */
+/* All known texts, in no order; the caller frees the block. */
 const struct cluster_text **cluster_texts(const struct cluster *cluster, size_t *ret_count);

@@ -1,5 +1,6 @@
 /* Shared by the cluster's files only: machines (cluster_machines.c), what is left without a meaning
- * (cluster_leftovers.c), what this process wrote (cluster_written.c), and everything else (cluster.c). */
+ * (cluster_leftovers.c), texts (cluster_texts.c), what this process wrote (cluster_written.c), and everything
+ * else (cluster.c). */
 #pragma once
 #include "fleet/cluster.h"
 
@@ -17,7 +18,6 @@ struct cluster {
 	uint64_t written_last; /* the highest of those */
 	uint64_t applied;      /* index up to which the mirror has told everything */
 	uint64_t index;	       /* of what is being told: the event's, or the read's */
-	size_t textless;       /* units that wait for their text */
 };
 
 /* cluster.c */
@@ -25,6 +25,8 @@ void cluster_tell(const struct cluster *c, void (*fn)(void *, const char *), con
 /* Frees the old one; answers a copy, or NULL without data. */
 char *cluster_replace_text(char *old, struct slice value);
 bool cluster_text_is(const char *text, struct slice value);
+/* Its text, object or wish has. */
+void cluster_unit_changed(struct cluster *c, struct cluster_unit *unit);
 void cluster_apply_set(struct cluster *c, const char *path, struct slice value, uint64_t index);
 void cluster_apply_removal(struct cluster *c, const char *path);
 
@@ -49,6 +51,15 @@ void cluster_machine_remove_object(struct cluster *c, struct slice id);
 void cluster_machine_set_dynamic(struct cluster *c, struct slice id, struct slice key, struct slice value);
 /* key empty: all of them. */
 void cluster_machine_remove_dynamic(struct cluster *c, struct slice id, struct slice key);
+
+/* cluster_texts.c */
+/* The unit has another hash, or none any more. */
+void cluster_text_refer(struct cluster *c, struct cluster_unit *unit);
+void cluster_text_set(struct cluster *c, struct slice hash, struct slice value, uint64_t index);
+/* hash empty: all of them. */
+void cluster_text_remove(struct cluster *c, struct slice hash);
+void cluster_texts_end(struct cluster *c); /* of a read */
+void cluster_texts_clear(struct cluster *c);
 
 /* cluster_written.c */
 void cluster_written_begin(struct cluster *c, uint64_t index); /* of a read */

@@ -34,7 +34,7 @@ static void pairs_free(struct registry_pair *pairs, size_t count)
 void cluster_machine_free(struct cluster_machine *machine)
 {
 	pairs_free(machine->dynamic, machine->dynamic_count);
-	pairs_free(machine->stale, machine->stale_count);
+	pairs_free(machine->fresh, machine->fresh_count);
 	registry_machine_done(&machine->object);
 	free(machine->object_text);
 	free(machine->id);
@@ -130,26 +130,32 @@ void cluster_machine_remove_object(struct cluster *c, struct slice id)
 	machine_changed(c, machine);
 }
 
+/* Whether anything changed. */
+static bool pairs_put(struct registry_pair **pairs, size_t *count, struct slice key, struct slice value)
+{
+	for (size_t i = 0; i < *count; i++)
+		if (slice_is(key, (*pairs)[i].key)) {
+			if (cluster_text_is((*pairs)[i].value, value))
+				return false;
+			(*pairs)[i].value = cluster_replace_text((*pairs)[i].value, value);
+			return true;
+		}
+	if (*count == REGISTRY_METADATA_MAX)
+		return false;
+	*pairs = mem_reallocarray(*pairs, *count + 1, sizeof(**pairs));
+	(*pairs)[*count] =
+		(struct registry_pair){mem_strndup(key.data, key.len), mem_strndup(value.data, value.len)};
+	*count = registry_pairs_sort(*pairs, *count + 1);
+	return true;
+}
+
 void cluster_machine_set_dynamic(struct cluster *c, struct slice id, struct slice key, struct slice value)
 {
 	struct cluster_machine *machine = machine_entry(c, id);
 
-	for (size_t i = 0; i < machine->dynamic_count; i++)
-		if (slice_is(key, machine->dynamic[i].key)) {
-			if (cluster_text_is(machine->dynamic[i].value, value))
-				return;
-			machine->dynamic[i].value = cluster_replace_text(machine->dynamic[i].value, value);
-			machine_changed(c, machine);
-			return;
-		}
-	if (machine->dynamic_count == REGISTRY_METADATA_MAX)
-		return;
-	machine->dynamic =
-		mem_reallocarray(machine->dynamic, machine->dynamic_count + 1, sizeof(struct registry_pair));
-	machine->dynamic[machine->dynamic_count++] =
-		(struct registry_pair){mem_strndup(key.data, key.len), mem_strndup(value.data, value.len)};
-	machine->dynamic_count = registry_pairs_sort(machine->dynamic, machine->dynamic_count);
-	if (!c->reading)
+	if (c->reading)
+		(void)pairs_put(&machine->fresh, &machine->fresh_count, key, value);
+	else if (pairs_put(&machine->dynamic, &machine->dynamic_count, key, value))
 		machine_changed(c, machine);
 }
 
@@ -170,20 +176,22 @@ void cluster_machine_remove_dynamic(struct cluster *c, struct slice id, struct s
 	machine_changed(c, machine);
 }
 
+static void forget_fresh(struct cluster_machine *machine)
+{
+	pairs_free(machine->fresh, machine->fresh_count);
+	machine->fresh = NULL;
+	machine->fresh_count = 0;
+}
+
 void cluster_machines_begin(struct cluster *c)
 {
 	size_t position = 0;
 	void *value;
 
 	c->reading = true;
-	while (map_next(&c->machines, &position, NULL, &value)) {
-		struct cluster_machine *machine = value;
-
-		pairs_free(machine->stale, machine->stale_count);
-		machine->stale = take_ptr(machine->dynamic);
-		machine->stale_count = machine->dynamic_count;
-		machine->dynamic_count = 0;
-	}
+	/* Of a read that broke off. */
+	while (map_next(&c->machines, &position, NULL, &value))
+		forget_fresh(value);
 }
 
 void cluster_machines_end(struct cluster *c)
@@ -194,12 +202,13 @@ void cluster_machines_end(struct cluster *c)
 	c->reading = false;
 	while (map_next(&c->machines, &position, NULL, &value)) {
 		struct cluster_machine *machine = value;
-		bool changed = machine->changed || !pairs_equal(machine->stale, machine->stale_count,
-							   machine->dynamic, machine->dynamic_count);
+		bool changed = machine->changed || !pairs_equal(machine->dynamic, machine->dynamic_count,
+							   machine->fresh, machine->fresh_count);
 
-		pairs_free(machine->stale, machine->stale_count);
-		machine->stale = NULL;
-		machine->stale_count = 0;
+		pairs_free(machine->dynamic, machine->dynamic_count);
+		machine->dynamic_count = machine->fresh_count;
+		machine->dynamic = take_ptr(machine->fresh);
+		machine->fresh_count = 0;
 		if (machine->present && machine->object_seen != c->generation) {
 			machine->present = false;
 			registry_machine_done(&machine->object);

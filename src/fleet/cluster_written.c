@@ -60,16 +60,23 @@ bool cluster_part_is_outdated(
 	return cluster_is_outdated(c, path);
 }
 
-void cluster_written(struct cluster *c, const char *path, struct slice value, uint64_t index)
+static void take_written(struct cluster *c, const char *path, struct slice value, uint64_t index)
 {
-	c->index = index;
-	/* The mirror is past it: what it has told since then is newer. */
-	if (index <= c->applied || cluster_is_outdated(c, path))
-		return;
 	map_put(&c->written, slice_str(path), (void *)(uintptr_t)index);
 	c->written_last = MAX(c->written_last, index);
 	if (value.data)
 		cluster_apply_set(c, path, value, index);
 	else
 		cluster_apply_removal(c, path);
+}
+
+void cluster_written(struct cluster *c, const char *path, struct slice value, uint64_t index)
+{
+	uint64_t told = c->index;
+
+	c->index = index;
+	/* Unless the mirror is past it: what it has told since then is newer. */
+	if (index > c->applied && !cluster_is_outdated(c, path))
+		take_written(c, path, value, index);
+	c->index = told;
 }

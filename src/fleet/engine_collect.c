@@ -74,8 +74,11 @@ static void restore_text(struct engine *e, const struct cluster_text *text)
 	_cleanup_free_ char *path = mem_printf("unit/%s", text->hash);
 	_cleanup_free_ char *key = mem_printf("%s/%s", e->prefix, path);
 	_cleanup_buf_ struct buf value = BUF_INIT(0);
-	struct engine_op op = {
-		.write = ENGINE_WRITE_CREATE, .key = key, .name = path, .done = restored, .userdata = e};
+	struct engine_op op = {.write = text->overwritten ? ENGINE_WRITE_SET : ENGINE_WRITE_CREATE,
+		.key = key,
+		.name = path,
+		.done = restored,
+		.userdata = e};
 
 	if (map_get(&e->swept, slice_str(path)))
 		return;
@@ -115,7 +118,7 @@ void engine_restore(struct engine *e)
 	restore_epochs(e);
 }
 
-static void collect_texts(struct engine *e, const struct map *before, const struct map *used)
+static void collect_texts(struct engine *e, const struct map *before)
 {
 	size_t count;
 	_cleanup_free_ const struct cluster_text **texts = cluster_texts(e->config.cluster, &count);
@@ -123,7 +126,7 @@ static void collect_texts(struct engine *e, const struct map *before, const stru
 	for (size_t i = 0; i < count; i++) {
 		_cleanup_free_ char *path = mem_printf("unit/%s", texts[i]->hash);
 
-		if (texts[i]->stored && texts[i]->index && !map_get(used, slice_str(texts[i]->hash)))
+		if (texts[i]->stored && texts[i]->index && !cluster_text_is_used(texts[i]))
 			unneeded(e, before, path, texts[i]->index, NULL);
 	}
 }
@@ -145,7 +148,7 @@ void engine_collect(struct engine *e)
 {
 	const struct cluster *c = e->config.cluster;
 	uint64_t now = engine_now_ms(e);
-	struct map before = e->unneeded, used;
+	struct map before = e->unneeded;
 	size_t count;
 	_cleanup_free_ const struct cluster_unit **units = NULL;
 
@@ -153,18 +156,14 @@ void engine_collect(struct engine *e)
 		return;
 	e->collected_ms = now;
 	map_init(&e->unneeded, 0);
-	map_init(&used, 0);
 	units = cluster_entries(c, &count);
 	for (size_t i = 0; i < count; i++) {
 		_cleanup_free_ char *wish = mem_printf("job/%s/target-state", units[i]->name);
 
-		if (units[i]->hash[0])
-			map_put(&used, slice_str(units[i]->hash), e);
-		else if (units[i]->has_desired && units[i]->desired_index)
+		if (!units[i]->hash[0] && units[i]->has_desired && units[i]->desired_index)
 			unneeded(e, &before, wish, units[i]->desired_index, NULL);
 	}
-	collect_texts(e, &before, &used);
+	collect_texts(e, &before);
 	collect_indexes(e, &before);
-	map_done(&used);
 	map_done(&before);
 }

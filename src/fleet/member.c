@@ -107,7 +107,7 @@ static void full_lost(void *user, const char *why)
 }
 
 static const struct mirror_handler full_handler = {
-	full_begin, full_set, full_remove, full_end, full_turn, full_lost, full_empty};
+	full_begin, full_set, full_remove, full_end, full_turn, full_lost, full_empty, true};
 
 static void need_cluster(struct member *m)
 {
@@ -138,7 +138,7 @@ static void idle_fired(uv_timer_t *timer)
 {
 	struct member *m = timer->data;
 
-	if (m->sweep_due && mirror_is_loaded(m->full) && agent_sweep(m->agent))
+	if (m->sweep_due && mirror_is_whole(m->full) && agent_sweep(m->agent))
 		m->sweep_due = false;
 	if (m->full)
 		keep_or_drop_cluster(m);
@@ -157,7 +157,7 @@ static void lease_known(struct member *m, struct slice value)
 			need_cluster(m);
 		agent_set_foreign(m->agent, m->foreign);
 		agent_lease_term(m->agent, lease.term);
-		if (m->foreign && mirror_is_loaded(m->full))
+		if (m->foreign && mirror_is_whole(m->full))
 			agent_cluster_changed(m->agent);
 		registry_lease_done(&lease);
 	}
@@ -233,7 +233,7 @@ static void lease_end(void *user)
 }
 
 static const struct mirror_handler lease_handler = {
-	lease_begin, lease_set, lease_remove, lease_end, NULL, NULL, NULL};
+	lease_begin, lease_set, lease_remove, lease_end, NULL, NULL, NULL, false};
 
 /* ---- the mirror of the assignment index ---- */
 
@@ -262,7 +262,7 @@ static void index_end(void *user)
 }
 
 static const struct mirror_handler index_handler = {
-	index_begin, index_set, index_remove, index_end, NULL, NULL, NULL};
+	index_begin, index_set, index_remove, index_end, NULL, NULL, NULL, false};
 
 /* ---- news of the parts ---- */
 
@@ -276,9 +276,9 @@ static bool ask_registered(void *user)
 	return presence_is_registered(((struct member *)user)->presence);
 }
 
-static bool ask_loaded(void *user)
+static bool ask_whole(void *user)
 {
-	return mirror_is_loaded(((struct member *)user)->full);
+	return mirror_is_whole(((struct member *)user)->full);
 }
 
 static uint64_t ask_index(void *user)
@@ -398,7 +398,7 @@ static void open_parts(struct member *m)
 		.disabled = m->config.engine_disabled,
 		.is_registered = ask_registered,
 		.contact_since_ms = ask_contact,
-		.cluster_loaded = ask_loaded,
+		.cluster_loaded = ask_whole,
 		.leading = leading_changed,
 		.log = say_text,
 		.userdata = m};

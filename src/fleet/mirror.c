@@ -22,9 +22,10 @@ struct mirror {
 	size_t waiting_count, waiting_cap;
 	uv_timer_t *retry;
 	uint64_t index;
-	bool opened; /* the watch stands: a read may start */
-	bool loaded; /* at least one read succeeded */
-	bool live;   /* the read of the present watch succeeded: events are applied as they come */
+	bool opened;  /* the watch stands: a read may start */
+	bool loaded;  /* at least one read succeeded */
+	bool live;    /* the read of the present watch succeeded: events are applied as they come */
+	bool telling; /* between begin() and end() of the handler */
 };
 
 static void start_read(struct mirror *mirror);
@@ -46,21 +47,38 @@ static const char *relative(const struct mirror *mirror, const char *key)
 	return *key ? NULL : key;
 }
 
-static void tell_tree(struct mirror *mirror, const struct etcd_node *node)
+static void tell_leaf(struct mirror *mirror, const struct etcd_node *node)
 {
 	const char *path = relative(mirror, node->key);
 
-	if (node->dir) {
-		if (!node->node_count && path && path[0] && mirror->handler.empty)
-			mirror->handler.empty(mirror->userdata, path);
-		for (size_t i = 0; i < node->node_count; i++)
-			tell_tree(mirror, &node->nodes[i]);
-		return;
-	}
-	if (path)
+	if (path && path[0] && node->dir && mirror->handler.empty)
+		mirror->handler.empty(mirror->userdata, path);
+	else if (path && !node->dir)
 		mirror->handler.set(mirror->userdata, path,
 			slice_make(node->value ? node->value : "", node->value ? node->value_len : 0),
 			node->modified_index);
+}
+
+static void tell_tree(struct mirror *mirror, const struct etcd_node *node)
+{
+	if (!node->node_count)
+		tell_leaf(mirror, node);
+	for (size_t i = 0; i < node->node_count; i++)
+		tell_tree(mirror, &node->nodes[i]);
+}
+
+static void tell_begin(struct mirror *mirror, uint64_t index)
+{
+	mirror->telling = true;
+	mirror->handler.begin(mirror->userdata, index);
+}
+
+static void tell_piece(const struct etcd_response *head, const struct etcd_node *node, void *userdata)
+{
+	if (node)
+		tell_leaf(userdata, node);
+	else
+		tell_begin(userdata, head->etcd_index);
 }
 
 static bool action_is_removal(const char *action)
@@ -114,10 +132,12 @@ static void read_done(const struct etcd_response *response, void *userdata)
 		return;
 	}
 	mirror->index = response->outcome == ETCD_OK ? response->etcd_index : response->error_index;
-	mirror->handler.begin(mirror->userdata, mirror->index);
+	if (!mirror->handler.in_pieces || response->outcome != ETCD_OK)
+		tell_begin(mirror, mirror->index);
 	if (response->outcome == ETCD_OK && response->node)
 		tell_tree(mirror, response->node);
 	mirror->live = mirror->loaded = true;
+	mirror->telling = false;
 	mirror->handler.end(mirror->userdata);
 	if (mirror->handler.turn)
 		mirror->handler.turn(mirror->userdata);
@@ -128,7 +148,8 @@ static void read_done(const struct etcd_response *response, void *userdata)
 
 static void start_read(struct mirror *mirror)
 {
-	struct etcd_get_options options = {.recursive = true, .quorum = true};
+	struct etcd_get_options options = {
+		.recursive = true, .quorum = true, .each = mirror->handler.in_pieces ? tell_piece : NULL};
 
 	mirror->live = false;
 	mirror->read = etcd_request_cancel(mirror->read);
@@ -235,6 +256,11 @@ struct mirror *mirror_close(struct mirror *mirror)
 bool mirror_is_loaded(const struct mirror *mirror)
 {
 	return mirror && mirror->loaded;
+}
+
+bool mirror_is_whole(const struct mirror *mirror)
+{
+	return mirror_is_loaded(mirror) && !mirror->telling;
 }
 
 void mirror_restart(struct mirror *mirror)

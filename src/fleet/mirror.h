@@ -23,6 +23,9 @@ struct mirror_handler {
 	/* In a read, beside set(): a directory with nothing in it (nor below the names that "_" hides). May
 	 * be NULL. */
 	void (*empty)(void *userdata, const char *path);
+	/* For large trees: the loop turns while a read is told, and begin() may come again before end(), when
+	 * the read broke off. */
+	bool in_pieces;
 };
 
 struct mirror *mirror_open(
@@ -31,6 +34,8 @@ struct mirror *mirror_open(
 struct mirror *mirror_close(struct mirror *mirror);
 /* True once a read has succeeded: what the handler was told is the truth or was a moment ago. */
 bool mirror_is_loaded(const struct mirror *mirror);
+/* Loaded, and not between begin() and end(), where some of it is of now and some from before. */
+bool mirror_is_whole(const struct mirror *mirror);
 /* Opens the watch anew and reads again (after a loss of contact a stream may be dead without a sign). */
 void mirror_restart(struct mirror *mirror);
 /* Index of the store up to which all is applied. */

@@ -146,7 +146,7 @@ int registry_api_open(uv_loop_t *loop, const struct etcd_client_options *options
 	const char *socket_path, struct registry_api **ret, struct buf *reterr)
 {
 	static const struct mirror_handler handler = {
-		on_begin, on_set, on_remove, on_end, on_turn, on_outage};
+		on_begin, on_set, on_remove, on_end, on_turn, on_outage, NULL, true};
 	struct registry_api *a = mem_new(struct registry_api);
 	_cleanup_free_ char *error = NULL;
 	size_t len = strlen(prefix);

@@ -22,9 +22,11 @@ struct exchange {
 	int status;
 	uint64_t index;
 	struct buf answer;
+	size_t told; /* of the answer, when it is wanted piece by piece */
+	bool head_told;
 	/* A stream. */
 	struct store_watch watch;
-	bool watching, mute, head_told;
+	bool watching, mute;
 	struct list pieces;
 };
 

@@ -20,6 +20,7 @@ struct http_call {
 	struct http_client *client;
 	struct exchange *exchange; /* NULL: nothing was sent */
 	struct event *timeout, *failure;
+	uint32_t pause_ms; /* longest in the body; 0: any */
 	int error;
 	const char *text;
 	bool sent;
@@ -177,6 +178,7 @@ struct http_call *http_client_send(struct http_client *client, const struct http
 	bool lost;
 
 	call->client = client;
+	call->pause_ms = options->body_timeout_ms;
 	call->on_head = options->on_head;
 	call->on_body = options->on_body;
 	call->on_done = options->on_done;
@@ -220,6 +222,57 @@ bool http_call_was_sent(const struct http_call *call)
 
 /* ---- the way back ---- */
 
+static void comes_back(void *data);
+
+static void send_back(struct exchange *x, int64_t after_ns)
+{
+	struct world *w = x->world;
+
+	if (x->call && !x->call->client->life->dead)
+		world_at(w, w->now_ns + after_ns, &x->call->client->life->gate, comes_back, x, &x->event);
+	else if (!x->call)
+		exchange_free(x);
+}
+
+/* The time for the next piece of a body begins. */
+static void expect_more(struct http_call *call)
+{
+	struct life *life = call->client->life;
+	struct world *w = life->world;
+
+	if (!call->pause_ms)
+		return;
+	event_cancel(&call->timeout);
+	world_at(
+		w, w->now_ns + call->pause_ms * NS_PER_MS, &life->gate, call_timed_out, call, &call->timeout);
+}
+
+/* Some of the body, or all of it. Whether the rest comes later, if it does. */
+static bool rest_is_on_its_way(struct exchange *x)
+{
+	struct world *w = x->world;
+	struct slice rest = slice_make(x->answer.data + x->told, x->answer.len - x->told);
+
+	if (!x->call->on_body || !rest.len)
+		return false;
+	if (world_chance(w, 500000))
+		rest.len = (size_t)world_rand(w, (int64_t)rest.len) + 1;
+	x->told += rest.len;
+	x->call->on_body(x->call, rest, x->call->user);
+	if (!x->call || x->told == x->answer.len)
+		return false;
+	if (!w->calm && world_chance(w, w->profile.answer_lost)) {
+		w->summary->faults[FAULT_ANSWER_LOST]++;
+		x->busy = false;
+		exchange_reset(x);
+		return true;
+	}
+	expect_more(x->call);
+	x->busy = false;
+	send_back(x, world_chance(w, 900000) ? 1000 : latency(w));
+	return true;
+}
+
 static void comes_back(void *data)
 {
 	struct exchange *x = data;
@@ -239,24 +292,15 @@ static void comes_back(void *data)
 	(void)snprintf(index, sizeof(index), "%llu", (unsigned long long)x->index);
 	header.value.len = strlen(index);
 	x->busy = true;
-	if (call->on_head)
+	if (call->on_head && !x->head_told)
 		call->on_head(call, &response, call->user);
-	if (x->call && call->on_body && response.body.len)
-		call->on_body(call, response.body, call->user);
+	x->head_told = true;
+	if (x->call && rest_is_on_its_way(x))
+		return;
 	if (x->call)
 		call_finish(call, 0, "", &response);
 	x->busy = false;
 	exchange_free(x);
-}
-
-static void send_back(struct exchange *x, int64_t after_ns)
-{
-	struct world *w = x->world;
-
-	if (x->call && !x->call->client->life->dead)
-		world_at(w, w->now_ns + after_ns, &x->call->client->life->gate, comes_back, x, &x->event);
-	else if (!x->call)
-		exchange_free(x);
 }
 
 void exchange_answer(struct exchange *x, int status, uint64_t index)

@@ -169,6 +169,42 @@ static void count_machine(void *user, const char *id)
 	++*(int *)user;
 }
 
+/* A read that breaks off has said nothing of what is gone, and what it has said of metadata is not half of
+ * it. */
+static void a_read_that_breaks_off_is_told_anew(void **state)
+{
+	_cleanup_(cluster_freep) struct cluster *c = cluster_new();
+	_cleanup_free_ struct scheduler_pair *pairs = NULL;
+	int changes = 0;
+	struct cluster_observer observer = {.machine = count_machine, .userdata = &changes};
+	size_t count;
+
+	(void)state;
+	set_machine(c, "m1", "10.0.0.1");
+	set_machine(c, "m2", "10.0.0.2");
+	cluster_set(c, "machines/m1/metadata/rack", SLICE_LITERAL("a"), 1);
+	set_unit(c, "a.service", "[Service]\nExecStart=/bin/true\n", "launched");
+	cluster_observe(c, &observer);
+	cluster_begin(c, 5);
+	cluster_set(c, "machines/m1/metadata/rack", SLICE_LITERAL("b"), 4);
+	set_machine(c, "m3", "10.0.0.3");
+	assert_non_null(cluster_machine(c, "m2"));
+	assert_non_null(cluster_unit(c, "a.service"));
+	pairs = cluster_machine_metadata(cluster_machine(c, "m1"), &count);
+	assert_int_equal(count, 2);
+	assert_string_equal(pairs[1].value, "a");
+	assert_int_equal(changes, 0);
+	cluster_begin(c, 6);
+	set_machine(c, "m1", "10.0.0.1");
+	cluster_set(c, "machines/m1/metadata/rack", SLICE_LITERAL("b"), 4);
+	set_machine(c, "m3", "10.0.0.3");
+	cluster_end(c);
+	assert_int_equal(changes, 3); /* m1 has another rack, m2 is gone, m3 has come */
+	assert_null(cluster_machine(c, "m2"));
+	assert_null(cluster_unit(c, "a.service"));
+	assert_int_equal(scheduler_machine_count(cluster_scheduler(c)), 2);
+}
+
 static void read_machine(struct cluster *c, const char *ip, const char *rack)
 {
 	cluster_begin(c, 0);
@@ -431,6 +467,7 @@ int main(void)
 		cmocka_unit_test(dynamic_metadata_override_and_hide),
 		cmocka_unit_test(what_is_not_understood_is_ignored),
 		cmocka_unit_test(a_directory_that_was_left_behind_is_known_as_bare),
+		cmocka_unit_test(a_read_that_breaks_off_is_told_anew),
 		cmocka_unit_test(a_machine_written_again_as_it_was_is_no_change),
 		cmocka_unit_test(events_and_reads_give_the_same_picture),
 	};

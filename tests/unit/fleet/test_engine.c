@@ -129,6 +129,16 @@ static void a_text_that_no_unit_refers_to_goes_after_a_while(void **state)
 	rounds_until(&w, two->there);
 	assert_non_null(strstr(two->value, "Nice=1"));
 	assert_non_null(cluster_unit(w.cluster, "a.service"));
+	/* Something else was written in its place: the unit is what it was, and the text comes back. */
+	cluster_set(w.cluster, used, slice_str(two->value), 8);
+	for (int garbage = 0; garbage < 2; garbage++) {
+		strcpy(two->value,
+			garbage ? "what is this" : "{\"Raw\":\"[Service]\\nExecStart=/bin/false\\n\"}");
+		cluster_set(w.cluster, used, slice_str(two->value), 9);
+		assert_non_null(cluster_unit(w.cluster, "a.service"));
+		rounds_until(&w, strstr(two->value, "Nice=1"));
+		cluster_set(w.cluster, used, slice_str(two->value), 10);
+	}
 	world_free(&w);
 }
 
