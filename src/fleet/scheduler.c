@@ -15,7 +15,7 @@
 
 /* ---- small lists ---- */
 
-static void list_add(struct sched_list *list, struct sched_unit *unit)
+void scheduler_list_add(struct sched_list *list, struct sched_unit *unit)
 {
 	if (list->count == list->cap) {
 		list->cap = list->cap ? list->cap * 2 : 8;
@@ -113,7 +113,7 @@ static void mark_dirty(struct scheduler *s, struct sched_unit *unit)
 	if (unit->dirty)
 		return;
 	unit->dirty = true;
-	list_add(&s->dirty, unit);
+	scheduler_list_add(&s->dirty, unit);
 }
 
 static void mark_freed(struct scheduler *s, struct sched_machine *machine)
@@ -162,7 +162,7 @@ static void machine_place_globals(struct scheduler *s, struct sched_machine *mac
 		if (unit->rules.has_machine_id &&
 			!unit_machine_id_match(unit->rules.machine_id, slice_str(machine->id)))
 			continue;
-		list_add(&machine->globals, unit);
+		scheduler_list_add(&machine->globals, unit);
 		if (!scheduler_list_has(&old, unit))
 			mark_followers(s, unit->name);
 	}
@@ -236,7 +236,7 @@ static void unit_enter(struct scheduler *s, struct sched_unit *unit, struct sche
 	assert(!unit->machine);
 	unit->machine = machine;
 	unit->slot = machine->units.count;
-	list_add(&machine->units, unit);
+	scheduler_list_add(&machine->units, unit);
 	machine_units_changed(s, machine, unit);
 	mark_followers(s, unit->name);
 	for (size_t i = 0; unit->rules.replaces.count && i < machine->units.count; i++)
@@ -253,7 +253,7 @@ static void unit_set_waiting(struct scheduler *s, struct sched_unit *unit, bool 
 	unit->waiting = waiting;
 	if (waiting) {
 		unit->waiting_slot = s->waiting.count;
-		list_add(&s->waiting, unit);
+		scheduler_list_add(&s->waiting, unit);
 		return;
 	}
 	last = s->waiting.items[--s->waiting.count];
@@ -276,7 +276,7 @@ static void follow_peers(struct scheduler *s, struct sched_unit *unit, bool foll
 			map_put(&s->followers, name, followers);
 		}
 		if (follow && !scheduler_list_has(&followers->units, unit))
-			list_add(&followers->units, unit);
+			scheduler_list_add(&followers->units, unit);
 		else if (!follow)
 			list_drop(&followers->units, unit);
 		if (!followers->units.count) {
@@ -291,7 +291,7 @@ static void index_rules(struct scheduler *s, struct sched_unit *unit, bool add)
 {
 	follow_peers(s, unit, add);
 	if (unit->rules.replaces.count && add)
-		list_add(&s->replacing, unit);
+		scheduler_list_add(&s->replacing, unit);
 	else if (unit->rules.replaces.count)
 		list_drop(&s->replacing, unit);
 	/* Circles may have closed or opened anywhere. */
@@ -300,7 +300,7 @@ static void index_rules(struct scheduler *s, struct sched_unit *unit, bool add)
 	if (!unit->rules.global)
 		return;
 	if (add) {
-		list_add(&s->globals, unit);
+		scheduler_list_add(&s->globals, unit);
 		list_sort(&s->globals);
 	} else {
 		list_drop(&s->globals, unit);
@@ -378,6 +378,7 @@ struct scheduler *scheduler_free(struct scheduler *s)
 	free(s->globals.items);
 	free(s->replacing.items);
 	free(s->touched.items);
+	free(s->trail.items);
 	arena_done(&s->run_arena);
 	arena_done(&s->answer_arena);
 	free(s);
@@ -423,23 +424,31 @@ void scheduler_remove_machine(struct scheduler *s, const char *id)
 	machine_free_if_unused(s, machine);
 }
 
+static void unit_set_rules(
+	struct scheduler *s, struct sched_unit *unit, const struct unit_requirements *rules)
+{
+	scheduler_rules_copy(&unit->rules, rules);
+	unit->patterned = rules->conflicts.count > 0;
+	index_rules(s, unit, true);
+}
+
 void scheduler_put_unit(
 	struct scheduler *s, const char *name, const struct unit_requirements *rules, bool wanted)
 {
 	struct sched_unit *unit = map_get(&s->units, slice_str(name));
 
-	if (unit) {
-		index_rules(s, unit, false);
-		arena_done(&unit->rules.arena);
-	} else {
+	if (!unit) {
 		unit = mem_new(struct sched_unit);
 		unit->name = mem_strdup(name);
 		map_put(&s->units, slice_str(name), unit);
+		unit_set_rules(s, unit, rules);
+	} else if (!scheduler_rules_equal(&unit->rules, rules)) {
+		index_rules(s, unit, false);
+		arena_done(&unit->rules.arena);
+		unit_set_rules(s, unit, rules);
 	}
-	scheduler_rules_copy(&unit->rules, rules);
-	unit->patterned = rules->conflicts.count > 0;
+	s->globals_changed |= unit->rules.global && unit->wanted != wanted;
 	unit->wanted = wanted;
-	index_rules(s, unit, true);
 	unit_set_waiting(s, unit, false);
 	mark_dirty(s, unit);
 	/* Fewer rules on a placed unit may make room for others on its machine. */
@@ -511,7 +520,7 @@ static void note_change(struct scheduler *s, struct sched_unit *unit)
 	unit->run_from = unit->machine
 				 ? arena_strndup(&s->run_arena, unit->machine->id, strlen(unit->machine->id))
 				 : NULL;
-	list_add(&s->touched, unit);
+	scheduler_list_add(&s->touched, unit);
 }
 
 static void check_placed(struct scheduler *s, struct sched_unit *unit)
@@ -529,18 +538,25 @@ static void check_placed(struct scheduler *s, struct sched_unit *unit)
  * only chase others away on the way. */
 static bool peers_stay(struct scheduler *s, struct sched_unit *unit)
 {
-	if (unit->peer_walk == s->peer_walk)
-		return true;
-	unit->peer_walk = s->peer_walk;
-	for (size_t i = 0; i < unit->rules.machine_of.count; i++) {
-		struct sched_unit *peer = map_get(&s->units, unit->rules.machine_of.items[i]);
+	struct sched_list trail = {0};
+	bool stay = true;
 
-		if (peer && peer->machine &&
-			(scheduler_refusal_of(s, peer, peer->machine, NULL) != SCHEDULER_RULE_NONE ||
-				!peers_stay(s, peer)))
-			return false;
-	}
-	return true;
+	s->peer_walk++;
+	unit->peer_walk = s->peer_walk;
+	do {
+		for (size_t i = 0; stay && i < unit->rules.machine_of.count; i++) {
+			struct sched_unit *peer = map_get(&s->units, unit->rules.machine_of.items[i]);
+
+			if (!peer || !peer->machine || peer->peer_walk == s->peer_walk)
+				continue;
+			peer->peer_walk = s->peer_walk;
+			stay = scheduler_refusal_of(s, peer, peer->machine, NULL) == SCHEDULER_RULE_NONE;
+			scheduler_list_add(&trail, peer);
+		}
+		unit = trail.count ? trail.items[--trail.count] : NULL;
+	} while (stay && unit);
+	free(trail.items);
+	return stay;
 }
 
 static struct sched_machine *find_machine(
@@ -550,7 +566,6 @@ static struct sched_machine *find_machine(
 	if (unit->rules.machine_of.count) {
 		const struct sched_unit *peer = map_get(&s->units, unit->rules.machine_of.items[0]);
 
-		s->peer_walk++;
 		if (!peer || !peers_stay(s, unit))
 			return NULL;
 		if (!peer->rules.global)
@@ -601,10 +616,10 @@ static void place_round(
 	bool few = freed_count * 4 < s->order_count, sorted = false;
 
 	for (size_t i = 0; i < dirty->count; i++)
-		list_add(&both, dirty->items[i]);
+		scheduler_list_add(&both, dirty->items[i]);
 	for (size_t i = 0; freed_count && i < s->waiting.count; i++)
 		if (!s->waiting.items[i]->anywhere)
-			list_add(&both, s->waiting.items[i]);
+			scheduler_list_add(&both, s->waiting.items[i]);
 	list_sort(&both);
 	for (size_t i = 0; i < both.count; i++) {
 		struct sched_unit *unit = both.items[i];

@@ -47,6 +47,7 @@ struct scheduler {
 	bool globals_changed;	     /* every machine's list must be made anew */
 	struct sched_list replacing; /* units that have Replaces */
 	bool replacing_changed;	     /* who replaces whom must be looked at anew */
+	struct sched_list trail;     /* of the walks that are going on: units still to be looked at */
 	uint64_t walk;		     /* over circles: sched_unit.walk tells who was met */
 	uint64_t peer_walk;	     /* over peers, likewise */
 	uint64_t run;
@@ -65,6 +66,8 @@ const struct sched_unit *scheduler_conflict_in(
  * nor a peer that is needed, be it by a peer: nobody could ever stay. */
 bool scheduler_unit_replaces(struct scheduler *s, const struct sched_unit *unit,
 	const struct sched_unit *other, struct slice *ret_pattern);
+void scheduler_list_add(struct sched_list *list, struct sched_unit *unit);
 bool scheduler_list_has(const struct sched_list *list, const struct sched_unit *unit);
+bool scheduler_rules_equal(const struct unit_requirements *a, const struct unit_requirements *b);
 /* An own copy of what was parsed elsewhere. */
 void scheduler_rules_copy(struct unit_requirements *to, const struct unit_requirements *from);

@@ -36,39 +36,45 @@ static bool conflict_between(
 	       pattern_match(&b->rules.conflicts, a->name, ret_pattern);
 }
 
-/* Whether the unit needs the other one where it is: it is a peer, or a peer's. */
-static bool needs_peer(struct scheduler *s, struct sched_unit *unit, const struct sched_unit *other)
+/* ---- walks from unit to unit, however long the chain ---- */
+
+static void visit(struct scheduler *s, struct sched_unit *unit)
 {
 	if (unit->walk == s->walk)
-		return false;
+		return;
 	unit->walk = s->walk;
+	scheduler_list_add(&s->trail, unit);
+}
+
+static void visit_peers(struct scheduler *s, const struct sched_unit *unit)
+{
 	for (size_t i = 0; i < unit->rules.machine_of.count; i++) {
 		struct sched_unit *peer = map_get(&s->units, unit->rules.machine_of.items[i]);
 
-		if (peer && (peer == other || needs_peer(s, peer, other)))
-			return true;
+		if (peer)
+			visit(s, peer);
 	}
-	return false;
 }
 
-/* Whether the unit replaces the other one, or one that does. */
-static bool leads_to(struct scheduler *s, struct sched_unit *unit, const struct sched_unit *other)
+static void visit_replaced(struct scheduler *s, const struct sched_unit *unit)
 {
 	struct slice unused;
 
-	if (unit->walk == s->walk || !unit->rules.replaces.count)
-		return false;
-	unit->walk = s->walk;
-	if (pattern_match(&unit->rules.replaces, other->name, &unused))
-		return true;
-	for (size_t i = 0; i < s->replacing.count; i++) {
-		struct sched_unit *next = s->replacing.items[i];
+	for (size_t i = 0; unit->rules.replaces.count && i < s->replacing.count; i++)
+		if (s->replacing.items[i]->walk != s->walk &&
+			pattern_match(&unit->rules.replaces, s->replacing.items[i]->name, &unused))
+			visit(s, s->replacing.items[i]);
+}
 
-		if (next->walk != s->walk && pattern_match(&unit->rules.replaces, next->name, &unused) &&
-			leads_to(s, next, other))
-			return true;
-	}
-	return false;
+/* Whether steps of that kind lead from the unit to the other one. */
+static bool leads_to(struct scheduler *s, const struct sched_unit *unit, const struct sched_unit *other,
+	void (*step)(struct scheduler *s, const struct sched_unit *unit))
+{
+	s->walk++;
+	s->trail.count = 0;
+	for (step(s, unit); s->trail.count && other->walk != s->walk;)
+		step(s, s->trail.items[--s->trail.count]);
+	return other->walk == s->walk;
 }
 
 bool scheduler_unit_replaces(struct scheduler *s, const struct sched_unit *unit,
@@ -76,11 +82,8 @@ bool scheduler_unit_replaces(struct scheduler *s, const struct sched_unit *unit,
 {
 	if (unit == other || !pattern_match(&unit->rules.replaces, other->name, ret_pattern))
 		return false;
-	s->walk++;
-	if (leads_to(s, (struct sched_unit *)other, unit))
-		return false;
-	s->walk++;
-	return !needs_peer(s, (struct sched_unit *)unit, other);
+	/* It has Replaces itself, so that the walk can meet it. */
+	return !leads_to(s, other, unit, visit_replaced) && !leads_to(s, unit, other, visit_peers);
 }
 
 static struct slice machine_metadata_get(void *userdata, struct slice key)
@@ -212,6 +215,31 @@ enum scheduler_rule scheduler_refusal_of(
 }
 
 /* ---- own copies ---- */
+
+static bool slices_equal(const struct unit_slices *a, const struct unit_slices *b)
+{
+	if (a->count != b->count)
+		return false;
+	for (size_t i = 0; i < a->count; i++)
+		if (!slice_equal(a->items[i], b->items[i]))
+			return false;
+	return true;
+}
+
+bool scheduler_rules_equal(const struct unit_requirements *a, const struct unit_requirements *b)
+{
+	if (a->global != b->global || a->has_machine_id != b->has_machine_id ||
+		(a->has_machine_id && !slice_equal(a->machine_id, b->machine_id)) ||
+		!slices_equal(&a->machine_of, &b->machine_of) ||
+		!slices_equal(&a->conflicts, &b->conflicts) || !slices_equal(&a->replaces, &b->replaces) ||
+		a->metadata_count != b->metadata_count)
+		return false;
+	for (size_t i = 0; i < a->metadata_count; i++)
+		if (!slice_equal(a->metadata[i].key, b->metadata[i].key) ||
+			!slice_equal(a->metadata[i].value, b->metadata[i].value))
+			return false;
+	return true;
+}
 
 static struct unit_slices slices_copy(struct arena *arena, const struct unit_slices *from)
 {

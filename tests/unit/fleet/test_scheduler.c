@@ -1,4 +1,5 @@
 /* The scheduler: rules one by one. Random clusters are for test_scheduler_oracle.c. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +9,9 @@
 #include <cmocka.h>
 
 #include "base/memory.h"
-#include "fleet/scheduler.h"
+#include "fleet/scheduler_internal.h"
+
+enum { CHAIN = 400, CIRCLE = 100 };
 
 static void put_unit(struct scheduler *s, const char *name, const char *fleet_section, bool wanted)
 {
@@ -325,6 +328,68 @@ static void a_thousand_machines_take_many_units_quickly(void **state)
 	assert_in_range(scheduler_run(s, &decisions), 19, 21);
 }
 
+/* Each follows the one before and replaces the first, which it therefore needs; and a circle of others. */
+static void *run_chain(void *decisions)
+{
+	_cleanup_(scheduler_freep) struct scheduler *s = three_machines();
+	const struct scheduler_decision *unused;
+	char name[32], rules[96];
+
+	for (int i = 0; i < CHAIN; i++) {
+		snprintf(name, sizeof(name), "u%03d.service", i);
+		snprintf(rules, sizeof(rules), "MachineOf=u%03d.service\nReplaces=u000.service\n", i - 1);
+		put_unit(s, name, i ? rules : "", true);
+	}
+	for (int i = 0; i < CIRCLE; i++) {
+		snprintf(name, sizeof(name), "z%03d.service", i);
+		snprintf(rules, sizeof(rules), "Replaces=z%03d.service\n", (i + 1) % CIRCLE);
+		put_unit(s, name, rules, true);
+	}
+	*(size_t *)decisions = scheduler_run(s, &unused);
+	return NULL;
+}
+
+static void a_long_chain_needs_no_stack(void **state)
+{
+	pthread_attr_t small;
+	pthread_t thread;
+	size_t decisions = 0;
+
+	(void)state;
+	assert_int_equal(pthread_attr_init(&small), 0);
+	assert_int_equal(pthread_attr_setstacksize(&small, 40 * 1024), 0);
+	assert_int_equal(pthread_create(&thread, &small, run_chain, &decisions), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	pthread_attr_destroy(&small);
+	assert_int_equal(decisions, CHAIN + CIRCLE);
+}
+
+/* What a wish says changes no rule: the others are not looked at again. */
+static void a_wish_is_no_new_rule(void **state)
+{
+	_cleanup_(scheduler_freep) struct scheduler *s = three_machines();
+
+	(void)state;
+	put_unit(s, "a.service", "MachineID=m1\n", true);
+	put_unit(s, "b.service", "MachineOf=a.service\n", true);
+	put_unit(s, "g.service", "Global=true\n", true);
+	put_unit(s, "r.service", "MachineID=m2\nReplaces=old.service\n", true);
+	assert_string_equal(run(s), "a.service:-/m1 b.service:-/m1 r.service:-/m2");
+	assert_false(s->replacing_changed);
+	put_unit(s, "b.service", "MachineOf=a.service\n", false);
+	assert_false(s->replacing_changed);
+	assert_string_equal(run(s), "b.service:m1/-");
+	put_unit(s, "b.service", "MachineOf=a.service\n", true);
+	assert_string_equal(run(s), "b.service:-/m1");
+	put_unit(s, "g.service", "Global=true\n", false);
+	assert_false(scheduler_global_runs(s, "g.service", "m1"));
+	put_unit(s, "g.service", "Global=true\n", true);
+	assert_true(scheduler_global_runs(s, "g.service", "m1"));
+	put_unit(s, "b.service", "MachineOf=r.service\n", true);
+	assert_true(s->replacing_changed);
+	assert_string_equal(run(s), "b.service:m1/m2");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -342,6 +407,8 @@ int main(void)
 		cmocka_unit_test(a_rule_that_a_placed_unit_gets_holds_for_what_is_there),
 		cmocka_unit_test(a_global_unit_that_gives_way_makes_room),
 		cmocka_unit_test(units_that_wait_are_spread_over_the_few_machines_that_were_freed),
+		cmocka_unit_test(a_long_chain_needs_no_stack),
+		cmocka_unit_test(a_wish_is_no_new_rule),
 		cmocka_unit_test(a_thousand_machines_take_many_units_quickly),
 	};
 
