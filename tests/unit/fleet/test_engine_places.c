@@ -192,6 +192,7 @@ static void older_news_of_a_target_undo_no_decision(void **state)
 	_cleanup_free_ char *text = set_text(w.cluster, TEXT, 7, hex, hash);
 
 	(void)state;
+	(void)text;
 	set_machine(w.cluster, "m2", true);
 	set_unit(w.cluster, "u.service", hash, "launched");
 	w.fake->hold = "/f/job/u.service/target";
