@@ -93,6 +93,8 @@ def add_cases(kind):
             assert time.monotonic() - begun < 15
             wait_for(lambda: world.cluster.store.key("lease/states"), 30, "states that last")
             wait_for(lambda: world.where("everywhere.service") == [1, 2], 10, "the state of the dead machine gone")
+            # Who counts them may not have come to each yet.
+            wait_for(lambda: all(world.copies.get(name) for name in units), 10, "a look at each unit's copies")
             assert all(count == 1 for count in world.copies.values()), world.copies
             assert world.cluster.store.key("engine/version") == "1"
             world.cluster.ctl("destroy", "everywhere", *units)
