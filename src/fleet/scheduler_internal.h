@@ -47,7 +47,7 @@ struct scheduler {
 	bool globals_changed;	     /* every machine's list must be made anew */
 	struct sched_list replacing; /* units that have Replaces */
 	bool replacing_changed;	     /* who replaces whom must be looked at anew */
-	struct sched_list trail;     /* of the walks that are going on: units still to be looked at */
+	struct sched_list trail;     /* of the walk that is going on: units still to be looked at */
 	uint64_t walk;		     /* over circles: sched_unit.walk tells who was met */
 	uint64_t peer_walk;	     /* over peers, likewise */
 	uint64_t run;

@@ -187,17 +187,23 @@ static void a_process_that_was_stopped_for_a_while_had_no_contact(void **state)
 	fake_etcd_free(fake);
 }
 
+/* Borrows the address. */
+static struct registry_machine machine_at(const char *ip)
+{
+	return (struct registry_machine){.id = "m1",
+		.public_ip = (char *)ip,
+		.version = "1",
+		.peer_api = "",
+		.boot = "b",
+		.nonce = "n"};
+}
+
 static void other_contents_are_written_without_losing_the_place(void **state)
 {
 	struct fake_etcd *fake = fake_etcd_new();
 	struct heard heard = {0};
 	struct presence *presence = begin(fake, &heard, "b", "n", 30);
-	struct registry_machine machine = {.id = "m1",
-		.public_ip = "10.0.0.2",
-		.version = "1",
-		.peer_api = "",
-		.boot = "b",
-		.nonce = "n"};
+	struct registry_machine machine = machine_at("10.0.0.2");
 
 	(void)state;
 	fake_run_until(fake, heard.registered == 1);
@@ -213,12 +219,7 @@ static void what_changes_while_it_is_written_is_written_again(void **state)
 	struct fake_etcd *fake = fake_etcd_new();
 	struct heard heard = {0};
 	struct presence *presence = begin(fake, &heard, "b", "n", 30);
-	struct registry_machine machine = {.id = "m1",
-		.public_ip = "10.0.0.2",
-		.version = "1",
-		.peer_api = "",
-		.boot = "b",
-		.nonce = "n"};
+	struct registry_machine machine = machine_at("10.0.0.2");
 
 	(void)state;
 	fake_run_until(fake, heard.registered == 1);
