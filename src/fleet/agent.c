@@ -107,11 +107,21 @@ static void retry_later(struct agent_unit *unit, uint64_t ms)
 	retry_in(unit->agent, ms);
 }
 
+/* Something has changed that a unit may have waited for. */
+static void go_on(struct agent *a)
+{
+	if (!a->yielding)
+		return;
+	a->yielding = false;
+	retry_in(a, 0);
+}
+
 /* ---- operations ---- */
 
 static void operation_done(struct agent_unit *unit, int result, const char *what, const char *message)
 {
 	unit->busy = false;
+	go_on(unit->agent);
 	if (result < 0) {
 		complain(unit, mem_printf("cannot %s %s: %s (trying again)", what, unit->name, message));
 		retry_later(unit, AGENT_RETRY_MS);
@@ -240,8 +250,22 @@ static void find_rules(struct agent_unit *unit, const char *hash)
 		read_rules(unit, text->raw);
 }
 
-/* The engine gives a place away as soon as nobody is meant to be there; who was there may still be stopping.
- * Units that conflict are not to run beside each other even then. */
+/* Whether a unit that may be wanted here is in the way of one that it conflicts with. */
+static bool is_in_the_way(
+	const struct agent_unit *other, const struct manager_unit_state *state, const struct agent_unit *unit)
+{
+	if (!other->wanted)
+		return true;
+	/* Global units do not rule each other out. */
+	if (other->assignment.global && unit->assignment.global)
+		return false;
+	return other->busy || state->wanted ||
+	       (strcmp(state->active, "inactive") != 0 && strcmp(state->active, "failed") != 0);
+}
+
+/* The engine gives a place away as soon as nobody is meant to be there; who was there may still be stopping,
+ * with another text than it shall have now, or may not have been told yet: what the engine writes of two
+ * units comes in any order. Units that conflict are not to run beside each other even then. */
 static bool must_yield(struct agent_unit *unit)
 {
 	struct agent *a = unit->agent;
@@ -249,10 +273,12 @@ static bool must_yield(struct agent_unit *unit)
 	size_t position = 0;
 	void *value;
 
+	find_rules(unit, unit->assignment.hash);
 	while (map_next(&a->units, &position, NULL, &value)) {
 		struct agent_unit *other = value;
 
-		if (other == unit || other->wanted || !manager_state(a->config.manager, other->name, &state))
+		if (other == unit || !manager_state(a->config.manager, other->name, &state) ||
+			!is_in_the_way(other, &state, unit))
 			continue;
 		find_rules(other, state.hash);
 		if (!rules_out(unit, other) && !rules_out(other, unit))
@@ -522,6 +548,7 @@ void agent_unit_state_changed(struct agent *a, const struct manager_unit_state *
 {
 	agent_note_unit(a, state);
 	agent_step(agent_unit_get(a, state->name));
+	go_on(a);
 }
 
 void agent_manager_ready(struct agent *a)
@@ -538,10 +565,7 @@ void agent_unit_unloaded(struct agent *a, const char *name)
 		agent_publish(unit, NULL);
 		agent_step(unit);
 	}
-	if (a->yielding) {
-		a->yielding = false;
-		step_all(a);
-	}
+	go_on(a);
 }
 
 void agent_contact(struct agent *a)

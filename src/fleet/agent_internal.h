@@ -29,7 +29,7 @@ struct agent {
 	bool foreign, foreign_known; /* known: the cluster has been looked at since */
 	bool lasting, lasting_known; /* what is published may last, unless a foreign engine leads */
 	bool registered;	     /* this machine is who it says it is: before, nothing is done */
-	bool yielding;		     /* a unit waits for the end of another that leaves */
+	bool yielding;		     /* a unit waits for the end of another */
 	uv_timer_t *retry_timer, *hand_over_timer;
 	uint64_t hand_over_until_ms;
 	void (*handed_over)(void *userdata);

@@ -176,6 +176,12 @@ void check_started(struct process *process)
 
 	if (w->stage == STAGE_AT_REST && process->text->behaviour != UNIT_CRASHES)
 		world_finding(w, "h%u: %s was started at rest", process->host->number, process->name);
+	list_for_each (it, &process->host->processes) {
+		other = list_item(it, struct process, link);
+		if (process_runs(other) && process_conflicts(process, other))
+			world_finding(w, "h%u: %s starts beside %s, which is %s", process->host->number,
+				process->name, other->name, phase_name(other->phase));
+	}
 	if (is_global(process) || !check_is_well(process->host) || !leader_is_well(w, WELL_NS))
 		return;
 	other = copy_of(process);
@@ -272,8 +278,8 @@ static char *check_machines(struct world *w)
 	for (unsigned i = 0; i < w->profile.hosts; i++) {
 		struct host *host = &w->hosts[i];
 
-		if (!host->life || !model_present(w, host))
-			return wrong("h%u is not registered", i);
+		if (!host->life || host->life->stopping || !model_present(w, host))
+			return wrong("h%u is not registered, or not for long", i);
 		if (!model_describes(w, host))
 			return wrong("h%u is described by other metadata than it has", i);
 		/* Who has just come up found its presence as it was left, to end at any time. */

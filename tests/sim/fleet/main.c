@@ -45,6 +45,9 @@ static void run_seed(uint64_t seed, void *summary)
 		do
 			run.crash_step++;
 		while (run_once(&run, summary) && run.crash_step < STEPS_MAX);
+		if (run.crash_step == STEPS_MAX)
+			printf("seed %" PRIu64 ": machine %u has more steps than the %d that were tried\n",
+				seed, run.crash_host, STEPS_MAX);
 	}
 }
 

@@ -166,6 +166,12 @@ static bool names(const char *pattern, const char *name)
 	return pattern[0] && fnmatch(pattern, name, 0) == 0;
 }
 
+bool process_conflicts(const struct process *process, const struct process *other)
+{
+	return process != other && !(process->text->global && other->text->global) &&
+	       (names(process->text->conflicts, other->name) || names(other->text->conflicts, process->name));
+}
+
 /* Whether the unit replaces the other one, or one that does, or one that one does. */
 static bool leads_to(
 	struct world *w, const struct model_unit *unit, const struct model_unit *other, unsigned depth)

@@ -340,6 +340,8 @@ struct host *model_host(struct world *w, const char *id);
 bool model_present(const struct world *w, const struct host *host);
 bool model_describes(
 	const struct world *w, const struct host *host); /* with the metadata of its configuration */
+/* By the rules of the texts that they were loaded with: they may not run beside each other. */
+bool process_conflicts(const struct process *process, const struct process *other);
 /* By the rules, as the registry stands: NULL, or why the unit may not be on the host. */
 const char *model_forbids(struct world *w, const struct model_unit *unit, const struct host *host);
 /* It may have to leave the host: by the rules, or because others go, or come, in whose places it stands. */

@@ -79,7 +79,6 @@ class DevHost(Host):
         return self.seen.get(unit, [])
 
     def status(self, unit):
-        """What the supervisor itself says, also while fleetd is away."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(harness.PATIENCE_S)
             connection.connect(self.outside("/run/fleet/supervisor/keeper.sock"))

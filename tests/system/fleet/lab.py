@@ -198,6 +198,10 @@ class Host(Machine):
     def log(self):
         return "\n".join(self.journal("fleet.service"))
 
+    def status(self, unit):
+        """What the manager of units itself says, also while fleetd is away."""
+        return self.run(["systemctl", "status", "--no-pager", "-n", "20", unit], check=False)[1]
+
     # ---- what happens to it ----
 
     def cut(self):
@@ -369,7 +373,9 @@ class Lab(Keys):
                     print("#   %-24s on core-%02d: %s %s; has processes on %s" % (
                         state["name"], self.by_id(state["machineID"]).number, state["systemdActiveState"],
                         state["systemdSubState"], self.copies(state["name"])))
-                print("\n".join("#   " + line for line in host.journal("fleet.service")[-40:]), flush=True)
+                    if state["systemdActiveState"] == "failed" and state["machineID"] == host.id:
+                        print(host.status(state["name"]))
+                print("\n".join("#   " + line for line in host.log().splitlines()[-40:]), flush=True)
             except (OSError, ValueError, KeyError, AssertionError, StopIteration) as error:
                 print("# %s does not tell: %r" % (host.name, error), flush=True)
 

@@ -1,0 +1,393 @@
+/* What an agent orders of its unit manager, and in which order: units that conflict never run beside each
+ * other, whatever of them it is told first. The manager is the test's own. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "fake_etcd.h"
+#include "fleet/agent.h"
+
+#define ALONE "[Service]\nExecStart=/bin/a\n[X-Fleet]\nConflicts=b*.service\n"
+#define PLAIN "[Service]\nExecStart=/bin/b\n"
+#define GLOBAL "[Service]\nExecStart=/bin/a\n[X-Fleet]\nGlobal=true\nConflicts=*.service\n"
+
+enum { UNITS_MAX = 4 };
+struct fake_unit {
+	char name[32], hash[UNIT_HASH_HEX_SIZE];
+	const char *active;
+	bool wanted, unloading;
+	/* The order that is not answered. */
+	manager_done_fn done;
+	void *userdata;
+};
+struct manager {
+	struct fake_unit units[UNITS_MAX]; /* without a name: free */
+	bool holds;			   /* orders are not answered before answer_all() */
+};
+struct world {
+	struct fake_etcd *fake;
+	struct cluster *cluster;
+	struct manager manager;
+	struct agent *agent;
+};
+
+/* ---- the manager ---- */
+
+static struct fake_unit *unit_find(const struct manager *manager, const char *name)
+{
+	for (size_t i = 0; i < UNITS_MAX; i++)
+		if (strcmp(manager->units[i].name, name) == 0)
+			return (struct fake_unit *)&manager->units[i];
+	return NULL;
+}
+
+static void answer(struct manager *manager, struct fake_unit *unit, manager_done_fn done, void *userdata)
+{
+	if (!manager->holds) {
+		done(userdata, 0, "");
+		return;
+	}
+	unit->done = done;
+	unit->userdata = userdata;
+}
+
+static void answer_all(struct manager *manager)
+{
+	manager->holds = false;
+	for (size_t i = 0; i < UNITS_MAX; i++) {
+		manager_done_fn done = manager->units[i].done;
+
+		manager->units[i].done = NULL;
+		if (done)
+			done(manager->units[i].userdata, 0, "");
+	}
+}
+
+static void unit_add(struct manager *manager, const char *name, const char *hash)
+{
+	struct fake_unit *unit = unit_find(manager, "");
+
+	assert_non_null(unit);
+	snprintf(unit->name, sizeof(unit->name), "%s", name);
+	snprintf(unit->hash, sizeof(unit->hash), "%s", hash);
+	unit->active = "inactive";
+}
+
+bool manager_is_ready(const struct manager *manager)
+{
+	(void)manager;
+	return true;
+}
+
+void manager_load(struct manager *manager, const char *name, struct slice text, const char *hash,
+	manager_done_fn done, void *userdata)
+{
+	(void)text;
+	unit_add(manager, name, hash);
+	answer(manager, unit_find(manager, name), done, userdata);
+}
+
+void manager_unload(struct manager *manager, const char *name, manager_done_fn done, void *userdata)
+{
+	struct fake_unit *unit = unit_find(manager, name);
+
+	unit->active = "deactivating";
+	unit->wanted = false;
+	unit->unloading = true;
+	unit->done = done;
+	unit->userdata = userdata;
+}
+
+void manager_start(struct manager *manager, const char *name, manager_done_fn done, void *userdata)
+{
+	struct fake_unit *unit = unit_find(manager, name);
+
+	unit->active = "active";
+	unit->wanted = true;
+	answer(manager, unit, done, userdata);
+}
+
+void manager_stop(struct manager *manager, const char *name, manager_done_fn done, void *userdata)
+{
+	struct fake_unit *unit = unit_find(manager, name);
+
+	unit->active = "deactivating";
+	unit->wanted = false;
+	answer(manager, unit, done, userdata);
+}
+
+static struct manager_unit_state state_of(const struct fake_unit *unit)
+{
+	return (struct manager_unit_state){.name = unit->name,
+		.hash = unit->hash,
+		.load = "loaded",
+		.active = unit->active,
+		.sub = "",
+		.wanted = unit->wanted};
+}
+
+bool manager_state(const struct manager *manager, const char *name, struct manager_unit_state *ret)
+{
+	const struct fake_unit *unit = unit_find(manager, name);
+
+	if (unit)
+		*ret = state_of(unit);
+	return unit != NULL;
+}
+
+size_t manager_count(const struct manager *manager)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < UNITS_MAX; i++)
+		count += manager->units[i].name[0] != 0;
+	return count;
+}
+
+void manager_list(const struct manager *manager,
+	void (*each)(void *userdata, const struct manager_unit_state *state), void *userdata)
+{
+	for (size_t i = 0; i < UNITS_MAX; i++) {
+		struct manager_unit_state state = state_of(&manager->units[i]);
+
+		if (manager->units[i].name[0])
+			each(userdata, &state);
+	}
+}
+
+/* ---- the cluster ---- */
+
+static void text_put(struct world *w, const char *text, char ret_hash[static UNIT_HASH_HEX_SIZE])
+{
+	struct unit_file *file;
+	uint8_t hash[UNIT_HASH_SIZE];
+	_cleanup_buf_ struct buf value = BUF_INIT(4096);
+	_cleanup_free_ char *path = NULL;
+
+	assert_int_equal(unit_file_parse(slice_str(text), &file, NULL), 0);
+	unit_file_hash(file, hash);
+	unit_file_free(file);
+	unit_hash_hex(hash, ret_hash);
+	registry_encode_unit(&value, slice_str(text));
+	path = mem_printf("unit/%s", ret_hash);
+	cluster_set(w->cluster, path, buf_slice(&value), 1);
+}
+
+static void assign(struct world *w, const char *name, const char *text, enum registry_state state)
+{
+	struct registry_assignment assignment = {.state = state, .global = strcmp(text, GLOBAL) == 0};
+	_cleanup_buf_ struct buf value = BUF_INIT(4096);
+
+	text_put(w, text, assignment.hash);
+	registry_encode_assignment(&value, &assignment);
+	agent_index_set(w->agent, name, buf_slice(&value));
+}
+
+static uint64_t cluster_index(void *userdata)
+{
+	(void)userdata;
+	return 1;
+}
+
+static void world_begin(struct world *w)
+{
+	struct agent_config config = {.prefix = "/f",
+		.machine_id = "m1",
+		.manager = &w->manager,
+		.ttl_s = 30,
+		.cluster_index = cluster_index};
+
+	w->fake = fake_etcd_new();
+	config.client = w->fake->client;
+	config.cluster = w->cluster = cluster_new();
+	w->agent = agent_new(&config);
+	agent_set_registered(w->agent, true);
+	agent_set_lasting(w->agent, true);
+	agent_lease_term(w->agent, "t");
+}
+
+/* The index has been read. */
+static void world_ready(struct world *w)
+{
+	agent_index_begin(w->agent);
+	agent_index_set(w->agent, "epoch", SLICE_LITERAL("t"));
+	agent_index_end(w->agent);
+}
+
+static void world_end(struct world *w)
+{
+	agent_free(w->agent);
+	cluster_free(w->cluster);
+	fake_etcd_free(w->fake);
+}
+
+static bool is_active(const struct world *w, const char *name)
+{
+	const struct fake_unit *unit = unit_find(&w->manager, name);
+
+	return unit && strcmp(unit->active, "active") == 0;
+}
+
+static bool is_unloading(const struct world *w, const char *name)
+{
+	const struct fake_unit *unit = unit_find(&w->manager, name);
+
+	return unit && unit->unloading;
+}
+
+/* Whatever is to happen without another sign has happened. */
+static void settle(struct world *w)
+{
+	uint64_t until = uv_now(&w->fake->loop) + 50;
+
+	fake_run_until(w->fake, uv_now(&w->fake->loop) > until);
+}
+
+/* The unit's processes have ended. */
+static void ends(struct world *w, const char *name)
+{
+	struct fake_unit *unit = unit_find(&w->manager, name), old = *unit;
+
+	*unit = (struct fake_unit){0};
+	agent_unit_unloaded(w->agent, name);
+	old.done(old.userdata, 0, "");
+}
+
+/* ---- the cases ---- */
+
+static void a_place_is_taken_when_who_had_it_has_ended(void **state)
+{
+	struct world w = {0};
+
+	(void)state;
+	world_begin(&w);
+	world_ready(&w);
+	assign(&w, "b.service", PLAIN, REGISTRY_LAUNCHED);
+	assert_true(is_active(&w, "b.service"));
+	agent_index_remove(w.agent, "b.service");
+	assign(&w, "a.service", ALONE, REGISTRY_LAUNCHED);
+	settle(&w);
+	assert_true(is_unloading(&w, "b.service") && !is_active(&w, "a.service"));
+	ends(&w, "b.service");
+	fake_run_until(w.fake, is_active(&w, "a.service"));
+	world_end(&w);
+}
+
+static void and_when_this_machine_hears_first_of_who_comes(void **state)
+{
+	struct world w = {0};
+
+	(void)state;
+	world_begin(&w);
+	world_ready(&w);
+	assign(&w, "b.service", PLAIN, REGISTRY_LAUNCHED);
+	assign(&w, "a.service", ALONE, REGISTRY_LAUNCHED);
+	settle(&w);
+	assert_true(is_active(&w, "b.service") && !is_active(&w, "a.service"));
+	agent_index_remove(w.agent, "b.service");
+	settle(&w);
+	assert_true(is_unloading(&w, "b.service") && !is_active(&w, "a.service"));
+	ends(&w, "b.service");
+	fake_run_until(w.fake, is_active(&w, "a.service"));
+	world_end(&w);
+}
+
+static void what_runs_counts_with_the_text_that_it_was_started_with(void **state)
+{
+	struct world w = {0};
+
+	(void)state;
+	world_begin(&w);
+	world_ready(&w);
+	assign(&w, "a.service", ALONE, REGISTRY_LAUNCHED);
+	assign(&w, "a.service", "[Service]\nExecStart=/bin/a2\n", REGISTRY_LAUNCHED);
+	assign(&w, "b.service", PLAIN, REGISTRY_LAUNCHED);
+	settle(&w);
+	assert_true(is_unloading(&w, "a.service") && !is_active(&w, "b.service"));
+	ends(&w, "a.service");
+	fake_run_until(w.fake, is_active(&w, "a.service") && is_active(&w, "b.service"));
+	world_end(&w);
+}
+
+static void what_an_earlier_life_loaded_has_its_rules(void **state)
+{
+	char alone[UNIT_HASH_HEX_SIZE], plain[UNIT_HASH_HEX_SIZE];
+	struct world w = {0};
+
+	(void)state;
+	world_begin(&w);
+	text_put(&w, ALONE, alone);
+	text_put(&w, PLAIN, plain);
+	unit_add(&w.manager, "a.service", alone);
+	unit_add(&w.manager, "b.service", plain);
+	unit_find(&w.manager, "b.service")->wanted = true;
+	unit_find(&w.manager, "b.service")->active = "active";
+	agent_manager_ready(w.agent);
+	agent_index_begin(w.agent);
+	assign(&w, "a.service", ALONE, REGISTRY_LAUNCHED);
+	agent_index_set(w.agent, "epoch", SLICE_LITERAL("t"));
+	agent_index_end(w.agent);
+	settle(&w);
+	assert_true(is_unloading(&w, "b.service") && !is_active(&w, "a.service"));
+	ends(&w, "b.service");
+	fake_run_until(w.fake, is_active(&w, "a.service"));
+	world_end(&w);
+}
+
+/* The index never means that; whoever is left runs. */
+static void of_two_that_conflict_one_runs(void **state)
+{
+	struct manager_unit_state state_b;
+	struct world w = {0};
+
+	(void)state;
+	world_begin(&w);
+	world_ready(&w);
+	w.manager.holds = true;
+	assign(&w, "a.service", ALONE, REGISTRY_LAUNCHED);
+	assign(&w, "b.service", PLAIN, REGISTRY_LAUNCHED);
+	answer_all(&w.manager);
+	settle(&w);
+	assert_int_equal(is_active(&w, "a.service") + is_active(&w, "b.service"), 1);
+	/* One that is only to be loaded is in nobody's way, once it has stopped. */
+	assign(&w, "b.service", PLAIN, REGISTRY_LOADED);
+	if (!is_active(&w, "a.service")) {
+		settle(&w);
+		assert_false(is_active(&w, "a.service"));
+		unit_find(&w.manager, "b.service")->active = "inactive";
+		assert_true(manager_state(&w.manager, "b.service", &state_b));
+		agent_unit_state_changed(w.agent, &state_b);
+	}
+	fake_run_until(w.fake, is_active(&w, "a.service"));
+	world_end(&w);
+}
+
+static void global_units_do_not_rule_each_other_out(void **state)
+{
+	struct world w = {0};
+
+	(void)state;
+	world_begin(&w);
+	world_ready(&w);
+	assign(&w, "a.service", GLOBAL, REGISTRY_LAUNCHED);
+	assign(&w, "b.service", GLOBAL, REGISTRY_LAUNCHED);
+	assert_true(is_active(&w, "a.service") && is_active(&w, "b.service"));
+	world_end(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_place_is_taken_when_who_had_it_has_ended),
+		cmocka_unit_test(and_when_this_machine_hears_first_of_who_comes),
+		cmocka_unit_test(what_runs_counts_with_the_text_that_it_was_started_with),
+		cmocka_unit_test(what_an_earlier_life_loaded_has_its_rules),
+		cmocka_unit_test(of_two_that_conflict_one_runs),
+		cmocka_unit_test(global_units_do_not_rule_each_other_out),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
