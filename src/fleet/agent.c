@@ -9,6 +9,7 @@
 
 #define AGENT_RETRY_MS 1000
 #define AGENT_TEXT_RETRY_MS 200
+#define AGENT_WITHDRAWING_MS 20
 #define AGENT_HAND_OVER_STEP_MS 50
 #define AGENT_WITHDRAW_MS 2000 /* for what is published, once no unit is left: the store may be away */
 #define AGENT_TEXTS_MAX 256
@@ -162,6 +163,14 @@ static void drop_texts(struct agent *a)
 	map_init(&a->texts, 0);
 }
 
+/* What an earlier text left published says nothing true any more. Takes the text. */
+static void fetch_failed(struct agent_unit *unit, char *why, uint64_t retry_ms)
+{
+	complain(unit, why);
+	agent_publish(unit, NULL);
+	retry_later(unit, retry_ms);
+}
+
 static void fetch_done(const struct etcd_response *response, void *userdata)
 {
 	struct agent_unit *unit = userdata;
@@ -175,26 +184,29 @@ static void fetch_done(const struct etcd_response *response, void *userdata)
 	if (response->outcome != ETCD_OK || !response->node || !response->node->value ||
 		registry_decode_unit(
 			slice_make(response->node->value, response->node->value_len), &raw, &len) < 0) {
-		complain(unit, mem_printf("no text of %s in the store (unit/%s): %s (trying again)",
-				       unit->name, unit->assignment.hash, response->error_text));
-		retry_later(unit, AGENT_TEXT_RETRY_MS);
+		fetch_failed(unit,
+			mem_printf("no text of %s in the store (unit/%s): %s (trying again)", unit->name,
+				unit->assignment.hash, response->error_text),
+			AGENT_TEXT_RETRY_MS);
 		return;
 	}
 	if (unit_file_parse(slice_make(raw, len), &file, NULL) < 0) {
-		complain(unit, mem_printf("the text of %s in the store (unit/%s) is no unit file", unit->name,
-				       unit->assignment.hash));
 		free(raw);
-		retry_later(unit, AGENT_RETRY_MS);
+		fetch_failed(unit,
+			mem_printf("the text of %s in the store (unit/%s) is no unit file", unit->name,
+				unit->assignment.hash),
+			AGENT_RETRY_MS);
 		return;
 	}
 	unit_file_hash(file, bytes);
 	unit_hash_hex(bytes, hash);
 	unit_file_free(file);
 	if (strcmp(hash, unit->assignment.hash) != 0) {
-		complain(unit, mem_printf("the text of %s in the store (unit/%s) is another one", unit->name,
-				       unit->assignment.hash));
 		free(raw);
-		retry_later(unit, AGENT_RETRY_MS);
+		fetch_failed(unit,
+			mem_printf("the text of %s in the store (unit/%s) is another one", unit->name,
+				unit->assignment.hash),
+			AGENT_RETRY_MS);
 		return;
 	}
 	if (a->texts.count >= AGENT_TEXTS_MAX)
@@ -291,6 +303,11 @@ static bool must_yield(struct agent_unit *unit)
 	return false;
 }
 
+static bool shall_be_here(const struct agent_unit *unit)
+{
+	return unit->wanted && !unit->agent->handing_over && unit->assignment.state != REGISTRY_INACTIVE;
+}
+
 /* Does the next thing that the unit needs, if anything. */
 static void agent_step(struct agent_unit *unit)
 {
@@ -298,7 +315,7 @@ static void agent_step(struct agent_unit *unit)
 	struct manager *manager = a->config.manager;
 	struct manager_unit_state state;
 	bool known = manager_state(manager, unit->name, &state);
-	bool wanted = unit->wanted && !a->handing_over && unit->assignment.state != REGISTRY_INACTIVE;
+	bool wanted = shall_be_here(unit);
 	const char *text;
 
 	if (unit->busy || unit->fetch || !manager_is_ready(manager) || (!a->registered && !a->handing_over))
@@ -324,6 +341,11 @@ static void agent_step(struct agent_unit *unit)
 		/* Another text: the old one ends first. */
 		unit->busy = true;
 		manager_unload(manager, unit->name, unload_done, unit);
+		return;
+	}
+	if (!known && agent_is_withdrawing(unit)) {
+		/* Who reads that it is gone from here may start it elsewhere. */
+		retry_in(a, AGENT_WITHDRAWING_MS);
 		return;
 	}
 	if (!known) {
@@ -562,7 +584,9 @@ void agent_unit_unloaded(struct agent *a, const char *name)
 	struct agent_unit *unit = map_get(&a->units, slice_str(name));
 
 	if (unit) {
-		agent_publish(unit, NULL);
+		/* What shall be here is not taken back: it is loaded again at once. */
+		if (!shall_be_here(unit))
+			agent_publish(unit, NULL);
 		agent_step(unit);
 	}
 	go_on(a);

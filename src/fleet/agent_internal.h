@@ -45,6 +45,8 @@ bool agent_lasts(const struct agent *agent);
 bool agent_is_informed(const struct agent *agent);
 /* state NULL: it is not here any more. */
 void agent_publish(struct agent_unit *unit, const struct manager_unit_state *state);
+/* What was published of the unit is being taken back. */
+bool agent_is_withdrawing(const struct agent_unit *unit);
 /* The leader misses what this machine has to say of the unit. */
 void agent_publish_again(struct agent_unit *unit);
 /* All that is published, in the other manner. */

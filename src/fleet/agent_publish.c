@@ -75,6 +75,13 @@ void agent_publish(struct agent_unit *unit, const struct manager_unit_state *sta
 	unit->published = mem_strdup(buf_text(&value));
 }
 
+bool agent_is_withdrawing(const struct agent_unit *unit)
+{
+	_cleanup_free_ char *key = state_key(unit->agent, unit->name);
+
+	return held_is_dropping(unit->agent->states, key);
+}
+
 /* The leader misses what this machine has to say of the unit. */
 void agent_publish_again(struct agent_unit *unit)
 {

@@ -210,10 +210,14 @@ static void drop_states(struct cluster *c, struct cluster_unit *unit, struct sli
 		bool drop = unseen ? unit->states[i].seen != c->generation
 				   : !machine.len || slice_is(machine, unit->states[i].state.machine);
 
-		if (drop)
-			registry_unit_state_done(&unit->states[i].state);
-		else
+		if (!drop) {
 			unit->states[kept++] = unit->states[i];
+			continue;
+		}
+		if (c->observer.state_gone)
+			c->observer.state_gone(
+				c->observer.userdata, unit->name, unit->states[i].state.machine, c->index);
+		registry_unit_state_done(&unit->states[i].state);
 	}
 	if (kept == unit->state_count)
 		return;

@@ -67,6 +67,9 @@ struct cluster_observer {
 	void (*unit)(void *userdata, const char *name);	    /* object, wish or target changed; or it went */
 	void (*state)(void *userdata, const char *name);    /* published states or heartbeat */
 	void (*assigned)(void *userdata, const char *name); /* its entries in the assignment index */
+	/* The state that a machine published went, as the store knew at that index (0: not known). Told
+	 * before state(). */
+	void (*state_gone)(void *userdata, const char *name, const char *machine, uint64_t index);
 	void *userdata;
 };
 
@@ -122,7 +125,7 @@ size_t cluster_unit_count(const struct cluster *cluster);
  * an unset key's directory stays. Whoever removes one says so with cluster_remove(), and with
  * cluster_not_bare() when the store has refused: it was gone, or something is in it. */
 bool cluster_is_bare(const struct cluster *cluster, const char *path);
-void cluster_not_bare(struct cluster *cluster, const char *path);
+void cluster_not_bare(struct cluster *cluster, const char *path, uint64_t index);
 /* Sorted, in one block that the caller frees. */
 char **cluster_bare_paths(const struct cluster *cluster, size_t *ret_count);
 /* Keys below states/ whose value is no state: paths, and the index of one (0: it is none of them). */

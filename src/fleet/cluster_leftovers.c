@@ -100,6 +100,11 @@ static void remove_garbage(struct cluster *c, const char *path)
 			map_remove(&c->garbage, one);
 }
 
+static void note_bare(struct cluster *c, struct slice directory)
+{
+	map_put(&c->bare, directory, (void *)(uintptr_t)MAX(c->index, (uint64_t)1));
+}
+
 /* A key that goes leaves its directory behind. */
 void cluster_note_removed(struct cluster *c, const char *path, const struct slice *parts, size_t count)
 {
@@ -115,7 +120,7 @@ void cluster_note_removed(struct cluster *c, const char *path, const struct slic
 	if (count == 2)
 		map_remove(&c->bare, directory_of(path, parts));
 	else if (!directory_holds(c, directory_of(path, parts), parts[0], parts[1]))
-		map_put(&c->bare, directory_of(path, parts), c);
+		note_bare(c, directory_of(path, parts));
 }
 
 void cluster_set_empty(struct cluster *c, const char *path)
@@ -124,7 +129,7 @@ void cluster_set_empty(struct cluster *c, const char *path)
 	size_t count = cluster_cut_path(path, parts, 3);
 
 	if (is_unit_directory(parts, count))
-		map_put(&c->bare, slice_str(path), c);
+		note_bare(c, slice_str(path));
 	if (count == 2 && slice_is(parts[0], "assigned"))
 		map_put(&c->indexed, parts[1], c);
 }
@@ -150,9 +155,10 @@ bool cluster_is_bare(const struct cluster *c, const char *path)
 	return map_get(&c->bare, slice_str(path));
 }
 
-void cluster_not_bare(struct cluster *c, const char *path)
+void cluster_not_bare(struct cluster *c, const char *path, uint64_t index)
 {
-	map_remove(&c->bare, slice_str(path));
+	if ((uintptr_t)map_get(&c->bare, slice_str(path)) <= index)
+		map_remove(&c->bare, slice_str(path));
 }
 
 uint64_t cluster_garbage_index(const struct cluster *c, const char *path)

@@ -83,7 +83,7 @@ static void stop_leading(struct engine *e, const char *why)
 	set_clear(&e->swept);
 	set_clear(&e->silent);
 	set_clear(&e->waiting);
-	set_clear(&e->unheard);
+	engine_forget_unheard(e, true);
 	set_clear(&e->bare);
 	set_clear(&e->unneeded);
 	e->collected_ms = 0;
@@ -361,13 +361,16 @@ void engine_retry_run(struct engine *e, uint64_t ms)
 		uv_timer_start(e->run_timer, run_fired, ms, 0);
 }
 
+uint64_t engine_answer_index(const struct etcd_response *response)
+{
+	return response->node ? response->node->modified_index : response->error_index;
+}
+
 void engine_written(
 	struct engine *e, const char *key, const char *value, const struct etcd_response *response)
 {
-	uint64_t index = response->node ? response->node->modified_index : response->error_index;
-
 	cluster_written(e->config.cluster, key + strlen(e->prefix) + 1,
-		value ? slice_str(value) : (struct slice){0}, index);
+		value ? slice_str(value) : (struct slice){0}, engine_answer_index(response));
 }
 
 /* ---- decisions ---- */
@@ -496,8 +499,10 @@ static void run(struct engine *e)
 		return;
 	}
 	e->all = false;
-	if (all)
+	if (all) {
+		engine_forget_unheard(e, false);
 		mark_everything(e);
+	}
 	count = scheduler_run(cluster_scheduler(e->config.cluster), &decisions);
 	if (all)
 		count_unplaced(e);
@@ -686,6 +691,7 @@ struct engine *engine_free(struct engine *e)
 	etcd_request_cancel(e->lease_request);
 	etcd_request_cancel(e->version_request);
 	engine_writer_free(e->writer);
+	engine_forget_unheard(e, true);
 	uv_close((uv_handle_t *)e->lease_timer, timer_closed);
 	uv_close((uv_handle_t *)e->pass_timer, timer_closed);
 	uv_close((uv_handle_t *)e->run_timer, timer_closed);

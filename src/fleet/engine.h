@@ -53,6 +53,7 @@ void engine_large_seen(struct engine *engine, bool large);
 void engine_machine_changed(struct engine *engine, const char *id);
 void engine_unit_changed(struct engine *engine, const char *name);
 void engine_states_changed(struct engine *engine, const char *name);
+void engine_state_gone(struct engine *engine, const char *name, const char *machine, uint64_t index);
 void engine_assignments_changed(struct engine *engine, const char *name);
 void engine_turn(struct engine *engine);
 /* The cluster was read anew, or contact came back: look at everything. */

@@ -21,13 +21,59 @@ static void busy_add(struct engine *e, const char *name, intptr_t change)
 		map_remove(&e->busy, slice_str(name));
 }
 
-/* The machine may have the unit and has not said so: its entry is gone, or was perhaps written. */
-static void note_unheard(struct engine *e, const char *name, const char *machine)
+/* A machine may have the unit and has not said since that it is gone: its entry went, or was perhaps written.
+ * What it publishes tells nothing of that yet: its state may be missing because the last copy has just ended
+ * and the next has just begun. */
+struct unheard {
+	uint64_t since_ms, index; /* index: of the store, when the entry went; 0: not known */
+	bool several;		  /* other machines too: nobody can answer for all */
+	char machine[];
+};
+
+static bool is_past(const struct engine *e, const struct unheard *unheard)
+{
+	return engine_now_ms(e) - unheard->since_ms > ENGINE_UNHEARD_MS;
+}
+
+static void note_unheard(struct engine *e, const char *name, const char *machine, uint64_t index)
+{
+	struct unheard *unheard, *old = map_get(&e->unheard, slice_str(name));
+
+	if (!cluster_machine(e->config.cluster, machine))
+		return;
+	unheard = mem_calloc(1, sizeof(*unheard) + strlen(machine) + 1);
+	unheard->since_ms = engine_now_ms(e);
+	unheard->index = index;
+	unheard->several = old && !is_past(e, old) && (old->several || strcmp(old->machine, machine) != 0);
+	memcpy(unheard->machine, machine, strlen(machine) + 1);
+	free(map_put(&e->unheard, slice_str(name), unheard));
+}
+
+static bool says_something(const struct engine *e, const char *name, const char *machine)
 {
 	const struct cluster_unit *entry = cluster_entry(e->config.cluster, name);
 
-	if (cluster_machine(e->config.cluster, machine) && !(entry && cluster_unit_state(entry, machine)))
-		map_put(&e->unheard, slice_str(name), (void *)(uintptr_t)engine_now_ms(e));
+	return entry && cluster_unit_state(entry, machine);
+}
+
+void engine_state_gone(struct engine *e, const char *name, const char *machine, uint64_t index)
+{
+	const struct unheard *unheard = map_get(&e->unheard, slice_str(name));
+
+	if (unheard && !unheard->several && strcmp(unheard->machine, machine) == 0 &&
+		(!index || index > unheard->index))
+		free(map_remove(&e->unheard, slice_str(name)));
+}
+
+void engine_forget_unheard(struct engine *e, bool all)
+{
+	size_t position = 0;
+	struct slice name;
+	void *unheard;
+
+	while (map_next(&e->unheard, &position, &name, &unheard))
+		if (all || is_past(e, unheard))
+			free(map_remove(&e->unheard, name));
 }
 
 static void index_done(void *userdata, const struct engine_op *op, const struct etcd_response *response)
@@ -41,12 +87,13 @@ static void index_done(void *userdata, const struct engine_op *op, const struct 
 		engine_turn(e);
 	} else if (op->write == ENGINE_WRITE_DELETE &&
 		   (response->outcome == ETCD_OK || etcd_response_is(response, ETCD_KEY_NOT_FOUND))) {
-		note_unheard(e, op->name, op->machine);
+		note_unheard(e, op->name, op->machine, engine_answer_index(response));
 		engine_written(e, op->key, NULL, response);
 		engine_turn(e);
 	} else {
-		if (op->write == ENGINE_WRITE_SET && response->outcome == ETCD_UNKNOWN)
-			note_unheard(e, op->name, op->machine);
+		if (op->write == ENGINE_WRITE_SET && response->outcome == ETCD_UNKNOWN &&
+			!says_something(e, op->name, op->machine))
+			note_unheard(e, op->name, op->machine, 0);
 		engine_retry_run(e, ENGINE_RETRY_MS);
 	}
 }
@@ -107,7 +154,7 @@ static void index_set_if_other(
 static const char *copy_of(struct engine *e, const struct cluster_unit *unit, const char *but)
 {
 	const struct cluster *c = e->config.cluster;
-	uint64_t unheard = (uintptr_t)map_get(&e->unheard, slice_str(unit->name));
+	const struct unheard *unheard = map_get(&e->unheard, slice_str(unit->name));
 
 	for (size_t i = 0; i < unit->state_count; i++) {
 		const char *machine = unit->states[i].state.machine;
@@ -121,11 +168,9 @@ static const char *copy_of(struct engine *e, const struct cluster_unit *unit, co
 		if (strcmp(machine, but) != 0 && cluster_machine(c, machine))
 			return machine;
 	}
-	if (unheard && engine_now_ms(e) - unheard <= ENGINE_UNHEARD_MS)
-		return "a machine that has said nothing of it yet";
-	if (unheard)
-		map_remove(&e->unheard, slice_str(unit->name));
-	return NULL;
+	if (!unheard || is_past(e, unheard) || (!unheard->several && strcmp(unheard->machine, but) == 0))
+		return NULL;
+	return "a machine that has said nothing of it yet";
 }
 
 void engine_look_at_waiting(struct engine *e)

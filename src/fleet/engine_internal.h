@@ -60,7 +60,7 @@ struct engine {
 	struct map globals;    /* names of global units */
 	struct map busy;       /* name -> index writes under way (as a count) */
 	struct map waiting;    /* name -> since when (ms) it waits for the end of its copy elsewhere */
-	struct map unheard;    /* name -> when (ms) it was taken from a machine that had said nothing of it */
+	struct map unheard;    /* name -> struct unheard: who has not said that it is gone; engine_index.c */
 	struct map epochs;     /* machines that have this term's epoch */
 	struct map new_machines; /* machines that want it */
 };
@@ -68,6 +68,8 @@ struct engine {
 /* engine.c */
 uint64_t engine_now_ms(const struct engine *e);
 void engine_retry_run(struct engine *e, uint64_t ms);
+/* Of the store, when it did what was asked or refused it. */
+uint64_t engine_answer_index(const struct etcd_response *response);
 /* The key has that value by the answer to our write; NULL: it is not there. */
 void engine_written(
 	struct engine *e, const char *key, const char *value, const struct etcd_response *response);
@@ -75,6 +77,8 @@ void engine_written(
 /* engine_index.c */
 /* Whether the machine is present and not of fleet 1.0. */
 bool engine_machine_is_ours(const struct engine *e, const char *id);
+/* Of what machines were waited for: all, or what is long past. */
+void engine_forget_unheard(struct engine *e, bool all);
 /* Units that wait for the end of a copy are looked at in the next run. */
 void engine_look_at_waiting(struct engine *e);
 /* Brings the index entries of one unit to what they should be. */

@@ -86,10 +86,15 @@ static void bare_done(void *userdata, const struct engine_op *op, const struct e
 	struct engine *e = userdata;
 
 	map_remove(&e->swept, slice_str(op->name));
-	/* Gone, or something is in it: perhaps what nobody here understands, which is left alone. */
+	/* Gone, or something is in it: perhaps what nobody here understands, which is left alone; or what has
+	 * gone since, as the mirror may know already. */
 	if (response->outcome == ETCD_OK || etcd_response_is(response, ETCD_KEY_NOT_FOUND) ||
 		etcd_response_is(response, ETCD_DIRECTORY_NOT_EMPTY))
-		cluster_not_bare(e->config.cluster, op->name);
+		cluster_not_bare(e->config.cluster, op->name, engine_answer_index(response));
+	if (cluster_is_bare(e->config.cluster, op->name)) {
+		map_put(&e->bare, slice_str(strchr(op->name, '/') + 1), e);
+		engine_retry_run(e, ENGINE_RETRY_MS);
+	}
 }
 
 /* Directories stay when the last key in them is deleted. Who creates one in the same moment loses nothing:

@@ -411,3 +411,10 @@ size_t held_dropping(const struct held *held)
 {
 	return held->dropping;
 }
+
+bool held_is_dropping(const struct held *held, const char *name)
+{
+	const struct held_key *key = map_get(&held->keys, slice_str(name));
+
+	return key && key->dropping;
+}

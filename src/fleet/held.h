@@ -30,5 +30,7 @@ void held_seen(struct held *held, const char *key, uint64_t index);
 /* The store does not have the key, as far as it is known up to that index: one that was written before that
  * is looked at. */
 void held_missed(struct held *held, const char *key, uint64_t index);
+/* The key shall be gone, and the store has not confirmed yet that it is. */
+bool held_is_dropping(const struct held *held, const char *key);
 /* Keys whose deletion the store has not confirmed yet. */
 size_t held_dropping(const struct held *held);

@@ -310,6 +310,11 @@ static void on_published(void *user, const char *name)
 	agent_published(m->agent, name);
 }
 
+static void on_state_gone(void *user, const char *name, const char *machine, uint64_t index)
+{
+	engine_state_gone(((struct member *)user)->engine, name, machine, index);
+}
+
 static void on_assigned(void *user, const char *name)
 {
 	engine_assignments_changed(((struct member *)user)->engine, name);
@@ -411,7 +416,7 @@ static void open_parts(struct member *m)
 		.cluster_index = ask_index,
 		.log = say_text,
 		.userdata = m};
-	struct cluster_observer observer = {on_machine, on_unit, on_published, on_assigned, m};
+	struct cluster_observer observer = {on_machine, on_unit, on_published, on_assigned, on_state_gone, m};
 	struct presence_events events = {on_registered, on_contact, on_refused};
 	_cleanup_free_ char *object = mem_printf("%s/machines/%s/object", m->prefix, m->id);
 	_cleanup_free_ char *lease = mem_printf("%s/lease", m->prefix);

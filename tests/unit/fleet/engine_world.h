@@ -31,6 +31,11 @@ static inline void set_machine(struct cluster *c, const char *id, bool ours)
 	cluster_set(c, path, slice_str(value), 1);
 }
 
+static inline void on_state_gone(void *user, const char *name, const char *machine, uint64_t index)
+{
+	engine_state_gone(user, name, machine, index);
+}
+
 static inline struct world world_collecting(uint64_t collect_ms)
 {
 	struct world w = {.fake = fake_etcd_new(), .cluster = cluster_new()};
@@ -48,6 +53,8 @@ static inline struct world world_collecting(uint64_t collect_ms)
 
 	set_machine(w.cluster, "m1", true);
 	w.engine = engine_new(&config);
+	cluster_observe(
+		w.cluster, &(struct cluster_observer){.state_gone = on_state_gone, .userdata = w.engine});
 	return w;
 }
 
@@ -58,6 +65,7 @@ static inline struct world world_new(void)
 
 static inline void world_free(struct world *w)
 {
+	cluster_observe(w->cluster, &(struct cluster_observer){0});
 	engine_free(w->engine);
 	cluster_free(w->cluster);
 	fake_etcd_free(w->fake);

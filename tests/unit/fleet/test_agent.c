@@ -246,6 +246,14 @@ static void settle(struct world *w)
 	fake_run_until(w->fake, uv_now(&w->fake->loop) > until);
 }
 
+/* The manager's news. */
+static void tell(struct world *w, const char *name)
+{
+	struct manager_unit_state state = state_of(unit_find(&w->manager, name));
+
+	agent_unit_state_changed(w->agent, &state);
+}
+
 /* The unit's processes have ended. */
 static void ends(struct world *w, const char *name)
 {
@@ -337,10 +345,42 @@ static void what_an_earlier_life_loaded_has_its_rules(void **state)
 	world_end(&w);
 }
 
+/* What says that a unit is here goes when nothing of it is here, and comes back only when that is done: who
+ * reads that it is gone may start it elsewhere. */
+static void what_is_loaded_again_stays_published(void **state)
+{
+	struct world w = {0};
+	struct fake_key *published;
+
+	(void)state;
+	world_begin(&w);
+	world_ready(&w);
+	published = fake_key(w.fake, "/f/states/a.service/m1");
+	assign(&w, "a.service", ALONE, REGISTRY_LAUNCHED);
+	tell(&w, "a.service");
+	fake_run_until(w.fake, published->there && strstr(published->value, "\"active\""));
+	assign(&w, "a.service", PLAIN, REGISTRY_LAUNCHED);
+	assert_true(is_unloading(&w, "a.service"));
+	ends(&w, "a.service");
+	settle(&w);
+	assert_true(is_active(&w, "a.service"));
+	assert_true(published->there && !published->deletes);
+	/* It goes, and is wanted again before the store has said that its state is gone. */
+	agent_index_remove(w.agent, "a.service");
+	w.fake->stall = true;
+	ends(&w, "a.service");
+	settle(&w);
+	assign(&w, "a.service", PLAIN, REGISTRY_LAUNCHED);
+	settle(&w);
+	assert_true(published->there && !unit_find(&w.manager, "a.service"));
+	fake_go_on(w.fake);
+	fake_run_until(w.fake, is_active(&w, "a.service") && published->deletes == 1);
+	world_end(&w);
+}
+
 /* The index never means that; whoever is left runs. */
 static void of_two_that_conflict_one_runs(void **state)
 {
-	struct manager_unit_state state_b;
 	struct world w = {0};
 
 	(void)state;
@@ -358,8 +398,7 @@ static void of_two_that_conflict_one_runs(void **state)
 		settle(&w);
 		assert_false(is_active(&w, "a.service"));
 		unit_find(&w.manager, "b.service")->active = "inactive";
-		assert_true(manager_state(&w.manager, "b.service", &state_b));
-		agent_unit_state_changed(w.agent, &state_b);
+		tell(&w, "b.service");
 	}
 	fake_run_until(w.fake, is_active(&w, "a.service"));
 	world_end(&w);
@@ -386,6 +425,7 @@ int main(void)
 		cmocka_unit_test(what_runs_counts_with_the_text_that_it_was_started_with),
 		cmocka_unit_test(what_an_earlier_life_loaded_has_its_rules),
 		cmocka_unit_test(of_two_that_conflict_one_runs),
+		cmocka_unit_test(what_is_loaded_again_stays_published),
 		cmocka_unit_test(global_units_do_not_rule_each_other_out),
 	};
 

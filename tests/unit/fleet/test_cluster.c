@@ -154,7 +154,9 @@ static void a_directory_that_was_left_behind_is_known_as_bare(void **state)
 	assert_false(cluster_is_bare(c, "states/a.service"));
 	cluster_remove(c, "job/a.service", 0);
 	assert_false(cluster_is_bare(c, "job/a.service"));
-	cluster_not_bare(c, "states/b.service");
+	cluster_not_bare(c, "states/b.service", 0);
+	assert_true(cluster_is_bare(c, "states/b.service"));
+	cluster_not_bare(c, "states/b.service", 1);
 	assert_false(cluster_is_bare(c, "states/b.service"));
 	cluster_remove(c, "states/a.service/m1", 0);
 	assert_true(cluster_is_bare(c, "states/a.service"));

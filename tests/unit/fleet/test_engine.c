@@ -59,6 +59,24 @@ static void an_empty_directory_is_asked_for_again_after_an_outage(void **state)
 
 /* ---- what is left without a meaning ---- */
 
+/* The mirror knows already that it was emptied when the answer of before comes: it was not empty. */
+static void a_directory_that_was_emptied_behind_a_refusal_goes(void **state)
+{
+	struct world w = world_new();
+	struct fake_key *gone = fake_key(w.fake, "/f/job/gone.service");
+
+	(void)state;
+	gone->there = true;
+	gone->refuse = ETCD_DIRECTORY_NOT_EMPTY; /* as of index 7 */
+	lead(&w);
+	cluster_set(w.cluster, "job/gone.service/target", SLICE_LITERAL("m1"), 6);
+	cluster_remove(w.cluster, "job/gone.service/target", 8);
+	rounds_until(&w, gone->deletes);
+	gone->refuse = 0;
+	rounds_until(&w, !gone->there);
+	world_free(&w);
+}
+
 static void a_value_that_is_no_state_is_removed_and_nothing_else(void **state)
 {
 	struct world w = world_new();
@@ -303,6 +321,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_new_leader_removes_the_empty_directories_that_others_left),
 		cmocka_unit_test(an_empty_directory_is_asked_for_again_after_an_outage),
+		cmocka_unit_test(a_directory_that_was_emptied_behind_a_refusal_goes),
 		cmocka_unit_test(a_value_that_is_no_state_is_removed_and_nothing_else),
 		cmocka_unit_test(garbage_that_was_written_again_is_left_alone),
 		cmocka_unit_test(a_text_that_no_unit_refers_to_goes_after_a_while),

@@ -75,6 +75,49 @@ static void a_machine_that_has_said_nothing_yet_gets_a_moment(void **state)
 	world_free(&w);
 }
 
+/* It waits for nobody but itself, and knows how. */
+static void a_machine_that_gets_the_unit_back_does_not_wait(void **state)
+{
+	struct world w = world_of_a_move();
+	struct fake_key *entry = fake_key(w.fake, "/f/assigned/m2/u.service");
+	uint64_t taken_ms;
+
+	(void)state;
+	cluster_set(w.cluster, "states/u.service/m2", SLICE_LITERAL(STATE), 6);
+	lead(&w);
+	fake_run_until(w.fake, !entry->there);
+	taken_ms = uv_now(&w.fake->loop);
+	{
+		char hex[UNIT_HASH_HEX_SIZE];
+		uint8_t hash[UNIT_HASH_SIZE];
+
+		free(set_text(w.cluster, TEXT "[X-Fleet]\nMachineID=m2\n", 9, hex, hash));
+		set_unit(w.cluster, "u.service", hash, "launched");
+	}
+	rounds_until(&w, entry->there);
+	assert_true(uv_now(&w.fake->loop) - taken_ms < 900);
+	world_free(&w);
+}
+
+/* Its state went before the unit was taken from it: that was the copy before, and another may have begun. */
+static void what_ended_before_the_unit_was_taken_says_nothing(void **state)
+{
+	struct world w = world_of_a_move();
+	struct fake_key *entry = fake_key(w.fake, "/f/assigned/m2/u.service");
+	uint64_t taken_ms;
+
+	(void)state;
+	cluster_set(w.cluster, "states/u.service/m2", SLICE_LITERAL(STATE), 6);
+	lead(&w);
+	fake_run_until(w.fake, !entry->there);
+	some_rounds(&w);
+	taken_ms = uv_now(&w.fake->loop);
+	cluster_remove(w.cluster, "states/u.service/m2", entry->index - 1);
+	fake_run_until(w.fake, fake_key(w.fake, "/f/assigned/m1/u.service")->there);
+	assert_true(uv_now(&w.fake->loop) - taken_ms >= 700);
+	world_free(&w);
+}
+
 static void who_is_not_present_itself_takes_nothing_off_others(void **state)
 {
 	struct world w = world_of_a_move();
@@ -235,6 +278,8 @@ int main(void)
 		cmocka_unit_test(a_decision_of_an_earlier_term_is_none),
 		cmocka_unit_test(a_lost_answer_does_not_cost_the_lease),
 		cmocka_unit_test(a_unit_whose_text_cannot_be_read_is_left_where_it_is),
+		cmocka_unit_test(a_machine_that_gets_the_unit_back_does_not_wait),
+		cmocka_unit_test(what_ended_before_the_unit_was_taken_says_nothing),
 		cmocka_unit_test(each_move_waits_for_its_own_copy),
 		cmocka_unit_test(older_news_of_a_target_undo_no_decision),
 	};
