@@ -8,11 +8,9 @@
 #include <string.h>
 
 #define AGENT_RETRY_MS 1000
-#define AGENT_TEXT_RETRY_MS 200
 #define AGENT_WITHDRAWING_MS 20
 #define AGENT_HAND_OVER_STEP_MS 50
 #define AGENT_WITHDRAW_MS 2000 /* for what is published, once no unit is left: the store may be away */
-#define AGENT_TEXTS_MAX 256
 
 static void agent_step(struct agent_unit *unit);
 
@@ -28,8 +26,7 @@ static void say(const struct agent *a, char *text)
 	free(text);
 }
 
-/* Once per trouble: it is tried again and again. Takes the text. */
-static void complain(struct agent_unit *unit, char *text)
+void agent_complain(struct agent_unit *unit, char *text)
 {
 	if (unit->complained) {
 		free(text);
@@ -55,6 +52,9 @@ struct agent_unit *agent_unit_get(struct agent *a, const char *name)
 static void unit_free(struct agent_unit *unit)
 {
 	etcd_request_cancel(unit->fetch);
+	if (unit->rules_fetch)
+		unit->agent->rules_fetches--;
+	etcd_request_cancel(unit->rules_fetch);
 	unit_requirements_done(&unit->rules);
 	free(unit->published);
 	free(unit->name);
@@ -96,7 +96,7 @@ static void retry_fired(uv_timer_t *timer)
 	step_all(timer->data);
 }
 
-static void retry_in(struct agent *a, uint64_t ms)
+void agent_retry_in(struct agent *a, uint64_t ms)
 {
 	if (!uv_is_active((uv_handle_t *)a->retry_timer) || uv_timer_get_due_in(a->retry_timer) > ms)
 		uv_timer_start(a->retry_timer, retry_fired, ms + 1, 0);
@@ -105,7 +105,7 @@ static void retry_in(struct agent *a, uint64_t ms)
 static void retry_later(struct agent_unit *unit, uint64_t ms)
 {
 	unit->not_before_ms = now_ms(unit->agent) + ms;
-	retry_in(unit->agent, ms);
+	agent_retry_in(unit->agent, ms);
 }
 
 /* Something has changed that a unit may have waited for. */
@@ -114,7 +114,7 @@ static void go_on(struct agent *a)
 	if (!a->yielding)
 		return;
 	a->yielding = false;
-	retry_in(a, 0);
+	agent_retry_in(a, 0);
 }
 
 /* ---- operations ---- */
@@ -124,7 +124,8 @@ static void operation_done(struct agent_unit *unit, int result, const char *what
 	unit->busy = false;
 	go_on(unit->agent);
 	if (result < 0) {
-		complain(unit, mem_printf("cannot %s %s: %s (trying again)", what, unit->name, message));
+		agent_complain(
+			unit, mem_printf("cannot %s %s: %s (trying again)", what, unit->name, message));
 		retry_later(unit, AGENT_RETRY_MS);
 		return;
 	}
@@ -152,155 +153,32 @@ static void stop_done(void *userdata, int result, const char *message)
 	operation_done(userdata, result, "stop", message);
 }
 
-static void drop_texts(struct agent *a)
-{
-	size_t position = 0;
-	void *value;
-
-	while (map_next(&a->texts, &position, NULL, &value))
-		free(value);
-	map_done(&a->texts);
-	map_init(&a->texts, 0);
-}
-
-/* What an earlier text left published says nothing true any more. Takes the text. */
-static void fetch_failed(struct agent_unit *unit, char *why, uint64_t retry_ms)
-{
-	complain(unit, why);
-	agent_publish(unit, NULL);
-	retry_later(unit, retry_ms);
-}
-
 static void fetch_done(const struct etcd_response *response, void *userdata)
 {
 	struct agent_unit *unit = userdata;
 	struct agent *a = unit->agent;
-	struct unit_file *file;
-	char *raw, hash[UNIT_HASH_HEX_SIZE];
-	uint8_t bytes[UNIT_HASH_SIZE];
-	size_t len;
+	_cleanup_free_ char *why = NULL;
+	char *raw = agent_text_in(response, unit->assignment.hash, &why);
 
 	unit->fetch = NULL;
-	if (response->outcome != ETCD_OK || !response->node || !response->node->value ||
-		registry_decode_unit(
-			slice_make(response->node->value, response->node->value_len), &raw, &len) < 0) {
-		fetch_failed(unit,
-			mem_printf("no text of %s in the store (unit/%s): %s (trying again)", unit->name,
-				unit->assignment.hash, response->error_text),
-			AGENT_TEXT_RETRY_MS);
+	if (!raw) {
+		agent_complain(unit, mem_printf("cannot load %s: %s (trying again)", unit->name, why));
+		/* What an earlier text left published says nothing true any more. */
+		agent_publish(unit, NULL);
+		retry_later(unit, AGENT_TEXT_RETRY_MS);
 		return;
 	}
-	if (unit_file_parse(slice_make(raw, len), &file, NULL) < 0) {
-		free(raw);
-		fetch_failed(unit,
-			mem_printf("the text of %s in the store (unit/%s) is no unit file", unit->name,
-				unit->assignment.hash),
-			AGENT_RETRY_MS);
-		return;
-	}
-	unit_file_hash(file, bytes);
-	unit_hash_hex(bytes, hash);
-	unit_file_free(file);
-	if (strcmp(hash, unit->assignment.hash) != 0) {
-		free(raw);
-		fetch_failed(unit,
-			mem_printf("the text of %s in the store (unit/%s) is another one", unit->name,
-				unit->assignment.hash),
-			AGENT_RETRY_MS);
-		return;
-	}
-	if (a->texts.count >= AGENT_TEXTS_MAX)
-		drop_texts(a);
-	free(map_put(&a->texts, slice_str(hash), raw));
+	agent_text_keep(a, unit->assignment.hash, raw);
 	agent_step(unit);
 }
 
 static const char *text_of(struct agent_unit *unit)
 {
-	struct agent *a = unit->agent;
-	const struct cluster_text *known = cluster_text(a->config.cluster, unit->assignment.hash);
-	_cleanup_free_ char *key = NULL;
-	struct etcd_get_options options = {.quorum = true};
-	char *text = map_get(&a->texts, slice_str(unit->assignment.hash));
+	const char *text = agent_text_known(unit->agent, unit->assignment.hash);
 
-	if (text)
-		return text;
-	if (known)
-		return known->raw;
-	key = mem_printf("%s/unit/%s", a->prefix, unit->assignment.hash);
-	unit->fetch = etcd_get(a->config.client, key, &options, fetch_done, unit);
-	return NULL;
-}
-
-static void read_rules(struct agent_unit *unit, const char *text)
-{
-	_cleanup_(unit_file_freep) struct unit_file *file = NULL;
-
-	unit->rules_read = true;
-	unit_requirements_done(&unit->rules);
-	if (unit_file_parse(slice_str(text), &file, NULL) == 0)
-		unit_requirements_read(file, slice_str(unit->name), &unit->rules);
-	if (!unit->rules.conflicts.count)
-		unit_requirements_done(&unit->rules);
-}
-
-static bool rules_out(const struct agent_unit *unit, const struct agent_unit *other)
-{
-	for (size_t i = 0; i < unit->rules.conflicts.count; i++)
-		if (unit_glob_match(unit->rules.conflicts.items[i], slice_str(other->name)))
-			return true;
-	return false;
-}
-
-/* Of one that an earlier life loaded. */
-static void find_rules(struct agent_unit *unit, const char *hash)
-{
-	const struct cluster_text *text =
-		unit->rules_read ? NULL : cluster_text(unit->agent->config.cluster, hash);
-
-	if (text && text->raw)
-		read_rules(unit, text->raw);
-}
-
-/* Whether a unit that may be wanted here is in the way of one that it conflicts with. */
-static bool is_in_the_way(
-	const struct agent_unit *other, const struct manager_unit_state *state, const struct agent_unit *unit)
-{
-	if (!other->wanted)
-		return true;
-	/* Global units do not rule each other out. */
-	if (other->assignment.global && unit->assignment.global)
-		return false;
-	return other->busy || state->wanted ||
-	       (strcmp(state->active, "inactive") != 0 && strcmp(state->active, "failed") != 0);
-}
-
-/* The engine gives a place away as soon as nobody is meant to be there; who was there may still be stopping,
- * with another text than it shall have now, or may not have been told yet: what the engine writes of two
- * units comes in any order. Units that conflict are not to run beside each other even then. */
-static bool must_yield(struct agent_unit *unit)
-{
-	struct agent *a = unit->agent;
-	struct manager_unit_state state;
-	size_t position = 0;
-	void *value;
-
-	find_rules(unit, unit->assignment.hash);
-	while (map_next(&a->units, &position, NULL, &value)) {
-		struct agent_unit *other = value;
-
-		if (other == unit || !manager_state(a->config.manager, other->name, &state) ||
-			!is_in_the_way(other, &state, unit))
-			continue;
-		find_rules(other, state.hash);
-		if (!rules_out(unit, other) && !rules_out(other, unit))
-			continue;
-		a->yielding = true;
-		complain(unit, mem_printf("%s is started when %s, which it conflicts with, has ended",
-				       unit->name, other->name));
-		return true;
-	}
-	return false;
+	if (!text)
+		unit->fetch = agent_text_ask(unit->agent, unit->assignment.hash, fetch_done, unit);
+	return text;
 }
 
 static bool shall_be_here(const struct agent_unit *unit)
@@ -322,7 +200,7 @@ static void agent_step(struct agent_unit *unit)
 		return;
 	/* The timer may have fired for another unit. */
 	if (now_ms(a) < unit->not_before_ms) {
-		retry_in(a, unit->not_before_ms - now_ms(a));
+		agent_retry_in(a, unit->not_before_ms - now_ms(a));
 		return;
 	}
 	if (!agent_is_informed(a) && !a->handing_over)
@@ -345,20 +223,20 @@ static void agent_step(struct agent_unit *unit)
 	}
 	if (!known && agent_is_withdrawing(unit)) {
 		/* Who reads that it is gone from here may start it elsewhere. */
-		retry_in(a, AGENT_WITHDRAWING_MS);
+		agent_retry_in(a, AGENT_WITHDRAWING_MS);
 		return;
 	}
 	if (!known) {
 		text = text_of(unit);
 		if (!text)
 			return;
-		read_rules(unit, text);
+		agent_rules_read(unit, text);
 		unit->busy = true;
 		manager_load(manager, unit->name, slice_str(text), unit->assignment.hash, load_done, unit);
 		return;
 	}
 	if (unit->assignment.state == REGISTRY_LAUNCHED && !state.wanted) {
-		if (!must_yield(unit)) {
+		if (!agent_must_yield(unit)) {
 			unit->busy = true;
 			manager_start(manager, unit->name, start_done, unit);
 		}
@@ -680,9 +558,8 @@ struct agent *agent_free(struct agent *a)
 		return NULL;
 	for (position = 0; map_next(&a->units, &position, NULL, &value);)
 		unit_free(value);
-	drop_texts(a);
+	agent_texts_drop(a);
 	map_done(&a->units);
-	map_done(&a->texts);
 	held_free(a->states);
 	held_free(a->heartbeats);
 	held_free(a->legacy);

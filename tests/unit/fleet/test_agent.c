@@ -160,20 +160,42 @@ void manager_list(const struct manager *manager,
 
 /* ---- the cluster ---- */
 
-static void text_put(struct world *w, const char *text, char ret_hash[static UNIT_HASH_HEX_SIZE])
+static void text_hash(const char *text, char ret_hash[static UNIT_HASH_HEX_SIZE])
 {
 	struct unit_file *file;
 	uint8_t hash[UNIT_HASH_SIZE];
-	_cleanup_buf_ struct buf value = BUF_INIT(4096);
-	_cleanup_free_ char *path = NULL;
 
 	assert_int_equal(unit_file_parse(slice_str(text), &file, NULL), 0);
 	unit_file_hash(file, hash);
 	unit_file_free(file);
 	unit_hash_hex(hash, ret_hash);
+}
+
+/* Into the mirror of the cluster. */
+static void text_put(struct world *w, const char *text, char ret_hash[static UNIT_HASH_HEX_SIZE])
+{
+	_cleanup_buf_ struct buf value = BUF_INIT(4096);
+	_cleanup_free_ char *path = NULL;
+
+	text_hash(text, ret_hash);
 	registry_encode_unit(&value, slice_str(text));
 	path = mem_printf("unit/%s", ret_hash);
 	cluster_set(w->cluster, path, buf_slice(&value), 1);
+}
+
+/* Into the store: this machine does not follow the cluster, or not yet. */
+static void text_store(struct world *w, const char *text, char ret_hash[static UNIT_HASH_HEX_SIZE])
+{
+	_cleanup_buf_ struct buf value = BUF_INIT(4096);
+	_cleanup_free_ char *path = NULL;
+	struct fake_key *key;
+
+	text_hash(text, ret_hash);
+	registry_encode_unit(&value, slice_str(text));
+	path = mem_printf("/f/unit/%s", ret_hash);
+	key = fake_key(w->fake, path);
+	(void)snprintf(key->value, sizeof(key->value), "%s", buf_text(&value));
+	key->there = true;
 }
 
 static void assign(struct world *w, const char *name, const char *text, enum registry_state state)
@@ -327,8 +349,8 @@ static void what_an_earlier_life_loaded_has_its_rules(void **state)
 
 	(void)state;
 	world_begin(&w);
-	text_put(&w, ALONE, alone);
-	text_put(&w, PLAIN, plain);
+	text_hash(ALONE, alone);
+	text_hash(PLAIN, plain);
 	unit_add(&w.manager, "a.service", alone);
 	unit_add(&w.manager, "b.service", plain);
 	unit_find(&w.manager, "b.service")->wanted = true;
@@ -378,6 +400,35 @@ static void what_is_loaded_again_stays_published(void **state)
 	world_end(&w);
 }
 
+static void rules_are_asked_for_if_only_the_store_has_them(void **state)
+{
+	char alone[UNIT_HASH_HEX_SIZE], lost[UNIT_HASH_HEX_SIZE];
+	struct world w = {0};
+
+	(void)state;
+	world_begin(&w);
+	text_store(&w, ALONE, alone);
+	text_hash("[Service]\nExecStart=/bin/lost\n", lost);
+	unit_add(&w.manager, "a.service", alone);
+	unit_find(&w.manager, "a.service")->active = "active";
+	/* What nobody knows any more rules nobody out. */
+	unit_add(&w.manager, "lost.service", lost);
+	unit_find(&w.manager, "lost.service")->active = "active";
+	agent_manager_ready(w.agent);
+	world_ready(&w);
+	w.fake->away = true;
+	assign(&w, "b.service", PLAIN, REGISTRY_LAUNCHED);
+	settle(&w);
+	assert_true(is_unloading(&w, "a.service") && !is_active(&w, "b.service"));
+	w.fake->away = false;
+	fake_run_until(w.fake, fake_key(w.fake, "/f/states/b.service/m1")->there);
+	settle(&w);
+	assert_false(is_active(&w, "b.service"));
+	ends(&w, "a.service");
+	fake_run_until(w.fake, is_active(&w, "b.service"));
+	world_end(&w);
+}
+
 /* The index never means that; whoever is left runs. */
 static void of_two_that_conflict_one_runs(void **state)
 {
@@ -424,6 +475,7 @@ int main(void)
 		cmocka_unit_test(and_when_this_machine_hears_first_of_who_comes),
 		cmocka_unit_test(what_runs_counts_with_the_text_that_it_was_started_with),
 		cmocka_unit_test(what_an_earlier_life_loaded_has_its_rules),
+		cmocka_unit_test(rules_are_asked_for_if_only_the_store_has_them),
 		cmocka_unit_test(of_two_that_conflict_one_runs),
 		cmocka_unit_test(what_is_loaded_again_stays_published),
 		cmocka_unit_test(global_units_do_not_rule_each_other_out),
