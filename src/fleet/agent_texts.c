@@ -166,5 +166,7 @@ bool agent_must_yield(struct agent_unit *unit)
 					     unit->name, other->name));
 		return true;
 	}
+	if (!known)
+		a->yielding = true; /* who ends before its rules are known has none */
 	return !known;
 }

@@ -429,6 +429,27 @@ static void rules_are_asked_for_if_only_the_store_has_them(void **state)
 	world_end(&w);
 }
 
+static void who_ends_before_its_rules_are_known_is_not_waited_for(void **state)
+{
+	char alone[UNIT_HASH_HEX_SIZE];
+	struct world w = {0};
+
+	(void)state;
+	world_begin(&w);
+	text_hash(ALONE, alone);
+	unit_add(&w.manager, "a.service", alone);
+	agent_manager_ready(w.agent);
+	world_ready(&w);
+	w.fake->stall = true;
+	assign(&w, "b.service", PLAIN, REGISTRY_LAUNCHED);
+	settle(&w);
+	assert_true(is_unloading(&w, "a.service") && !is_active(&w, "b.service"));
+	ends(&w, "a.service");
+	fake_run_until(w.fake, is_active(&w, "b.service"));
+	fake_go_on(w.fake);
+	world_end(&w);
+}
+
 /* The index never means that; whoever is left runs. */
 static void of_two_that_conflict_one_runs(void **state)
 {
@@ -476,6 +497,7 @@ int main(void)
 		cmocka_unit_test(what_runs_counts_with_the_text_that_it_was_started_with),
 		cmocka_unit_test(what_an_earlier_life_loaded_has_its_rules),
 		cmocka_unit_test(rules_are_asked_for_if_only_the_store_has_them),
+		cmocka_unit_test(who_ends_before_its_rules_are_known_is_not_waited_for),
 		cmocka_unit_test(of_two_that_conflict_one_runs),
 		cmocka_unit_test(what_is_loaded_again_stays_published),
 		cmocka_unit_test(global_units_do_not_rule_each_other_out),
