@@ -78,16 +78,15 @@ static const char *add_operation(struct api *api, struct api_write *write, const
 	const char *kind = json_string_value(json_object_get(op, "op"));
 	const char *path = json_string_value(json_object_get(op, "path"));
 	const json_t *holder = json_object_get(op, "value");
-	const char *value = json_string_value(json_object_get(holder, "value"));
+	/* {"value": "east"} as JSON Patch and the manual have it, {"value": {"value": "east"}} as 1.0 does.
+	 */
+	const char *value =
+		json_string_value(json_is_object(holder) ? json_object_get(holder, "value") : holder);
 	struct slice id, key;
 	bool removal = kind && strcmp(kind, "remove") == 0;
 
 	if (!json_is_object(op))
 		return "json: cannot unmarshal a patch operation that is no object";
-	if (json_is_string(holder))
-		return "json: cannot unmarshal string into Go struct field machineMetadataOp.Value of type "
-		       "struct { Value "
-		       "string \"json:\\\"value\\\"\" }";
 	if (!kind || (!removal && strcmp(kind, "add") != 0 && strcmp(kind, "replace") != 0))
 		return "invalid op: expect add, remove, or replace";
 	if (!path || !cut_metadata_path(slice_str(path), &id, &key))

@@ -11,6 +11,7 @@
 #include "io/url.h"
 
 #define API_PEER_CONNECT_MS 3000
+#define API_PEER_ANSWER_MS 5000 /* a fleetd that hangs does not refuse connections */
 #define API_LINES_DEFAULT 10
 
 /* One answer that comes in pieces, from the manager or from a peer. */
@@ -267,6 +268,18 @@ static void peer_done(
 	http_request_unref(req);
 }
 
+/* A journal that is followed may have nothing to say for long. */
+static bool is_followed(struct http_request *req)
+{
+	struct url_form form = {0};
+	const struct slice *follow;
+	bool followed = false;
+
+	(void)!url_form_parse(&req->arena, &form, req->query, NULL);
+	follow = url_form_get(&form, "follow");
+	return follow && text_to_bool(*follow, &followed) >= 0 && followed;
+}
+
 static void ask_peer(struct api *api, struct http_request *req, const struct registry_machine *machine,
 	const char *name, const char *what)
 {
@@ -275,6 +288,7 @@ static void ask_peer(struct api *api, struct http_request *req, const struct reg
 	_cleanup_free_ char *authorization = mem_printf("Bearer %s", machine->peer_token);
 	struct http_header header = HTTP_HEADER("Authorization", authorization);
 	struct http_call_options options = {.connect_timeout_ms = API_PEER_CONNECT_MS,
+		.header_timeout_ms = is_followed(req) ? 0 : API_PEER_ANSWER_MS,
 		.on_head = peer_head,
 		.on_body = peer_body,
 		.on_done = peer_done,

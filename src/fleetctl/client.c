@@ -549,8 +549,12 @@ static void stream_done(
 static int run_stream(struct fleetctl *ctl, const char *path, struct stream_run *run, struct buf *reterr)
 {
 	_cleanup_free_ char *url = mem_printf("%s%s", ctl->base, path);
+	bool followed = strstr(path, "follow=true") != NULL;
 	struct http_call_options options = {.url = url,
 		.unix_path = ctl->unix_path,
+		.connect_timeout_ms = timeout_ms(ctl),
+		/* A journal that is followed may have nothing to say for long. */
+		.header_timeout_ms = followed ? 0 : timeout_ms(ctl),
 		.on_head = stream_head,
 		.on_body = stream_piece,
 		.on_done = stream_done,
@@ -593,14 +597,22 @@ int ctl_start_outcome(struct fleetctl *ctl, const char *name, const char *machin
 {
 	_cleanup_free_ char *query = ctl_path("/status?machine=", machine, "");
 	_cleanup_free_ char *path = ctl_path("/flotilla/v1/units/", name, query);
-	_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024);
+	_cleanup_buf_ struct buf text = BUF_INIT(64 * 1024);
 	struct stream_run run = {.quiet = true};
+	int r = run_stream(ctl, path, &run, &text);
 
-	(void)!run_stream(ctl, path, &run, &ignored);
-	if (!run.start_error)
-		return run.start_waits;
-	*ret_why = run.start_error;
-	return -EIO;
+	if (run.start_error) {
+		*ret_why = run.start_error;
+		return -EIO;
+	}
+	/* A machine of fleet 1.0 does not tell. */
+	if (r < 0 && r != -ENOTSUP) {
+		*ret_why = mem_printf("cannot be asked about: %s", buf_text(&text));
+		return 1;
+	}
+	if (run.start_waits)
+		*ret_why = mem_strdup("waits for units that it needs");
+	return run.start_waits;
 }
 
 /* ---- machines ---- */

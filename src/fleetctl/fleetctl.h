@@ -78,7 +78,8 @@ int ctl_set_desired(
  */
 int ctl_stream(struct fleetctl *ctl, const char *path, int *ret_exit, struct buf *reterr) _must_check_;
 /* What became of the last start of a unit that does not run there: 0: it began (and has ended since), or
- * nobody knows; 1: it waits for other units, or begins by now; -EIO: it did not begin, and why (owned). */
+ * nobody knows; 1: it waits for other units, begins by now, or its machine does not answer; -EIO: it did not
+ * begin. ret_why (owned): what it waits for, or why it did not. */
 int ctl_start_outcome(
 	struct fleetctl *ctl, const char *name, const char *machine, char **ret_why) _must_check_;
 /* A path with an escaped unit name: ctl_path("/fleet/v1/units/", name, ""). Owned. */

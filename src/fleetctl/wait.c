@@ -237,7 +237,7 @@ static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_
 			return 0;
 		r = ctl_start_outcome(ctl, waiter->name, ctl_text(unit, "machineID"), &start_error);
 		if (r > 0)
-			return note_wait(waiter, "waits for units that it needs", elapsed_ms);
+			return note_wait(waiter, start_error, elapsed_ms);
 		if (r < 0) {
 			legend = ctl_machine_legend(ctl, ctl_text(unit, "machineID"), false);
 			buf_printf(reterr, "Unit %s does not start on %s: %s", waiter->name, legend,

@@ -27,6 +27,8 @@ DIFFERENT = {
     ("invalid desiredState on create", "PUT", "/fleet/v1/units/ds.service"):
         (400, error(400, 'invalid desiredState "bogus": it must be inactive, loaded or launched'),
          "1.0 answers an empty 500"),
+    ("plain string value", "PATCH", "/fleet/v1/machines"):
+        (204, "", "JSON Patch's own form of a value, as 1.0's manual has it: 1.0 itself refuses it"),
 }
 # Not replayed: with the store away 1.0 answers 500 and later 503 to everything. Here reads come from memory; see the last case.
 LEFT_OUT = ("etcd frozen",)

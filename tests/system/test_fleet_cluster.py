@@ -2,6 +2,7 @@
 """Fleet as a cluster: three fleetds with their own keepers over one store, first Debian's etcd, then ours."""
 import itertools
 import json
+import concurrent.futures
 import os
 import pty
 import re
@@ -482,6 +483,14 @@ def add_cases(kind):
         victim = c.machine(c.where("w@1.service"))
         os.killpg(victim.process.pid, signal.SIGSTOP)
         other = next(m for m in c.machines if m is not victim)
+        # Who asks about a unit there is not kept waiting for ever.
+        begun = time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            asked = [pool.submit(c.ctl, command, "w@1", machine=other, check=False) for command in ("status", "journal")]
+            for one in asked:
+                status, _, error = one.result()
+                assert status == 1 and "timeout awaiting response headers" in error, (status, error)
+        assert time.monotonic() - begun < 10
         wait_for(lambda: len(c.states("w@1.service", other).get("w@1.service", {})) >= 1 and
                  any(n != victim.number and s[0] == "active"
                      for n, s in c.states("w@1.service", other).get("w@1.service", {}).items()), c.ttl + 8,
