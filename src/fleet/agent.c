@@ -19,7 +19,7 @@ static uint64_t now_ms(const struct agent *a)
 	return uv_now(etcd_client_loop(a->config.client));
 }
 
-static void say(const struct agent *a, char *text)
+void agent_say(const struct agent *a, char *text)
 {
 	if (a->config.log)
 		a->config.log(a->config.userdata, text);
@@ -33,7 +33,7 @@ void agent_complain(struct agent_unit *unit, char *text)
 		return;
 	}
 	unit->complained = true;
-	say(unit->agent, text);
+	agent_say(unit->agent, text);
 }
 
 struct agent_unit *agent_unit_get(struct agent *a, const char *name)
@@ -156,19 +156,20 @@ static void stop_done(void *userdata, int result, const char *message)
 static void fetch_done(const struct etcd_response *response, void *userdata)
 {
 	struct agent_unit *unit = userdata;
-	struct agent *a = unit->agent;
 	_cleanup_free_ char *why = NULL;
-	char *raw = agent_text_in(response, unit->assignment.hash, &why);
+	char *raw = agent_text_in(response, unit->fetch_hash, &why);
 
 	unit->fetch = NULL;
-	if (!raw) {
+	if (raw)
+		agent_text_keep(unit->agent, unit->fetch_hash, raw);
+	/* Another one may be wanted by now. */
+	if (!raw && strcmp(unit->fetch_hash, unit->assignment.hash) == 0) {
 		agent_complain(unit, mem_printf("cannot load %s: %s (trying again)", unit->name, why));
 		/* What an earlier text left published says nothing true any more. */
 		agent_publish(unit, NULL);
 		retry_later(unit, AGENT_TEXT_RETRY_MS);
 		return;
 	}
-	agent_text_keep(a, unit->assignment.hash, raw);
 	agent_step(unit);
 }
 
@@ -176,8 +177,10 @@ static const char *text_of(struct agent_unit *unit)
 {
 	const char *text = agent_text_known(unit->agent, unit->assignment.hash);
 
-	if (!text)
-		unit->fetch = agent_text_ask(unit->agent, unit->assignment.hash, fetch_done, unit);
+	if (!text) {
+		memcpy(unit->fetch_hash, unit->assignment.hash, sizeof(unit->fetch_hash));
+		unit->fetch = agent_text_ask(unit->agent, unit->fetch_hash, fetch_done, unit);
+	}
 	return text;
 }
 
@@ -388,8 +391,8 @@ void agent_set_foreign(struct agent *a, bool foreign)
 	if (agent_lasts(a) != before)
 		agent_publish_anew(a);
 	a->foreign_known = false;
-	say(a, mem_printf(foreign ? "a fleet 1.0 engine leads: going by its registry"
-				  : "going by the assignment index again"));
+	agent_say(a, mem_printf(foreign ? "a fleet 1.0 engine leads: going by its registry"
+					: "going by the assignment index again"));
 	check_trust(a);
 }
 

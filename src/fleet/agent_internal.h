@@ -13,7 +13,9 @@ struct agent_unit {
 	struct registry_assignment index, assignment;
 	bool busy;	 /* an operation of the manager is under way */
 	bool complained; /* of what it needs next, since that last worked */
+	bool yielded;	 /* it has been said whom it waits for */
 	struct etcd_request *fetch;
+	char fetch_hash[UNIT_HASH_HEX_SIZE];
 	struct unit_requirements rules; /* if it has Conflicts */
 	bool rules_read;
 	struct etcd_request *rules_fetch;
@@ -43,6 +45,7 @@ struct agent {
 
 /* agent.c */
 struct agent_unit *agent_unit_get(struct agent *agent, const char *name);
+void agent_say(const struct agent *agent, char *text); /* takes the text */
 /* Once per trouble: it is tried again and again. Takes the text. */
 void agent_complain(struct agent_unit *unit, char *text);
 /* Every unit is looked at again, then at the latest. */

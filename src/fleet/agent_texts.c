@@ -128,16 +128,10 @@ static bool rules_out(const struct agent_unit *unit, const struct agent_unit *ot
 	return false;
 }
 
-/* Whether a unit that may be wanted here is in the way of one that it conflicts with. */
-static bool is_in_the_way(
-	const struct agent_unit *other, const struct manager_unit_state *state, const struct agent_unit *unit)
+/* Whether a unit, which may be wanted here too, is in the way of one that it conflicts with. */
+static bool is_in_the_way(const struct agent_unit *other, const struct manager_unit_state *state)
 {
-	if (!other->wanted)
-		return true;
-	/* Global units do not rule each other out. */
-	if (other->assignment.global && unit->assignment.global)
-		return false;
-	return other->busy || state->wanted ||
+	return !other->wanted || other->busy || state->wanted ||
 	       (strcmp(state->active, "inactive") != 0 && strcmp(state->active, "failed") != 0);
 }
 
@@ -153,7 +147,7 @@ bool agent_must_yield(struct agent_unit *unit)
 		struct agent_unit *other = value;
 
 		if (other == unit || !manager_state(a->config.manager, other->name, &state) ||
-			!is_in_the_way(other, &state, unit))
+			!is_in_the_way(other, &state))
 			continue;
 		if (!find_rules(other, state.hash)) {
 			known = false;
@@ -162,11 +156,14 @@ bool agent_must_yield(struct agent_unit *unit)
 		if (!rules_out(unit, other) && !rules_out(other, unit))
 			continue;
 		a->yielding = true;
-		agent_complain(unit, mem_printf("%s is started when %s, which it conflicts with, has ended",
+		if (!unit->yielded)
+			agent_say(a, mem_printf("%s is started when %s, which it conflicts with, has ended",
 					     unit->name, other->name));
+		unit->yielded = true;
 		return true;
 	}
 	if (!known)
 		a->yielding = true; /* who ends before its rules are known has none */
+	unit->yielded = false;
 	return !known;
 }

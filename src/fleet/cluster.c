@@ -264,17 +264,45 @@ static void set_state(struct cluster *c, const char *path, struct slice name, st
 	cluster_tell(c, c->observer.state, unit->name);
 }
 
+/* Where the machine's entry is, or belongs: a global unit has one for each machine. */
+static size_t assignment_find(const struct cluster_unit *unit, struct slice machine)
+{
+	size_t low = 0, high = unit->assignment_count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (slice_compare(slice_str(unit->assignments[middle].machine), machine) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static bool assignment_is_of(const struct cluster_unit *unit, size_t at, struct slice machine)
+{
+	return at < unit->assignment_count && slice_is(machine, unit->assignments[at].machine);
+}
+
+const struct cluster_assignment *cluster_unit_assignment(const struct cluster_unit *unit, const char *machine)
+{
+	size_t at = assignment_find(unit, slice_str(machine));
+
+	return assignment_is_of(unit, at, slice_str(machine)) ? &unit->assignments[at] : NULL;
+}
+
 static void set_assignment(struct cluster *c, struct slice machine, struct slice name, struct slice value)
 {
 	struct cluster_unit *unit = unit_entry(c, name);
-	size_t i = 0;
+	size_t i = assignment_find(unit, machine);
 
-	while (i < unit->assignment_count && !slice_is(machine, unit->assignments[i].machine))
-		i++;
-	if (i == unit->assignment_count) {
+	if (!assignment_is_of(unit, i, machine)) {
 		unit->assignments = mem_reallocarray(
 			unit->assignments, unit->assignment_count + 1, sizeof(struct cluster_assignment));
-		unit->assignments[unit->assignment_count++] =
+		memmove(unit->assignments + i + 1, unit->assignments + i,
+			(unit->assignment_count++ - i) * sizeof(*unit->assignments));
+		unit->assignments[i] =
 			(struct cluster_assignment){.machine = mem_strndup(machine.data, machine.len)};
 	}
 	unit->assignments[i].value = cluster_replace_text(unit->assignments[i].value, value);
@@ -621,6 +649,13 @@ const struct cluster_unit **cluster_entries(const struct cluster *c, size_t *ret
 	qsort(units, count, sizeof(*units), units_by_name);
 	*ret_count = count;
 	return units;
+}
+
+const struct cluster_unit *cluster_next_entry(const struct cluster *c, size_t *position)
+{
+	void *unit;
+
+	return map_next(&c->units, position, NULL, &unit) ? unit : NULL;
 }
 
 size_t cluster_unit_count(const struct cluster *c)

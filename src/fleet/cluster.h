@@ -135,5 +135,10 @@ uint64_t cluster_garbage_index(const struct cluster *cluster, const char *path);
 char **cluster_indexed_machines(const struct cluster *cluster, size_t *ret_count);
 /* Term by which the machine's index is complete, or NULL. */
 const char *cluster_epoch(const struct cluster *cluster, const char *machine);
+/* The machine's entry in the index, or NULL. */
+const struct cluster_assignment *cluster_unit_assignment(
+	const struct cluster_unit *unit, const char *machine);
+/* Steps through all entries in no order: start with *position = 0; NULL at the end. */
+const struct cluster_unit *cluster_next_entry(const struct cluster *cluster, size_t *position);
 /* All known texts, in no order; the caller frees the block. */
 const struct cluster_text **cluster_texts(const struct cluster *cluster, size_t *ret_count);

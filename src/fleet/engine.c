@@ -83,6 +83,7 @@ static void stop_leading(struct engine *e, const char *why)
 	set_clear(&e->swept);
 	set_clear(&e->silent);
 	set_clear(&e->waiting);
+	set_clear(&e->changed_machines);
 	engine_forget_unheard(e, true);
 	set_clear(&e->bare);
 	set_clear(&e->unneeded);
@@ -203,6 +204,8 @@ static void lease_done(const struct etcd_response *response, void *userdata)
 		e->held_ms = e->sent_ttl_ms;
 		e->lease_unsure = false;
 		e->lease_index = response->node ? response->node->modified_index : 0;
+		/* A store that begins anew has lower ones. */
+		e->term_index = step == LEASE_RENEW ? MIN(e->term_index, e->lease_index) : e->lease_index;
 		if (step != LEASE_RENEW)
 			start_leading(e);
 		lease_after(e, e->held_ms / 2);
@@ -302,7 +305,7 @@ static uint64_t contact_age_ms(const struct engine *e)
 /* Decides what the lease needs now, if anything. */
 static void lease_next(struct engine *e)
 {
-	bool loaded = e->config.cluster_loaded(e->config.userdata);
+	bool live = e->config.cluster_is_live(e->config.userdata);
 
 	if (e->lease_request || e->resigned || e->config.disabled)
 		return;
@@ -318,13 +321,13 @@ static void lease_next(struct engine *e)
 		return;
 	}
 	if (!e->seen_known || !contact_age_ms(e) ||
-		(loaded && !cluster_machine(e->config.cluster, e->machine_id)))
+		(live && !cluster_machine(e->config.cluster, e->machine_id)))
 		return;
 	if (!e->seen.machine)
 		lease_send(e, LEASE_ACQUIRE);
 	else if (strcmp(e->seen.machine, e->machine_id) == 0)
 		lease_send(e, LEASE_ADOPT);
-	else if (loaded && !cluster_machine(e->config.cluster, e->seen.machine)) {
+	else if (live && !cluster_machine(e->config.cluster, e->seen.machine)) {
 		uint64_t age = contact_age_ms(e);
 
 		if (age > ENGINE_SETTLE_MS)
@@ -413,16 +416,16 @@ static void target_write(struct engine *e, const char *name, const char *from, c
 
 static bool targets_are_missing(const struct engine *e)
 {
-	size_t count;
-	_cleanup_free_ const struct cluster_unit **units = cluster_entries(e->config.cluster, &count);
+	const struct cluster_unit *unit;
+	size_t position = 0;
 
-	for (size_t i = 0; i < count; i++)
-		if (units[i]->target && !cluster_machine(e->config.cluster, units[i]->target))
+	while ((unit = cluster_next_entry(e->config.cluster, &position)))
+		if (unit->target && !cluster_machine(e->config.cluster, unit->target))
 			return true;
 	return false;
 }
 
-static void mark_globals(struct engine *e)
+void engine_mark_globals(struct engine *e)
 {
 	size_t position = 0;
 	struct slice name;
@@ -433,17 +436,14 @@ static void mark_globals(struct engine *e)
 
 static void mark_everything(struct engine *e)
 {
-	size_t count;
+	const struct cluster_unit *unit;
+	size_t count, position = 0;
 
 	scheduler_touch_all(cluster_scheduler(e->config.cluster));
-	{
-		_cleanup_free_ const struct cluster_unit **units = cluster_entries(e->config.cluster, &count);
-
-		for (size_t i = 0; i < count; i++) {
-			set_add(&e->dirty, units[i]->name);
-			if (units[i]->planned && units[i]->global)
-				set_add(&e->globals, units[i]->name);
-		}
+	while ((unit = cluster_next_entry(e->config.cluster, &position))) {
+		set_add(&e->dirty, unit->name);
+		if (unit->planned && unit->global)
+			set_add(&e->globals, unit->name);
 	}
 	{
 		_cleanup_free_ const struct cluster_machine **machines =
@@ -465,13 +465,13 @@ static void sweep_leftover(struct engine *e, const char *name)
 
 static void count_unplaced(struct engine *e)
 {
-	size_t count;
-	_cleanup_free_ const struct cluster_unit **units = cluster_entries(e->config.cluster, &count);
+	const struct cluster_unit *unit;
+	size_t position = 0;
 
 	e->stats.unplaced = 0;
-	for (size_t i = 0; i < count; i++)
-		if (units[i]->planned && !units[i]->global && units[i]->desired != REGISTRY_INACTIVE &&
-			!scheduler_target(cluster_scheduler(e->config.cluster), units[i]->name))
+	while ((unit = cluster_next_entry(e->config.cluster, &position)))
+		if (unit->planned && !unit->global && unit->desired != REGISTRY_INACTIVE &&
+			!scheduler_target(cluster_scheduler(e->config.cluster), unit->name))
 			e->stats.unplaced++;
 	e->stats.failures += e->stats.unplaced;
 }
@@ -484,7 +484,9 @@ static void run(struct engine *e)
 	size_t count;
 	char **names;
 
-	if (!e->leads || !e->ready || !e->config.cluster_loaded(e->config.userdata))
+	/* What others decided in their terms is known. */
+	if (!e->leads || !e->ready || !e->config.cluster_is_live(e->config.userdata) ||
+		e->config.cluster_index(e->config.userdata) < e->term_index)
 		return;
 	/* Without contact, or after a sleep through which the lease may have gone to another; and whose own
 	 * presence has ended does not know whether others are dead. */
@@ -513,8 +515,8 @@ static void run(struct engine *e)
 		target_write(e, decisions[i].unit, decisions[i].from, decisions[i].to);
 		set_add(&e->dirty, decisions[i].unit);
 	}
-	if (count)
-		mark_globals(e); /* a unit that came or went may make or leave room for them */
+	engine_index_globals(e);
+	engine_index_machines(e);
 	names = set_take(&e->dirty, &count);
 	for (size_t i = 0; i < count; i++) {
 		engine_index_unit(e, names[i]);
@@ -546,18 +548,8 @@ void engine_machine_changed(struct engine *e, const char *id)
 	}
 	if (!e->leads)
 		return;
-	mark_globals(e);
+	set_add(&e->changed_machines, id);
 	engine_look_at_waiting(e);
-	/* Entries from an earlier life of the machine. */
-	{
-		size_t count;
-		_cleanup_free_ const struct cluster_unit **units = cluster_entries(e->config.cluster, &count);
-
-		for (size_t i = 0; i < count; i++)
-			for (size_t k = 0; k < units[i]->assignment_count; k++)
-				if (strcmp(units[i]->assignments[k].machine, id) == 0)
-					set_add(&e->dirty, units[i]->name);
-	}
 }
 
 void engine_unit_changed(struct engine *e, const char *name)
@@ -568,8 +560,8 @@ void engine_unit_changed(struct engine *e, const char *name)
 	engine_states_changed(e, name);
 	if (unit && unit->global)
 		set_add(&e->globals, name);
-	else if (map_remove(&e->globals, slice_str(name)) || e->globals.count)
-		mark_globals(e);
+	else
+		map_remove(&e->globals, slice_str(name));
 }
 
 void engine_assignments_changed(struct engine *e, const char *name)
@@ -616,7 +608,7 @@ static void pass_fired(uv_timer_t *timer)
 		lease_next(e);
 		/* A fleet 1.0 removes nothing of machines that are gone: what they left to last is removed
 		 * here. */
-		if (e->seen.machine && !e->seen.term && e->config.cluster_loaded(e->config.userdata) &&
+		if (e->seen.machine && !e->seen.term && e->config.cluster_is_live(e->config.userdata) &&
 			contact_age_ms(e) > ENGINE_SETTLE_MS)
 			engine_sweep_foreign(e);
 		/* Names pile up only for who acts on them. */
@@ -656,7 +648,7 @@ static void map_start(struct map *map)
 static void each_map(struct engine *e, void (*fn)(struct map *map))
 {
 	struct map *maps[] = {&e->dirty, &e->globals, &e->busy, &e->epochs, &e->waiting, &e->unheard,
-		&e->new_machines, &e->swept, &e->bare, &e->silent, &e->unneeded};
+		&e->new_machines, &e->changed_machines, &e->swept, &e->bare, &e->silent, &e->unneeded};
 
 	for (size_t i = 0; i < ARRAY_LEN(maps); i++)
 		fn(maps[i]);

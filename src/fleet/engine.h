@@ -34,7 +34,8 @@ struct engine_config {
 	/* Loop time in ms since when the store has been in contact, 0: not now. */
 	uint64_t (*contact_since_ms)(void *userdata);
 	/* True while the cluster mirror holds a complete read. */
-	bool (*cluster_loaded)(void *userdata);
+	bool (*cluster_is_live)(void *userdata);   /* it follows the store */
+	uint64_t (*cluster_index)(void *userdata); /* of the store, up to which the cluster is known */
 	/* Began or ceased to lead; a full mirror is needed while leading. */
 	void (*leading)(void *userdata, bool leads);
 	void (*log)(void *userdata, const char *text);

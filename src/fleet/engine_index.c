@@ -133,18 +133,10 @@ static bool index_wants(struct engine *e, const struct cluster_unit *unit, const
 	return target && strcmp(target, machine) == 0;
 }
 
-static const struct cluster_assignment *find_entry(const struct cluster_unit *unit, const char *machine)
-{
-	for (size_t i = 0; i < unit->assignment_count; i++)
-		if (strcmp(unit->assignments[i].machine, machine) == 0)
-			return &unit->assignments[i];
-	return NULL;
-}
-
 static void index_set_if_other(
 	struct engine *e, const struct cluster_unit *unit, const char *machine, const char *value)
 {
-	const struct cluster_assignment *entry = find_entry(unit, machine);
+	const struct cluster_assignment *entry = cluster_unit_assignment(unit, machine);
 
 	if (!entry || strcmp(entry->value, value) != 0)
 		engine_index_write(e, machine, unit->name, value);
@@ -211,11 +203,91 @@ static bool must_wait(struct engine *e, const struct cluster_unit *unit, const c
 static void index_give(
 	struct engine *e, const struct cluster_unit *unit, const char *target, const char *value)
 {
-	if (find_entry(unit, target))
+	if (cluster_unit_assignment(unit, target))
 		map_remove(&e->waiting, slice_str(unit->name)); /* the next move waits anew */
 	else if (must_wait(e, unit, target))
 		return;
 	index_set_if_other(e, unit, target, value);
+}
+
+/* The machine is not to have the unit (any more). `unit`: NULL when there is none of that name. */
+static void index_drop(
+	struct engine *e, const char *name, const struct cluster_unit *unit, const char *machine)
+{
+	/* A machine that is away for a moment keeps its global units. */
+	if (unit && unit->global && unit->desired != REGISTRY_INACTIVE &&
+		!cluster_machine(e->config.cluster, machine))
+		return;
+	engine_index_write(e, machine, name, NULL);
+}
+
+static void encode_entry(struct buf *out, const struct cluster_unit *unit)
+{
+	struct registry_assignment assignment = {.state = unit->desired, .global = unit->global};
+
+	memcpy(assignment.hash, unit->hash, sizeof(assignment.hash));
+	registry_encode_assignment(out, &assignment);
+}
+
+/* Its text cannot be read (yet): what runs, runs on. */
+static bool is_unreadable(const struct cluster_unit *entry, const struct cluster_unit *unit)
+{
+	return !unit && entry && entry->hash[0];
+}
+
+/* The same for the entry of one machine. */
+static void index_global(struct engine *e, const char *name, const char *machine)
+{
+	const struct cluster *c = e->config.cluster;
+	const struct cluster_unit *entry = cluster_entry(c, name), *unit = cluster_unit(c, name);
+	_cleanup_buf_ struct buf value = BUF_INIT(4096);
+
+	if (map_get(&e->busy, slice_str(name)) || is_unreadable(entry, unit))
+		return; /* looked at again when those writes have ended */
+	if (index_wants(e, unit, machine)) {
+		encode_entry(&value, unit);
+		index_set_if_other(e, unit, machine, buf_text(&value));
+	} else if (entry && cluster_unit_assignment(entry, machine)) {
+		index_drop(e, name, unit, machine);
+	}
+}
+
+void engine_index_globals(struct engine *e)
+{
+	const struct scheduler_global_change *changes;
+	size_t count;
+
+	if (!scheduler_global_changes(cluster_scheduler(e->config.cluster), &changes, &count))
+		engine_mark_globals(e);
+	for (size_t i = 0; i < count; i++)
+		index_global(e, changes[i].unit, changes[i].machine);
+}
+
+void engine_index_machines(struct engine *e)
+{
+	const struct cluster_unit *unit;
+	size_t position = 0, at = 0;
+	struct slice id, name;
+
+	if (!e->changed_machines.count)
+		return;
+	/* Entries from an earlier life of one. */
+	while ((unit = cluster_next_entry(e->config.cluster, &position))) {
+		for (size_t i = 0; !unit->global && i < unit->assignment_count; i++)
+			if (map_get(&e->changed_machines, slice_str(unit->assignments[i].machine)))
+				map_put(&e->dirty, slice_str(unit->name), e);
+	}
+	for (position = 0; map_next(&e->changed_machines, &position, &id, NULL);) {
+		_cleanup_free_ char *machine = mem_strndup(id.data, id.len);
+
+		for (at = 0; map_next(&e->globals, &at, &name, NULL);) {
+			_cleanup_free_ char *global = mem_strndup(name.data, name.len);
+
+			index_global(e, global, machine);
+		}
+	}
+	map_done(&e->changed_machines);
+	map_init(&e->changed_machines, 0);
 }
 
 /* Brings the index entries of one unit to what they should be. */
@@ -224,31 +296,20 @@ void engine_index_unit(struct engine *e, const char *name)
 	const struct cluster *c = e->config.cluster;
 	const struct cluster_unit *entry = cluster_entry(c, name), *unit = cluster_unit(c, name);
 	_cleanup_buf_ struct buf value = BUF_INIT(4096);
-	struct registry_assignment assignment;
 
-	if (map_get(&e->busy, slice_str(name)))
+	if (map_get(&e->busy, slice_str(name)) || is_unreadable(entry, unit))
 		return; /* looked at again when those writes have ended */
-	/* Its text cannot be read (yet): what runs, runs on. */
-	if (!unit && entry && entry->hash[0])
-		return;
 	for (size_t i = 0; entry && i < entry->assignment_count; i++) {
 		const char *machine = entry->assignments[i].machine;
 
-		if (index_wants(e, unit, machine))
-			continue;
-		/* A machine that is away for a moment keeps its global units. */
-		if (unit && unit->global && unit->desired != REGISTRY_INACTIVE &&
-			!cluster_machine(c, machine))
-			continue;
-		engine_index_write(e, machine, name, NULL);
+		if (!index_wants(e, unit, machine))
+			index_drop(e, name, unit, machine);
 	}
 	if (!unit || unit->desired == REGISTRY_INACTIVE) {
 		map_remove(&e->waiting, slice_str(name));
 		return;
 	}
-	assignment = (struct registry_assignment){.state = unit->desired, .global = unit->global};
-	memcpy(assignment.hash, unit->hash, sizeof(assignment.hash));
-	registry_encode_assignment(&value, &assignment);
+	encode_entry(&value, unit);
 	if (!unit->global) {
 		const char *target = scheduler_target(cluster_scheduler(c), name);
 

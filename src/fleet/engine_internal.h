@@ -40,6 +40,7 @@ struct engine {
 	uv_timer_t *lease_timer, *pass_timer, *run_timer;
 	char *term, *lease_value;
 	uint64_t lease_index, sent_ms, sent_ttl_ms;
+	uint64_t term_index;	      /* of the store, when this term began */
 	uint64_t renewed_ms, held_ms; /* the lease holds for so long from then on */
 	bool leads, ready, resigned;
 	bool lease_unsure; /* its index is not known */
@@ -48,7 +49,8 @@ struct engine {
 	void *resign_userdata;
 
 	bool all;			   /* look at everything in the next run */
-	bool machines_changed;		   /* one came or went since the last run */
+	bool machines_changed;		   /* one came or went since states were swept */
+	uint64_t states_swept_ms;	   /* when that was */
 	struct engine_word lasting, large; /* lease/states, lease/large */
 	struct map swept; /* keys of machines that are gone, and directories, while they are being removed */
 	struct map unneeded;   /* "path index" -> since when (ms) nobody needs it */
@@ -62,12 +64,15 @@ struct engine {
 	struct map waiting;    /* name -> since when (ms) it waits for the end of its copy elsewhere */
 	struct map unheard;    /* name -> struct unheard: who has not said that it is gone; engine_index.c */
 	struct map epochs;     /* machines that have this term's epoch */
-	struct map new_machines; /* machines that want it */
+	struct map new_machines;     /* machines that want it */
+	struct map changed_machines; /* came, went, or have other metadata, since the last run */
 };
 
 /* engine.c */
 uint64_t engine_now_ms(const struct engine *e);
 void engine_retry_run(struct engine *e, uint64_t ms);
+/* All entries of global units are compared in the next run. */
+void engine_mark_globals(struct engine *e);
 /* Of the store, when it did what was asked or refused it. */
 uint64_t engine_answer_index(const struct etcd_response *response);
 /* The key has that value by the answer to our write; NULL: it is not there. */
@@ -83,6 +88,10 @@ void engine_forget_unheard(struct engine *e, bool all);
 void engine_look_at_waiting(struct engine *e);
 /* Brings the index entries of one unit to what they should be. */
 void engine_index_unit(struct engine *e, const char *name);
+/* Those of global units where the scheduler has something new of them. */
+void engine_index_globals(struct engine *e);
+/* Of machines that came, went or changed: entries of global units; others are marked. */
+void engine_index_machines(struct engine *e);
 /* Behind all corrections queued so far, unless this term has: the machine's index is complete by it. */
 void engine_epoch_write(struct engine *e, const char *machine);
 /* Writes an entry of the index, or removes it (value NULL). */

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "fleet/engine_internal.h"
 
+#define ENGINE_SWEEP_MS 200	     /* between two walks over what all machines publish */
 #define ENGINE_SILENT_MS 10000	     /* what is missing for so long has got lost */
 #define ENGINE_SILENT_PAUSE_MS 60000 /* between two questions to one machine */
 
@@ -37,12 +38,10 @@ static void sweep_key(struct engine *e, const char *path, uint64_t index)
 static void sweep_states(struct engine *e)
 {
 	const struct cluster *c = e->config.cluster;
-	size_t count;
-	_cleanup_free_ const struct cluster_unit **units = cluster_entries(c, &count);
+	const struct cluster_unit *unit;
+	size_t position = 0;
 
-	for (size_t i = 0; i < count; i++) {
-		const struct cluster_unit *unit = units[i];
-
+	while ((unit = cluster_next_entry(c, &position))) {
 		for (size_t k = 0; k < unit->state_count; k++) {
 			const char *machine = unit->states[k].state.machine;
 			_cleanup_free_ char *path = NULL;
@@ -252,7 +251,13 @@ void engine_large_seen(struct engine *e, bool large)
 
 void engine_states_round(struct engine *e, bool all)
 {
-	if (all || e->machines_changed) {
+	uint64_t now = engine_now_ms(e), age = now - e->states_swept_ms;
+
+	if (e->machines_changed && !all && age < ENGINE_SWEEP_MS) {
+		engine_retry_run(e, ENGINE_SWEEP_MS - age);
+	} else if (all || e->machines_changed) {
+		e->machines_changed = false;
+		e->states_swept_ms = now;
 		announce_lasting(e);
 		announce_large(e);
 		sweep_states(e);
@@ -265,7 +270,6 @@ void engine_states_round(struct engine *e, bool all)
 		if (!e->foreign_ms)
 			engine_collect(e);
 	}
-	e->machines_changed = false;
 	sweep_bare(e, all);
 }
 

@@ -191,6 +191,7 @@ static void finish(void *user)
 static void on_terminate(uv_signal_t *signal, int number)
 {
 	struct fleetd *f = signal->data;
+	bool keep = f->config.keep_units_on_stop || f->keep_units;
 
 	if (f->stopping) {
 		log_warning("told to stop again: leaving at once");
@@ -200,8 +201,8 @@ static void on_terminate(uv_signal_t *signal, int number)
 	f->stopping = true;
 	(void)notify_send("STOPPING=1");
 	log_info("%s: %s", strsignal(number),
-		f->config.keep_units_on_stop ? "stopping; units run on" : "stopping; units are handed over");
-	member_stop(f->member, f->config.keep_units_on_stop, finish, f);
+		keep ? "stopping; units run on" : "stopping; units are handed over");
+	member_stop(f->member, keep, finish, f);
 }
 
 static void on_housekeeping(uv_timer_t *timer)
@@ -335,7 +336,7 @@ int fleetd_main(int argc, char **argv)
 		free(f);
 		return 1;
 	}
-	f->config.keep_units_on_stop |= keep_units;
+	f->keep_units = keep_units;
 	if (unit_manager)
 		f->config.unit_manager = manager_kind_from_name(unit_manager);
 	fleetd_set_verbosity(f);

@@ -21,6 +21,7 @@ struct fleetd {
 	struct api_access *access;
 	uint16_t peer_port;
 	int lock_fd;
+	bool keep_units; /* by --keep-units-on-stop, whatever the configuration says */
 	uv_signal_t sigterm, sigint, sighup;
 	uv_timer_t housekeeping;
 	bool stopping;

@@ -138,7 +138,7 @@ static void idle_fired(uv_timer_t *timer)
 {
 	struct member *m = timer->data;
 
-	if (m->sweep_due && mirror_is_whole(m->full) && agent_sweep(m->agent))
+	if (m->sweep_due && mirror_is_live(m->full) && agent_sweep(m->agent))
 		m->sweep_due = false;
 	if (m->full)
 		keep_or_drop_cluster(m);
@@ -157,7 +157,7 @@ static void lease_known(struct member *m, struct slice value)
 			need_cluster(m);
 		agent_set_foreign(m->agent, m->foreign);
 		agent_lease_term(m->agent, lease.term);
-		if (m->foreign && mirror_is_whole(m->full))
+		if (m->foreign && mirror_is_live(m->full))
 			agent_cluster_changed(m->agent);
 		registry_lease_done(&lease);
 	}
@@ -276,9 +276,9 @@ static bool ask_registered(void *user)
 	return presence_is_registered(((struct member *)user)->presence);
 }
 
-static bool ask_whole(void *user)
+static bool ask_live(void *user)
 {
-	return mirror_is_whole(((struct member *)user)->full);
+	return mirror_is_live(((struct member *)user)->full);
 }
 
 static uint64_t ask_index(void *user)
@@ -403,7 +403,8 @@ static void open_parts(struct member *m)
 		.disabled = m->config.engine_disabled,
 		.is_registered = ask_registered,
 		.contact_since_ms = ask_contact,
-		.cluster_loaded = ask_whole,
+		.cluster_is_live = ask_live,
+		.cluster_index = ask_index,
 		.leading = leading_changed,
 		.log = say_text,
 		.userdata = m};

@@ -258,9 +258,9 @@ bool mirror_is_loaded(const struct mirror *mirror)
 	return mirror && mirror->loaded;
 }
 
-bool mirror_is_whole(const struct mirror *mirror)
+bool mirror_is_live(const struct mirror *mirror)
 {
-	return mirror_is_loaded(mirror) && !mirror->telling;
+	return mirror_is_loaded(mirror) && mirror->live && !mirror->telling;
 }
 
 void mirror_restart(struct mirror *mirror)

@@ -34,8 +34,9 @@ struct mirror *mirror_open(
 struct mirror *mirror_close(struct mirror *mirror);
 /* True once a read has succeeded: what the handler was told is the truth or was a moment ago. */
 bool mirror_is_loaded(const struct mirror *mirror);
-/* Loaded, and not between begin() and end(), where some of it is of now and some from before. */
-bool mirror_is_whole(const struct mirror *mirror);
+/* It follows the store now: loaded, and not being read again, when it may be from long before, nor between
+ * begin() and end(), where some of it is of now and some from before. */
+bool mirror_is_live(const struct mirror *mirror);
 /* Opens the watch anew and reads again (after a loss of contact a stream may be dead without a sign). */
 void mirror_restart(struct mirror *mirror);
 /* Index of the store up to which all is applied. */

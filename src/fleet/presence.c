@@ -7,7 +7,8 @@
 
 #define PRESENCE_RETRY_MS 200
 #define PRESENCE_REFUSED_MS 1000
-#define PRESENCE_LATE_MS 700 /* a refresh that takes longer means: no contact */
+#define PRESENCE_WITHDRAW_MS 2000 /* then it ends by its TTL */
+#define PRESENCE_LATE_MS 700	  /* a refresh that takes longer means: no contact */
 
 enum presence_step {
 	PRESENCE_CREATE,
@@ -34,9 +35,11 @@ struct presence {
 	bool registered, rewrite, lost_to_other, told_refused, adopted;
 	void (*withdrawn)(void *userdata);
 	void *withdrawn_userdata;
+	uint64_t withdraw_ms; /* since when */
 };
 
 static void next_step(struct presence *p, enum presence_step step, uint64_t after_ms);
+static void timer_fired(uv_timer_t *timer);
 
 static uint64_t now_ms(const struct presence *p)
 {
@@ -129,10 +132,49 @@ static void withdraw_ended(struct presence *p)
 {
 	void (*done)(void *) = p->withdrawn;
 
+	uv_timer_stop(p->timer);
 	p->withdrawn = NULL;
 	p->registered = false;
 	if (done)
 		done(p->withdrawn_userdata);
+}
+
+static bool is_ours(const struct presence *p, const struct etcd_node *node)
+{
+	struct registry_machine other;
+	bool ours;
+
+	if (!node || !node->value ||
+		registry_decode_machine(slice_make(node->value, node->value_len), &other) < 0)
+		return false;
+	ours = other.nonce && strcmp(other.nonce, p->nonce) == 0 && strcmp(other.boot, p->boot) == 0;
+	registry_machine_done(&other);
+	return ours;
+}
+
+static void withdraw_after(struct presence *p, enum presence_step step, uint64_t ms)
+{
+	p->step = step;
+	uv_timer_start(p->timer, timer_fired, ms, 0);
+}
+
+/* A write that was given up may have been carried out: what does not stand as it was known is read, and
+ * deleted if it is ours. */
+static void withdraw_answered(struct presence *p, const struct etcd_response *response)
+{
+	bool read = p->step == PRESENCE_READ && response->outcome == ETCD_OK;
+
+	if ((p->step == PRESENCE_WITHDRAW && response->outcome == ETCD_OK) ||
+		etcd_response_is(response, ETCD_KEY_NOT_FOUND) || (read && !is_ours(p, response->node)) ||
+		now_ms(p) - p->withdraw_ms > PRESENCE_WITHDRAW_MS) {
+		withdraw_ended(p);
+	} else if (read) {
+		p->index = response->node->modified_index;
+		withdraw_after(p, PRESENCE_WITHDRAW, 0);
+	} else {
+		withdraw_after(p, PRESENCE_READ,
+			etcd_response_is(response, ETCD_COMPARE_FAILED) ? 0 : PRESENCE_RETRY_MS);
+	}
 }
 
 static void answered(const struct etcd_response *response, void *userdata)
@@ -142,8 +184,8 @@ static void answered(const struct etcd_response *response, void *userdata)
 		       (response->outcome == ETCD_REFUSED && !etcd_response_is(response, ETCD_RAFT_ERROR));
 
 	p->request = NULL;
-	if (p->step == PRESENCE_WITHDRAW) {
-		withdraw_ended(p);
+	if (p->withdrawn) {
+		withdraw_answered(p, response);
 		return;
 	}
 	if (!contact) {
@@ -225,8 +267,6 @@ static void timer_fired(uv_timer_t *timer)
 
 static void next_step(struct presence *p, enum presence_step step, uint64_t after_ms)
 {
-	if (p->step == PRESENCE_WITHDRAW && p->withdrawn)
-		return;
 	p->step = step;
 	uv_timer_start(p->timer, timer_fired, after_ms, 0);
 }
@@ -298,11 +338,11 @@ void presence_withdraw(struct presence *p, void (*done)(void *userdata), void *u
 	p->request = etcd_request_cancel(p->request);
 	p->withdrawn = done;
 	p->withdrawn_userdata = userdata;
-	p->step = PRESENCE_WITHDRAW;
-	if (p->registered && p->index)
-		uv_timer_start(p->timer, timer_fired, 0, 0);
-	else
+	p->withdraw_ms = now_ms(p);
+	if (p->told_refused)
 		withdraw_ended(p);
+	else
+		withdraw_after(p, p->registered && p->index ? PRESENCE_WITHDRAW : PRESENCE_READ, 0);
 }
 
 bool presence_is_registered(const struct presence *p)

@@ -163,12 +163,15 @@ static void machine_place_globals(struct scheduler *s, struct sched_machine *mac
 			!unit_machine_id_match(unit->rules.machine_id, slice_str(machine->id)))
 			continue;
 		scheduler_list_add(&machine->globals, unit);
-		if (!scheduler_list_has(&old, unit))
-			mark_followers(s, unit->name);
+		if (scheduler_list_has(&old, unit))
+			continue;
+		scheduler_note_global(s, unit, machine);
+		mark_followers(s, unit->name);
 	}
 	for (size_t i = 0; i < old.count; i++) {
 		if (scheduler_list_has(&machine->globals, old.items[i]))
 			continue;
+		scheduler_note_global(s, old.items[i], machine);
 		mark_freed(s, machine);
 		mark_followers(s, old.items[i]->name);
 	}
@@ -311,7 +314,7 @@ static void index_rules(struct scheduler *s, struct sched_unit *unit, bool add)
 	s->globals_changed = true;
 }
 
-static void refresh_globals(struct scheduler *s)
+void scheduler_refresh_globals(struct scheduler *s)
 {
 	size_t position = 0;
 	void *value;
@@ -336,6 +339,7 @@ struct scheduler *scheduler_new(void)
 	map_init(&s->followers, 0);
 	arena_init(&s->run_arena);
 	arena_init(&s->answer_arena);
+	arena_init(&s->change_arena);
 	return s;
 }
 
@@ -376,6 +380,8 @@ struct scheduler *scheduler_free(struct scheduler *s)
 	free(s->dirty.items);
 	free(s->waiting.items);
 	free(s->globals.items);
+	free(s->changes);
+	arena_done(&s->change_arena);
 	free(s->replacing.items);
 	free(s->touched.items);
 	free(s->trail.items);
@@ -467,7 +473,7 @@ void scheduler_remove_unit(struct scheduler *s, const char *name)
 		return;
 	unit_leave(s, unit);
 	index_rules(s, unit, false);
-	refresh_globals(s);
+	scheduler_refresh_globals(s);
 	unit_set_waiting(s, unit, false);
 	if (unit->dirty)
 		list_drop(&s->dirty, unit);
@@ -672,7 +678,7 @@ size_t scheduler_run(struct scheduler *s, const struct scheduler_decision **ret_
 	arena_reset(&s->run_arena);
 	s->run++;
 	s->touched.count = 0;
-	refresh_globals(s);
+	scheduler_refresh_globals(s);
 	if (s->replacing_changed)
 		scheduler_touch_all(s);
 	s->replacing_changed = false;
@@ -718,7 +724,7 @@ bool scheduler_global_runs(struct scheduler *s, const char *name, const char *ma
 	const struct sched_machine *machine = map_get(&s->machines, slice_str(machine_id));
 	const struct sched_unit *unit = map_get(&s->units, slice_str(name));
 
-	refresh_globals(s);
+	scheduler_refresh_globals(s);
 	return machine && unit && scheduler_list_has(&machine->globals, unit);
 }
 
@@ -737,7 +743,7 @@ int scheduler_explain(struct scheduler *s, const char *name, const struct schedu
 
 	if (!unit)
 		return -ENOENT;
-	refresh_globals(s);
+	scheduler_refresh_globals(s);
 	arena_reset(&s->answer_arena);
 	refusals = arena_alloc(&s->answer_arena, (s->order_count + 1) * sizeof(*refusals));
 	for (size_t i = 0; i < s->order_count; i++) {

@@ -76,6 +76,14 @@ const char *scheduler_target(const struct scheduler *scheduler, const char *name
 /* Number of units on a machine, global ones included; 0 when unknown. */
 size_t scheduler_load(const struct scheduler *scheduler, const char *machine_id);
 size_t scheduler_machine_count(const struct scheduler *scheduler);
+/* A global unit runs on a machine from now on, or does not any more: scheduler_global_runs() tells which. */
+struct scheduler_global_change {
+	const char *unit, *machine;
+};
+/* What has changed of them since the last call, pair by pair; false: so much that everything may have.
+ * Borrowed until the next call of any function here. */
+bool scheduler_global_changes(struct scheduler *scheduler, const struct scheduler_global_change **ret_changes,
+	size_t *ret_count) _must_check_;
 /* True when the global unit runs on that machine. */
 bool scheduler_global_runs(struct scheduler *scheduler, const char *name, const char *machine_id);
 /* Why each machine, in order of ID, refuses the unit; machines that would take it are left out. -ENOENT:

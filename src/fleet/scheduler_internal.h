@@ -43,8 +43,12 @@ struct scheduler {
 	struct sched_list dirty, waiting, globals, touched;
 	struct sched_machine **freed;
 	size_t freed_count, freed_cap;
-	bool globals_patterned;	     /* some global unit has Conflicts */
-	bool globals_changed;	     /* every machine's list must be made anew */
+	bool globals_patterned;			 /* some global unit has Conflicts */
+	bool globals_changed;			 /* every machine's list must be made anew */
+	struct scheduler_global_change *changes; /* of what was told last */
+	size_t change_count, change_cap;
+	bool changes_told, changes_lost; /* they have been asked for; there were too many */
+	struct arena change_arena;
 	struct sched_list replacing; /* units that have Replaces */
 	bool replacing_changed;	     /* who replaces whom must be looked at anew */
 	struct sched_list trail;     /* of the walk that is going on: units still to be looked at */
@@ -55,6 +59,11 @@ struct scheduler {
 	struct arena answer_arena; /* of the last explanation */
 };
 
+/* Works out where global units run, if that has to be done for all machines. */
+void scheduler_refresh_globals(struct scheduler *s);
+/* The global unit came to the machine, or left it. */
+void scheduler_note_global(
+	struct scheduler *s, const struct sched_unit *unit, const struct sched_machine *machine);
 /* The first rule by which the machine refuses the unit; `detail` (may be NULL) gets the reason. */
 enum scheduler_rule scheduler_refusal_of(struct scheduler *s, const struct sched_unit *unit,
 	struct sched_machine *machine, struct buf *detail);

@@ -418,6 +418,9 @@ def add_cases(kind):
         machine.kill_fleetd()
         machine.start("--keep-units-on-stop")
         wait_for(lambda: len(c.present()) == 3, 5, "all machines")
+        # What the command line says holds, also after the configuration was read again.
+        os.killpg(machine.process.pid, signal.SIGHUP)
+        wait_for(lambda: "configuration read again" in machine.log()[-2000:], 5, "the configuration read again")
         machine.kill_fleetd(signal.SIGTERM)
         time.sleep(1)
         machine.start()

@@ -31,12 +31,21 @@ static inline void set_machine(struct cluster *c, const char *id, bool ours)
 	cluster_set(c, path, slice_str(value), 1);
 }
 
+/* Up to which index the cluster is known to the engine. */
+static uint64_t known_index = UINT64_MAX;
+
+static inline uint64_t ask_index(void *user)
+{
+	(void)user;
+	return known_index;
+}
+
 static inline void on_state_gone(void *user, const char *name, const char *machine, uint64_t index)
 {
 	engine_state_gone(user, name, machine, index);
 }
 
-static inline struct world world_collecting(uint64_t collect_ms)
+static inline struct world world_with(uint64_t collect_ms, uint64_t reconcile_ms)
 {
 	struct world w = {.fake = fake_etcd_new(), .cluster = cluster_new()};
 	struct engine_config config = {.client = w.fake->client,
@@ -45,17 +54,23 @@ static inline struct world world_collecting(uint64_t collect_ms)
 		.machine_id = "m1",
 		.cluster = w.cluster,
 		.lease_ttl_s = 10,
-		.reconcile_ms = 20,
+		.reconcile_ms = reconcile_ms,
 		.collect_ms = collect_ms,
 		.is_registered = is_loaded,
 		.contact_since_ms = contact_since,
-		.cluster_loaded = is_loaded};
+		.cluster_is_live = is_loaded,
+		.cluster_index = ask_index};
 
 	set_machine(w.cluster, "m1", true);
 	w.engine = engine_new(&config);
 	cluster_observe(
 		w.cluster, &(struct cluster_observer){.state_gone = on_state_gone, .userdata = w.engine});
 	return w;
+}
+
+static inline struct world world_collecting(uint64_t collect_ms)
+{
+	return world_with(collect_ms, 20);
 }
 
 static inline struct world world_new(void)

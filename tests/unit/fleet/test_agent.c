@@ -12,7 +12,6 @@
 
 #define ALONE "[Service]\nExecStart=/bin/a\n[X-Fleet]\nConflicts=b*.service\n"
 #define PLAIN "[Service]\nExecStart=/bin/b\n"
-#define GLOBAL "[Service]\nExecStart=/bin/a\n[X-Fleet]\nGlobal=true\nConflicts=*.service\n"
 
 enum { UNITS_MAX = 4 };
 struct fake_unit {
@@ -200,7 +199,7 @@ static void text_store(struct world *w, const char *text, char ret_hash[static U
 
 static void assign(struct world *w, const char *name, const char *text, enum registry_state state)
 {
-	struct registry_assignment assignment = {.state = state, .global = strcmp(text, GLOBAL) == 0};
+	struct registry_assignment assignment = {.state = state};
 	_cleanup_buf_ struct buf value = BUF_INIT(4096);
 
 	text_put(w, text, assignment.hash);
@@ -476,19 +475,6 @@ static void of_two_that_conflict_one_runs(void **state)
 	world_end(&w);
 }
 
-static void global_units_do_not_rule_each_other_out(void **state)
-{
-	struct world w = {0};
-
-	(void)state;
-	world_begin(&w);
-	world_ready(&w);
-	assign(&w, "a.service", GLOBAL, REGISTRY_LAUNCHED);
-	assign(&w, "b.service", GLOBAL, REGISTRY_LAUNCHED);
-	assert_true(is_active(&w, "a.service") && is_active(&w, "b.service"));
-	world_end(&w);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -500,7 +486,6 @@ int main(void)
 		cmocka_unit_test(who_ends_before_its_rules_are_known_is_not_waited_for),
 		cmocka_unit_test(of_two_that_conflict_one_runs),
 		cmocka_unit_test(what_is_loaded_again_stays_published),
-		cmocka_unit_test(global_units_do_not_rule_each_other_out),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

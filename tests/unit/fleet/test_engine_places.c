@@ -75,6 +75,61 @@ static void a_machine_that_has_said_nothing_yet_gets_a_moment(void **state)
 	world_free(&w);
 }
 
+static void on_unit(void *user, const char *name)
+{
+	engine_unit_changed(user, name);
+}
+
+/* Of two global units that conflict the one whose name comes first runs; the entries of the other follow at
+ * once, and not with the next look at everything. */
+static void global_units_make_room_for_each_other(void **state)
+{
+	struct world w = world_with(200, 60000);
+	char hex[UNIT_HASH_HEX_SIZE];
+	uint8_t alone[UNIT_HASH_SIZE], plain[UNIT_HASH_SIZE];
+	struct fake_key *first = fake_key(w.fake, "/f/assigned/m1/a.service");
+	struct fake_key *second = fake_key(w.fake, "/f/assigned/m1/b.service");
+
+	(void)state;
+	free(set_text(w.cluster, TEXT "[X-Fleet]\nGlobal=true\nConflicts=b.service\n", 7, hex, alone));
+	free(set_text(w.cluster, TEXT "[X-Fleet]\nGlobal=true\n", 7, hex, plain));
+	cluster_observe(w.cluster, &(struct cluster_observer){.unit = on_unit, .userdata = w.engine});
+	lead(&w);
+	some_rounds(&w);
+	set_unit(w.cluster, "b.service", plain, "launched");
+	engine_turn(w.engine);
+	fake_run_until(w.fake, second->there);
+	set_unit(w.cluster, "a.service", alone, "launched");
+	engine_turn(w.engine);
+	fake_run_until(w.fake, first->there && !second->there);
+	set_unit(w.cluster, "a.service", alone, "inactive");
+	engine_turn(w.engine);
+	fake_run_until(w.fake, !first->there && second->there);
+	world_free(&w);
+}
+
+/* What the last leader decided may be on its way still. */
+static void nothing_is_decided_before_the_beginning_of_the_term_is_known(void **state)
+{
+	struct world w = world_new();
+	char hex[UNIT_HASH_HEX_SIZE];
+	uint8_t hash[UNIT_HASH_SIZE];
+
+	(void)state;
+	free(set_text(w.cluster, TEXT, 7, hex, hash));
+	set_unit(w.cluster, "u.service", hash, "launched");
+	known_index = w.fake->index;
+	lead(&w);
+	for (uint64_t until = uv_now(&w.fake->loop) + 300; uv_now(&w.fake->loop) < until;)
+		(void)uv_run(&w.fake->loop, UV_RUN_ONCE);
+	assert_false(fake_key(w.fake, "/f/job/u.service/target")->there);
+	assert_false(fake_key(w.fake, "/f/assigned/m1/u.service")->there);
+	known_index = fake_key(w.fake, "/f/lease/engine-leader")->index;
+	fake_run_until(w.fake, fake_key(w.fake, "/f/assigned/m1/u.service")->there);
+	known_index = UINT64_MAX;
+	world_free(&w);
+}
+
 /* It waits for nobody but itself, and knows how. */
 static void a_machine_that_gets_the_unit_back_does_not_wait(void **state)
 {
@@ -278,6 +333,8 @@ int main(void)
 		cmocka_unit_test(a_decision_of_an_earlier_term_is_none),
 		cmocka_unit_test(a_lost_answer_does_not_cost_the_lease),
 		cmocka_unit_test(a_unit_whose_text_cannot_be_read_is_left_where_it_is),
+		cmocka_unit_test(global_units_make_room_for_each_other),
+		cmocka_unit_test(nothing_is_decided_before_the_beginning_of_the_term_is_known),
 		cmocka_unit_test(a_machine_that_gets_the_unit_back_does_not_wait),
 		cmocka_unit_test(what_ended_before_the_unit_was_taken_says_nothing),
 		cmocka_unit_test(each_move_waits_for_its_own_copy),

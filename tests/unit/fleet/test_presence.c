@@ -85,6 +85,44 @@ static void a_free_place_is_taken_refreshed_and_given_back(void **state)
 	fake_etcd_free(fake);
 }
 
+/* It was given up for the end, and carried out: the key is not what it was known as. */
+static void a_refresh_that_was_on_its_way_does_not_keep_it(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct heard heard = {0};
+	struct presence *presence = begin(fake, &heard, "b", "n", 1);
+	struct fake_key *key = fake_key(fake, KEY);
+
+	(void)state;
+	fake_run_until(fake, heard.registered == 1);
+	fake->hold = KEY;
+	fake_run_until(fake, fake->held);
+	presence_withdraw(presence, on_withdrawn, &heard);
+	fake_run_until(fake, heard.withdrawn == 1);
+	assert_false(key->there);
+	assert_int_equal(key->deletes, 2);
+	fake_release(fake);
+	presence_free(presence);
+	fake_etcd_free(fake);
+}
+
+/* Another machine's, or nobody's whom this one knows. */
+static void what_is_anothers_by_now_is_left(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct heard heard = {0};
+	struct presence *presence = begin(fake, &heard, "b", "n", 30);
+
+	(void)state;
+	fake_run_until(fake, heard.registered == 1);
+	leave_key(fake, "other", "other");
+	presence_withdraw(presence, on_withdrawn, &heard);
+	fake_run_until(fake, heard.withdrawn == 1);
+	assert_true(fake_key(fake, KEY)->there);
+	presence_free(presence);
+	fake_etcd_free(fake);
+}
+
 static void the_key_of_an_earlier_life_is_taken_up_at_once(void **state)
 {
 	static const char *const boots[] = {"b", "before the reboot"};
@@ -238,6 +276,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_free_place_is_taken_refreshed_and_given_back),
+		cmocka_unit_test(a_refresh_that_was_on_its_way_does_not_keep_it),
+		cmocka_unit_test(what_is_anothers_by_now_is_left),
 		cmocka_unit_test(the_key_of_an_earlier_life_is_taken_up_at_once),
 		cmocka_unit_test(a_double_is_refused_until_the_other_is_gone),
 		cmocka_unit_test(a_copied_installation_does_not_fight_for_the_place),

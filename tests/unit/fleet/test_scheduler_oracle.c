@@ -23,9 +23,10 @@ struct story {
 	struct rng rng;
 	uint64_t seed;
 	int step;
-	struct buf log;	   /* what was done in this step */
-	struct oracle was; /* before the decisions of this step */
-	size_t determined; /* steps in which the oracle knew every decision */
+	struct buf log;					 /* what was done in this step */
+	struct oracle was;				 /* before the decisions of this step */
+	size_t determined;				 /* steps in which the oracle knew every decision */
+	bool global_runs[ORACLE_UNITS][ORACLE_MACHINES]; /* by what was told of changes */
 };
 
 static void fail_story(struct story *t, const char *what, const char *who)
@@ -319,6 +320,25 @@ static void come_to_rest(struct story *t)
 	} while (count || rounds < 2);
 }
 
+/* What was told change by change is what the scheduler says. */
+static void check_changes(struct story *t)
+{
+	const struct scheduler_global_change *changes;
+	size_t count;
+
+	if (!scheduler_global_changes(t->s, &changes, &count))
+		fail_story(t, "too many changes", "global units");
+	for (size_t i = 0; i < count; i++)
+		for (int k = 0; k < t->o.machine_count; k++)
+			if (strcmp(changes[i].machine, t->o.machines[k].id) == 0)
+				t->global_runs[oracle_find(&t->o, changes[i].unit) - t->o.units][k] ^= true;
+	for (int i = 0; i < ORACLE_UNITS; i++)
+		for (int k = 0; k < t->o.machine_count; k++)
+			if (scheduler_global_runs(t->s, t->o.units[i].name, t->o.machines[k].id) !=
+				t->global_runs[i][k])
+				fail_story(t, "came or left, and nothing was told of it", t->o.units[i].name);
+}
+
 static void one_step(struct story *t)
 {
 	const struct scheduler_decision *decisions;
@@ -338,6 +358,7 @@ static void one_step(struct story *t)
 		some_writes_fail(t);
 	come_to_rest(t);
 	check_said(t, t->s);
+	check_changes(t);
 	check_explained(t, t->s);
 	if (rng_below(&t->rng, 4))
 		return;
