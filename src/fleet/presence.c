@@ -113,9 +113,14 @@ static void judge(struct presence *p, const struct etcd_response *response)
 	struct registry_machine other;
 	const struct etcd_node *node = response->node;
 
-	if (!node || !node->value ||
-		registry_decode_machine(slice_make(node->value, node->value_len), &other) < 0) {
-		refuse(p, "its presence cannot be read");
+	if (!node || !node->value) {
+		refuse(p, "its presence is a directory");
+		return;
+	}
+	/* No machine has written that. */
+	if (registry_decode_machine(slice_make(node->value, node->value_len), &other) < 0) {
+		p->index = node->modified_index;
+		next_step(p, PRESENCE_ADOPT, 0);
 		return;
 	}
 	if (other.nonce && strcmp(other.nonce, p->nonce) == 0 &&

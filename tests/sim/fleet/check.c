@@ -65,6 +65,28 @@ static bool is_without_reason(
 	       leader_is_well(w, LATE_NS);
 }
 
+/* It goes where it may, by what was so a moment ago. */
+static void check_placed(struct world *w, const struct model_unit *unit)
+{
+	const struct host *host = unit->target[0] ? model_host(w, unit->target) : NULL;
+	const char *why = host ? model_forbids(w, unit, host) : NULL;
+
+	/* A unit and its peer are decided together, and written in any order. */
+	if (why && strcmp(why, "MachineOf") != 0 && !unit->allowed[host->number] &&
+		w->now_ns - unit->allowed_ns[host->number] > LATE_NS && w->now_ns - unit->born_ns > LATE_NS &&
+		leader_is_well(w, LATE_NS))
+		world_finding(w, "%s is placed on h%u against the rule %s", unit->name, host->number, why);
+}
+
+static void note_allowed(struct world *w, struct model_unit *unit, const struct host *host)
+{
+	unsigned h = host->number;
+
+	if (unit->allowed[h])
+		unit->allowed_ns[h] = w->now_ns;
+	unit->allowed[h] = !model_forbids(w, unit, host);
+}
+
 static void check_target(struct world *w, struct model_unit *unit)
 {
 	const char *before = unit->checked_target;
@@ -72,6 +94,7 @@ static void check_target(struct world *w, struct model_unit *unit)
 
 	if (strcmp(unit->target, before) == 0)
 		return;
+	check_placed(w, unit);
 	if (!before[0]) {
 		w->summary->placed++;
 	} else {
@@ -138,6 +161,7 @@ void check_changed(struct world *w)
 		for (unsigned h = 0; h < w->profile.hosts; h++) {
 			const struct host *host = &w->hosts[h];
 
+			note_allowed(w, unit, host);
 			if (model_may_leave(w, unit, host))
 				unit->wrong_ns[h] = w->now_ns;
 			if (!model_is_here(w, unit, host) || unit->desired != REGISTRY_LAUNCHED)

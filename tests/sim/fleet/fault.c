@@ -232,6 +232,37 @@ static void lose_key(struct world *w)
 	w->stranger = false;
 }
 
+/* A key that somebody needs, for good if he does not see to it. */
+static void spoil_key(struct world *w, const char *value)
+{
+	struct model_unit *unit = &w->units[world_rand(w, w->profile.units)];
+	struct host *host = &w->hosts[world_rand(w, w->profile.hosts)];
+	char path[256];
+
+	switch (world_rand(w, 4)) {
+	case 0:
+		host->trouble_ns = w->now_ns;
+		(void)snprintf(path, sizeof(path), "states/%s/%s", unit->name, host->id);
+		break;
+	case 1:
+		unit->not_here_ns[host->number] = w->now_ns;
+		(void)snprintf(path, sizeof(path), "assigned/%s/%s", host->id, unit->name);
+		break;
+	case 2:
+		w->store_trouble_ns = w->now_ns;
+		(void)snprintf(path, sizeof(path), "lease/engine-leader");
+		break;
+	default:
+		host->trouble_ns = w->now_ns;
+		(void)snprintf(path, sizeof(path), "machines/%s/object", host->id);
+		break;
+	}
+	world_log(w, "stranger: spoils %s", path);
+	w->stranger = true;
+	(void)server_write(w, path, value, false);
+	w->stranger = false;
+}
+
 static void write_garbage(struct world *w)
 {
 	static const char *const paths[] = {"job/garbage.service/object", "job/garbage.service/target-state",
@@ -239,6 +270,10 @@ static void write_garbage(struct world *w)
 	static const char *const values[] = {"nonsense", "{", "{\"ID\":7}", ""};
 	const char *path = paths[world_rand(w, 6)];
 
+	if (world_chance(w, 400000)) {
+		spoil_key(w, values[world_rand(w, 4)]);
+		return;
+	}
 	(void)server_write(w, path, values[world_rand(w, 4)], false);
 	if (world_chance(w, 300000)) {
 		_cleanup_free_ char *entry = mem_printf(

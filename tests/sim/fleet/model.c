@@ -168,7 +168,7 @@ static bool names(const char *pattern, const char *name)
 
 bool process_conflicts(const struct process *process, const struct process *other)
 {
-	return process != other && !(process->text->global && other->text->global) &&
+	return process != other &&
 	       (names(process->text->conflicts, other->name) || names(other->text->conflicts, process->name));
 }
 
@@ -206,6 +206,22 @@ static bool replaces(struct world *w, const struct model_unit *unit, const struc
 	       !needs(w, unit, other, 0);
 }
 
+static bool rule_each_other_out(
+	struct world *w, const struct model_unit *unit, const struct model_unit *other)
+{
+	return names(text_of(w, unit)->conflicts, other->name) ||
+	       names(text_of(w, other)->conflicts, unit->name);
+}
+
+/* A global unit is in the way where it runs: of one that is to be placed, and of a global one whose name
+ * sorts behind its own. */
+static bool global_forbids(struct world *w, const struct model_unit *global, const struct model_unit *unit,
+	const struct host *host)
+{
+	return (!text_of(w, unit)->global || strcmp(global->name, unit->name) < 0) &&
+	       rule_each_other_out(w, unit, global) && model_is_here(w, global, host);
+}
+
 const char *model_forbids(struct world *w, const struct model_unit *unit, const struct host *host)
 {
 	const struct text *text = text_of(w, unit);
@@ -229,10 +245,13 @@ const char *model_forbids(struct world *w, const struct model_unit *unit, const 
 		const struct model_unit *other = &w->units[i];
 		const struct text *its = text_of(w, other);
 
-		if (other == unit || !its || its->global || !model_wants(other) ||
-			strcmp(other->target, host->id) != 0)
+		if (other == unit || !its || !model_wants(other))
 			continue;
-		if (names(text->conflicts, other->name) || names(its->conflicts, unit->name))
+		if (its->global && global_forbids(w, other, unit, host))
+			return "Conflicts";
+		if (its->global || strcmp(other->target, host->id) != 0)
+			continue;
+		if (rule_each_other_out(w, unit, other))
 			return "Conflicts";
 		if (replaces(w, other, unit))
 			return "Replaces";

@@ -73,11 +73,14 @@ static const struct text *random_text(struct world *w, const char *name)
 		text.disk = disks[world_rand(w, 2)];
 	if (world_chance(w, 150000))
 		text.zone = zones[world_rand(w, 2)];
-	if (text.global)
+	if (text.global || other[0] == 'g') {
+		if (strcmp(other, name) != 0 && world_chance(w, 250000))
+			(void)snprintf(text.conflicts, sizeof(text.conflicts), "%s", other);
 		return text_new(w, &text);
+	}
 	if (world_chance(w, 80000) && !text.disk && !text.zone)
 		text.machine_id = (int)world_rand(w, w->profile.hosts);
-	if (other[0] != 'g' && strcmp(other, name) != 0) {
+	if (strcmp(other, name) != 0) {
 		char *field = world_chance(w, 150000)	? text.machine_of
 			      : world_chance(w, 250000) ? text.conflicts
 			      : world_chance(w, 100000) ? text.replaces

@@ -198,6 +198,9 @@ struct model_unit {
 	/* Per host: when it was last not to run the unit, by wish, target or rule; and when the rules last
 	 * forbade it the unit, or nobody wanted it. */
 	int64_t not_here_ns[HOSTS_MAX], wrong_ns[HOSTS_MAX];
+	/* Per host: whether the rules allow it the unit, and when they did last. */
+	bool allowed[HOSTS_MAX];
+	int64_t allowed_ns[HOSTS_MAX];
 };
 
 struct profile {

@@ -106,6 +106,25 @@ static void a_refresh_that_was_on_its_way_does_not_keep_it(void **state)
 	fake_etcd_free(fake);
 }
 
+/* No machine has written that, and none can be there by it. */
+static void what_nobody_understands_is_overwritten(void **state)
+{
+	struct fake_etcd *fake = fake_etcd_new();
+	struct heard heard = {0};
+	struct fake_key *key = fake_key(fake, KEY);
+	struct presence *presence;
+
+	(void)state;
+	(void)snprintf(key->value, sizeof(key->value), "{\"ID\":7}");
+	key->index = ++fake->index;
+	key->there = true;
+	presence = begin(fake, &heard, "b", "n", 30);
+	fake_run_until(fake, heard.registered == 1);
+	assert_non_null(strstr(key->value, "10.0.0.1"));
+	presence_free(presence);
+	fake_etcd_free(fake);
+}
+
 /* Another machine's, or nobody's whom this one knows. */
 static void what_is_anothers_by_now_is_left(void **state)
 {
@@ -277,6 +296,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_free_place_is_taken_refreshed_and_given_back),
 		cmocka_unit_test(a_refresh_that_was_on_its_way_does_not_keep_it),
+		cmocka_unit_test(what_nobody_understands_is_overwritten),
 		cmocka_unit_test(what_is_anothers_by_now_is_left),
 		cmocka_unit_test(the_key_of_an_earlier_life_is_taken_up_at_once),
 		cmocka_unit_test(a_double_is_refused_until_the_other_is_gone),
