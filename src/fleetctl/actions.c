@@ -245,23 +245,47 @@ static int lower(struct fleetctl *ctl, const struct target_units *units, const s
 	return status;
 }
 
+/* Which units can be stopped. A pattern means those that are on a machine; a name that was typed out and is
+ * on none is refused, as in 1.0. Answers the exit status. */
+static int pick_stoppable(const struct target_units *units, bool *picked)
+{
+	for (size_t i = 0; i < units->count; i++) {
+		const struct target_unit *item = &units->items[i];
+		bool idle = ctl_unit_is_idle(item->name, item->unit);
+
+		if (idle && item->typed && !item->global) {
+			fprintf(stderr, "Unable to stop unit %s in state inactive\n", item->name);
+			return 1;
+		}
+		picked[i] = !idle || item->typed;
+		if (!picked[i] && strcmp(desired_of(item), "inactive") != 0)
+			fprintf(stderr,
+				"Unit %s is on no machine yet, and is not stopped: `fleetctl unload %s` "
+				"takes it "
+				"back\n",
+				item->name, item->name);
+	}
+	return 0;
+}
+
 int ctl_command_stop(struct fleetctl *ctl, int argc, char **argv)
 {
 	static const struct lowering how = {
 		"loaded", "stop", "stopped", "Error stopping units: ", WAIT_LOADED};
-	struct target_units units = {0};
+	struct target_units units = {0}, some;
+	_cleanup_free_ bool *picked = NULL;
 	int status;
 
 	if (find_units(ctl, argc, argv, &units, &status))
 		return status;
-	for (size_t i = 0; i < units.count && !status; i++)
-		if (!units.items[i].global && !ctl_text(units.items[i].unit, "machineID")[0] &&
-			strcmp(ctl_text(units.items[i].unit, "currentState"), "inactive") == 0) {
-			fprintf(stderr, "Unable to stop unit %s in state inactive\n", units.items[i].name);
-			status = 1;
-		}
-	if (!status)
-		status = lower(ctl, &units, &how);
+	picked = mem_new_array(bool, units.count + 1);
+	status = pick_stoppable(&units, picked);
+	some = pick(&units, picked);
+	if (!status && some.count)
+		status = lower(ctl, &some, &how);
+	else if (!status)
+		fputs("No unit that matches is loaded.\n", stderr);
+	free(some.items);
 	ctl_target_units_done(&units);
 	return status;
 }

@@ -110,6 +110,7 @@ struct target_unit {
 	json_t *unit; /* as the registry had it before the command */
 	bool global;
 	bool created;
+	bool typed; /* a word named it, not only a pattern */
 };
 struct target_units {
 	struct target_unit *items;
@@ -126,8 +127,13 @@ int ctl_units_create(struct fleetctl *ctl, int count, char **arguments, const ch
 /* The names that arguments stand for, each once: patterns (path.Match's: * ? [a-z]) for the units of the
  * registry that match. -errno with a message. */
 struct unit_names {
-	char **items; /* owned */
+	struct named_unit *items;
 	size_t count;
+};
+struct named_unit {
+	char *name; /* owned */
+	bool typed; /* a word named it, not only a pattern */
+	bool idle;  /* as the pattern found it */
 };
 int ctl_units_name(struct fleetctl *ctl, int count, char **arguments, struct unit_names *ret,
 	struct buf *reterr) _must_check_;
@@ -136,6 +142,9 @@ void ctl_unit_names_done(struct unit_names *names);
 int ctl_units_find(struct fleetctl *ctl, int count, char **arguments, struct target_units *ret,
 	struct buf *reterr) _must_check_;
 bool ctl_unit_object_is_global(const json_t *unit);
+/* Neither loaded nor running anywhere, as a template never is: a pattern passes over it when a command is
+ * about what does. */
+bool ctl_unit_is_idle(const char *name, const json_t *unit);
 /* The unit file made of the object's options. */
 struct unit_file *ctl_unit_object_file(const json_t *unit);
 

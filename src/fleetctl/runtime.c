@@ -113,10 +113,12 @@ static json_t *loaded_unit(struct fleetctl *ctl, const char *name, const char *n
 	return unit;
 }
 
+/* What is wrong with one does not keep the others from being shown; of a pattern only what is loaded is. */
 int ctl_command_status(struct fleetctl *ctl, int argc, char **argv)
 {
 	_cleanup_(ctl_unit_names_done) struct unit_names names = {0};
 	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024);
+	size_t asked = 0, shown = 0;
 	int status = 0;
 
 	if (ctl_units_name(ctl, argc, argv, &names, &error) < 0) {
@@ -128,19 +130,29 @@ int ctl_command_status(struct fleetctl *ctl, int argc, char **argv)
 		return 1;
 	}
 	for (size_t i = 0; i < names.count; i++) {
-		const char *name = names.items[i];
-		json_t *unit = loaded_unit(ctl, name, "loaded");
+		const char *name = names.items[i].name;
+		json_t *unit;
 		int one;
 
-		if (!unit)
-			return 1;
-		if (i)
+		if (names.items[i].idle && !names.items[i].typed)
+			continue;
+		asked++;
+		unit = loaded_unit(ctl, name, "loaded");
+		if (!unit) {
+			status = 1;
+			continue;
+		}
+		if (shown++)
 			putchar('\n');
 		fflush(stdout);
 		one = ctl_unit_object_is_global(unit) ? status_global(ctl, name)
 						      : status_on(ctl, name, ctl_text(unit, "machineID"));
 		status = one ? one : status;
 		json_decref(unit);
+	}
+	if (names.count && !asked) {
+		fputs("No unit that matches is loaded.\n", stderr);
+		status = 1;
 	}
 	return status;
 }

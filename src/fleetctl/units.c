@@ -507,13 +507,29 @@ static bool matches(const char *pattern, const char *name)
 	       unit_glob_match(slice_str(with_type), slice_str(name));
 }
 
-static void add_name(struct unit_names *names, const char *name)
+bool ctl_unit_is_idle(const char *name, const json_t *unit)
 {
+	if (unit_name_is_template(slice_str(name)))
+		return true;
+	if (ctl_unit_object_is_global(unit))
+		return strcmp(ctl_text(unit, "desiredState"), "inactive") == 0;
+	return !ctl_text(unit, "machineID")[0] && strcmp(ctl_text(unit, "currentState"), "inactive") == 0;
+}
+
+/* `found` NULL: it was typed. */
+static void add_name(struct unit_names *names, const char *name, const json_t *found)
+{
+	struct named_unit *item;
+
 	for (size_t i = 0; i < names->count; i++)
-		if (strcmp(names->items[i], name) == 0)
+		if (strcmp(names->items[i].name, name) == 0) {
+			names->items[i].typed |= !found;
 			return;
-	names->items = mem_reallocarray(names->items, names->count + 1, sizeof(char *));
-	names->items[names->count++] = mem_strdup(name);
+		}
+	names->items = mem_reallocarray(names->items, names->count + 1, sizeof(*names->items));
+	item = &names->items[names->count++];
+	*item = (struct named_unit){
+		.name = mem_strdup(name), .typed = !found, .idle = found && ctl_unit_is_idle(name, found)};
 }
 
 int ctl_units_name(
@@ -527,13 +543,13 @@ int ctl_units_name(
 		size_t at;
 
 		if (!is_pattern(arguments[i])) {
-			add_name(ret, name);
+			add_name(ret, name, NULL);
 			continue;
 		}
 		if (!units)
 			r = ctl_list(ctl, "/fleet/v1/units", "units", &units, reterr);
 		json_array_foreach(units, at, unit) if (matches(arguments[i], ctl_text(unit, "name")))
-			add_name(ret, ctl_text(unit, "name"));
+			add_name(ret, ctl_text(unit, "name"), unit);
 	}
 	json_decref(units);
 	return r;
@@ -542,7 +558,7 @@ int ctl_units_name(
 void ctl_unit_names_done(struct unit_names *names)
 {
 	for (size_t i = 0; i < names->count; i++)
-		free(names->items[i]);
+		free(names->items[i].name);
 	free(names->items);
 }
 
@@ -554,12 +570,12 @@ int ctl_units_find(
 	int r = ctl_units_name(ctl, count, arguments, &names, reterr);
 
 	for (size_t i = 0; i < names.count && r >= 0; i++)
-		add_target(&all, names.items[i], NULL);
+		add_target(&all, names.items[i].name, NULL);
 	if (r >= 0)
 		r = read_units(ctl, &all, NULL, reterr);
 	for (size_t i = 0; i < all.count && r >= 0; i++)
 		if (all.items[i].unit)
-			add_target(ret, all.items[i].name, all.items[i].unit);
+			add_target(ret, all.items[i].name, all.items[i].unit)->typed = names.items[i].typed;
 	ctl_target_units_done(&all);
 	return MIN(r, 0);
 }

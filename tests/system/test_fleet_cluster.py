@@ -131,6 +131,34 @@ def add_cases(kind):
         _, out, _ = c.ctl("destroy", "glob*.service")
         assert out == "Destroyed glob@1.service\nDestroyed glob@2.service\nDestroyed globe.service\n", out
 
+    @case("a pattern passes over what is on no machine, a name that was typed does not")
+    def _():
+        c = cluster()
+        c.unit("pat@.service", "/bin/sleep 71120")
+        c.unit("patall.service", "/bin/sleep 71120", "Global=true")
+        c.unit("patnever.service", "/bin/sleep 71120", "MachineMetadata=region=moon")
+        c.ctl("submit", "pat@.service", "patall")
+        c.ctl("start", "pat@1", "pat@2")
+        c.ctl("start", "--no-block", "patnever")
+        status, out, err = c.ctl("status", "pat*")
+        assert out.count("active (running)") == 2 and not err and not out.startswith("\n"), (out, err)
+        status, out, err = c.ctl("status", "pat@1", "pat@", "nope", "pat@2", check=False)
+        assert status == 1 and out.count("active (running)") == 2, (status, out, err)
+        assert err == ("Unit pat@.service does not appear to be loaded.\nUnit nope.service does not exist.\n"), err
+        status, _, err = c.ctl("stop", "pat@*", "pat@", check=False)
+        assert status == 1 and err == "Unable to stop unit pat@.service in state inactive\n", err
+        assert len(sleepers(71120)) == 2
+        _, out, err = c.ctl("stop", "pat*")
+        assert not sleepers(71120) and out.count("loaded on") == 2, out
+        assert err == ("Unit patnever.service is on no machine yet, and is not stopped: `fleetctl unload patnever.service` "
+                       "takes it back\nSuccessfully stopped units [pat@1.service pat@2.service].\n"), err
+        assert c.machine(1).api("GET", "/fleet/v1/units/patall.service")[1]["desiredState"] == "inactive"
+        c.ctl("unload", "pat*")
+        for command, wanted in (("stop", 0), ("status", 1)):
+            status, _, err = c.ctl(command, "pat*", check=False)
+            assert status == wanted and err == "No unit that matches is loaded.\n", (command, status, err)
+        c.destroy_all()
+
     @case("a global unit runs on every machine whose metadata match, also when these change")
     def _():
         c = cluster()
