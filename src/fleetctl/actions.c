@@ -71,7 +71,22 @@ int ctl_command_submit(struct fleetctl *ctl, int argc, char **argv)
 	return r;
 }
 
-/* Sets the desired state where it differs; `picked` tells which units are to be waited for. */
+/* The units that one machine runs, to be waited for: those that were not picked, since what they shall be was
+ * said before, without a word. */
+static struct target_units on_one_machine(const struct target_units *units, const bool *picked)
+{
+	struct target_units some = {.items = mem_new_array(struct target_unit, units->count + 1)};
+
+	for (size_t i = 0; i < units->count; i++) {
+		if (units->items[i].global)
+			continue;
+		some.items[some.count] = units->items[i];
+		some.items[some.count++].quiet = !picked[i];
+	}
+	return some;
+}
+
+/* Sets the desired state where it differs; `picked` tells which units are to be told of. */
 static int set_states(struct fleetctl *ctl, const struct target_units *units, const char *state,
 	const char *verb, bool *picked, const char *failure)
 {
@@ -115,7 +130,7 @@ int ctl_command_load(struct fleetctl *ctl, int argc, char **argv)
 	picked = mem_new_array(bool, units.count + 1);
 	if (!r)
 		r = set_states(ctl, &units, "loaded", "load", picked, "Error loading units: ");
-	some = pick(&units, picked);
+	some = on_one_machine(&units, picked);
 	if (!r && !ctl->options.no_block &&
 		ctl_wait_units(ctl, &some, WAIT_LOADED, ctl->options.block_attempts, true, &error) < 0)
 		r = fail("Error waiting for units: ", &error);
@@ -234,14 +249,15 @@ static int lower(struct fleetctl *ctl, const struct target_units *units, const s
 	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
 	_cleanup_free_ bool *picked = mem_new_array(bool, units->count + 1);
 	int status = set_states(ctl, units, how->state, how->verb, picked, how->error);
-	struct target_units some = pick(units, picked);
+	struct target_units told = pick(units, picked), all = on_one_machine(units, picked);
 
 	if (!status && !ctl->options.no_block &&
-		ctl_wait_units(ctl, &some, how->wait, ctl->options.block_attempts, true, &error) < 0)
+		ctl_wait_units(ctl, &all, how->wait, ctl->options.block_attempts, true, &error) < 0)
 		status = fail("Error waiting for units: ", &error);
 	if (!status)
-		print_successful(how->past, &some);
-	free(some.items);
+		print_successful(how->past, &told);
+	free(told.items);
+	free(all.items);
 	return status;
 }
 

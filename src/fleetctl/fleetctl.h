@@ -111,6 +111,7 @@ struct target_unit {
 	bool global;
 	bool created;
 	bool typed; /* a word named it, not only a pattern */
+	bool quiet; /* waited for without a word */
 };
 struct target_units {
 	struct target_unit *items;

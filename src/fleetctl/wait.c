@@ -20,7 +20,7 @@
 
 struct waiter {
 	const char *name;
-	bool global, done, explained, noted;
+	bool global, quiet, done, explained, noted;
 	int64_t active_since_ms;   /* 0: not active at the last look */
 	int64_t inactive_since_ms; /* launched, and not running; 0: not so */
 };
@@ -338,7 +338,7 @@ static int look_at_all(struct fleetctl *ctl, struct waiter *waiters, size_t coun
 			if (reterr->len)
 				buf_add_char(reterr, '\n');
 			buf_add_slice(reterr, buf_slice(&why));
-		} else if (print) {
+		} else if (print && !waiters[i].quiet) {
 			print_there(ctl, &waiters[i], &snapshot, what);
 		}
 	}
@@ -389,6 +389,7 @@ int ctl_wait_units(struct fleetctl *ctl, const struct target_units *units, enum 
 	for (size_t i = 0; i < units->count; i++) {
 		waiters[i].name = units->items[i].name;
 		waiters[i].global = units->items[i].global;
+		waiters[i].quiet = units->items[i].quiet;
 	}
 	while (open) {
 		int64_t elapsed_ms = time_mono_ms() - start_ms, pause_ms;

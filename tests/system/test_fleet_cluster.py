@@ -227,6 +227,32 @@ def add_cases(kind):
         assert "quotes.service:2: ExecStart=: unbalanced quotes" in out, out
         c.destroy_all()
 
+    @case("load, stop and unload wait for what was asked for before, too")
+    def _():
+        c = cluster()
+        c.unit("nowhere.service", "/bin/sleep 71650", "MachineMetadata=region=moon")
+        for attempt in range(2):
+            status, _, err = c.ctl("load", "--block-attempts=1", "nowhere", check=False)
+            assert status == 1 and "timed out waiting for unit nowhere.service to report state loaded" in err, (attempt, err)
+            assert "MachineMetadata=region=moon" in err, (attempt, err)
+        c.unit("lingers.service", "/bin/sleep 71651\nExecStop=/bin/sleep 71652")
+        for command in ("stop", "unload"):
+            c.ctl("start", "lingers")
+            c.ctl(command, "--no-block", "lingers")
+            wait_for(lambda: sleepers(71652), 5, "the unit on its way down")
+            status, out, err = c.ctl(command, "--block-attempts=1", "lingers", check=False)
+            assert status == 1 and not out and "timed out waiting for unit lingers.service" in err, (status, out, err)
+            ended = subprocess.Popen([harness.program("fleetctl"), command, "lingers"], stdout=subprocess.PIPE,
+                                     stderr=subprocess.PIPE, text=True,
+                                     env=dict(os.environ, FLEETCTL_ENDPOINT=c.machine(1).endpoint))
+            for pid in sleepers(71652):
+                os.kill(pid, signal.SIGKILL)
+            out, err = ended.communicate(timeout=60)
+            assert ended.returncode == 0 and not out, (ended.returncode, out, err)
+            assert err.endswith("Successfully %s units [].\n" % {"stop": "stopped", "unload": "unloaded"}[command]), err
+            assert not sleepers(71651), "it is gone when success is told"
+        c.destroy_all()
+
     @case("a start that waits for another unit is waited for, and one that cannot begin fails and says why")
     def _():
         c = cluster()
