@@ -199,6 +199,9 @@ int ctl_command_start(struct fleetctl *ctl, int argc, char **argv)
 	if (!r)
 		r = set_states(ctl, &units, "launched", "start", picked, "Error starting units: ");
 	fresh = mem_dup(picked, (units.count + 1) * sizeof(bool));
+	for (size_t i = 0; i < units.count && !r && !ctl->options.no_block; i++)
+		if (units.items[i].global)
+			(void)ctl_runs_nowhere(ctl, units.items[i].name);
 	if (!r && !ctl->options.no_block) {
 		pick_not_active(ctl, &units, picked);
 		r = wait_started(ctl, &units, picked, fresh);
@@ -372,9 +375,9 @@ static int restart_one(struct fleetctl *ctl, struct target_unit *item, struct bu
 		r = ctl_set_desired(ctl, item->name, "launched", reterr);
 	if (r >= 0 && !item->global)
 		r = ctl_wait_units(ctl, &one, WAIT_LAUNCHED, attempts, true, reterr);
-	if (r >= 0 && !item->global)
-		r = ctl_wait_units(ctl, &one, WAIT_ACTIVE, attempts, false, reterr);
 	if (r >= 0)
+		r = ctl_wait_units(ctl, &one, WAIT_ACTIVE, attempts, false, reterr);
+	if (r >= 0 && !(item->global && ctl_runs_nowhere(ctl, item->name)))
 		printf("Unit(%s) was restarted.\n", item->name);
 	return r;
 }

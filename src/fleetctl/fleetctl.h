@@ -156,13 +156,17 @@ enum wait_for {
 	WAIT_INACTIVE, /* unscheduled and its processes gone */
 	WAIT_LOADED,   /* on a machine and not running */
 	WAIT_LAUNCHED, /* asked to start */
-	WAIT_ACTIVE,   /* and running, or ended without failure; what failed is told */
-	WAIT_GONE,     /* destroyed and its processes gone */
+	WAIT_ACTIVE, /* and running, or ended without failure; what failed is told. A global unit: on each of
+			its machines */
+	WAIT_GONE,   /* destroyed and its processes gone */
 };
 /* Waits until each unit is there, printing as fleet does ("Unit X launched on …"). attempts 0: for ever.
  * -ETIME or -EIO (a unit failed) with a message. Reasons why units are not placed go to stderr meanwhile. */
 int ctl_wait_units(struct fleetctl *ctl, const struct target_units *units, enum wait_for what,
 	int64_t attempts, bool print, struct buf *reterr) _must_check_;
+/* True when no machine takes the unit, which is said with the reason of each. False also for a server that
+ * does not know (fleet 1.0). */
+bool ctl_runs_nowhere(struct fleetctl *ctl, const char *name);
 
 /* ---- commands ---- */
 

@@ -14,6 +14,7 @@
 #define WAIT_EXPLAIN_MS 300	/* not placed for so long: say why */
 #define WAIT_ACTIVE_MS 30	/* active for so long: what dies at once is not taken for started */
 #define WAIT_ENDED_MS 1000	/* launched and inactive for so long: it has ended */
+#define WAIT_ALL_ACTIVE_MS 300	/* as WAIT_ACTIVE_MS for a global unit, whose machines hear of it in turn */
 #define WAIT_RESTARTING_MS 2000 /* being restarted for so long: it fails */
 #define WAIT_NOTE_MS 2000	/* still activating: say that we wait */
 #define WAIT_GONE_MS 10000
@@ -23,6 +24,8 @@ struct waiter {
 	bool global, quiet, done, explained, noted;
 	int64_t active_since_ms;   /* 0: not active at the last look */
 	int64_t inactive_since_ms; /* launched, and not running; 0: not so */
+	json_t *states;		   /* of a global unit, at the last look; owned */
+	int64_t states_since_ms;   /* they have been like that since */
 };
 struct snapshot {
 	json_t *units;	/* name -> unit; a unit that is missing is not known */
@@ -114,6 +117,13 @@ static bool state_is_busy(const json_t *state)
 	return strcmp(active, "inactive") != 0 && strcmp(active, "failed") != 0;
 }
 
+static bool state_is_active(const json_t *state)
+{
+	const char *active = ctl_text(state, "systemdActiveState");
+
+	return strcmp(active, "active") == 0 || strcmp(active, "reloading") == 0;
+}
+
 static bool any_busy(const json_t *states)
 {
 	const json_t *state;
@@ -134,39 +144,75 @@ static const json_t *target_state(const json_t *unit, const json_t *states)
 	return NULL;
 }
 
-static void explain(struct fleetctl *ctl, struct waiter *waiter)
+/* ---- what the scheduler says ---- */
+
+/* NULL: the server has nothing to say of it. */
+static json_t *explanation(struct fleetctl *ctl, const char *name)
 {
-	_cleanup_free_ char *path = ctl_path("/flotilla/v1/units/", waiter->name, "/explain");
+	_cleanup_free_ char *path = ctl_path("/flotilla/v1/units/", name, "/explain");
 	_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024);
-	json_t *root = NULL, *refusals, *refusal;
-	size_t i;
+	json_t *root = NULL;
 	int status;
 
-	waiter->explained = true;
-	if (ctl_call(ctl, "GET", path, NULL, &root, &status, &ignored) < 0)
-		return;
-	refusals = json_object_get(root, "refusals");
-	if (!json_integer_value(json_object_get(root, "machines"))) {
-		fprintf(stderr, "Unit %s is not placed: no machine is present in the cluster\n",
-			waiter->name);
-	} else if ((json_int_t)json_array_size(refusals) ==
-		   json_integer_value(json_object_get(root, "machines"))) {
-		fprintf(stderr, "Unit %s is not placed, since no machine takes it:\n", waiter->name);
-		json_array_foreach(refusals, i, refusal)
-		{
-			_cleanup_free_ char *legend =
-				ctl_machine_legend(ctl, ctl_text(refusal, "machine"), false);
+	return ctl_call(ctl, "GET", path, NULL, &root, &status, &ignored) < 0 ? NULL : root;
+}
 
-			fprintf(stderr, "  %s: %s\n", legend, ctl_text(refusal, "detail"));
-		}
-	} else if (!ctl_text(root, "leader")[0]) {
+/* How many machines take the unit. */
+static size_t takers(const json_t *root)
+{
+	json_int_t machines = json_integer_value(json_object_get(root, "machines"));
+	json_int_t refusals = (json_int_t)json_array_size(json_object_get(root, "refusals"));
+
+	return machines > refusals ? (size_t)(machines - refusals) : 0;
+}
+
+static void tell_refusals(struct fleetctl *ctl, const char *name, const char *lot, const json_t *root)
+{
+	const json_t *refusal;
+	size_t i;
+
+	if (!json_integer_value(json_object_get(root, "machines"))) {
+		fprintf(stderr, "Unit %s %s: no machine is present in the cluster\n", name, lot);
+		return;
+	}
+	fprintf(stderr, "Unit %s %s, since no machine takes it:\n", name, lot);
+	json_array_foreach(json_object_get(root, "refusals"), i, refusal)
+	{
+		_cleanup_free_ char *legend = ctl_machine_legend(ctl, ctl_text(refusal, "machine"), false);
+
+		fprintf(stderr, "  %s: %s\n", legend, ctl_text(refusal, "detail"));
+	}
+}
+
+static void explain(struct fleetctl *ctl, struct waiter *waiter)
+{
+	json_t *root = explanation(ctl, waiter->name);
+
+	waiter->explained = true;
+	if (!root)
+		return;
+	if (!takers(root))
+		tell_refusals(ctl, waiter->name, "is not placed", root);
+	else if (!ctl_text(root, "leader")[0])
 		fprintf(stderr, "Unit %s is not placed yet: no engine leads the cluster at the moment\n",
 			waiter->name);
-	} else {
+	else
 		waiter->explained = false; /* a machine would take it: the decision is on its way */
-	}
 	json_decref(root);
 }
+
+bool ctl_runs_nowhere(struct fleetctl *ctl, const char *name)
+{
+	json_t *root = explanation(ctl, name);
+	bool nowhere = root && !takers(root);
+
+	if (nowhere)
+		tell_refusals(ctl, name, "runs nowhere", root);
+	json_decref(root);
+	return nowhere;
+}
+
+/* ---- a unit that is to be active ---- */
 
 /* The machine's manager does not take the unit: a setting is broken, or it is of a kind that it cannot run.
  */
@@ -216,7 +262,7 @@ static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_
 		return 0;
 	if (is_refused(state))
 		return refused(ctl, waiter->name, state, reterr);
-	if (strcmp(active, "active") == 0 || strcmp(active, "reloading") == 0) {
+	if (state_is_active(state)) {
 		if (!waiter->active_since_ms)
 			waiter->active_since_ms = now_ms;
 		return now_ms - waiter->active_since_ms >= WAIT_ACTIVE_MS;
@@ -254,12 +300,86 @@ static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_
 	return note_wait(waiter, what, elapsed_ms);
 }
 
+/* A global unit: what its machines say when none of them is on the way any more. Those that failed are
+ * gathered into the message. 0: one waits for other units. */
+static int judge_machines(struct fleetctl *ctl, struct waiter *waiter, int64_t elapsed_ms, struct buf *reterr)
+{
+	_cleanup_buf_ struct buf failed = BUF_INIT(1024 * 1024), ended = BUF_INIT(1024 * 1024);
+	const json_t *state;
+	size_t i;
+
+	json_array_foreach(waiter->states, i, state)
+	{
+		const char *machine = ctl_text(state, "machineID");
+		const char *active = ctl_text(state, "systemdActiveState");
+		const char *sub = ctl_text(state, "systemdSubState");
+		_cleanup_free_ char *legend = ctl_machine_legend(ctl, machine, false), *why = NULL;
+		bool inactive = strcmp(active, "inactive") == 0 && !is_refused(state);
+		int r = inactive ? ctl_start_outcome(ctl, waiter->name, machine, &why) : -EIO;
+
+		if (state_is_active(state))
+			continue;
+		if (r > 0)
+			return note_wait(waiter, "waits for units that it needs", elapsed_ms);
+		if (r == 0)
+			buf_printf(&ended, "Unit %s has ended (%s/%s) on %s\n", waiter->name, active, sub,
+				legend);
+		else if (why)
+			buf_printf(&failed, "%s%s (%s)", failed.len ? ", " : "", legend, why);
+		else
+			buf_printf(&failed, "%s%s (%s/%s)", failed.len ? ", " : "", legend,
+				is_refused(state) ? ctl_text(state, "systemdLoadState") : active, sub);
+	}
+	if (ended.len)
+		fputs(buf_text(&ended), stdout);
+	if (!failed.len)
+		return 1;
+	buf_printf(reterr, "Unit %s failed on %s; see `fleetctl status %s`", waiter->name, buf_text(&failed),
+		waiter->name);
+	return -EIO;
+}
+
+/* A global unit has a state on each of its machines. What they publish right after the start may be of
+ * before: it counts when it has stayed the same for a while. */
+static int judge_everywhere(struct fleetctl *ctl, struct waiter *waiter, json_t *states, int64_t elapsed_ms,
+	int64_t now_ms, struct buf *reterr)
+{
+	bool all_active = json_array_size(states) > 0, restarting = false;
+	const json_t *state;
+	json_t *root;
+	size_t i, wanted;
+
+	if (!waiter->states_since_ms || (states != waiter->states && !json_equal(states, waiter->states)))
+		waiter->states_since_ms = now_ms;
+	json_decref(waiter->states);
+	waiter->states = json_incref(states);
+	json_array_foreach(states, i, state)
+	{
+		bool again = strcmp(ctl_text(state, "systemdSubState"), "auto-restart") == 0 &&
+			     elapsed_ms >= WAIT_RESTARTING_MS;
+
+		if (state_is_busy(state) && !state_is_active(state) && !is_refused(state) && !again)
+			return note_wait(waiter, "is not up on all machines yet", elapsed_ms);
+		all_active = all_active && state_is_active(state);
+		restarting = restarting || again;
+	}
+	if (!restarting &&
+		now_ms - waiter->states_since_ms < (all_active ? WAIT_ALL_ACTIVE_MS : WAIT_ENDED_MS))
+		return 0;
+	root = explanation(ctl, waiter->name);
+	wanted = takers(root);
+	json_decref(root);
+	if (json_array_size(states) < wanted)
+		return note_wait(waiter, "is not on all machines yet", elapsed_ms);
+	return judge_machines(ctl, waiter, elapsed_ms, reterr);
+}
+
 /* 1: there; 0: not yet; negative: it never will be, with a message. */
 static int judge(struct fleetctl *ctl, struct waiter *waiter, const struct snapshot *snapshot,
 	enum wait_for what, int64_t elapsed_ms, int64_t now_ms, struct buf *reterr)
 {
 	const json_t *unit = json_object_get(snapshot->units, waiter->name);
-	const json_t *states = json_object_get(snapshot->states, waiter->name);
+	json_t *states = json_object_get(snapshot->states, waiter->name);
 	const char *current = ctl_text(unit, "currentState");
 
 	if (what == WAIT_GONE)
@@ -282,7 +402,8 @@ static int judge(struct fleetctl *ctl, struct waiter *waiter, const struct snaps
 	case WAIT_LAUNCHED:
 		return strcmp(current, "launched") == 0;
 	case WAIT_ACTIVE:
-		return judge_active(ctl, waiter, unit, states, elapsed_ms, now_ms, reterr);
+		return waiter->global ? judge_everywhere(ctl, waiter, states, elapsed_ms, now_ms, reterr)
+				      : judge_active(ctl, waiter, unit, states, elapsed_ms, now_ms, reterr);
 	case WAIT_GONE:
 		break;
 	}
@@ -416,6 +537,8 @@ int ctl_wait_units(struct fleetctl *ctl, const struct target_units *units, enum 
 			MIN(MAX(elapsed_ms / 10, (int64_t)FLEETCTL_POLL_MS), (int64_t)FLEETCTL_POLL_MAX_MS);
 		nanosleep(&(struct timespec){.tv_nsec = pause_ms * 1000000}, NULL);
 	}
+	for (size_t i = 0; i < units->count; i++)
+		json_decref(waiters[i].states);
 	free(waiters);
 	return r;
 }

@@ -194,6 +194,46 @@ def add_cases(kind):
         wait_for(lambda: sleepers(71502) and not sleepers(71501), 5, "the new process")
         c.destroy_all()
 
+    @case("restart of a global unit is over when every machine says what came of it")
+    def _():
+        c = cluster()
+        go = os.path.join(c.units, "global-go")
+        # Not active before that is over: no look can take it for started.
+        c.unit("gmay.service", "/bin/sleep 71550\nExecStartPre=/usr/bin/test -e " + go, "Global=true")
+        c.unit("gends.service", "/bin/true\nType=oneshot", "Global=true")
+        c.ctl("start", "gmay", "gends")
+        wait_for(lambda: list(c.states("gmay.service").get("gmay.service", {}).values()) == [("failed", "failed")] * 3, 5,
+                 "its failure on all machines")
+        status, out, err = c.ctl("restart", "gmay", check=False)
+        assert status == 1 and "restarted" not in out, (status, out, err)
+        assert err == ("Error restarting units: Unit gmay.service failed on 1aaaaaaa.../10.0.0.1 (failed/failed), "
+                       "2aaaaaaa.../10.0.0.2 (failed/failed), 3aaaaaaa.../10.0.0.3 (failed/failed); "
+                       "see `fleetctl status gmay.service`\n"), err
+        with open(go, "w"):
+            pass
+        assert c.ctl("restart", "gmay")[1:] == ("Unit(gmay.service) was restarted.\n", "")
+        before = sleepers(71550)
+        assert len(before) == 3, before
+        c.ctl("restart", "gmay")
+        after = sleepers(71550)
+        assert len(after) == 3 and not set(before) & set(after), (before, after)
+        _, out, _ = c.ctl("restart", "gends")
+        assert out.count("Unit gends.service has ended (inactive/dead) on ") == 3 and "was restarted" in out, out
+        c.destroy_all()
+
+    @case("a global unit that no machine takes is explained")
+    def _():
+        c = cluster()
+        c.unit("gnever.service", "/bin/sleep 71551", "Global=true\nMachineMetadata=region=moon")
+        why = ("Unit gnever.service runs nowhere, since no machine takes it:\n" +
+               "".join("  %daaaaaaa.../10.0.0.%d: it has no region (MachineMetadata=region=moon)\n" % (n, n)
+                       for n in (1, 2, 3)))
+        assert c.ctl("start", "gnever")[2] == why
+        assert c.ctl("start", "--no-block", "gnever")[2] == ""
+        assert c.ctl("restart", "gnever")[1:] == ("", why)
+        assert c.ctl("--driver", "etcd", "--endpoint", c.store.url, "start", "gnever")[2] == why
+        c.destroy_all()
+
     @case("what fails, what ends, and what is wrong in a file is said")
     def _():
         c = cluster()
