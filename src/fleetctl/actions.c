@@ -387,15 +387,18 @@ int ctl_command_restart(struct fleetctl *ctl, int argc, char **argv)
 	struct target_units units = {0};
 	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
 	int status = create_units(ctl, argc, argv, "launched", "restart", &units);
+	bool refused = false;
 
 	for (size_t i = 0; i < units.count && !status; i++) {
 		struct target_unit *item = &units.items[i];
 
-		if (strcmp(desired_of(item), "inactive") == 0)
+		if (strcmp(desired_of(item), "inactive") == 0 && !item->created) {
 			fprintf(stderr, "Unable to restart unit %s in state inactive\n", item->name);
-		else if (restart_one(ctl, item, &error) < 0)
+			refused = true;
+		} else if (restart_one(ctl, item, &error) < 0) {
 			status = fail("Error restarting units: ", &error);
+		}
 	}
 	ctl_target_units_done(&units);
-	return status;
+	return status ? status : refused;
 }

@@ -234,6 +234,18 @@ def add_cases(kind):
         assert c.ctl("--driver", "etcd", "--endpoint", c.store.url, "start", "gnever")[2] == why
         c.destroy_all()
 
+    @case("restart refuses what was only submitted, and starts what it creates itself")
+    def _():
+        c = cluster()
+        for name in ("put.service", "new1.service", "new2.service"):
+            c.unit(name, "/bin/sleep 71552")
+        c.ctl("submit", "put")
+        status, out, err = c.ctl("restart", "put", "new1", "new2", check=False)
+        assert status == 1 and err == "Unable to restart unit put.service in state inactive\n", (status, err)
+        assert "Unit(new1.service) was restarted." in out and "Unit(new2.service) was restarted." in out, out
+        assert len(sleepers(71552)) == 2
+        c.destroy_all()
+
     @case("what fails, what ends, and what is wrong in a file is said")
     def _():
         c = cluster()

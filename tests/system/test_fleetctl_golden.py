@@ -77,6 +77,7 @@ different("restart really restarts; 1.0 only waited for what was already true", 
           "Unit hello.service launched on 1a2b3c4d.../172.31.78.11\nUnit(hello.service) was restarted.\n"},
     102: {"stdout": ""},
     133: {"stdout": "Unit(g.service) was restarted.\n"}})
+different("exit status 0 only when what was asked for is so", {72: {"exit": 1}})
 different("1.0 says so twice", {110: {"stdout": "Triggered unit hello.service start\n"}})
 different("1.0 leaves the machine out now and then", {
     115: {"stdout": "Unit hello@1.service inactive\nUnit hello@2.service inactive\n"
