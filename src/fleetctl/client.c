@@ -128,13 +128,15 @@ static int read_tls(struct fleetctl *ctl, struct tls_context **ret, struct buf *
 	return tls_client_new(&files, false, ret, reterr);
 }
 
-/* As in 1.0: without --driver an endpoint at etcd's ports is the store. */
+/* As in 1.0: without --driver an endpoint at etcd's ports is the store. Of several the first one tells. */
 static bool is_store(const struct fleetctl *ctl)
 {
+	const char *list = ctl->options.endpoint;
+	_cleanup_free_ char *first = mem_strndup(list, strcspn(list, ","));
 	_cleanup_url_ struct url url = {0};
 
-	return !ctl->options.driver[0] && strncmp(ctl->options.endpoint, "http", 4) == 0 &&
-	       url_parse(ctl->options.endpoint, &url, NULL) == 0 && (url.port == 4001 || url.port == 2379);
+	return !ctl->options.driver[0] && strncmp(first, "http", 4) == 0 &&
+	       url_parse(first, &url, NULL) == 0 && (url.port == 4001 || url.port == 2379);
 }
 
 static char registry_socket[64]; /* for the end by a signal: nothing stays in /tmp */

@@ -705,6 +705,14 @@ def add_cases(kind):
         finally:
             c.store.signal(signal.SIGCONT)
 
+    @case("endpoints at etcd's ports are the store, also several of them")
+    def _():
+        c = cluster()
+        # Nobody listens at that address; the words tell who was looked for there.
+        for endpoints in ("http://127.9.9.9:4001", "http://127.9.9.9:2379,http://127.9.9.9:4001"):
+            status, _, err = c.ctl("--endpoint", endpoints, "list-machines", check=False)
+            assert status == 1 and "unable to communicate with etcd" in err and "WARNING" not in err, (endpoints, err)
+
     @case("at rest units cost the store nothing, and what a machine published goes with the machine, and only then")
     def _():
         c = cluster()
