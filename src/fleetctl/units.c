@@ -73,6 +73,20 @@ static bool same_file(const struct unit_file *a, const struct unit_file *b)
 
 /* ---- local files ---- */
 
+/* No server takes one, and none can name the line. */
+static bool holds_nul(struct slice text, struct unit_error *ret_error)
+{
+	const char *nul = text.len ? memchr(text.data, '\0', text.len) : NULL;
+
+	if (!nul)
+		return false;
+	ret_error->line = 1;
+	for (const char *at = text.data; at < nul; at++)
+		ret_error->line += *at == '\n';
+	snprintf(ret_error->text, sizeof(ret_error->text), "a NUL byte (a unit file is text)");
+	return true;
+}
+
 /* -ENOENT when there is no such file; other errors with a message that names file and line. */
 static int read_unit_file(const char *path, const char *name, struct unit_file **ret, struct buf *reterr)
 {
@@ -83,7 +97,9 @@ static int read_unit_file(const char *path, const char *name, struct unit_file *
 
 	if (r == -ENOENT || r == -EISDIR || r == -ENOTDIR)
 		return -ENOENT;
-	if (r >= 0)
+	if (r >= 0 && holds_nul(buf_slice(&text), &error))
+		r = -EINVAL;
+	else if (r >= 0)
 		r = unit_file_parse(buf_slice(&text), &file, &error);
 	else
 		snprintf(error.text, sizeof(error.text), "%s", strerror(-r));

@@ -267,6 +267,10 @@ def add_cases(kind):
         status, out, err = c.ctl("start", "broken", check=False)
         assert status == 1 and "broken.service:3: " in err, err
         assert c.machine(1).api("GET", "/fleet/v1/units/broken.service")[0] == 404
+        with open(os.path.join(c.units, "nul.service"), "w") as file:
+            file.write("[Service]\nExecStart=/bin/true\nEnvironment=A=\0\n")
+        status, out, err = c.ctl("start", "nul", check=False)
+        assert status == 1 and err.endswith("from file: nul.service:3: a NUL byte (a unit file is text)\n"), err
         c.unit("odd.service", "/bin/sleep 71601", "MachineMetadata=ssd\nGlobal=perhaps\nMachineOff=x")
         _, _, err = c.ctl("submit", "odd")
         for text in ('unrecognized requirement in [X-Fleet] section: "MachineOff"',
