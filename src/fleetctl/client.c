@@ -226,9 +226,13 @@ int ctl_open(struct fleetctl *ctl, struct buf *reterr)
 			url_done(&url);
 		}
 	} else {
+		/* The second as Go says it. */
 		buf_printf(reterr,
-			strchr(endpoint, ':') ? "parse \"%s\": first path segment in URL cannot contain colon"
-					      : "URL scheme undefined in \"%s\"",
+			strstr(endpoint, "://")
+				? "unknown scheme in \"%s\": it is one of unix, file, http and https"
+			: strchr(endpoint, ':')
+				? "parse \"%s\": first path segment in URL cannot contain colon"
+				: "URL scheme undefined in \"%s\"",
 			endpoint);
 		r = -EINVAL;
 	}

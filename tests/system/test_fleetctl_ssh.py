@@ -133,6 +133,13 @@ def _():
     assert ctl("status", "off")[2] == "Unit off.service does not appear to be loaded.\n"
 
 
+@cases.case("an endpoint of no known scheme is refused with those that there are")
+def _():
+    status, _, err = ctl("--endpoint=ftp://x", "list-units")
+    assert status == 1 and err == ('Unable to initialize client: unknown scheme in "ftp://x": '
+                                   'it is one of unix, file, http and https\n'), err
+
+
 @cases.case("--tunnel reaches the API's socket on a far machine through ssh, which ends with the command")
 def _():
     log = os.path.join(home, "forward.log")
