@@ -1,6 +1,7 @@
 /* The command line: global flags, the command, its flags. One table of commands and one of flags per command;
  * help comes from the same rows. Flags are taken in fleet 1.0's forms and in those of the releases before
  * 0.13 (-l, -f, -A, -lines=3). */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -436,14 +437,25 @@ static int run_command(struct fleetctl *ctl, const struct command *command, int 
 		status = 1;
 	} else {
 		status = command->run(ctl, words, argv + 1);
-		fflush(stdout);
 	}
 	ctl_close(ctl);
 	flags_done(flags);
 	return status;
 }
 
-int fleetctl_main(int argc, char **argv)
+/* What was printed must have arrived: a list that a full disk cut short is no success. */
+static int end_of_output(int status)
+{
+	bool failed = fflush(stdout) != 0; /* else it was at an earlier flush, whose errno is gone */
+
+	if (!failed && !ferror(stdout))
+		return status;
+	fprintf(stderr, "Error writing to standard output%s%s\n", failed ? ": " : "",
+		failed ? strerror(errno) : "");
+	return status ? status : 1;
+}
+
+static int run_words(int argc, char **argv)
 {
 	struct fleetctl ctl = {.options = {.endpoint = FLEETCTL_ENDPOINT_DEFAULT,
 				       .driver = "",
@@ -480,4 +492,9 @@ int fleetctl_main(int argc, char **argv)
 	}
 	command = find_command(argv[1]);
 	return command ? run_command(&ctl, command, words, argv + 1) : 1;
+}
+
+int fleetctl_main(int argc, char **argv)
+{
+	return end_of_output(run_words(argc, argv));
 }

@@ -140,6 +140,17 @@ def _():
                                    'it is one of unix, file, http and https\n'), err
 
 
+@cases.case("what cannot be written to the standard output is no success")
+def _():
+    for arguments in (["list-machines"], ["cat", "r"], ["help"], ["--version"]):
+        environment = dict(os.environ, FLEETCTL_ENDPOINT="http://127.0.0.1:%d" % server.server_port)
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([harness.program("fleetctl")] + arguments, env=environment, stdin=subprocess.DEVNULL,
+                                  stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert done.returncode == 1, arguments
+        assert done.stderr == "Error writing to standard output: No space left on device\n", (arguments, done.stderr)
+
+
 @cases.case("--tunnel reaches the API's socket on a far machine through ssh, which ends with the command")
 def _():
     log = os.path.join(home, "forward.log")
