@@ -91,7 +91,7 @@ SIDE_BY_SIDE = ["test_systemd", "test_demo", "test_etcdctl_golden", "test_superv
 
 
 # One after the other, beside the rest: clusters of fleetds that share nothing with those, and mostly wait for timeouts.
-FLEETS = ["test_fleet_cluster", "test_fleet_mixed", "test_fleet_lab_dev"]
+FLEETS = ["test_fleet_cluster", "test_fleet_mixed", "test_fleetctl_outcomes", "test_fleet_lab_dev"]
 # Whose cases are the same for each store: a program for each.
 STORES = {"test_fleet_cluster": ["debian", "ours"]}
 
