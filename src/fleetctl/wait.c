@@ -22,6 +22,7 @@
 struct waiter {
 	const char *name;
 	bool global, quiet, done, explained, noted;
+	bool stirred; /* seen otherwise than failed: what fails now failed after it was asked to start */
 	int64_t active_since_ms;   /* 0: not active at the last look */
 	int64_t inactive_since_ms; /* launched, and not running; 0: not so */
 	json_t *states;		   /* of a global unit, at the last look; owned */
@@ -255,9 +256,13 @@ static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_
 	const json_t *state = target_state(unit, states);
 	const char *active = ctl_text(state, "systemdActiveState"), *sub = ctl_text(state, "systemdSubState");
 	_cleanup_free_ char *start_error = NULL, *legend = NULL, *what = NULL;
-	bool restarting = strcmp(sub, "auto-restart") == 0;
+	bool restarting = strcmp(sub, "auto-restart") == 0, failed = strcmp(active, "failed") == 0;
 	int r;
 
+	waiter->stirred = waiter->stirred || !state || !(failed || is_refused(state));
+	/* What was published may still be the failure of before. */
+	if (!waiter->stirred && elapsed_ms < WAIT_ENDED_MS)
+		return 0;
 	if (!state)
 		return 0;
 	if (is_refused(state))
@@ -268,7 +273,7 @@ static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_
 		return now_ms - waiter->active_since_ms >= WAIT_ACTIVE_MS;
 	}
 	waiter->active_since_ms = 0;
-	if (strcmp(active, "failed") == 0 || (restarting && elapsed_ms >= WAIT_RESTARTING_MS)) {
+	if (failed || (restarting && elapsed_ms >= WAIT_RESTARTING_MS)) {
 		legend = ctl_machine_legend(ctl, ctl_text(unit, "machineID"), false);
 		buf_printf(reterr,
 			"Unit %s %s (%s/%s) on %s; see `fleetctl status %s` and `fleetctl journal %s`",

@@ -130,6 +130,21 @@ def _():
         assert status == 1 and "unable to communicate with etcd" in err and "WARNING" not in err, (endpoints, err)
 
 
+@cases.case("an earlier failure is no word about the next start, however late the news of that come")
+def _():
+    go = os.path.join(c.units, "may-go")
+    c.unit("later.service", "/bin/sleep 71602\nExecStartPre=/usr/bin/test -e " + go, more="[Unit]\nStartLimitIntervalSec=0\n")
+    for _ in range(5):
+        assert c.ctl("start", "later", check=False)[0] == 1
+        c.ctl("stop", "later")
+        with open(go, "w"):
+            pass
+        c.ctl("start", "later")
+        c.ctl("stop", "later")
+        os.unlink(go)
+    c.destroy_all()
+
+
 @cases.case("everything can be stopped")
 def _():
     c.stop()
