@@ -207,10 +207,10 @@ class Cluster:
             if fleet:
                 file.write("\n[X-Fleet]\n%s\n" % fleet)
 
-    def ctl(self, *arguments, machine=None, timeout=60, check=True):
+    def ctl(self, *arguments, machine=None, timeout=60, check=True, **env):
         """Runs fleetctl in the directory of the unit files; (exit status, stdout, stderr)."""
         machine = machine or next(m for m in self.machines if m.process)
-        environment = dict(os.environ, FLEETCTL_ENDPOINT=machine.endpoint)
+        environment = {**os.environ, "FLEETCTL_ENDPOINT": machine.endpoint, **env}
         done = subprocess.run([harness.program("fleetctl")] + list(arguments), cwd=self.units, env=environment,
                               stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, text=True)
         if check:

@@ -596,6 +596,18 @@ def add_cases(kind):
         assert status == 1 and "MachineMetadata" in error, error
         ctl("destroy", "driven", "nowhere")
         assert ctl("list-units", "--no-legend")[1] == ""
+        # The same by the environment, in another registry; flags beat it.
+        other = {"FLEETCTL_ENDPOINT": c.store.url, "FLEETCTL_DRIVER": "etcd", "FLEETCTL_ETCD_KEY_PREFIX": "/other/fleet/"}
+        assert c.ctl("list-machines", "--no-legend", **other)[1] == ""
+        c.ctl("submit", "driven", **other)
+        assert c.ctl("list-unit-files", "--no-legend", "--fields=unit", **other)[1] == "driven.service\n"
+        assert c.store.request("GET", "/v2/keys/other/fleet/job?quorum=true")["node"]["nodes"]
+        assert ctl("list-unit-files", "--no-legend")[1] == ""
+        flag = "--etcd-key-prefix=/_coreos.com/fleet/"
+        assert len(c.ctl(flag, "list-machines", "--no-legend", **other)[1].splitlines()) == 3
+        api = {**other, "FLEETCTL_ENDPOINT": c.machine(1).endpoint}
+        assert len(c.ctl("--driver=API", "list-machines", "--no-legend", **api)[1].splitlines()) == 3
+        c.store.request("DELETE", "/v2/keys/other?recursive=true")
         c.store.signal(signal.SIGSTOP)
         try:
             status, _, error = ctl("list-units", check=False)

@@ -21,6 +21,9 @@ UNITS = {"r.service": {"name": "r.service", "currentState": "launched", "desired
                          "options": [{"section": "Service", "name": "ExecStart", "value": "/bin/sleep 1"}]}}
 
 
+may_answer = threading.Event()
+
+
 class Fleet10(http.server.BaseHTTPRequestHandler):
     """What fleet 1.0 answers; it knows nothing of /flotilla."""
 
@@ -29,6 +32,9 @@ class Fleet10(http.server.BaseHTTPRequestHandler):
         name = path.rsplit("/", 1)[-1]
         if path == "/fleet/v1/machines":
             self.answer(200, {"machines": MACHINES})
+        elif name == "late.service":
+            assert may_answer.wait(60)
+            self.answer(200, UNITS["r.service"])
         elif path.startswith("/fleet/v1/units/") and name in UNITS:
             self.answer(200, UNITS[name])
         elif path.startswith("/fleet/v1/units/"):
@@ -49,6 +55,7 @@ class Fleet10(http.server.BaseHTTPRequestHandler):
 
 
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Fleet10)
+server.handle_error = lambda *_: None  # who asked has given up
 threading.Thread(target=server.serve_forever, daemon=True).start()
 bin_dir, home = harness.temp_dir(), harness.temp_dir()
 with open(os.path.join(bin_dir, "ssh"), "w") as file:
@@ -165,6 +172,41 @@ def _():
     assert remote == "/var/run/fleet.sock" and not os.path.exists(os.path.dirname(local)), arguments
     forward = os.path.join(bin_dir, "forward.py")
     harness.wait_for(lambda: not any(forward in argv for _, argv in processes().values()), 5, "the tunnel gone")
+
+
+@cases.case("what ssh and the API are asked with may stand in the environment, and a flag beats it")
+def _():
+    env = {"FLEETCTL_SSH_USERNAME": "harry", "FLEETCTL_SSH_TIMEOUT": "77", "FLEETCTL_KNOWN_HOSTS_FILE": home + "/seen/before"}
+    words = ctl("ssh", "1a2", **env)[1]
+    assert words[-1] == "harry@172.31.78.11" and "ConnectTimeout=77" in words, words
+    assert "UserKnownHostsFile=%s/seen/before" % home in words and "StrictHostKeyChecking=ask" in words, words
+    words = ctl("--ssh-username=sally", "--ssh-timeout=5", "--known-hosts-file=%s/other" % home, "ssh", "1a2", **env)[1]
+    assert words[-1] == "sally@172.31.78.11" and "ConnectTimeout=5" in words and "ConnectTimeout=77" not in words, words
+    assert [word for word in words if "UserKnownHostsFile" in word] == ["UserKnownHostsFile=%s/other" % home], words
+    for flags, told in (([], "no"), (["--strict-host-key-checking"], "ask"), (["--strict-host-key-checking=true"], "ask")):
+        words = ctl(*flags, "ssh", "1a2", FLEETCTL_STRICT_HOST_KEY_CHECKING="false")[1]
+        assert [word for word in words if "StrictHostKeyChecking" in word] == ["StrictHostKeyChecking=" + told], words
+    log = os.path.join(home, "environment.log")
+    for flags, to in (([], "bastion"), (["--tunnel=gate"], "gate")):
+        status, words, err = ctl(*flags, "--endpoint=unix:///var/run/fleet.sock", "list-machines", "--no-legend",
+                                 FORWARD_LOG=log, FORWARD_PORT=str(server.server_port), FLEETCTL_TUNNEL="bastion")
+        assert status == 0 and len(words) == 3, (status, words, err)
+        with open(log) as file:
+            assert json.load(file)[-1] == "core@" + to
+
+
+@cases.case("how long the API may take is said by FLEETCTL_REQUEST_TIMEOUT, or --request-timeout")
+def _():
+    answers = []
+    patient = threading.Thread(target=lambda: answers.append(ctl("cat", "late", FLEETCTL_REQUEST_TIMEOUT="50")))
+    patient.start()
+    # The least that may be had, 10 s.
+    status, _, err = ctl("--request-timeout=1", "cat", "late", FLEETCTL_REQUEST_TIMEOUT="50")
+    assert status == 1 and "timeout awaiting response headers" in err, (status, err)
+    patient.join(1)
+    may_answer.set()
+    patient.join()
+    assert answers[0][:2] == (0, ["Service", "ExecStart=/bin/sleep 1"]), answers
 
 
 cases.run()
