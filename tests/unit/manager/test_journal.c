@@ -1,98 +1,8 @@
-#include "manager/journal_internal.h"
-#include "base/memory.h"
-#include "io/file.h"
+/* What the journal answers: by unit, field, time and number, over several files, and in which form. */
+#include "journal_helpers.h"
 #include <errno.h>
-#include <fcntl.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <unistd.h>
-#include <cmocka.h>
-
-struct fixture {
-	char dir[64];
-	struct journal *journal;
-	uint64_t damaged; /* told by the last query */
-};
-
-static void reopen(struct fixture *fixture)
-{
-	fixture->journal = journal_close(fixture->journal);
-	assert_int_equal(journal_open(fixture->dir, 0, &fixture->journal), 0);
-}
-
-static int open_fixture(void **state)
-{
-	struct fixture *fixture = mem_new(struct fixture);
-
-	(void)snprintf(fixture->dir, sizeof(fixture->dir), "/tmp/flotilla-journal-XXXXXX");
-	assert_non_null(mkdtemp(fixture->dir));
-	reopen(fixture);
-	*state = fixture;
-	return 0;
-}
-
-static int close_fixture(void **state)
-{
-	struct fixture *fixture = *state;
-
-	fixture->journal = journal_close(fixture->journal);
-	assert_int_equal(file_remove_all(fixture->dir), 0);
-	free(fixture);
-	return 0;
-}
-
-/* One more line of a unit's process; the time is so many seconds. */
-static void append(struct fixture *fixture, const char *unit, int pid, int64_t second, const char *text)
-{
-	char pid_text[16];
-	struct journal_field fields[] = {{"PRIORITY", SLICE_LITERAL("6")},
-		{"SYSLOG_IDENTIFIER", SLICE_LITERAL("sh")}, {"_PID", {0}}, {"_HOSTNAME", SLICE_LITERAL("n1")},
-		{"_SYSTEMD_UNIT", slice_str(unit)}, {"_TRANSPORT", SLICE_LITERAL("stdout")}};
-
-	(void)snprintf(pid_text, sizeof(pid_text), "%d", pid);
-	fields[2].value = slice_str(pid_text);
-	assert_int_equal(journal_append(fixture->journal, second * 1000000, second, fields, ARRAY_LEN(fields),
-				 slice_str(text)),
-		0);
-}
-
-/* What a query answers, a line each; damage as "!". */
-static char *answers(struct fixture *fixture, const struct journal_query *query)
-{
-	struct journal_reader *reader = NULL;
-	struct buf out = BUF_INIT(0);
-	struct journal_entry entry;
-	enum journal_step step;
-	uint64_t bytes = 0;
-
-	fixture->damaged = 0;
-	assert_int_equal(journal_reader_new(fixture->journal, query, &reader), 0);
-	while ((step = journal_reader_next(reader, &entry, &bytes)) != JOURNAL_END) {
-		if (step == JOURNAL_ENTRY)
-			journal_print(&entry, JOURNAL_CAT, &out);
-		if (step == JOURNAL_DAMAGE)
-			fixture->damaged += bytes;
-	}
-	journal_reader_free(reader);
-	return buf_take(&out, NULL);
-}
-
-static void expect(struct fixture *fixture, struct journal_query query, const char *want)
-{
-	_cleanup_free_ char *got = answers(fixture, &query);
-
-	assert_string_equal(got, want);
-}
-
-static struct journal_query of(const char *unit, long lines)
-{
-	return (struct journal_query){.unit = unit, .lines = lines};
-}
 
 static void entries_come_back_with_all_their_fields(void **state)
 {
@@ -255,6 +165,39 @@ static void fields_alone_find_too(void **state)
 	expect(fixture, query, buf_text(&both));
 }
 
+/* In the place of the C library's, and counted. */
+static size_t bytes_read;
+
+ssize_t pread(int fd, void *data, size_t len, off_t offset)
+{
+	ssize_t got = syscall(SYS_pread64, fd, data, len, offset);
+
+	bytes_read += got > 0 ? (size_t)got : 0;
+	return got;
+}
+
+static void little_is_read_to_find_little(void **state)
+{
+	struct fixture *fixture = *state;
+	struct slice pid = SLICE_LITERAL("_PID=90000");
+	struct journal_query queries[] = {{.unit = "seldom.service", .lines = -1},
+		{.unit = "seldom.service", .lines = 1}, {.lines = -1, .matches = &pid, .match_count = 1},
+		{.lines = -1, .since_us = INT64_C(90000) * 1000000, .until_us = INT64_C(90000) * 1000000}};
+
+	fixture->journal->file_bytes = 4 * JOURNAL_FILE_MIN;
+	fixture->journal->max_bytes = 64 * (uint64_t)JOURNAL_FILE_MIN;
+	fill(fixture, 8000);
+	append(fixture, "seldom.service", 90000, 90000, "seldom");
+	fill(fixture, 8000);
+	assert_true(fixture->journal->file_count >= 8);
+	for (size_t i = 0; i < ARRAY_LEN(queries); i++) {
+		journal_reading_done(fixture->journal);
+		bytes_read = 0;
+		expect(fixture, queries[i], "seldom\n");
+		assert_in_range(bytes_read, 1, journal_bytes(fixture->journal) / 4 - 1);
+	}
+}
+
 static void old_files_go_and_the_newest_entries_stay(void **state)
 {
 	struct fixture *fixture = *state;
@@ -380,388 +323,6 @@ static void reading_survives_the_removal_of_its_file(void **state)
 	journal_reader_free(reader);
 }
 
-/* ---- Damage ---- */
-
-static char *path_of(const struct fixture *fixture, uint64_t number)
-{
-	return mem_printf("%s/%016llx.journal", fixture->dir, (unsigned long long)number);
-}
-
-static void put_file(const char *path, struct slice bytes)
-{
-	int fd;
-
-	(void)unlink(path); /* some file systems wait for the disk when a file is emptied and written anew */
-	fd = open(path, O_WRONLY | O_CREAT, 0600);
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, bytes.data, bytes.len), (ssize_t)bytes.len);
-	close(fd);
-}
-
-static void a_torn_tail_is_cut_at_every_byte(void **state)
-{
-	struct fixture *fixture = *state;
-	_cleanup_free_ char *path = path_of(fixture, 1);
-	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
-	size_t ends[8], before = 0;
-
-	for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
-		append(fixture, i % 3 ? "web.service" : "other.service", (int)i / 2, 1, "some line");
-		ends[i] = fixture->journal->files[0].size;
-	}
-	assert_int_equal(file_read(path, SIZE_MAX, &bytes), 0);
-	for (size_t len = 0; len <= bytes.len; len++) {
-		_cleanup_free_ char *got = NULL;
-		size_t whole = 0;
-		struct journal_query query = of(NULL, -1);
-
-		while (whole < ARRAY_LEN(ends) && ends[whole] <= len)
-			whole++;
-		fixture->journal = journal_close(fixture->journal);
-		put_file(path, slice_make(bytes.data, len));
-		reopen(fixture);
-		got = answers(fixture, &query);
-		assert_int_equal(strlen(got), whole * strlen("some line\n"));
-		assert_int_equal(fixture->damaged, 0);
-		append(fixture, "web.service", 1, 1, "some line");
-		reopen(fixture);
-		got = mem_free(got);
-		got = answers(fixture, &query);
-		assert_int_equal(strlen(got), (whole + 1) * strlen("some line\n"));
-		assert_int_equal(fixture->damaged, 0);
-		assert_true(whole >= before);
-		before = whole;
-	}
-}
-
-/* The entries of a journal of 40 lines of two units; true when every one answered is one of these. */
-static size_t count_true_entries(struct fixture *fixture, const struct journal_query *query)
-{
-	struct journal_reader *reader = NULL;
-	struct journal_entry entry;
-	enum journal_step step;
-	uint64_t bytes, last = 0;
-	size_t count = 0;
-
-	fixture->damaged = 0;
-	assert_int_equal(journal_reader_new(fixture->journal, query, &reader), 0);
-	while ((step = journal_reader_next(reader, &entry, &bytes)) != JOURNAL_END) {
-		char text[32];
-
-		if (step == JOURNAL_DAMAGE)
-			fixture->damaged += bytes;
-		if (step != JOURNAL_ENTRY)
-			continue;
-		(void)snprintf(text, sizeof(text), "line %d", (int)entry.sequence);
-		assert_true(slice_is(entry.message, text));
-		assert_int_equal(entry.realtime_us, entry.sequence * 1000000);
-		assert_true(entry.sequence > last);
-		assert_int_equal(entry.field_count, 6);
-		assert_true(slice_is(journal_entry_value(&entry, "_SYSTEMD_UNIT"),
-			entry.sequence % 4 ? "web.service" : "rare.service"));
-		last = entry.sequence;
-		count++;
-	}
-	journal_reader_free(reader);
-	return count;
-}
-
-static void add_true_entries(struct fixture *fixture)
-{
-	for (int i = 1; i <= 40; i++) {
-		char text[32];
-
-		(void)snprintf(text, sizeof(text), "line %d", i);
-		append(fixture, i % 4 ? "web.service" : "rare.service", i / 10, i, text);
-	}
-}
-
-/* Flips each byte of the first of two files, asks in three ways, and checks that whatever is missing is told.
- */
-static void flip_each_byte(struct fixture *fixture)
-{
-	_cleanup_free_ char *path = path_of(fixture, 1);
-	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
-	struct journal_query all = of(NULL, -1), web = of("web.service", -1), rare = of("rare.service", 20);
-
-	all.until_us = INT64_C(999000000); /* without what another file holds */
-	fixture->journal = journal_close(fixture->journal);
-	assert_int_equal(file_read(path, SIZE_MAX, &bytes), 0);
-	for (size_t i = 0; i < bytes.len; i++) {
-		bytes.data[i] ^= (char)(1 << i % 8);
-		put_file(path, buf_slice(&bytes));
-		reopen(fixture);
-		assert_true(count_true_entries(fixture, &all) == 40 || fixture->damaged > 0);
-		assert_true(count_true_entries(fixture, &web) == 30 || fixture->damaged > 0);
-		assert_true(count_true_entries(fixture, &rare) == 10 || fixture->damaged > 0);
-		if (i >= JOURNAL_HEADER_BYTES)
-			assert_true(count_true_entries(fixture, &all) >= 40 - 8);
-		bytes.data[i] ^= (char)(1 << i % 8);
-	}
-	put_file(path, buf_slice(&bytes));
-	reopen(fixture);
-	assert_int_equal(count_true_entries(fixture, &all), 40);
-	assert_int_equal(fixture->damaged, 0);
-}
-
-static void no_flipped_byte_of_a_sealed_file_is_served(void **state)
-{
-	struct fixture *fixture = *state;
-	_cleanup_free_ char *second = path_of(fixture, 2);
-
-	add_true_entries(fixture);
-	/* Another file, and nothing in it that is asked for. */
-	fixture->journal->file_bytes = fixture->journal->files[0].size;
-	append(fixture, "later.service", 1, 1000, "later");
-	assert_int_equal(fixture->journal->file_count, 2);
-	assert_true(fixture->journal->files[0].index > 0);
-	flip_each_byte(fixture);
-	fixture->journal = journal_close(fixture->journal);
-	assert_int_equal(unlink(second), 0);
-	flip_each_byte(fixture); /* now it is the newest */
-}
-
-static void no_flipped_byte_of_the_newest_file_is_served(void **state)
-{
-	struct fixture *fixture = *state;
-	_cleanup_free_ char *path = path_of(fixture, 1), *second = path_of(fixture, 2);
-	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
-	struct journal_query all = of(NULL, -1);
-
-	add_true_entries(fixture);
-	assert_int_equal(file_read(path, SIZE_MAX, &bytes), 0);
-	for (size_t i = 0; i < bytes.len; i++) {
-		size_t found;
-
-		fixture->journal = journal_close(fixture->journal);
-		bytes.data[i] ^= (char)(1 << i % 8);
-		put_file(path, buf_slice(&bytes));
-		bytes.data[i] ^= (char)(1 << i % 8);
-		reopen(fixture);
-		found = count_true_entries(fixture, &all);
-		/* Only the last record cannot be told from a torn one. */
-		assert_true(found == 40 || fixture->damaged > 0 ||
-			    (found == 39 && i >= bytes.len - JOURNAL_HEAD_BYTES - 8));
-		append(fixture, "web.service", 1, 1, "goes on");
-		reopen(fixture);
-		assert_true(fixture->journal->file_count <= 2);
-		if (fixture->journal->file_count == 2)
-			assert_int_equal(unlink(second), 0);
-	}
-}
-
-/* The length of the payload that `inside` points into, as the head before it says. */
-static uint32_t context_len(const struct buf *bytes, const char *inside)
-{
-	const char *head = inside;
-
-	while (head > bytes->data && memcmp(head, "\x01\x00LJ", 4) != 0)
-		head--;
-	return (uint32_t)(unsigned char)head[4] | (uint32_t)(unsigned char)head[5] << 8;
-}
-
-static void damage_while_it_runs_costs_only_what_it_hits(void **state)
-{
-	struct fixture *fixture = *state;
-	struct journal_query all = of(NULL, -1), rare = of("rare.service", -1);
-	_cleanup_free_ char *path = path_of(fixture, 1);
-	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
-	const char *line;
-	int fd;
-
-	add_true_entries(fixture);
-	assert_int_equal(file_read(path, SIZE_MAX, &bytes), 0);
-	line = memmem(bytes.data, bytes.len, "line 21", 7);
-	assert_non_null(line);
-	fd = open(path, O_WRONLY);
-	assert_true(fd >= 0);
-	assert_int_equal(pwrite(fd, "X", 1, line - bytes.data), 1);
-	assert_int_equal(count_true_entries(fixture, &all), 39);
-	assert_int_equal(fixture->damaged, JOURNAL_HEAD_BYTES + 8);
-	assert_int_equal(count_true_entries(fixture, &rare), 10);
-	assert_int_equal(fixture->damaged, 0);				/* another's */
-	assert_int_equal(pwrite(fd, "X", 1, line - bytes.data - 1), 1); /* its head: the chain is broken */
-	assert_int_equal(count_true_entries(fixture, &all), 39);
-	assert_int_equal(fixture->damaged, JOURNAL_HEAD_BYTES + 8);
-	assert_int_equal(pwrite(fd, "l", 1, line - bytes.data), 1);
-	assert_int_equal(pwrite(fd, "\0", 1, line - bytes.data - 1), 1);
-	assert_int_equal(count_true_entries(fixture, &all), 40);
-	/* A context: what it costs is told in full. */
-	line = memmem(bytes.data, bytes.len, "rare.service", 12);
-	assert_non_null(line);
-	assert_int_equal(pwrite(fd, "R", 1, line - bytes.data), 1);
-	reopen(fixture); /* what contexts said is not kept in memory over this */
-	assert_int_equal(count_true_entries(fixture, &all), 38); /* of the process of lines 4 and 8 */
-	assert_int_equal(fixture->damaged,
-		journal_record_bytes(context_len(&bytes, line)) + 2 * (JOURNAL_HEAD_BYTES + 8));
-	close(fd);
-}
-
-static void one_who_prints_records_forges_none(void **state)
-{
-	struct fixture *fixture = *state;
-	_cleanup_free_ char *path = path_of(fixture, 1);
-	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
-	struct journal_field field = {"UNIT", SLICE_LITERAL("evil.service")};
-	struct journal_query web = of("web.service", -1);
-
-	append(fixture, "web.service", 1, 1, "true");
-	assert_int_equal(file_read(path, SIZE_MAX, &bytes), 0);
-	/* Its own file's records, sound where they stood, printed by another unit. */
-	assert_int_equal(journal_append(fixture->journal, 1, 1, &field, 1,
-				 slice_make(bytes.data + 64, bytes.len - 64)),
-		0);
-	append(fixture, "web.service", 1, 1, "last");
-	fixture->journal = journal_close(fixture->journal);
-	buf_clear(&bytes);
-	assert_int_equal(file_read(path, SIZE_MAX, &bytes), 0);
-	for (size_t i = JOURNAL_HEADER_BYTES; i < bytes.len; i++) {
-		_cleanup_free_ char *got = NULL;
-
-		bytes.data[i] ^= 1;
-		put_file(path, buf_slice(&bytes));
-		bytes.data[i] ^= 1;
-		reopen(fixture);
-		got = answers(fixture, &web);
-		assert_true(strcmp(got, "true\nlast\n") == 0 || strcmp(got, "true\n") == 0 ||
-			    strcmp(got, "last\n") == 0 || strcmp(got, "") == 0);
-		fixture->journal = journal_close(fixture->journal);
-	}
-}
-
-static void what_is_no_journal_is_left_alone(void **state)
-{
-	struct fixture *fixture = *state;
-	_cleanup_free_ char *odd = mem_printf("%s/odd", fixture->dir), *junk = path_of(fixture, 5);
-	_cleanup_buf_ struct buf bytes = BUF_INIT(0);
-	struct journal_query all = of(NULL, -1);
-	_cleanup_free_ char *got = NULL;
-
-	buf_add_fill(&bytes, 'j', 1000);
-	put_file(odd, SLICE_LITERAL("odd"));
-	put_file(junk, buf_slice(&bytes));
-	reopen(fixture);
-	append(fixture, "web.service", 1, 1, "line");
-	got = answers(fixture, &all);
-	assert_string_equal(got, "line\n");
-	assert_int_equal(fixture->damaged, 1000);
-	assert_true(file_exists(odd));
-}
-
-static void a_lost_write_leaves_the_journal_as_it_was(void **state)
-{
-	struct fixture *fixture = *state;
-	struct journal_field field = {"UNIT", SLICE_LITERAL("a.service")};
-	int fd;
-
-	append(fixture, "web.service", 1, 1, "one");
-	fd = fixture->journal->fd;
-	fixture->journal->fd = open("/dev/full", O_RDWR);
-	assert_int_equal(journal_append(fixture->journal, 1, 1, &field, 1, SLICE_LITERAL("lost")), -ENOSPC);
-	if (fixture->journal->fd >= 0)
-		close(fixture->journal->fd);
-	assert_int_equal(journal_lost(fixture->journal), 1);
-	close(fd);
-	fixture->journal->fd = -1;
-	reopen(fixture);
-	append(fixture, "web.service", 1, 1, "two");
-	expect(fixture, of(NULL, -1), "one\ntwo\n");
-}
-
-/* A disk of a size, in the place of the C library's: what is written takes room, what is removed gives it
- * back, unless others are faster. */
-static size_t disk_room = SIZE_MAX;
-static bool disk_is_contended;
-
-ssize_t pwrite(int fd, const void *data, size_t len, off_t offset)
-{
-	if (len > disk_room) {
-		errno = ENOSPC;
-		return -1;
-	}
-	disk_room -= disk_room == SIZE_MAX ? 0 : len;
-	return syscall(SYS_pwrite64, fd, data, len, offset);
-}
-
-int unlinkat(int dir_fd, const char *name, int flags)
-{
-	struct stat st;
-
-	if (disk_room != SIZE_MAX && !disk_is_contended &&
-		fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		disk_room += (size_t)st.st_size;
-	return (int)syscall(SYS_unlinkat, dir_fd, name, flags);
-}
-
-static void on_a_full_disk_the_oldest_gives_way_to_the_newest(void **state)
-{
-	struct fixture *fixture = *state;
-	struct journal_field field = {"UNIT", SLICE_LITERAL("a.service")};
-	_cleanup_buf_ struct buf line = BUF_INIT(0);
-
-	buf_add_fill(&line, 'x', 8000);
-	while (fixture->journal->file_count < 4)
-		assert_int_equal(journal_append(fixture->journal, 1, 1, &field, 1, buf_slice(&line)), 0);
-	disk_room = 0;
-	assert_int_equal(journal_append(fixture->journal, 2, 2, &field, 1, SLICE_LITERAL("one")), 0);
-	assert_int_equal(fixture->journal->file_count, 3);
-	/* One file a line, and if somebody else takes its room, it is lost. */
-	disk_room = 0;
-	disk_is_contended = true;
-	assert_int_equal(journal_append(fixture->journal, 2, 2, &field, 1, SLICE_LITERAL("?")), -ENOSPC);
-	assert_int_equal(fixture->journal->file_count, 2);
-	disk_is_contended = false;
-	assert_int_equal(journal_append(fixture->journal, 2, 2, &field, 1, SLICE_LITERAL("two")), 0);
-	assert_int_equal(fixture->journal->file_count, 1);
-	/* What is being written is the last to stay. */
-	disk_room = 0;
-	assert_int_equal(journal_append(fixture->journal, 2, 2, &field, 1, SLICE_LITERAL("?")), -ENOSPC);
-	assert_int_equal(journal_lost(fixture->journal), 2);
-	disk_room = SIZE_MAX;
-	assert_int_equal(journal_append(fixture->journal, 2, 2, &field, 1, SLICE_LITERAL("three")), 0);
-	expect(fixture, of(NULL, 3), "one\ntwo\nthree\n");
-	reopen(fixture);
-	expect(fixture, of(NULL, 3), "one\ntwo\nthree\n");
-	assert_int_equal(fixture->damaged, 0);
-}
-
-/* A write that is cut short at each of its bytes: the file may not grow further. */
-static void a_write_that_ends_in_the_midst_is_taken_back(void **state)
-{
-	struct fixture *fixture = *state;
-	struct rlimit before, limit;
-	uint32_t size;
-	uint64_t lost = 0;
-
-	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-	(void)signal(SIGXFSZ, SIG_IGN);
-	append(fixture, "web.service", 1, 1, "one");
-	size = fixture->journal->files[0].size;
-	for (rlim_t more = 0;; more++) {
-		struct journal_field field = {"UNIT", SLICE_LITERAL("a.service")}; /* with its context */
-		int r;
-
-		limit = before;
-		limit.rlim_cur = size + more;
-		assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-		r = journal_append(fixture->journal, 1, 1, &field, 1, SLICE_LITERAL("two"));
-		assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
-		if (r == 0)
-			break;
-		assert_true(r == -ENOSPC || r == -EFBIG);
-		assert_int_equal(journal_lost(fixture->journal), ++lost);
-		expect(fixture, of(NULL, -1), "one\n");
-		if (more % 8 == 0) {
-			reopen(fixture);
-			expect(fixture, of(NULL, -1), "one\n");
-			lost = 0;
-		}
-		assert_int_equal(fixture->damaged, 0);
-		assert_int_equal(fixture->journal->files[0].size, size);
-	}
-	expect(fixture, of(NULL, -1), "one\ntwo\n");
-}
-
 static void readers_are_bounded(void **state)
 {
 	struct fixture *fixture = *state;
@@ -840,8 +401,6 @@ static void json_holds_any_bytes(void **state)
 	assert_int_equal(journal_output_from_name(SLICE_LITERAL("verbose")), JOURNAL_OUTPUT_INVALID);
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, open_fixture, close_fixture)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -849,20 +408,12 @@ int main(void)
 		CASE(what_is_out_of_bounds_is_cut_or_refused),
 		CASE(queries_find_by_unit_field_time_and_number),
 		CASE(fields_alone_find_too),
+		CASE(little_is_read_to_find_little),
 		CASE(old_files_go_and_the_newest_entries_stay),
 		CASE(many_contexts_begin_another_file),
 		CASE(a_reader_follows_over_files_and_does_not_see_twice),
 		CASE(a_query_ends_though_the_journal_grows),
 		CASE(reading_survives_the_removal_of_its_file),
-		CASE(a_torn_tail_is_cut_at_every_byte),
-		CASE(no_flipped_byte_of_a_sealed_file_is_served),
-		CASE(no_flipped_byte_of_the_newest_file_is_served),
-		CASE(damage_while_it_runs_costs_only_what_it_hits),
-		CASE(one_who_prints_records_forges_none),
-		CASE(what_is_no_journal_is_left_alone),
-		CASE(a_lost_write_leaves_the_journal_as_it_was),
-		CASE(on_a_full_disk_the_oldest_gives_way_to_the_newest),
-		CASE(a_write_that_ends_in_the_midst_is_taken_back),
 		CASE(readers_are_bounded),
 		cmocka_unit_test(lines_print_as_journalctl_prints_them),
 		cmocka_unit_test(json_holds_any_bytes),
