@@ -559,6 +559,18 @@ static bool is_known(struct slice section)
 	return false;
 }
 
+/* systemd takes in [Socket] what sets up processes, for the commands of sockets: those are not run. */
+static const struct directive_row *row_of(struct slice section, struct slice name)
+{
+	static const struct directive_row of_commands = {
+		"Socket", "", DIRECTIVE_IGNORED, "sockets run no commands"};
+	const struct directive_row *row = directive_find(section, name);
+
+	if (!row && slice_is(section, "Socket") && directive_find(SLICE_LITERAL("Service"), name))
+		row = &of_commands;
+	return row;
+}
+
 static void read_option(struct reader *reader)
 {
 	const struct unit_option *option = reader->option;
@@ -577,7 +589,7 @@ static void read_option(struct reader *reader)
 		return;
 	int section = (int)MIN(option->section.len, (size_t)100),
 	    name = (int)MIN(option->name.len, (size_t)100);
-	const struct directive_row *row = foreign ? NULL : directive_find(option->section, option->name);
+	const struct directive_row *row = foreign ? NULL : row_of(option->section, option->name);
 	if (row)
 		config_warn(reader,
 			"%.*s= in section '%.*s' is not supported by the supervisor, ignoring (%s).", name,

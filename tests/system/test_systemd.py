@@ -3,6 +3,7 @@
 says is compared with what fleet says."""
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from machine import Machine, unavailable
 cases = harness.Cases()
 UNITS = "/run/fleet/units"
 LINKS = "/run/systemd/system"
+SYSTEMD = "/lib/systemd/systemd"
 
 
 class Host:
@@ -657,6 +659,33 @@ def _():
     host.is_state("theirs.service", None)
     wait_for(lambda: host.machine.run(["ls", "/home/fleet/units"])[1] == "", 20, "the files to go")
     host.end()
+
+
+@cases.case("docs/supervisor.md has a row for every directive of units that this systemd knows")
+def _():
+    rows, section, page = {}, None, None
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "docs", "supervisor.md")) as file:
+        for line in file:
+            heading = re.match(r"###? ([^ ,]+)(?:, \[(\w+)\])?", line)
+            row = re.match(r"\| `(\w+)=` \| (?:done|ignored|refused) \|", line)
+            if heading:
+                page, section = heading.groups()
+            elif row:
+                rows[section, row[1]] = page
+    # One sentence there stands for all these.
+    of_processes = {name for (section, name), page in rows.items() if section == "Service"
+                    and page in ("systemd.exec(5)", "systemd.kill(5)", "systemd.resource-control(5)")}
+    dump = subprocess.run([SYSTEMD, "--dump-configuration-items"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    missing, count = [], 0
+    for line in dump.splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif "=" in line and section in ("Unit", "Install", "Service", "Timer", "Path", "Socket"):
+            name = line.split("=")[0]
+            count += 1
+            if (section, name) not in rows and not (section == "Socket" and name in of_processes):
+                missing.append("%s= in [%s]" % (name, section))
+    assert count > 500 and not missing, (count, missing[:20])
 
 
 if __name__ == "__main__":

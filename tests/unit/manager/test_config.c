@@ -148,8 +148,6 @@ static void what_cannot_work_is_an_error(void **state)
 		{"a.service", "[Service]\nExecStart=/bin/a \"b\n", "ExecStart=: unbalanced quotes"},
 		{"a.service", "[Service]\nExecStart=./a\n",
 			"ExecStart=: \"./a\" is neither an absolute path nor a plain file name"},
-		{"a.mount", "[Mount]\nWhat=/dev/sda\n",
-			"units of type mount are not supported by the supervisor"},
 		{"a.timer", "[Unit]\nDescription=a\n", "Timer unit lacks value setting. Refusing."},
 		{"a.path", "[Path]\nUnit=b.service\n", "Path unit lacks path setting. Refusing."},
 		{"a.socket", "[Socket]\nListenStream=80\nListenStream=\n",
@@ -168,6 +166,23 @@ static void what_cannot_work_is_an_error(void **state)
 		assert_non_null(config.error);
 		assert_string_equal(config.error, rows[i].error);
 		assert_true(config.warnings.count > 0);
+	}
+}
+
+static void units_of_other_types_are_refused(void **state)
+{
+	static const char *const types[] = {"mount", "automount", "swap", "slice", "scope", "device"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+		_cleanup_free_ char *name = mem_printf("a.%s", types[i]);
+		_cleanup_free_ char *error =
+			mem_printf("units of type %s are not supported by the supervisor", types[i]);
+		_cleanup_(service_config_done) struct service_config config;
+
+		read_named(name, "[Unit]\nDescription=a\n", &config);
+		assert_true(config.unsupported_type);
+		assert_string_equal(config.error, error);
 	}
 }
 
@@ -221,6 +236,23 @@ static void what_is_not_understood_is_a_warning_with_its_line(void **state)
 		if (rows[i].warning)
 			assert_string_equal(config.warnings.items[0], rows[i].warning);
 	}
+}
+
+static void what_sets_up_processes_is_ignored_in_a_socket(void **state)
+{
+	_cleanup_(service_config_done) struct service_config config;
+
+	(void)state;
+	read_named(
+		"a.socket", "[Socket]\nListenStream=80\nUser=nobody\nMemoryMax=1G\nFrobnicate=5\n", &config);
+	assert_null(config.error);
+	assert_int_equal(config.warnings.count, 3);
+	assert_string_equal(config.warnings.items[0],
+		"a.socket:3: User= in section 'Socket' is not supported by the supervisor, ignoring (sockets "
+		"run no commands).");
+	assert_non_null(strstr(config.warnings.items[1], "MemoryMax= in section 'Socket' is not supported"));
+	assert_string_equal(config.warnings.items[2],
+		"a.socket:5: Unknown key name 'Frobnicate' in section 'Socket', ignoring.");
 }
 
 static void types_decide_who_may_notify(void **state)
@@ -369,7 +401,9 @@ int main(void)
 		cmocka_unit_test(an_empty_value_clears_a_list),
 		cmocka_unit_test(a_oneshot_has_no_start_timeout_of_its_own),
 		cmocka_unit_test(what_cannot_work_is_an_error),
+		cmocka_unit_test(units_of_other_types_are_refused),
 		cmocka_unit_test(what_is_not_understood_is_a_warning_with_its_line),
+		cmocka_unit_test(what_sets_up_processes_is_ignored_in_a_socket),
 		cmocka_unit_test(types_decide_who_may_notify),
 		cmocka_unit_test(resource_limits_are_counts_sizes_and_times),
 		cmocka_unit_test(processes_are_set_up_as_said),
