@@ -19,13 +19,60 @@ cases = Cases()
 IS_ROOT = os.geteuid() == 0
 
 
-def has_controller(name):
-    """Whether the keeper can use a cgroup controller here: one of v1 that is mounted and can be written."""
-    for line in read("/proc/self/mounts").splitlines():
-        fields = line.split()
-        if fields[2] == "cgroup" and name in fields[3].split(",") and os.access(fields[1], os.W_OK):
-            return IS_ROOT
-    return False
+def cgroup_of(pid, version, name):
+    """The path of a process in the hierarchy of a controller."""
+    for line in read("/proc/%s/cgroup" % pid).splitlines():
+        number, names, path = line.split(":", 2)
+        if number == "0" if version == "v2" else name in names.split(","):
+            return path
+    return None
+
+
+def can_enable(parent, name):
+    """Whether a cgroup there has a v2 controller, or could be given it: not where the parent holds processes itself."""
+    probe = os.path.join(parent, "test-%d" % os.getpid())
+    try:
+        os.mkdir(probe)
+    except OSError:
+        return False
+    try:
+        if name not in read(probe + "/cgroup.controllers").split():
+            with open(parent + "/cgroup.subtree_control", "w") as file:
+                file.write("+" + name)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.rmdir(probe)
+
+
+def controller(name):
+    """Which controller a keeper can use here, "v2" or "v1", and where its hierarchy is mounted; None and None, which is told."""
+    mounts = [line.split()[1:4] for line in read("/proc/self/mounts").splitlines()]
+    for path, kind, _ in mounts:
+        if kind == "cgroup2" and can_enable(path + cgroup_of("self", "v2", name), name):
+            return "v2", path
+    for path, kind, options in mounts:
+        if kind == "cgroup" and name in options.split(",") and os.access(path, os.W_OK) and IS_ROOT:
+            return "v1", path
+    print("# not here: no controller %s" % name)
+    return None, None
+
+
+def not_in_force(keeper, directives, name):
+    """Without the controller the unit runs all the same, and says of each limit that it is not in force."""
+    keeper.start("free.service", "[Service]\n%sExecStart=/bin/sleep 1000\n" % "".join(one + "\n" for one in directives))
+    warnings = "\n".join(keeper.wait("free.service", "running")["warnings"])
+    for one in directives:
+        text = "%s= is not in force: the cgroup controller %s cannot be used here." % (one.split("=")[0], name)
+        assert "free.service: " + text in warnings, (text, warnings)
+
+
+def own_cgroup(version, root, name):
+    """A line of shell that sets $d to the directory of its cgroup."""
+    if version == "v2":
+        return "d=%s$(sed -n 's/^0:://p' /proc/self/cgroup)\n" % root
+    return "d=%s$(sed -En 's/^[0-9]+:([^:]*,)?%s(,[^:]*)?://p' /proc/self/cgroup)\n" % (root, name)
 
 
 def told(keeper, name, script, *options, what="its words"):
@@ -220,14 +267,17 @@ def _():
 @cases.case("TasksMax= bounds the number of processes, where the pids controller can be used")
 def _():
     keeper = Keeper()
-    if has_controller("pids"):
+    version, root = controller("pids")
+    if version:
         lines = told(keeper, "tasks", "for i in 1 2 3 4 5 6 7 8; do sleep 0.2 & done 2>/dev/null; wait\n"
-                     "cat $(sed -n 's,^[0-9]*:pids:,/sys/fs/cgroup/pids,p' /proc/self/cgroup)/pids.max\n", "TasksMax=20")
+                     + own_cgroup(version, root, "pids") + "cat $d/pids.max\n", "TasksMax=20")
         assert lines == ["20"], lines
         keeper.start("few.service", "[Service]\nType=oneshot\nTasksMax=3\nExecStart=/bin/sh -c 'for i in 1 2 3 4 5; do sleep 0.5 & done; wait'\n")
         assert keeper.wait("few.service", "failed")["result"] == "exit-code"
         assert "fork" in keeper.log("few.service")
         assert not keeper.state("few.service")["warnings"]
+    else:
+        not_in_force(keeper, ["TasksMax=3"], "pids")
     keeper.end()
 
 
@@ -235,17 +285,21 @@ def _():
 def _():
     keeper = Keeper()
     eater = "%s -c 'x = bytearray(200 << 20)'" % sys.executable
-    if has_controller("memory"):
-        keeper.start("eat.service", "[Service]\nMemoryMax=40M\nExecStart=%s\n" % eater)
+    version, _ = controller("memory")
+    if not version:
+        not_in_force(keeper, ["MemoryMax=40M"], "memory")
+    else:
+        no_swap = "MemorySwapMax=0\n" if version == "v2" else ""
+        keeper.start("eat.service", "[Service]\nMemoryMax=40M\n%sExecStart=%s\n" % (no_swap, eater))
         assert keeper.wait("eat.service", "failed")["result"] == "oom-kill"
         assert "A process of this unit has been killed by the OOM killer." in keeper.log("eat.service")
         # A child of the main process: nobody tells the keeper of its end.
         path = os.path.join(keeper.dir, "eater")
         with open(path, "w") as file:
             file.write("%s\nsleep 1000\n" % eater)
-        keeper.start("child.service", "[Service]\nMemoryLimit=40M\nExecStart=/bin/sh %s\n" % path)
+        keeper.start("child.service", "[Service]\nMemoryLimit=40M\n%sExecStart=/bin/sh %s\n" % (no_swap, path))
         assert keeper.wait("child.service", "failed")["result"] == "oom-kill"
-        keeper.start("goon.service", "[Service]\nMemoryMax=40M\nOOMPolicy=continue\nExecStart=/bin/sh %s\n" % path)
+        keeper.start("goon.service", "[Service]\nMemoryMax=40M\n%sOOMPolicy=continue\nExecStart=/bin/sh %s\n" % (no_swap, path))
         wait_for(lambda: "killed by the OOM killer" in keeper.log("goon.service"), what="the kill")
         assert keeper.state("goon.service")["sub"] == "running"
         keeper.start("enough.service", "[Service]\nType=oneshot\nMemoryMax=90%%\nExecStart=%s\n" % eater)
@@ -256,13 +310,16 @@ def _():
 @cases.case("CPUQuota= and CPUWeight= are in force, where the cpu controller can be used")
 def _():
     keeper = Keeper()
-    if has_controller("cpu"):
-        show = ("d=$(sed -n 's/^[0-9]*:cpu:/\\/sys\\/fs\\/cgroup\\/cpu/p' /proc/self/cgroup)\n"
-                "cat $d/cpu.shares $d/cpu.cfs_quota_us $d/cpu.cfs_period_us\n")
+    version, root = controller("cpu")
+    if not version:
+        not_in_force(keeper, ["CPUQuota=20%", "CPUWeight=200"], "cpu")
+    else:
+        files = ("cpu.weight", "cpu.max") if version == "v2" else ("cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us")
+        show = own_cgroup(version, root, "cpu") + "cd $d && cat %s\n" % " ".join(files)
         lines = told(keeper, "weight", show, "CPUWeight=200", "CPUQuota=20%", "CPUQuotaPeriodSec=50ms")
-        assert lines == ["2048", "10000", "50000"], lines
+        assert lines == (["200", "10000 50000"] if version == "v2" else ["2048", "10000", "50000"]), lines
         lines = told(keeper, "shares", show, "CPUShares=512")
-        assert lines[0] == "512", lines
+        assert lines[0] == ("50" if version == "v2" else "512"), lines
         spin = "%s -c 'import time\nend = time.monotonic() + 1\nwhile time.monotonic() < end: pass\nprint(time.process_time())'\n" % sys.executable
         used = float(told(keeper, "spin", spin, "CPUQuota=20%")[0])
         assert used < 0.5, used
@@ -271,42 +328,44 @@ def _():
 
 @for_each_mode(cases, "a limit that cannot be had is named in the unit's status, and its cgroups go with it")
 def _(keeper):
+    none = "--no-cgroups" in keeper.process.args
+    (memory, _), (pids, root) = [(None, None) if none else controller(name) for name in ("memory", "pids")]
     keeper.start("high.service", "[Service]\nMemoryHigh=100M\nTasksMax=100\nExecStart=/bin/sleep 1000\n")
     unit = keeper.wait("high.service", "running")
-    # No machine of these tests has v2 controllers below a cgroup that holds processes.
-    unified = any("0::" in line and os.path.exists("/sys/fs/cgroup/cgroup.controllers") for line in read("/proc/self/cgroup").splitlines())
     warnings = "\n".join(unit["warnings"])
-    if not unified:
-        assert "high.service: MemoryHigh= is not in force: the cgroup controller memory " in warnings, unit
-        assert "MemoryHigh= is not in force" in keeper.call("status", name="high.service")["text"]
-    cgroups = [line.split(":", 2)[2] for line in read("/proc/%d/cgroup" % unit["mainPid"]).splitlines() if ":pids:" in line]
-    if cgroups and cgroups[0].endswith("/high.service"):
-        assert "TasksMax=" not in warnings
-        path = "/sys/fs/cgroup/pids" + cgroups[0]
-        assert os.path.exists(path)
-        keeper.stop("high.service")
-        keeper.wait("high.service", "dead")
-        assert not os.path.exists(path)
-    elif not unified:
+    text = "MemoryHigh= is not in force: the cgroup controller memory %s." % (
+        "here has no such limit" if memory else "cannot be used here")
+    assert ("high.service: " + text in warnings) == (memory != "v2"), unit
+    assert (text in keeper.call("status", name="high.service")["text"]) == (memory != "v2")
+    if not pids:
         assert "TasksMax= is not in force: the cgroup controller pids cannot be used here." in warnings, warnings
+        return
+    assert "TasksMax=" not in warnings
+    cgroup = cgroup_of(unit["mainPid"], pids, "pids")
+    assert cgroup.endswith("/high.service") and os.path.exists(root + cgroup), cgroup
+    keeper.stop("high.service")
+    keeper.wait("high.service", "dead")
+    assert not os.path.exists(root + cgroup)
 
 
 @cases.case("what a killed keeper left in the controllers' cgroups is gone with the next one")
 def _():
     keeper = Keeper()
+    version, root = controller("pids")
     keeper.start("left.service", "[Service]\nTasksMax=50\nExecStart=/bin/sleep 1000\n")
     unit = keeper.wait("left.service", "running")
-    cgroups = [line.split(":", 2)[2] for line in read("/proc/%d/cgroup" % unit["mainPid"]).splitlines() if ":pids:" in line]
+    cgroup = cgroup_of(unit["mainPid"], version, "pids")
     keeper.stop("left.service")
     keeper.process.kill()
     keeper.process.wait()
     again = Keeper(directory=keeper.dir)
-    if cgroups and cgroups[0].endswith("/left.service"):
+    if version:
+        assert cgroup.endswith("/left.service"), cgroup
         wait_for(lambda: not alive(unit["mainPid"]), what="the end of what was left")
         assert again.state("left.service")["sub"] == "dead"
     again.end()
-    if cgroups and cgroups[0].endswith("/left.service"):
-        assert not os.path.exists(os.path.dirname("/sys/fs/cgroup/pids" + cgroups[0]))
+    if version:
+        assert not os.path.exists(os.path.dirname(root + cgroup))
 
 
 if __name__ == "__main__":
