@@ -10,6 +10,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+enum { FLAGS_MAX = 24 };
 
 static void print_help(const struct buf *text, bool incorrect)
 {
@@ -228,6 +231,94 @@ static int run(
 	return status;
 }
 
+/* Which servers, and how they are known. */
+static size_t server_flags(struct ctl_globals *globals, struct flag *out)
+{
+	const struct flag rows[] = {
+		{.name = "discovery-srv,D",
+			.type = FLAG_STRING,
+			.value = &globals->discovery_srv,
+			.env = "ETCDCTL_DISCOVERY_SRV",
+			.help = "domain name to query for SRV records describing cluster endpoints"},
+		{.name = "peers,C",
+			.type = FLAG_STRING,
+			.value = &globals->peers,
+			.help = "DEPRECATED - \"--endpoints\" should be used instead"},
+		{.name = "endpoint",
+			.type = FLAG_STRING,
+			.value = &globals->endpoint,
+			.help = "DEPRECATED - \"--endpoints\" should be used instead"},
+		{.name = "endpoints",
+			.type = FLAG_STRING,
+			.value = &globals->endpoints,
+			.help = "a comma-delimited list of machine addresses in the cluster (default: "
+				"\"http://127.0.0.1:2379,http://127.0.0.1:4001\")"},
+		{.name = "cert-file",
+			.type = FLAG_STRING,
+			.value = &globals->cert_file,
+			.env = "ETCDCTL_CERT_FILE",
+			.help = "identify HTTPS client using this SSL certificate file"},
+		{.name = "key-file",
+			.type = FLAG_STRING,
+			.value = &globals->key_file,
+			.env = "ETCDCTL_KEY_FILE",
+			.help = "identify HTTPS client using this SSL key file"},
+		{.name = "ca-file",
+			.type = FLAG_STRING,
+			.value = &globals->ca_file,
+			.env = "ETCDCTL_CA_FILE",
+			.help = "verify certificates of HTTPS-enabled servers using this CA bundle"},
+	};
+
+	memcpy(out, rows, sizeof(rows));
+	return ARRAY_LEN(rows);
+}
+
+static void app_flags(struct ctl *ctl, struct ctl_globals *globals, struct flag *out)
+{
+	const struct flag before[] = {
+		{.name = "debug",
+			.type = FLAG_BOOL,
+			.value = &ctl->debug,
+			.help = "output cURL commands which can be used to reproduce the request"},
+		{.name = "no-sync",
+			.type = FLAG_BOOL,
+			.value = &ctl->no_sync,
+			.help = "don't synchronize cluster information before sending request"},
+		{.name = "output,o",
+			.type = FLAG_STRING,
+			.value = &ctl->output,
+			.help_value = "simple",
+			.help = "output response in the given format (`simple`, `extended` or `json`)"},
+	};
+	const struct flag after[] = {
+		{.name = "username,u",
+			.type = FLAG_STRING,
+			.value = &ctl->username,
+			.help = "provide username[:password] and prompt if password is not supplied."},
+		{.name = "timeout",
+			.type = FLAG_DURATION,
+			.value = &ctl->timeout_ns,
+			.help_value = "1s",
+			.help = "connection timeout per request"},
+		{.name = "total-timeout",
+			.type = FLAG_DURATION,
+			.value = &ctl->total_timeout_ns,
+			.help_value = "5s",
+			.help = "timeout for the command execution (except watch)"},
+		{.name = "help,h", .type = FLAG_BOOL, .value = &globals->help, .help = "show help"},
+		{.name = "version,v",
+			.type = FLAG_BOOL,
+			.value = &globals->version,
+			.help = "print the version"},
+	};
+
+	memcpy(out, before, sizeof(before));
+	out += ARRAY_LEN(before);
+	out += server_flags(globals, out);
+	memcpy(out, after, sizeof(after));
+}
+
 int etcdctl_main(int argc, char **argv)
 {
 	struct ctl_globals globals = {0};
@@ -235,77 +326,11 @@ int etcdctl_main(int argc, char **argv)
 		.output = "simple",
 		.timeout_ns = NS_PER_S,
 		.total_timeout_ns = 5 * NS_PER_S};
-	struct flag flags[] = {
-		{.name = "debug",
-			.type = FLAG_BOOL,
-			.value = &ctl.debug,
-			.help = "output cURL commands which can be used to reproduce the request"},
-		{.name = "no-sync",
-			.type = FLAG_BOOL,
-			.value = &ctl.no_sync,
-			.help = "don't synchronize cluster information before sending request"},
-		{.name = "output,o",
-			.type = FLAG_STRING,
-			.value = &ctl.output,
-			.help_value = "simple",
-			.help = "output response in the given format (`simple`, `extended` or `json`)"},
-		{.name = "discovery-srv,D",
-			.type = FLAG_STRING,
-			.value = &globals.discovery_srv,
-			.env = "ETCDCTL_DISCOVERY_SRV",
-			.help = "domain name to query for SRV records describing cluster endpoints"},
-		{.name = "peers,C",
-			.type = FLAG_STRING,
-			.value = &globals.peers,
-			.help = "DEPRECATED - \"--endpoints\" should be used instead"},
-		{.name = "endpoint",
-			.type = FLAG_STRING,
-			.value = &globals.endpoint,
-			.help = "DEPRECATED - \"--endpoints\" should be used instead"},
-		{.name = "endpoints",
-			.type = FLAG_STRING,
-			.value = &globals.endpoints,
-			.help = "a comma-delimited list of machine addresses in the cluster (default: "
-				"\"http://127.0.0.1:2379,http://127.0.0.1:4001\")"},
-		{.name = "cert-file",
-			.type = FLAG_STRING,
-			.value = &globals.cert_file,
-			.env = "ETCDCTL_CERT_FILE",
-			.help = "identify HTTPS client using this SSL certificate file"},
-		{.name = "key-file",
-			.type = FLAG_STRING,
-			.value = &globals.key_file,
-			.env = "ETCDCTL_KEY_FILE",
-			.help = "identify HTTPS client using this SSL key file"},
-		{.name = "ca-file",
-			.type = FLAG_STRING,
-			.value = &globals.ca_file,
-			.env = "ETCDCTL_CA_FILE",
-			.help = "verify certificates of HTTPS-enabled servers using this CA bundle"},
-		{.name = "username,u",
-			.type = FLAG_STRING,
-			.value = &ctl.username,
-			.help = "provide username[:password] and prompt if password is not supplied."},
-		{.name = "timeout",
-			.type = FLAG_DURATION,
-			.value = &ctl.timeout_ns,
-			.help_value = "1s",
-			.help = "connection timeout per request"},
-		{.name = "total-timeout",
-			.type = FLAG_DURATION,
-			.value = &ctl.total_timeout_ns,
-			.help_value = "5s",
-			.help = "timeout for the command execution (except watch)"},
-		{.name = "help,h", .type = FLAG_BOOL, .value = &globals.help, .help = "show help"},
-		{.name = "version,v",
-			.type = FLAG_BOOL,
-			.value = &globals.version,
-			.help = "print the version"},
-		{0},
-	};
+	struct flag flags[FLAGS_MAX] = {0};
 	_cleanup_buf_ struct buf error = BUF_INIT(4096);
 	int count;
 
+	app_flags(&ctl, &globals, flags);
 	ctl_options = (struct ctl_options){0};
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (flags_parse(flags, FLAGS_GO, argc, argv, &count, &error) < 0)

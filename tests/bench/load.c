@@ -412,24 +412,72 @@ static int number(const char *text, int least, int most, const char *name)
 	return (int)value;
 }
 
+static const struct option option_rows[] = {
+	{"host", required_argument, NULL, 'h'},
+	{"port", required_argument, NULL, 'p'},
+	{"connections", required_argument, NULL, 'c'},
+	{"seconds", required_argument, NULL, 's'},
+	{"warm-up", required_argument, NULL, 'w'},
+	{"puts", required_argument, NULL, 'u'},
+	{"keys", required_argument, NULL, 'k'},
+	{"value-bytes", required_argument, NULL, 'b'},
+	{"seed", required_argument, NULL, 'x'},
+	{"requests", required_argument, NULL, 'n'},
+	{"fill", no_argument, NULL, 'f'},
+	{"quorum", no_argument, NULL, 'q'},
+	{"resp", no_argument, NULL, 'r'},
+	{0},
+};
+
+static void take(struct options *options, int option)
+{
+	switch (option) {
+	case 'h':
+		options->host = optarg;
+		break;
+	case 'p':
+		options->port = number(optarg, 1, 65535, "port");
+		break;
+	case 'c':
+		options->connections = number(optarg, 1, 10000, "connections");
+		break;
+	case 's':
+		options->seconds = atof(optarg);
+		break;
+	case 'w':
+		options->warm_up_s = atof(optarg);
+		break;
+	case 'u':
+		options->puts_percent = number(optarg, 0, 100, "puts");
+		break;
+	case 'k':
+		options->keys = number(optarg, 1, 1000000, "keys");
+		break;
+	case 'b':
+		options->value_bytes = number(optarg, 16, VALUE_MAX, "value-bytes");
+		break;
+	case 'x':
+		options->seed = strtoull(optarg, NULL, 10);
+		break;
+	case 'n':
+		options->requests = strtoull(optarg, NULL, 10);
+		break;
+	case 'f':
+		options->fill = true;
+		break;
+	case 'q':
+		options->quorum = true;
+		break;
+	case 'r':
+		options->resp = true;
+		break;
+	default:
+		exit(2);
+	}
+}
+
 static struct options parse(int argc, char **argv)
 {
-	static const struct option rows[] = {
-		{"host", required_argument, NULL, 'h'},
-		{"port", required_argument, NULL, 'p'},
-		{"connections", required_argument, NULL, 'c'},
-		{"seconds", required_argument, NULL, 's'},
-		{"warm-up", required_argument, NULL, 'w'},
-		{"puts", required_argument, NULL, 'u'},
-		{"keys", required_argument, NULL, 'k'},
-		{"value-bytes", required_argument, NULL, 'b'},
-		{"seed", required_argument, NULL, 'x'},
-		{"requests", required_argument, NULL, 'n'},
-		{"fill", no_argument, NULL, 'f'},
-		{"quorum", no_argument, NULL, 'q'},
-		{"resp", no_argument, NULL, 'r'},
-		{0},
-	};
 	struct options options = {.host = "127.0.0.1",
 		.connections = 1,
 		.puts_percent = 100,
@@ -440,51 +488,8 @@ static struct options parse(int argc, char **argv)
 		.seed = 1};
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", rows, NULL)) != -1) {
-		switch (option) {
-		case 'h':
-			options.host = optarg;
-			break;
-		case 'p':
-			options.port = number(optarg, 1, 65535, "port");
-			break;
-		case 'c':
-			options.connections = number(optarg, 1, 10000, "connections");
-			break;
-		case 's':
-			options.seconds = atof(optarg);
-			break;
-		case 'w':
-			options.warm_up_s = atof(optarg);
-			break;
-		case 'u':
-			options.puts_percent = number(optarg, 0, 100, "puts");
-			break;
-		case 'k':
-			options.keys = number(optarg, 1, 1000000, "keys");
-			break;
-		case 'b':
-			options.value_bytes = number(optarg, 16, VALUE_MAX, "value-bytes");
-			break;
-		case 'x':
-			options.seed = strtoull(optarg, NULL, 10);
-			break;
-		case 'n':
-			options.requests = strtoull(optarg, NULL, 10);
-			break;
-		case 'f':
-			options.fill = true;
-			break;
-		case 'q':
-			options.quorum = true;
-			break;
-		case 'r':
-			options.resp = true;
-			break;
-		default:
-			exit(2);
-		}
-	}
+	while ((option = getopt_long(argc, argv, "", option_rows, NULL)) != -1)
+		take(&options, option);
 	if (!options.port || optind != argc) {
 		fprintf(stderr, "load: --port is needed, and nothing but options\n");
 		exit(2);

@@ -191,6 +191,20 @@ static bool postponed(struct world *world, struct event *event)
 	return true;
 }
 
+static void calm_down(struct world *world)
+{
+	world_log(world, "the faults are over");
+	fault_calm(world);
+	world_at(world, world->now_ns + REST_LOOK_NS, EVENT_REST, 0, false);
+}
+
+static void ask_at_last(struct world *world)
+{
+	client_final_reads(world);
+	world->asked_ns = world->now_ns;
+	world_at(world, world->now_ns + REST_LOOK_NS, EVENT_REST, 0, true);
+}
+
 static void run_event(struct world *world, struct event *event)
 {
 	struct member *member = &world->members[event->member];
@@ -246,9 +260,7 @@ static void run_event(struct world *world, struct event *event)
 		fault_heal_network(world);
 		break;
 	case EVENT_CALM:
-		world_log(world, "the faults are over");
-		fault_calm(world);
-		world_at(world, world->now_ns + REST_LOOK_NS, EVENT_REST, 0, false);
+		calm_down(world);
 		break;
 	case EVENT_REST:
 		rest(world, event->other);
@@ -257,9 +269,7 @@ static void run_event(struct world *world, struct event *event)
 		member_falsify(member);
 		break;
 	case EVENT_FINAL:
-		client_final_reads(world);
-		world->asked_ns = world->now_ns;
-		world_at(world, world->now_ns + REST_LOOK_NS, EVENT_REST, 0, true);
+		ask_at_last(world);
 		break;
 	case EVENT_END:
 		end(world, event->other);

@@ -144,92 +144,81 @@ static void texts_are_trimmed_and_cut(void **state)
 }
 
 /* The table of Go's path/match_test.go. */
+static const struct {
+	const char *pattern, *name;
+	int answer;
+} path_matches[] = {
+	{"abc", "abc", 1},
+	{"*", "abc", 1},
+	{"*c", "abc", 1},
+	{"a*", "a", 1},
+	{"a*", "abc", 1},
+	{"a*", "ab/c", 0},
+	{"a*/b", "abc/b", 1},
+	{"a*/b", "a/c/b", 0},
+	{"a*b*c*d*e*/f", "axbxcxdxe/f", 1},
+	{"a*b*c*d*e*/f", "axbxcxdxexxx/f", 1},
+	{"a*b*c*d*e*/f", "axbxcxdxe/xxx/f", 0},
+	{"a*b*c*d*e*/f", "axbxcxdxexxx/fff", 0},
+	{"a*b?c*x", "abxbbxdbxebxczzx", 1},
+	{"a*b?c*x", "abxbbxdbxebxczzy", 0},
+	{"ab[c]", "abc", 1},
+	{"ab[b-d]", "abc", 1},
+	{"ab[e-g]", "abc", 0},
+	{"ab[^c]", "abc", 0},
+	{"ab[^b-d]", "abc", 0},
+	{"ab[^e-g]", "abc", 1},
+	{"a\\*b", "a*b", 1},
+	{"a\\*b", "ab", 0},
+	{"a?b", "a\342\230\272b", 1},
+	{"a[^a]b", "a\342\230\272b", 1},
+	{"a???b", "a\342\230\272b", 0},
+	{"a[^a][^a][^a]b", "a\342\230\272b", 0},
+	{"[a-\xce\xb6]*", "\xce\xb1", 1},
+	{"*[a-\xce\xb6]", "A", 0},
+	{"a?b", "a/b", 0},
+	{"a*b", "a/b", 0},
+	{"[\\]a]", "]", 1},
+	{"[\\-]", "-", 1},
+	{"[x\\-]", "x", 1},
+	{"[x\\-]", "-", 1},
+	{"[x\\-]", "z", 0},
+	{"[\\-x]", "x", 1},
+	{"[\\-x]", "-", 1},
+	{"[\\-x]", "a", 0},
+	{"[]a]", "]", -EINVAL},
+	{"[-]", "-", -EINVAL},
+	{"[x-]", "x", -EINVAL},
+	{"[x-]", "-", -EINVAL},
+	{"[x-]", "z", -EINVAL},
+	{"[-x]", "x", -EINVAL},
+	{"[-x]", "-", -EINVAL},
+	{"[-x]", "a", -EINVAL},
+	{"\\", "a", -EINVAL},
+	{"[a-b-c]", "a", -EINVAL},
+	{"[", "a", -EINVAL},
+	{"[^", "a", -EINVAL},
+	{"[^bc", "a", -EINVAL},
+	{"a[", "a", -EINVAL},
+	{"a[", "ab", -EINVAL},
+	{"a[", "x", -EINVAL},
+	{"a/b[", "x", -EINVAL},
+	{"*x", "xxx", 1},
+	{"", "", 1},
+	{"", "a", 0},
+	{"*", "", 1},
+	{"**", "abc", 1},
+};
+
 static void patterns_match_like_path_match(void **state)
 {
-	static const struct {
-		const char *pattern, *name;
-		int answer;
-	} cases[] = {
-		{"abc", "abc", 1},
-		{"*", "abc", 1},
-		{"*c", "abc", 1},
-		{"a*", "a", 1},
-		{"a*", "abc", 1},
-		{"a*", "ab/c", 0},
-		{"a*/b", "abc/b", 1},
-		{"a*/b", "a/c/b", 0},
-		{"a*b*c*d*e*/f", "axbxcxdxe/f", 1},
-		{"a*b*c*d*e*/f", "axbxcxdxexxx/f", 1},
-		{"a*b*c*d*e*/f", "axbxcxdxe/xxx/f", 0},
-		{"a*b*c*d*e*/f", "axbxcxdxexxx/fff", 0},
-		{"a*b?c*x", "abxbbxdbxebxczzx", 1},
-		{"a*b?c*x", "abxbbxdbxebxczzy", 0},
-		{"ab[c]", "abc", 1},
-		{"ab[b-d]", "abc", 1},
-		{"ab[e-g]", "abc", 0},
-		{"ab[^c]", "abc", 0},
-		{"ab[^b-d]", "abc", 0},
-		{"ab[^e-g]", "abc", 1},
-		{"a\\*b", "a*b", 1},
-		{"a\\*b", "ab", 0},
-		{"a?b",
-			"a\xe2\x98\xba"
-			"b",
-			1},
-		{"a[^a]b",
-			"a\xe2\x98\xba"
-			"b",
-			1},
-		{"a???b",
-			"a\xe2\x98\xba"
-			"b",
-			0},
-		{"a[^a][^a][^a]b",
-			"a\xe2\x98\xba"
-			"b",
-			0},
-		{"[a-\xce\xb6]*", "\xce\xb1", 1},
-		{"*[a-\xce\xb6]", "A", 0},
-		{"a?b", "a/b", 0},
-		{"a*b", "a/b", 0},
-		{"[\\]a]", "]", 1},
-		{"[\\-]", "-", 1},
-		{"[x\\-]", "x", 1},
-		{"[x\\-]", "-", 1},
-		{"[x\\-]", "z", 0},
-		{"[\\-x]", "x", 1},
-		{"[\\-x]", "-", 1},
-		{"[\\-x]", "a", 0},
-		{"[]a]", "]", -EINVAL},
-		{"[-]", "-", -EINVAL},
-		{"[x-]", "x", -EINVAL},
-		{"[x-]", "-", -EINVAL},
-		{"[x-]", "z", -EINVAL},
-		{"[-x]", "x", -EINVAL},
-		{"[-x]", "-", -EINVAL},
-		{"[-x]", "a", -EINVAL},
-		{"\\", "a", -EINVAL},
-		{"[a-b-c]", "a", -EINVAL},
-		{"[", "a", -EINVAL},
-		{"[^", "a", -EINVAL},
-		{"[^bc", "a", -EINVAL},
-		{"a[", "a", -EINVAL},
-		{"a[", "ab", -EINVAL},
-		{"a[", "x", -EINVAL},
-		{"a/b[", "x", -EINVAL},
-		{"*x", "xxx", 1},
-		{"", "", 1},
-		{"", "a", 0},
-		{"*", "", 1},
-		{"**", "abc", 1},
-	};
-
 	(void)state;
-	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		int answer = text_path_match(slice_str(cases[i].pattern), slice_str(cases[i].name));
+	for (size_t i = 0; i < ARRAY_LEN(path_matches); i++) {
+		int answer =
+			text_path_match(slice_str(path_matches[i].pattern), slice_str(path_matches[i].name));
 
-		if (answer != cases[i].answer)
-			fail_msg("%s on %s: %d", cases[i].pattern, cases[i].name, answer);
+		if (answer != path_matches[i].answer)
+			fail_msg("%s on %s: %d", path_matches[i].pattern, path_matches[i].name, answer);
 	}
 }
 
