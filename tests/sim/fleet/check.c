@@ -71,10 +71,11 @@ static void check_placed(struct world *w, const struct model_unit *unit)
 	const struct host *host = unit->target[0] ? model_host(w, unit->target) : NULL;
 	const char *why = host ? model_forbids(w, unit, host) : NULL;
 
-	/* A unit and its peer are decided together, and written in any order. */
-	if (why && strcmp(why, "MachineOf") != 0 && !unit->allowed[host->number] &&
-		w->now_ns - unit->allowed_ns[host->number] > LATE_NS && w->now_ns - unit->born_ns > LATE_NS &&
-		leader_is_well(w, LATE_NS))
+	/* What is decided of units together is written in any order: who conflicts may be about to leave. */
+	bool alone = why && (strcmp(why, "MachineID") == 0 || strcmp(why, "MachineMetadata") == 0);
+
+	if (alone && !unit->allowed[host->number] && w->now_ns - unit->allowed_ns[host->number] > LATE_NS &&
+		w->now_ns - unit->born_ns > LATE_NS && leader_is_well(w, LATE_NS))
 		world_finding(w, "%s is placed on h%u against the rule %s", unit->name, host->number, why);
 }
 
