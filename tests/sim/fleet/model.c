@@ -130,7 +130,9 @@ void model_event(struct world *w, const char *path, const char *value)
 
 bool model_present(const struct world *w, const struct host *host)
 {
-	return model_get(w, "machines/%s/object", host->id) != NULL;
+	const char *object = model_get(w, "machines/%s/object", host->id);
+
+	return object && strstr(object, host->id); /* else a stranger has spoilt it */
 }
 
 bool model_describes(const struct world *w, const struct host *host)
