@@ -87,6 +87,7 @@ SIDE_BY_SIDE = ["test_systemd", "test_demo", "test_etcdctl_golden", "test_superv
                 "test_hostile", "test_checkpoints", "test_rebuild", "test_disk_space", "test_supervisor_units", "test_supervisor_triggers", "test_etcd_refusals", "test_etcd_golden",
                 "test_fleetctl_golden", "test_supervisor", "test_confd_deck", "test_supervisor_exec", "test_confd_golden",
                 "test_etcd_curl", "test_etcd_differential", "test_fleet_api", "test_tls", "test_etcd_watch", "test_fleetctl_ssh",
+                "test_fleetctl_tunnel",
                 "test_snapshot", "test_rooms", "test_snapshot_save", "test_release"]
 
 

@@ -185,6 +185,10 @@ int ctl_command_status(struct fleetctl *ctl, int argc, char **argv);
 int ctl_command_journal(struct fleetctl *ctl, int argc, char **argv);
 int ctl_command_ssh(struct fleetctl *ctl, int argc, char **argv);
 
+/* forward.c: copies stdin to the Unix socket of the argument, and what comes from there to stdout, until both
+ * have ended. */
+int ctl_command_fd_forward(int argc, char **argv);
+
 /* ssh.c: the option of `ssh` that names the file of known hosts, whose directory is made (owned). */
 char *ctl_ssh_known_hosts(const struct fleetctl *ctl);
 /* Runs `ssh` to the address with the options' settings; command NULL: a shell. Answers its exit

@@ -25,7 +25,7 @@ enum command_flags {
 
 struct command {
 	const char *name;
-	int (*run)(struct fleetctl *ctl, int argc, char **argv); /* NULL: not supported, says `help` */
+	int (*run)(struct fleetctl *ctl, int argc, char **argv); /* NULL: needs no server */
 	enum command_flags flags;
 	const char *usage, *help;
 };
@@ -35,7 +35,7 @@ static const struct command commands[] = {
 	{"destroy", ctl_command_destroy, FLAGS_BLOCK, "destroy [--no-block|--block-attempts=N] UNIT...",
 		"Destroy one or more units in the cluster"},
 	{"fd-forward", NULL, FLAGS_NONE, "fd-forward SOCKET",
-		"Not needed here: --tunnel forwards the socket by OpenSSH"},
+		"Join stdin and stdout to a Unix socket, for --tunnel of a fleet 1.0"},
 	{"help", NULL, FLAGS_NONE, "help [COMMAND]", "Help about any command"},
 	{"journal", ctl_command_journal, FLAGS_JOURNAL,
 		"journal [-n|--lines=N] [-f|--follow] [-o|--output=short|cat|json] [--since=TIME] "
@@ -404,10 +404,8 @@ static int run_without_server(
 			stderr);
 		return 2;
 	}
-	if (!command->run) {
-		fprintf(stderr, "fleetctl %s is not supported: %s\n", command->name, command->help);
-		return 1;
-	}
+	if (strcmp(command->name, "fd-forward") == 0)
+		return ctl_command_fd_forward(argc, argv);
 	return -1;
 }
 

@@ -124,9 +124,6 @@ different("file and line are named, and an empty file before the server sees it"
     158: {"stderr": re.compile(r".*\(empty.service\) from file: empty.service: no options found .*\n")},
     164: {"stderr": re.compile(r".*\(long.service\) from file: long.service:2: line too long \(max 2048 bytes\)\n")}})
 different("--debug works, without Go's source positions", {175: {"stderr": ANY}, 176: {"stderr": ANY}})
-different("fd-forward is not needed: --tunnel forwards the socket by OpenSSH", {
-    178: {"stderr": re.compile("fleetctl fd-forward is not supported: .*\n")},
-    179: {"exit": 1, "stderr": re.compile("fleetctl fd-forward is not supported: .*\n")}})
 
 
 class Recorded:
