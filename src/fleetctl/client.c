@@ -56,50 +56,42 @@ static void on_tunnel_exit(uv_process_t *process, int64_t status, int signal)
 /* Forwards a socket of the tunnel's host to a private one here, with the system's ssh. */
 static int open_tunnel(struct fleetctl *ctl, struct buf *reterr)
 {
-	_cleanup_free_ char *host = NULL, *forward = NULL, *user = NULL, *port_text = NULL, *timeout = NULL;
-	_cleanup_free_ char *known_hosts = ctl_ssh_known_hosts(ctl);
+	_cleanup_(ctl_words_done) struct ctl_words words = {0};
 	char directory[] = "/tmp/fleetctl-XXXXXX";
-	uint16_t port = 22;
 	uv_process_options_t options = {.file = "ssh", .exit_cb = on_tunnel_exit};
 	uv_stdio_container_t stdio[3] = {
 		{.flags = UV_IGNORE}, {.flags = UV_IGNORE}, {.flags = UV_INHERIT_FD, .data.fd = 2}};
 	int64_t left_ms = (int64_t)(ctl->options.ssh_timeout * 1000);
 	struct stat unused;
+	int r;
 
 	if (!ctl->unix_path) {
 		buf_add_str(reterr, "--tunnel works with a unix:// endpoint only");
 		return -ENOTSUP;
 	}
-	if (url_split_host_port(ctl->options.tunnel, &host, &port, NULL) < 0)
-		host = mem_strdup(ctl->options.tunnel);
 	if (!mkdtemp(directory)) {
 		buf_printf(reterr, "cannot make a directory for the tunnel: %s", strerror(errno));
 		return -errno;
 	}
 	ctl->tunnel_socket = mem_printf("%s/fleet.sock", directory);
-	forward = mem_printf("%s:%s", ctl->tunnel_socket, ctl->unix_path);
-	user = mem_printf("%s@%s", ctl->options.ssh_username, host);
-	port_text = mem_printf("%u", port);
-	timeout = mem_printf("ConnectTimeout=%d", (int)ctl->options.ssh_timeout);
-	{
-		char *argv[] = {"ssh", "-nNT", "-p", port_text, "-o", timeout, "-o",
-			"ExitOnForwardFailure=yes", "-o",
-			ctl->options.strict_host_keys ? "StrictHostKeyChecking=ask"
-						      : "StrictHostKeyChecking=no",
-			"-o", known_hosts, "-L", forward, user, NULL};
-		int r;
-
-		options.args = argv;
-		options.stdio = stdio;
-		options.stdio_count = 3;
-		ctl->tunnel = mem_new(uv_process_t);
-		ctl->tunnel->data = ctl;
-		r = uv_spawn(&ctl->loop, ctl->tunnel, &options);
-		if (r < 0) {
-			buf_printf(reterr, "cannot run ssh for --tunnel: %s", uv_strerror(r));
-			return r;
-		}
+	ctl_words_add(&words, "ssh");
+	ctl_words_add(&words, "-nNT");
+	ctl_words_add(&words, "-o");
+	ctl_words_add(&words, "ExitOnForwardFailure=yes");
+	ctl_words_add(&words, "-L");
+	ctl_words_take(&words, mem_printf("%s:%s", ctl->tunnel_socket, ctl->unix_path));
+	ctl_ssh_add_tunnel_host(ctl, &words);
+	options.args = words.items;
+	options.stdio = stdio;
+	options.stdio_count = 3;
+	ctl->tunnel = mem_new(uv_process_t);
+	r = uv_spawn(&ctl->loop, ctl->tunnel, &options);
+	if (r < 0) {
+		uv_close((uv_handle_t *)ctl->tunnel, NULL);
+		buf_printf(reterr, "cannot run ssh for --tunnel: %s", uv_strerror(r));
+		return r;
 	}
+	ctl->tunnel->data = ctl;
 	while (stat(ctl->tunnel_socket, &unused) < 0) {
 		uv_run(&ctl->loop, UV_RUN_NOWAIT);
 		if (!ctl->tunnel->data || left_ms <= 0) {

@@ -189,8 +189,24 @@ int ctl_command_ssh(struct fleetctl *ctl, int argc, char **argv);
  * have ended. */
 int ctl_command_fd_forward(int argc, char **argv);
 
-/* ssh.c: the option of `ssh` that names the file of known hosts, whose directory is made (owned). */
-char *ctl_ssh_known_hosts(const struct fleetctl *ctl);
-/* Runs `ssh` to the address with the options' settings; command NULL: a shell. Answers its exit
- * status. */
+/* ---- ssh.c ---- */
+
+/* The words of a command line: owned, with a NULL after the last one. */
+struct ctl_words {
+	char **items;
+	size_t count;
+};
+void ctl_words_take(struct ctl_words *words, char *word); /* owns it from here on */
+void ctl_words_add(struct ctl_words *words, const char *word);
+void ctl_words_done(struct ctl_words *words);
+/* Quoted for a shell. Owned; NULL for NULL. */
+char *ctl_shell_word(const char *text);
+/* For what ssh looks for %h and the like in: each % is one. Owned. */
+char *ctl_ssh_literal(const char *text);
+/* The options that every ssh is called with: port, timeout, how host keys are checked. */
+void ctl_ssh_add_options(const struct fleetctl *ctl, int64_t port, struct ctl_words *words);
+/* The same for the host of --tunnel, and USER@HOST. */
+void ctl_ssh_add_tunnel_host(const struct fleetctl *ctl, struct ctl_words *words);
+/* Runs `ssh` to the address with the options' settings, through --tunnel where that is given; command NULL: a
+ * shell. Answers its exit status. */
 int ctl_ssh_run(struct fleetctl *ctl, const char *address, int count, char *const *command);

@@ -157,26 +157,10 @@ int ctl_command_status(struct fleetctl *ctl, int argc, char **argv)
 	return status;
 }
 
-/* Quoted for the shell that ssh runs on the other machine. Owned; NULL for NULL. */
-static char *shell_word(const char *text)
-{
-	struct buf word = BUF_INIT(0); /* an argument of ours */
-
-	if (!text)
-		return NULL;
-	buf_add_char(&word, '\'');
-	for (; *text; text++) {
-		if (*text == '\'')
-			buf_add_str(&word, "'\\'");
-		buf_add_char(&word, *text);
-	}
-	buf_add_char(&word, '\'');
-	return buf_take(&word, NULL);
-}
-
 static int journal_by_ssh(struct fleetctl *ctl, const char *name, const char *machine)
 {
-	_cleanup_free_ char *since = shell_word(ctl->options.since), *until = shell_word(ctl->options.until);
+	_cleanup_free_ char *since = ctl_shell_word(ctl->options.since),
+			    *until = ctl_shell_word(ctl->options.until);
 	char lines[32] = "all";
 	char *command[RUNTIME_COMMAND_MAX];
 	int count = 0;

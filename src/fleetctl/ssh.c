@@ -9,62 +9,159 @@
 #include <unistd.h>
 
 #include "fleetctl/fleetctl.h"
+#include "io/url.h"
 
-#define SSH_ARGUMENTS_OWN 24
+/* What no shell takes for anything but itself. */
+#define SSH_PLAIN_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_"
 
-char *ctl_ssh_known_hosts(const struct fleetctl *ctl)
+/* ---- words ---- */
+
+void ctl_words_take(struct ctl_words *words, char *word)
+{
+	words->items = mem_reallocarray(words->items, words->count + 2, sizeof(*words->items));
+	words->items[words->count++] = word;
+	words->items[words->count] = NULL;
+}
+
+void ctl_words_add(struct ctl_words *words, const char *word)
+{
+	ctl_words_take(words, mem_strdup(word));
+}
+
+void ctl_words_done(struct ctl_words *words)
+{
+	for (size_t i = 0; i < words->count; i++)
+		free(words->items[i]);
+	free(words->items);
+	*words = (struct ctl_words){0};
+}
+
+char *ctl_shell_word(const char *text)
+{
+	struct buf word = BUF_INIT(0); /* an argument of ours */
+
+	if (!text)
+		return NULL;
+	buf_add_char(&word, '\'');
+	for (; *text; text++) {
+		if (*text == '\'')
+			buf_add_str(&word, "'\\'");
+		buf_add_char(&word, *text);
+	}
+	buf_add_char(&word, '\'');
+	return buf_take(&word, NULL);
+}
+
+char *ctl_ssh_literal(const char *text)
+{
+	struct buf word = BUF_INIT(0);
+
+	for (; *text; text++) {
+		if (*text == '%')
+			buf_add_char(&word, '%');
+		buf_add_char(&word, *text);
+	}
+	return buf_take(&word, NULL);
+}
+
+/* ---- what every ssh of ours is called with ---- */
+
+/* The file, whose directory is made, as ssh's configuration has it: several are separated by blanks. */
+static char *known_hosts(const struct fleetctl *ctl)
 {
 	const char *path = ctl->options.known_hosts_file, *home = getenv("HOME");
 	_cleanup_free_ char *full = path[0] == '~' && path[1] == '/' && home
 					    ? mem_printf("%s%s", home, path + 1)
 					    : mem_strdup(path);
-	_cleanup_free_ char *directory = mem_strdup(full);
+	_cleanup_free_ char *directory = mem_strdup(full), *literal = ctl_ssh_literal(full);
+	struct buf quoted = BUF_INIT(0);
 	char *slash = strrchr(directory, '/');
 
-	if (!ctl->options.strict_host_keys)
-		return mem_strdup("UserKnownHostsFile=/dev/null");
 	if (slash && slash != directory) {
 		*slash = '\0';
-		(void)!mkdir(directory, 0700);
+		(void)mkdir(directory, 0700);
 	}
-	return mem_printf("UserKnownHostsFile=%s", full);
+	if (!strpbrk(literal, " \t\"'\\"))
+		return take_ptr(literal);
+	buf_add_char(&quoted, '"');
+	for (const char *at = literal; *at; at++) {
+		if (*at == '"' || *at == '\\')
+			buf_add_char(&quoted, '\\');
+		buf_add_char(&quoted, *at);
+	}
+	buf_add_char(&quoted, '"');
+	return buf_take(&quoted, NULL);
+}
+
+void ctl_ssh_add_options(const struct fleetctl *ctl, int64_t port, struct ctl_words *words)
+{
+	bool strict = ctl->options.strict_host_keys;
+	_cleanup_free_ char *hosts = strict ? known_hosts(ctl) : mem_strdup("/dev/null");
+
+	ctl_words_add(words, "-p");
+	ctl_words_take(words, mem_printf("%lld", (long long)port));
+	ctl_words_add(words, "-o");
+	ctl_words_take(words, mem_printf("ConnectTimeout=%d", (int)MAX(ctl->options.ssh_timeout, 1.0)));
+	ctl_words_add(words, "-o");
+	ctl_words_add(words, strict ? "StrictHostKeyChecking=ask" : "StrictHostKeyChecking=no");
+	ctl_words_add(words, "-o");
+	ctl_words_take(words, mem_printf("UserKnownHostsFile=%s", hosts));
+	if (!strict) {
+		ctl_words_add(words, "-o");
+		ctl_words_add(words, "LogLevel=ERROR");
+	}
+}
+
+void ctl_ssh_add_tunnel_host(const struct fleetctl *ctl, struct ctl_words *words)
+{
+	_cleanup_free_ char *host = NULL;
+	uint16_t port = 22;
+
+	if (url_split_host_port(ctl->options.tunnel, &host, &port, NULL) < 0)
+		host = mem_strdup(ctl->options.tunnel);
+	ctl_ssh_add_options(ctl, port, words);
+	ctl_words_take(words, mem_printf("%s@%s", ctl->options.ssh_username, host));
+}
+
+/* To the machine through the tunnel's host. OpenSSH's own -J logs in there with none of our options. Each
+ * word is read by the user's shell, after ssh has put the machine's name and port into the first. */
+static char *proxy_command(const struct fleetctl *ctl)
+{
+	_cleanup_(ctl_words_done) struct ctl_words words = {0};
+	struct buf command = BUF_INIT(0);
+
+	buf_add_str(&command, "ProxyCommand=ssh -W '[%h]:%p'");
+	ctl_ssh_add_tunnel_host(ctl, &words);
+	for (size_t i = 0; i < words.count; i++) {
+		const char *word = words.items[i];
+		_cleanup_free_ char *quoted =
+			word[strspn(word, SSH_PLAIN_CHARACTERS)] ? ctl_shell_word(word) : mem_strdup(word);
+		_cleanup_free_ char *literal = ctl_ssh_literal(quoted);
+
+		buf_printf(&command, " %s", literal);
+	}
+	return buf_take(&command, NULL);
 }
 
 int ctl_ssh_run(struct fleetctl *ctl, const char *address, int count, char *const *command)
 {
-	_cleanup_free_ char *known_hosts = ctl_ssh_known_hosts(ctl);
-	_cleanup_free_ char *timeout =
-		mem_printf("ConnectTimeout=%d", (int)MAX(ctl->options.ssh_timeout, 1.0));
-	_cleanup_free_ char *port = mem_printf("%lld", (long long)ctl->options.ssh_port);
-	_cleanup_free_ char *to = mem_printf("%s@%s", ctl->options.ssh_username, address);
-	_cleanup_free_ const char **argv = mem_new_array(const char *, (size_t)count + SSH_ARGUMENTS_OWN);
-	int n = 0, status;
+	_cleanup_(ctl_words_done) struct ctl_words words = {0};
+	int status;
 	pid_t pid;
 
-	argv[n++] = "ssh";
-	argv[n++] = "-p";
-	argv[n++] = port;
-	argv[n++] = "-o";
-	argv[n++] = timeout;
-	argv[n++] = "-o";
-	argv[n++] = ctl->options.strict_host_keys ? "StrictHostKeyChecking=ask" : "StrictHostKeyChecking=no";
-	argv[n++] = "-o";
-	argv[n++] = known_hosts;
-	if (!ctl->options.strict_host_keys) {
-		argv[n++] = "-o";
-		argv[n++] = "LogLevel=ERROR";
-	}
+	ctl_words_add(&words, "ssh");
+	ctl_ssh_add_options(ctl, ctl->options.ssh_port, &words);
 	if (ctl->options.forward_agent)
-		argv[n++] = "-A";
+		ctl_words_add(&words, "-A");
 	if (ctl->options.tunnel[0]) {
-		argv[n++] = "-J";
-		argv[n++] = ctl->options.tunnel;
+		ctl_words_add(&words, "-o");
+		ctl_words_take(&words, proxy_command(ctl));
 	}
-	argv[n++] = to;
+	ctl_words_take(&words, mem_printf("%s@%s", ctl->options.ssh_username, address));
 	if (count)
-		argv[n++] = "--";
+		ctl_words_add(&words, "--");
 	for (int i = 0; i < count; i++)
-		argv[n++] = command[i];
+		ctl_words_add(&words, command[i]);
 	fflush(NULL);
 	pid = fork();
 	if (pid < 0) {
@@ -72,7 +169,7 @@ int ctl_ssh_run(struct fleetctl *ctl, const char *address, int count, char *cons
 		return 1;
 	}
 	if (pid == 0) {
-		execvp("ssh", (char *const *)argv);
+		execvp("ssh", words.items);
 		fprintf(stderr, "cannot run ssh: %s (install the OpenSSH client)\n", strerror(errno));
 		_exit(127);
 	}
@@ -80,6 +177,8 @@ int ctl_ssh_run(struct fleetctl *ctl, const char *address, int count, char *cons
 		;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
+
+/* ---- which machine ---- */
 
 /* The machine of that ID or beginning of one. 1 found, 0 none, -1 several (told). */
 static int find_machine(struct fleetctl *ctl, const char *prefix, char **ret)

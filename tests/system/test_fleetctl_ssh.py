@@ -128,6 +128,43 @@ def _():
         assert ctl(*arguments)[0] == 1
 
 
+def proxied(*arguments, **env):
+    """Words of the ssh to the machine, and of the one to the tunnel's host that the first would have a shell start."""
+    status, words, err = ctl("--endpoint=unix:///var/run/fleet.sock", *arguments, FORWARD_LOG=os.path.join(home, "proxy.log"),
+                             FORWARD_PORT=str(server.server_port), **env)
+    assert status == 0, (words, err)
+    command, = [word[len("ProxyCommand="):] for word in words if word.startswith("ProxyCommand=")]
+    # As ssh does: %h and the like first, then the shell.
+    assert "%" not in command.replace("%%", "").replace("%h", "").replace("%p", ""), command
+    command = command.replace("%%", "\0").replace("%h", "far").replace("%p", "24").replace("\0", "%")
+    told = subprocess.run(["sh", "-c", "exec " + command], env=dict(os.environ, PATH=bin_dir + ":" + os.environ["PATH"]),
+                          capture_output=True, text=True, timeout=60)
+    return words, [line[1:-1] for line in told.stdout.splitlines()]
+
+
+@cases.case("through --tunnel both hops have the same user, timeout and rules for host keys")
+def _():
+    for strict in (True, False):
+        words, hop = proxied("--tunnel=bastion:2222", "--ssh-username=joe", "--ssh-timeout=7",
+                             "--strict-host-key-checking=%s" % str(strict).lower(), "ssh", "--ssh-port=23", "1a2", "uptime")
+        rules = ["-o", "ConnectTimeout=7", "-o", "StrictHostKeyChecking=" + ("ask" if strict else "no"), "-o",
+                 "UserKnownHostsFile=" + (home + "/.fleetctl/known_hosts" if strict else "/dev/null")]
+        rules += [] if strict else ["-o", "LogLevel=ERROR"]
+        assert words[:2 + len(rules)] == ["-p", "23"] + rules, words
+        assert words[-3:] == ["joe@172.31.78.11", "--", "uptime"] and "-J" not in words, words
+        assert hop == ["-W", "[far]:24", "-p", "2222"] + rules + ["joe@bastion"], hop
+
+
+@cases.case("names with blanks, quotes and percent signs come through --tunnel as they are")
+def _():
+    name = "/it's a \"50%h\" `file`"
+    words, hop = proxied("--tunnel=bastion", "--ssh-username=j%ho e's", "--known-hosts-file=" + home + name, "status", "r")
+    option = "UserKnownHostsFile=\"%s/it's a \\\"50%%%%h\\\" `file`\"" % home
+    assert option in words and option in hop, (words, hop)
+    assert hop[-1] == "j%ho e's@bastion", hop
+    assert words[-6:] == ["j%ho e's@172.31.78.12", "--", "systemctl", "status", "-l", "r.service"], words
+
+
 @cases.case("status and journal of a machine with a fleet 1.0 go by ssh")
 def _():
     status, words, err = ctl("status", "r", FAKE_SSH_EXIT="3")

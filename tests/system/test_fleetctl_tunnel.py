@@ -1,17 +1,76 @@
 #!/usr/bin/env python3
 """fleetctl's ways through another host: fd-forward, which fleet 1.0 runs there, and --tunnel through a real sshd."""
 import os
+import pwd
+import shlex
 import socket
 import subprocess
 import threading
 import time
 
 import harness
-from fleet_cluster import Cluster
+from fleet_cluster import Cluster, Machine
 
 cases = harness.Cases()
-cluster = Cluster("ours", machines=1)
-MACHINE = cluster.machine(1)
+cluster = Cluster("ours", machines=0)
+MACHINE = Machine(cluster, 1, public_ip="127.0.0.1")
+USER = pwd.getpwuid(os.getuid()).pw_name
+
+
+class Sshd:
+    """A real sshd on loopback, which lets this user in with the key of `ssh`."""
+
+    def __init__(self, name):
+        self.port, directory = harness.free_port(), harness.temp_dir()
+        key = os.path.join(directory, "host")
+        make_key(key)
+        with open(key + ".pub") as file:
+            self.known = "[127.0.0.1]:%d %s" % (self.port, file.read())
+        self.log_path = os.path.join(directory, name + ".log")
+        config = os.path.join(directory, "config")
+        with open(config, "w") as file:
+            file.write("Port %d\nListenAddress 127.0.0.1\nHostKey %s\nAuthorizedKeysFile %s.pub\nStrictModes no\nUsePAM no\n"
+                       "PidFile none\nPermitRootLogin yes\nPasswordAuthentication no\nSetEnv PATH=%s:/usr/bin:/bin\n" %
+                       (self.port, key, USER_KEY, os.path.abspath(harness.BUILD)))
+        argv = ["/usr/sbin/sshd", "-D", "-e", "-f", config]
+        if os.getuid() == 0:  # wants a directory in /run, which is made in a /run of its own
+            argv = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /run && mkdir -m 755 /run/sshd && exec " + " ".join(argv)]
+        with open(self.log_path, "w") as log:
+            harness.start(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        harness.wait_for(lambda: socket.create_connection(("127.0.0.1", self.port)).close() or True, 10, "sshd")
+
+    def logins(self):
+        with open(self.log_path) as file:
+            return file.read().count("Accepted publickey")
+
+
+def make_key(path):
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True, stdin=subprocess.DEVNULL)
+
+
+HOME = harness.temp_dir()
+USER_KEY = os.path.join(HOME, "user")
+KNOWN = os.path.join(HOME, "known hosts")  # a name that has to be quoted
+make_key(USER_KEY)
+BASTION, FAR = Sshd("bastion"), Sshd("far")
+with open(KNOWN, "w") as known:
+    known.write(BASTION.known + FAR.known)
+# OpenSSH's client as it is, but for what it would read of this user's own configuration.
+os.mkdir(os.path.join(HOME, "bin"))
+with open(os.path.join(HOME, "bin", "ssh"), "w") as script:
+    script.write('#!/bin/sh\nexec /usr/bin/ssh -F %s "$@"\n' % os.path.join(HOME, "config"))
+os.chmod(os.path.join(HOME, "bin", "ssh"), 0o755)
+with open(os.path.join(HOME, "config"), "w") as config:
+    config.write("IdentityFile %s\nIdentitiesOnly yes\nGlobalKnownHostsFile none\n" % USER_KEY)
+ENVIRONMENT = dict(os.environ, PATH=os.path.join(HOME, "bin") + ":" + os.environ["PATH"], HOME=HOME)
+
+
+def ctl(*arguments, known=KNOWN):
+    """(exit status, stdout, stderr) of fleetctl through the bastion."""
+    done = subprocess.run([harness.program("fleetctl"), "--tunnel=127.0.0.1:%d" % BASTION.port, "--ssh-username=" + USER,
+                           "--known-hosts-file=" + known] + list(arguments), env=ENVIRONMENT, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=harness.PATIENCE_S)
+    return done.returncode, done.stdout, done.stderr
 
 
 class Peer:
@@ -146,6 +205,38 @@ def _():
     assert run("/a", "/b") == (1, "", "Provide a single argument\n")
     assert run("/nope") == (0, "", "Failed dialing remote address: dial unix /nope: connect: no such file or directory\n")
     assert run("/" + "x" * 200)[2].endswith(": connect: invalid argument\n")
+
+
+@cases.case("the tunnel of a fleet 1.0, which is fd-forward on the far side, reaches fleetd")
+def _():
+    command = "fleetctl fd-forward " + shlex.quote(MACHINE.socket)
+    done = subprocess.run(["ssh", "-p", str(BASTION.port), "-o", 'UserKnownHostsFile="%s"' % KNOWN, USER + "@127.0.0.1", command],
+                          env=ENVIRONMENT, input=GET % b"", capture_output=True, timeout=harness.PATIENCE_S)
+    assert done.returncode == 0 and done.stdout.startswith(b"HTTP/1.1 200"), done
+    assert MACHINE.id.encode() in done.stdout, done
+
+
+@cases.case("--tunnel reaches fleetd's socket on another host")
+def _():
+    before = BASTION.logins()
+    status, out, err = ctl("--endpoint=" + MACHINE.endpoint, "list-machines", "--full", "--no-legend")
+    assert (status, err) == (0, "") and out.startswith(MACHINE.id), (status, out, err)
+    assert BASTION.logins() == before + 1
+
+
+@cases.case("ssh through --tunnel checks the host keys of both hosts with the same file")
+def _():
+    far = ["--endpoint=" + MACHINE.endpoint, "ssh", "--ssh-port=%d" % FAR.port, MACHINE.id[:8], "echo", "over", "there"]
+    before = BASTION.logins(), FAR.logins()
+    assert ctl(*far) == (0, "over there\n", "")
+    assert (BASTION.logins(), FAR.logins()) == (before[0] + 2, before[1] + 1)  # the API, and the way to the machine
+    assert ctl("--strict-host-key-checking=false", *far, known="/dev/null/none") == (0, "over there\n", "")
+    for known in (BASTION.known, FAR.known):
+        path = os.path.join(HOME, "one")
+        with open(path, "w") as file:
+            file.write(known)
+        status, out, err = ctl(*far, known=path)
+        assert status != 0 and out == "" and "Host key verification failed" in err, (known, status, out, err)
 
 
 cases.run()
