@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <openssl/evp.h>
 
-static const char default_endpoints[] = "http://127.0.0.1:2379,http://127.0.0.1:4001";
 enum {
 	DEFAULT_TIMEOUT_MS = 5000,
 	DEFAULT_TOTAL_TIMEOUT_MS = 15000,
@@ -105,7 +104,8 @@ int etcd_client_new(uv_loop_t *loop, const struct etcd_client_options *options,
 	if (options->key_prefix)
 		client->key_prefix = mem_strdup(options->key_prefix);
 	r = use_endpoints(client,
-		options->endpoints && options->endpoints[0] ? options->endpoints : default_endpoints, &error);
+		options->endpoints && options->endpoints[0] ? options->endpoints : TARGET_ENDPOINTS_DEFAULT,
+		&error);
 	if (r == 0)
 		r = make_tls(options, &http.tls, &error);
 	if (r < 0) {
@@ -169,6 +169,11 @@ const char *etcd_client_endpoint(const struct etcd_client *client, size_t positi
 uv_loop_t *etcd_client_loop(const struct etcd_client *client)
 {
 	return client->loop;
+}
+
+void client_route(struct etcd_client *client, const char *host, uint16_t port, const char *unix_path)
+{
+	http_client_route(client->http, host, port, unix_path);
 }
 
 void client_prefer(struct etcd_client *client, const char *endpoint)

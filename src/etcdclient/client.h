@@ -23,6 +23,9 @@ struct etcd_client {
 	struct list requests, watches;
 };
 
+/* Requests to endpoints at that host and port go by the Unix socket from here on (see http_client_route()).
+ */
+void client_route(struct etcd_client *client, const char *host, uint16_t port, const char *unix_path);
 /* Makes that endpoint the first to be asked, if it is still one of ours. */
 void client_prefer(struct etcd_client *client, const char *endpoint);
 /* The endpoints that `members` advertise replace the client's, unless none is usable. */

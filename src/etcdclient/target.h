@@ -3,6 +3,8 @@
 #include "base/buf.h"
 
 enum { TARGET_ENDPOINTS_MAX = 256 };
+/* Where none are given. */
+#define TARGET_ENDPOINTS_DEFAULT "http://127.0.0.1:2379,http://127.0.0.1:4001"
 
 /* Parses a comma-separated list of "http://host:port", "https://host:port" or "host:port", at least one, into
  * URLs with a scheme, without a final slash (port absent: the scheme's, 2379 without). The array and its

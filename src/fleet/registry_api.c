@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "etcdclient/client.h"
 #include "fleet/api.h"
 #include "fleet/mirror.h"
 #include "io/tls.h"
@@ -176,6 +177,11 @@ int registry_api_open(uv_loop_t *loop, const struct etcd_client_options *options
 	a->mirror = mirror_open(a->client, a->prefix, &handler, a);
 	*ret = a;
 	return 0;
+}
+
+void registry_api_route(struct registry_api *a, const char *host, uint16_t port, const char *unix_path)
+{
+	client_route(a->client, host, port, unix_path);
 }
 
 struct registry_api *registry_api_close(struct registry_api *a)

@@ -11,5 +11,7 @@ struct registry_api;
  * `reterr`. All is copied. The API answers once the loop runs, 503 while the registry cannot be read. */
 int registry_api_open(uv_loop_t *loop, const struct etcd_client_options *options, const char *prefix,
 	const char *socket_path, struct registry_api **ret, struct buf *reterr) _must_check_;
+/* The store's endpoint at that host and port is reached by the Unix socket. Before the loop runs. */
+void registry_api_route(struct registry_api *api, const char *host, uint16_t port, const char *unix_path);
 /* The memory is given back while the loop runs on. NULL is fine; answers NULL. */
 struct registry_api *registry_api_close(struct registry_api *api);

@@ -2,20 +2,17 @@
  * and googleapi), since scripts and people know them. */
 #include <ctype.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/text.h"
+#include "etcdclient/target.h"
 #include "fleetctl/fleetctl.h"
 #include "io/tls.h"
 #include "io/url.h"
 
 #define CLIENT_TIMEOUT_MIN_MS 10000
-#define CLIENT_TUNNEL_STEP_MS 20
 
 const char *ctl_text(const json_t *object, const char *key)
 {
@@ -45,65 +42,24 @@ static int open_unix(struct fleetctl *ctl, const char *rest, const char *scheme,
 	return 0;
 }
 
-static void on_tunnel_exit(uv_process_t *process, int64_t status, int signal)
+/* Through --tunnel to the one API; `url`: where it is, unless at ctl->unix_path. */
+static int open_tunnel(struct fleetctl *ctl, const struct url *url, struct buf *reterr)
 {
-	(void)status;
-	(void)signal;
-	uv_close((uv_handle_t *)process, NULL);
-	process->data = NULL;
-}
+	_cleanup_(ctl_words_done) struct ctl_words far = {0};
+	int r = ctl_sockets_make(ctl, 1, reterr);
 
-/* Forwards a socket of the tunnel's host to a private one here, with the system's ssh. */
-static int open_tunnel(struct fleetctl *ctl, struct buf *reterr)
-{
-	_cleanup_(ctl_words_done) struct ctl_words words = {0};
-	char directory[] = "/tmp/fleetctl-XXXXXX";
-	uv_process_options_t options = {.file = "ssh", .exit_cb = on_tunnel_exit};
-	uv_stdio_container_t stdio[3] = {
-		{.flags = UV_IGNORE}, {.flags = UV_IGNORE}, {.flags = UV_INHERIT_FD, .data.fd = 2}};
-	int64_t left_ms = (int64_t)(ctl->options.ssh_timeout * 1000);
-	struct stat unused;
-	int r;
-
-	if (!ctl->unix_path) {
-		buf_add_str(reterr, "--tunnel works with a unix:// endpoint only");
-		return -ENOTSUP;
-	}
-	if (!mkdtemp(directory)) {
-		buf_printf(reterr, "cannot make a directory for the tunnel: %s", strerror(errno));
-		return -errno;
-	}
-	ctl->tunnel_socket = mem_printf("%s/fleet.sock", directory);
-	ctl_words_add(&words, "ssh");
-	ctl_words_add(&words, "-nNT");
-	ctl_words_add(&words, "-o");
-	ctl_words_add(&words, "ExitOnForwardFailure=yes");
-	ctl_words_add(&words, "-L");
-	ctl_words_take(&words, mem_printf("%s:%s", ctl->tunnel_socket, ctl->unix_path));
-	ctl_ssh_add_tunnel_host(ctl, &words);
-	options.args = words.items;
-	options.stdio = stdio;
-	options.stdio_count = 3;
-	ctl->tunnel = mem_new(uv_process_t);
-	r = uv_spawn(&ctl->loop, ctl->tunnel, &options);
-	if (r < 0) {
-		uv_close((uv_handle_t *)ctl->tunnel, NULL);
-		buf_printf(reterr, "cannot run ssh for --tunnel: %s", uv_strerror(r));
+	if (r < 0)
 		return r;
-	}
-	ctl->tunnel->data = ctl;
-	while (stat(ctl->tunnel_socket, &unused) < 0) {
-		uv_run(&ctl->loop, UV_RUN_NOWAIT);
-		if (!ctl->tunnel->data || left_ms <= 0) {
-			buf_printf(reterr, "failed initializing SSH client: no tunnel through %s",
-				ctl->options.tunnel);
-			return -ETIMEDOUT;
-		}
-		usleep(CLIENT_TUNNEL_STEP_MS * 1000);
-		left_ms -= CLIENT_TUNNEL_STEP_MS;
+	ctl_words_take(&far, ctl->unix_path ? ctl_tunnel_to_path(ctl->unix_path) : ctl_tunnel_to_host(url));
+	r = ctl_tunnel_open(ctl, &far, reterr);
+	if (r < 0)
+		return r;
+	if (!ctl->unix_path) {
+		http_client_route(ctl->http, url->host, url->port, ctl->sockets.items[0]);
+		return 0;
 	}
 	free(ctl->unix_path);
-	ctl->unix_path = mem_strdup(ctl->tunnel_socket);
+	ctl->unix_path = mem_strdup(ctl->sockets.items[0]);
 	return 0;
 }
 
@@ -131,26 +87,45 @@ static bool is_store(const struct fleetctl *ctl)
 	       url_parse(first, &url, NULL) == 0 && (url.port == 4001 || url.port == 2379);
 }
 
-static char registry_socket[64]; /* for the end by a signal: nothing stays in /tmp */
+/* The store's endpoints, for each of which the tunnel has a socket. */
+struct store_ways {
+	struct url *urls;
+	size_t count;
+};
 
-static void on_end_signal(int number)
+static void store_ways_done(struct store_ways *ways)
 {
-	char *slash;
-
-	(void)unlink(registry_socket);
-	slash = strrchr(registry_socket, '/');
-	*slash = '\0';
-	(void)rmdir(registry_socket);
-	(void)signal(number, SIG_DFL);
-	(void)raise(number);
+	for (size_t i = 0; i < ways->count; i++)
+		url_done(&ways->urls[i]);
+	free(ways->urls);
 }
 
-static void clean_up_at_end(const char *path)
+static int find_store(const char *endpoints, struct store_ways *ret, struct buf *reterr)
 {
-	(void)snprintf(registry_socket, sizeof(registry_socket), "%s", path);
-	(void)signal(SIGINT, on_end_signal);
-	(void)signal(SIGTERM, on_end_signal);
-	(void)signal(SIGHUP, on_end_signal);
+	char **texts;
+	size_t count;
+	int r = target_parse_endpoints(
+		endpoints ? endpoints : TARGET_ENDPOINTS_DEFAULT, &texts, &count, reterr);
+
+	if (r < 0)
+		return r;
+	ret->urls = mem_new_array(struct url, count);
+	for (; ret->count < count; ret->count++) {
+		r = url_parse(texts[ret->count], &ret->urls[ret->count], reterr);
+		if (r < 0)
+			break;
+	}
+	target_endpoints_free(texts, count);
+	return r;
+}
+
+static int open_store_tunnel(struct fleetctl *ctl, const struct store_ways *ways, struct buf *reterr)
+{
+	_cleanup_(ctl_words_done) struct ctl_words far = {0};
+
+	for (size_t i = 0; i < ways->count; i++)
+		ctl_words_take(&far, ctl_tunnel_to_host(&ways->urls[i]));
+	return ctl_tunnel_open(ctl, &far, reterr);
 }
 
 /* --driver=etcd: the API is served by this process itself, over the registry; the endpoints are the store's.
@@ -165,23 +140,27 @@ static int open_registry(struct fleetctl *ctl, struct buf *reterr)
 		.ca_file = o->ca_file,
 		.cert_file = o->cert_file,
 		.key_file = o->key_file};
-	char directory[] = "/tmp/fleetctl-XXXXXX";
-	int r;
+	_cleanup_(store_ways_done) struct store_ways ways = {0};
+	const char *socket;
+	int r = o->tunnel[0] ? find_store(options.endpoints, &ways, reterr) : 0;
 
-	if (o->tunnel[0]) {
-		buf_add_str(reterr, "--tunnel goes to a fleetd's API: it cannot be used with --driver=etcd");
-		return -EINVAL;
-	}
-	if (!mkdtemp(directory)) {
-		buf_printf(reterr, "cannot make a directory for a socket: %s", strerror(errno));
-		return -errno;
-	}
-	ctl->registry_socket = mem_printf("%s/fleet.sock", directory);
-	clean_up_at_end(ctl->registry_socket);
+	if (r >= 0)
+		r = ctl_sockets_make(ctl, ways.count + 1, reterr);
+	if (r < 0)
+		return r;
+	socket = ctl->sockets.items[ways.count]; /* after those of the tunnel */
 	uv_loop_init(&ctl->loop);
 	ctl->http = http_client_new(&ctl->loop, NULL);
-	r = registry_api_open(&ctl->loop, &options, o->prefix, ctl->registry_socket, &ctl->registry, reterr);
-	return r < 0 ? r : open_unix(ctl, ctl->registry_socket, "unix", reterr);
+	if (ways.count)
+		r = open_store_tunnel(ctl, &ways, reterr);
+	if (r >= 0)
+		r = registry_api_open(&ctl->loop, &options, o->prefix, socket, &ctl->registry, reterr);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < ways.count; i++)
+		registry_api_route(
+			ctl->registry, ways.urls[i].host, ways.urls[i].port, ctl->sockets.items[i]);
+	return open_unix(ctl, socket, "unix", reterr);
 }
 
 int ctl_open(struct fleetctl *ctl, struct buf *reterr)
@@ -189,7 +168,7 @@ int ctl_open(struct fleetctl *ctl, struct buf *reterr)
 	_cleanup_free_ char *endpoint = mem_strdup(ctl->options.endpoint);
 	char *comma = strchr(endpoint, ',');
 	struct http_client_options http = {0};
-	struct url url;
+	_cleanup_url_ struct url url = {0};
 	int r;
 
 	if (strcasecmp(ctl->options.driver, "etcd") == 0 || is_store(ctl))
@@ -215,7 +194,6 @@ int ctl_open(struct fleetctl *ctl, struct buf *reterr)
 			else if (has_files(&ctl->options))
 				fprintf(stderr, "WARNING: certificates are given, and %s is in the clear\n",
 					endpoint);
-			url_done(&url);
 		}
 	} else {
 		/* The second as Go says it. */
@@ -233,34 +211,20 @@ int ctl_open(struct fleetctl *ctl, struct buf *reterr)
 	uv_loop_init(&ctl->loop);
 	ctl->http = http_client_new(&ctl->loop, &http);
 	(void)tls_context_unref(http.tls);
-	return ctl->options.tunnel[0] ? open_tunnel(ctl, reterr) : 0;
-}
-
-/* With the directory that was made for it; NULL: there is none. */
-static void remove_socket(char *path)
-{
-	if (!path)
-		return;
-	unlink(path);
-	*strrchr(path, '/') = '\0';
-	rmdir(path);
+	return ctl->options.tunnel[0] ? open_tunnel(ctl, &url, reterr) : 0;
 }
 
 void ctl_close(struct fleetctl *ctl)
 {
-	if (ctl->tunnel && ctl->tunnel->data)
-		uv_process_kill(ctl->tunnel, 15);
+	ctl_tunnel_close(ctl);
 	ctl->registry = registry_api_close(ctl->registry);
 	if (ctl->http) {
 		http_client_close(ctl->http, NULL, NULL);
 		uv_run(&ctl->loop, UV_RUN_DEFAULT);
 		uv_loop_close(&ctl->loop);
 	}
-	remove_socket(ctl->tunnel_socket);
-	remove_socket(ctl->registry_socket);
+	ctl_sockets_remove(ctl);
 	free(ctl->tunnel);
-	free(ctl->tunnel_socket);
-	free(ctl->registry_socket);
 	free(ctl->base);
 	free(ctl->unix_path);
 	json_decref(ctl->machines);
@@ -559,6 +523,9 @@ static int run_stream(struct fleetctl *ctl, const char *path, struct stream_run 
 		.user = run};
 	int r = 0;
 
+	/* The machines' own fleetds are asked from here, and may be out of reach. */
+	if (ctl->registry && ctl->options.tunnel[0])
+		return -ENOTSUP;
 	run->text = BUF_INIT(1024 * 1024);
 	trace(ctl, "GET", url, 0);
 	http_client_send(ctl->http, &options);

@@ -32,17 +32,23 @@ struct fleetctl_options {
 	int64_t block_attempts, lines, ssh_port;
 };
 
+/* The words of a command line: owned, with a NULL after the last one. */
+struct ctl_words {
+	char **items;
+	size_t count;
+};
+
 struct fleetctl {
 	struct fleetctl_options options;
 	uv_loop_t loop;
 	struct http_client *http;
-	char *base;	 /* "http://host:port" or "http://domain-sock" */
-	char *unix_path; /* or NULL */
-	uv_process_t *tunnel;
-	char *tunnel_socket;
+	char *base;	      /* "http://host:port" or "http://domain-sock" */
+	char *unix_path;      /* or NULL */
+	uv_process_t *tunnel; /* the ssh of --tunnel, or NULL */
+	char *directory;      /* of `sockets`, or NULL */
+	struct ctl_words sockets;
 	struct registry_api *registry; /* with --driver=etcd: the API, in this process */
-	char *registry_socket;
-	json_t *machines; /* id -> ip, read once; NULL: not yet */
+	json_t *machines;	       /* id -> ip, read once; NULL: not yet */
 };
 
 /* ---- client.c ---- */
@@ -189,13 +195,24 @@ int ctl_command_ssh(struct fleetctl *ctl, int argc, char **argv);
  * have ended. */
 int ctl_command_fd_forward(int argc, char **argv);
 
+/* ---- tunnel.c ---- */
+
+struct url;
+/* Paths for that many Unix sockets, which nobody else can reach; ctl_sockets_remove() removes what is there
+ * by then, and so does an end by a signal. Once a run. */
+int ctl_sockets_make(struct fleetctl *ctl, size_t count, struct buf *reterr) _must_check_;
+void ctl_sockets_remove(struct fleetctl *ctl);
+/* What a tunnel leads to, in ssh's words: a socket of the far host, or what an URL names as seen from there.
+ * Owned. */
+char *ctl_tunnel_to_path(const char *path);
+char *ctl_tunnel_to_host(const struct url *url);
+/* Starts the ssh of --tunnel: the first of ctl->sockets lead to `far`, in its order, once this has returned.
+ * That somebody listens there is not known before something is sent. Needs the loop. */
+int ctl_tunnel_open(struct fleetctl *ctl, const struct ctl_words *far, struct buf *reterr) _must_check_;
+void ctl_tunnel_close(struct fleetctl *ctl); /* ssh has ended when the loop has nothing more to do */
+
 /* ---- ssh.c ---- */
 
-/* The words of a command line: owned, with a NULL after the last one. */
-struct ctl_words {
-	char **items;
-	size_t count;
-};
 void ctl_words_take(struct ctl_words *words, char *word); /* owns it from here on */
 void ctl_words_add(struct ctl_words *words, const char *word);
 void ctl_words_done(struct ctl_words *words);

@@ -124,7 +124,7 @@ static size_t global_flags(struct fleetctl_options *o, struct flag *out)
 			.value = &o->tunnel,
 			.env = "FLEETCTL_TUNNEL",
 			.help_value = "HOST[:PORT]",
-			.help = "Reach the API's socket through this host by ssh"},
+			.help = "Reach the endpoint from this host, by ssh"},
 		{.name = "request-timeout",
 			.type = FLAG_FLOAT,
 			.value = &o->request_timeout,

@@ -406,6 +406,16 @@ void http_client_set_tls(struct http_client *client, struct tls_context *context
 	client->tls = context;
 }
 
+void http_client_route(struct http_client *client, const char *host, uint16_t port, const char *unix_path)
+{
+	struct route *route = mem_new(struct route);
+
+	route->host = mem_strdup(host);
+	route->port = port;
+	route->unix_path = mem_strdup(unix_path);
+	list_push_back(&client->routes, &route->link);
+}
+
 struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_options *options)
 {
 	struct http_client *client = mem_new(struct http_client);
@@ -420,6 +430,7 @@ struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_op
 	set->idle_timeout_ms = set->idle_timeout_ms ? set->idle_timeout_ms : 60 * 1000;
 	set->max_head_bytes = set->max_head_bytes ? set->max_head_bytes : 1024 * 1024;
 	list_init(&client->origins);
+	list_init(&client->routes);
 	list_init(&client->calls);
 	heap_init(&client->deadlines, deadline_before);
 	client->read_buf = mem_alloc(CLIENT_READ_BUF_BYTES);
@@ -445,6 +456,13 @@ void client_handle_closed(struct http_client *client)
 		assert(!origin->conn_count);
 		free(origin->host);
 		free(origin);
+	}
+	list_for_each_safe (it, &client->routes) {
+		struct route *route = list_item(it, struct route, link);
+
+		free(route->host);
+		free(route->unix_path);
+		free(route);
 	}
 	heap_done(&client->deadlines);
 	if (client->on_closed)

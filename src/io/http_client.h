@@ -29,6 +29,9 @@ struct http_client_options {
 struct http_client *http_client_new(uv_loop_t *loop, const struct http_client_options *options);
 /* For connections that are made from here on, instead of the options' one; a reference is taken. */
 void http_client_set_tls(struct http_client *client, struct tls_context *context);
+/* Connections to that host and port, as URLs have them, are made to the Unix socket from here on: the end of
+ * a tunnel. The Host header, and the name that a certificate must be for, stay the URL's. */
+void http_client_route(struct http_client *client, const char *host, uint16_t port, const char *unix_path);
 /* Cancels what is under way (no on_done) and frees the client when all is closed, then calls on_closed (may
  * be NULL). */
 void http_client_close(struct http_client *client, void (*on_closed)(void *user), void *user);

@@ -543,8 +543,35 @@ static void look_up(struct client_conn *conn)
 	}
 }
 
+/* The socket that leads to the origin; NULL: it is reached by TCP. */
+static const char *unix_way(const struct origin *origin)
+{
+	if (origin->is_unix)
+		return origin->host;
+	list_for_each (it, &origin->client->routes) {
+		const struct route *route = list_item(it, struct route, link);
+
+		if (route->port == origin->port && strcmp(route->host, origin->host) == 0)
+			return route->unix_path;
+	}
+	return NULL;
+}
+
+/* What errors call it: a route's socket says nothing to a user. */
+static void name_peer(struct client_conn *conn)
+{
+	const struct origin *origin = conn->origin;
+	_cleanup_buf_ struct buf name = BUF_INIT(0);
+
+	if (!origin->is_unix)
+		url_add_host_port(&name, origin->host, origin->port);
+	(void)snprintf(conn->peer, sizeof(conn->peer), "%s %s", origin->is_unix ? "unix" : "tcp",
+		origin->is_unix ? origin->host : buf_text(&name));
+}
+
 void client_conn_open(struct origin *origin, struct http_call *call)
 {
+	const char *unix_path = unix_way(origin);
 	struct client_conn *conn = mem_new(struct client_conn);
 	struct sockaddr_in6 six;
 	struct sockaddr_in four;
@@ -556,11 +583,11 @@ void client_conn_open(struct origin *origin, struct http_call *call)
 	list_init(&conn->link);
 	origin->conn_count++;
 	call_set_phase_deadline(call, call->options.connect_timeout_ms);
-	if (origin->is_unix) {
-		(void)snprintf(conn->peer, sizeof(conn->peer), "unix %s", origin->host);
+	if (unix_path) {
+		name_peer(conn);
 		new_stream(conn, true);
 		conn->state = CC_CONNECTING;
-		uv_pipe_connect(&conn->connect, (uv_pipe_t *)conn->stream, origin->host, on_connected);
+		uv_pipe_connect(&conn->connect, (uv_pipe_t *)conn->stream, unix_path, on_connected);
 	} else if (uv_ip4_addr(*origin->host ? origin->host : "127.0.0.1", origin->port, &four) == 0) {
 		connect_address(conn, (struct sockaddr *)&four);
 	} else if (uv_ip6_addr(origin->host, origin->port, &six) == 0) {

@@ -29,6 +29,7 @@ struct http_client {
 	uv_loop_t *loop;
 	struct http_client_options options;
 	struct list origins;
+	struct list routes;
 	struct list calls;
 	struct heap deadlines;
 	uv_timer_t timer;      /* the earliest deadline of a call */
@@ -53,6 +54,13 @@ struct origin {
 	struct list idle;    /* connections, the last used one first */
 	struct list waiting; /* calls, while there are max_connections_per_origin */
 	size_t idle_count, conn_count;
+};
+
+/* A Unix socket that stands for a host and port. */
+struct route {
+	struct list link;
+	char *host, *unix_path;
+	uint16_t port;
 };
 
 enum client_conn_state { CC_RESOLVING, CC_CONNECTING, CC_ACTIVE, CC_IDLE, CC_CLOSED, CC_STATE_MAX };

@@ -3,18 +3,26 @@
 import os
 import pwd
 import shlex
+import signal
 import socket
 import subprocess
 import threading
 import time
 
 import harness
-from fleet_cluster import Cluster, Machine
+from certificates import Authority
+from fleet_cluster import Cluster, Machine, processes
 
 cases = harness.Cases()
 cluster = Cluster("ours", machines=0)
-MACHINE = Machine(cluster, 1, public_ip="127.0.0.1")
+API_PORT, TLS_PORT = harness.free_port(), harness.free_port()
+AUTHORITY = Authority()
+CERT, KEY = AUTHORITY.issue("fleet", "DNS:fleet.test,DNS:localhost")
+MACHINE = Machine(cluster, 1, public_ip="127.0.0.1", api_certfile=CERT, api_keyfile=KEY,
+                  also_listen="http://127.0.0.1:%d,https://127.0.0.1:%d" % (API_PORT, TLS_PORT))
 USER = pwd.getpwuid(os.getuid()).pw_name
+# A name that only the far host knows, where this user may make one.
+FAR_NAME = "fleet.test" if os.getuid() == 0 else "localhost"
 
 
 class Sshd:
@@ -34,7 +42,11 @@ class Sshd:
                        (self.port, key, USER_KEY, os.path.abspath(harness.BUILD)))
         argv = ["/usr/sbin/sshd", "-D", "-e", "-f", config]
         if os.getuid() == 0:  # wants a directory in /run, which is made in a /run of its own
-            argv = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /run && mkdir -m 755 /run/sshd && exec " + " ".join(argv)]
+            hosts = os.path.join(directory, "hosts")
+            with open(hosts, "w") as file:
+                file.write("127.0.0.1 localhost %s\n" % FAR_NAME)
+            argv = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /run && mkdir -m 755 /run/sshd && mount --bind %s /etc/hosts "
+                    "&& exec %s" % (hosts, " ".join(argv))]
         with open(self.log_path, "w") as log:
             harness.start(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         harness.wait_for(lambda: socket.create_connection(("127.0.0.1", self.port)).close() or True, 10, "sshd")
@@ -63,13 +75,13 @@ os.chmod(os.path.join(HOME, "bin", "ssh"), 0o755)
 with open(os.path.join(HOME, "config"), "w") as config:
     config.write("IdentityFile %s\nIdentitiesOnly yes\nGlobalKnownHostsFile none\n" % USER_KEY)
 ENVIRONMENT = dict(os.environ, PATH=os.path.join(HOME, "bin") + ":" + os.environ["PATH"], HOME=HOME)
+GLOBALS = ["--tunnel=127.0.0.1:%d" % BASTION.port, "--ssh-username=" + USER, "--known-hosts-file=" + KNOWN]
 
 
 def ctl(*arguments, known=KNOWN):
     """(exit status, stdout, stderr) of fleetctl through the bastion."""
-    done = subprocess.run([harness.program("fleetctl"), "--tunnel=127.0.0.1:%d" % BASTION.port, "--ssh-username=" + USER,
-                           "--known-hosts-file=" + known] + list(arguments), env=ENVIRONMENT, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=harness.PATIENCE_S)
+    done = subprocess.run([harness.program("fleetctl")] + GLOBALS + ["--known-hosts-file=" + known] + list(arguments),
+                          env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=harness.PATIENCE_S)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -222,6 +234,82 @@ def _():
     status, out, err = ctl("--endpoint=" + MACHINE.endpoint, "list-machines", "--full", "--no-legend")
     assert (status, err) == (0, "") and out.startswith(MACHINE.id), (status, out, err)
     assert BASTION.logins() == before + 1
+
+
+@cases.case("--tunnel leads to a socket whatever its name")
+def _():
+    path = os.path.join(harness.temp_dir(), "a:b\\c %h%%.sock")
+    os.symlink(MACHINE.socket, path)
+    status, out, err = ctl("--endpoint=unix://" + path, "list-machines", "--full", "--no-legend")
+    assert (status, err) == (0, "") and out.startswith(MACHINE.id), (status, out, err)
+
+
+@cases.case("--tunnel reaches an http endpoint from the far host, by the name that it has there")
+def _():
+    status, out, err = ctl("--endpoint=http://%s:%d" % (FAR_NAME, API_PORT), "list-machines", "--full", "--no-legend")
+    assert (status, err) == (0, "") and out.startswith(MACHINE.id), (status, out, err)
+    status, out, err = ctl("--endpoint=http://%s:%d" % (FAR_NAME, harness.free_port()), "list-machines")
+    assert status == 1 and out == "" and "Connection refused" in err and "/tmp/" not in err, (status, out, err)
+
+
+@cases.case("--tunnel reaches an https endpoint, whose certificate must be for its own name")
+def _():
+    def ask(host, *more):
+        return ctl("--endpoint=https://%s:%d" % (host, TLS_PORT), *more, "list-machines", "--full", "--no-legend")
+
+    status, out, err = ask(FAR_NAME, "--ca-file=" + AUTHORITY.cert)
+    assert (status, err) == (0, "") and out.startswith(MACHINE.id), (status, out, err)
+    status, out, err = ask("127.0.0.1", "--ca-file=" + AUTHORITY.cert)
+    assert status == 1 and out == "" and "x509: " in err and "127.0.0.1" in err, (status, out, err)
+    status, out, err = ask(FAR_NAME)
+    assert status == 1 and out == "" and "x509: certificate signed by unknown authority" in err, (status, out, err)
+
+
+@cases.case("--tunnel with --driver=etcd works on the registry of a store that only the far host reaches")
+def _():
+    store = "http://%s:%d" % (FAR_NAME, cluster.store.port)
+    for endpoints in (store, "http://%s:%d,%s" % (FAR_NAME, harness.free_port(), store)):
+        etcd = ["--driver=etcd", "--endpoint=" + endpoints]
+        status, out, err = ctl(*etcd, "list-machines", "--full", "--no-legend")
+        assert status == 0 and out.startswith(MACHINE.id), (endpoints, status, out, err)
+        cluster.unit("t.service", "/bin/sleep 71900")
+        status, out, err = ctl(*etcd, "start", os.path.join(cluster.units, "t.service"))
+        assert status == 0 and "Unit t.service launched on " in out, (endpoints, status, out, err)
+        before = FAR.logins()
+        # Its machine is asked by ssh: from here its fleetd may be out of reach.
+        told = ctl(*etcd, "status", "--ssh-port=%d" % FAR.port, "t.service")
+        assert FAR.logins() == before + 1, (endpoints, told)
+        status, out, err = ctl(*etcd, "destroy", "t.service")
+        assert status == 0 and "Destroyed t.service" in out, (endpoints, status, out, err)
+
+
+@cases.case("a tunnel to nowhere is told in time")
+def _():
+    status, out, err = ctl("--ssh-username=no-such-user", "--endpoint=" + MACHINE.endpoint, "list-machines")
+    assert status == 1 and out == "" and "no tunnel through 127.0.0.1:%d" % BASTION.port in err, (status, out, err)
+
+
+@cases.case("nothing of a tunnel stays behind when fleetctl is ended by a signal")
+def _():
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asked = threading.Event()
+
+        def silent(connection):
+            connection.recv(1)
+            asked.set()
+            read_all(connection)
+
+        peer = Peer(silent)
+        process = harness.start([harness.program("fleetctl")] + GLOBALS + ["--endpoint=unix://" + peer.path, "list-machines"],
+                                env=ENVIRONMENT, stdin=subprocess.DEVNULL)
+        assert asked.wait(harness.PATIENCE_S)
+        ssh = [argv for _, argv in processes().values() if any(peer.path in word for word in argv) and "-L" in argv]
+        sockets = {argv[argv.index("-L") + 1].split(":")[0] for argv in ssh}
+        assert len(sockets) == 1 and all(os.path.exists(path) for path in sockets), ssh
+        process.send_signal(number)
+        assert process.wait(harness.PATIENCE_S) == -number
+        assert not os.path.exists(os.path.dirname(sockets.pop()))
+        harness.wait_for(lambda: not any(peer.path in word for _, argv in processes().values() for word in argv), 5, "no ssh")
 
 
 @cases.case("ssh through --tunnel checks the host keys of both hosts with the same file")

@@ -567,6 +567,35 @@ static void a_unix_socket_works_like_tcp(void **state)
 	rmdir(dir);
 }
 
+static void a_route_leads_to_a_unix_socket_and_leaves_the_host_as_it_is(void **state)
+{
+	char dir[] = "/tmp/flotilla-test-XXXXXX", path[64];
+	struct http_call_options options = {.url = "http://no-such-host.invalid:81/host"};
+	struct http_result result;
+	struct world world;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/s", dir);
+	world_open(&world);
+	assert_int_equal(http_server_listen_unix(world.server, path, 0600, NULL), 0);
+	http_client_route(world.client, "no-such-host.invalid", 82, "/nonexistent/socket");
+	http_client_route(world.client, "no-such-host.invalid", 81, path);
+	assert_int_equal(http_client_fetch(world.client, &options, &result), 0);
+	assert_true(slice_is(result.response.body, "no-such-host.invalid:81"));
+	http_result_done(&result);
+	options.url = "http://no-such-host.invalid:82/host";
+	assert_int_equal(http_client_fetch(world.client, &options, &result), -ENOENT);
+	assert_string_equal(
+		result.text, "dial tcp no-such-host.invalid:82: connect: no such file or directory");
+	http_result_done(&result);
+	fetch(&world, "/by/tcp", (struct http_call_options){0}, &result);
+	assert_true(slice_is(result.response.body, "/by/tcp"));
+	http_result_done(&result);
+	world_close(&world);
+	rmdir(dir);
+}
+
 /* A peer that sends a fixed text to whoever connects, and closes. */
 struct scripted {
 	const char *text;
@@ -698,6 +727,7 @@ int main(void)
 		cmocka_unit_test(calls_beyond_the_limit_wait_for_a_connection),
 		cmocka_unit_test(an_upgrade_hands_the_connection_over),
 		cmocka_unit_test(a_unix_socket_works_like_tcp),
+		cmocka_unit_test(a_route_leads_to_a_unix_socket_and_leaves_the_host_as_it_is),
 		cmocka_unit_test(odd_answers_are_understood_or_named),
 		cmocka_unit_test(a_request_that_was_given_up_is_not_delivered_later),
 	};
