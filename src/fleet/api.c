@@ -276,6 +276,18 @@ static void expire_waiting(uv_timer_t *timer)
 		uv_timer_stop(timer);
 }
 
+void api_refuse_waiting(struct api *api)
+{
+	const char *why = api->config.unavailable(api->config.userdata);
+
+	list_for_each_safe (it, &api->waiting) {
+		struct waiting_request *waiting = list_item(it, struct waiting_request, link);
+
+		api_reply_error(waiting->req, 503, why ? why : unreachable);
+		waiting_free(waiting);
+	}
+}
+
 /* Answers who may only read and wants more. */
 static bool may(struct api *api, struct http_request *req)
 {

@@ -59,3 +59,5 @@ struct http_server *api_server(struct api *api, bool for_peers);
 void api_set_peer_tls(struct api *api, struct tls_context *context);
 /* The mirror has been read or has moved on. */
 void api_turn(struct api *api);
+/* The cluster will not be read soon, as `unavailable` says: who waits for it is told. */
+void api_refuse_waiting(struct api *api);

@@ -20,7 +20,8 @@ struct registry_api {
 	struct api_access *access;
 	struct api *api;
 	struct http_server *server;
-	char *why; /* the registry cannot be read; NULL: it can, or has not been tried */
+	char *why;	/* the registry cannot be read; NULL: it can, or has not been tried */
+	size_t outages; /* since it could be read: each is told of one endpoint */
 };
 
 /* ---- the mirror ---- */
@@ -46,15 +47,27 @@ static void on_end(void *user)
 	struct registry_api *a = user;
 
 	a->why = mem_free(a->why);
+	a->outages = 0;
 	cluster_end(a->cluster);
+}
+
+/* Whether every endpoint has been tried in vain. Until then the next one may answer. */
+static bool is_lost(const struct registry_api *a)
+{
+	return a->outages >= etcd_client_endpoint_count(a->client);
 }
 
 static void on_outage(void *user, const char *why)
 {
 	struct registry_api *a = user;
 
-	free(a->why);
-	a->why = mem_printf("fleet server unable to communicate with etcd: %s", why);
+	/* What is told is what the first of them said. */
+	if (a->outages++ % etcd_client_endpoint_count(a->client) == 0) {
+		free(a->why);
+		a->why = mem_printf("fleet server unable to communicate with etcd: %s", why);
+	}
+	if (is_lost(a) && !mirror_is_loaded(a->mirror))
+		api_refuse_waiting(a->api);
 }
 
 static void on_turn(void *user)
@@ -83,7 +96,7 @@ static const char *why_not(void *user)
 {
 	const struct registry_api *a = user;
 
-	return mirror_is_loaded(a->mirror) ? NULL : a->why;
+	return mirror_is_loaded(a->mirror) || !is_lost(a) ? NULL : a->why;
 }
 
 static const char *nobody(void *user)

@@ -283,6 +283,22 @@ def _():
         assert status == 0 and "Destroyed t.service" in out, (endpoints, status, out, err)
 
 
+@cases.case("--driver=etcd asks each endpoint of the store before it says that none answers")
+def _():
+    def ask(*endpoints):
+        return subprocess.run([harness.program("fleetctl"), "--driver=etcd", "--endpoint=" + ",".join(endpoints), "list-machines",
+                               "--full", "--no-legend"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=harness.PATIENCE_S)
+
+    dead = ["http://127.0.0.1:%d" % harness.free_port() for _ in range(2)]
+    done = ask(*dead, cluster.store.url)
+    assert done.returncode == 0 and done.stdout.startswith(MACHINE.id), done
+    begun = time.monotonic()
+    done = ask(*dead)
+    assert done.returncode == 1 and dead[0] + ": dial tcp" in done.stderr and "connection refused" in done.stderr, done
+    assert time.monotonic() - begun < 7 * harness.slowness(), "who waited was not told"
+
+
 @cases.case("a tunnel to nowhere is told in time")
 def _():
     status, out, err = ctl("--ssh-username=no-such-user", "--endpoint=" + MACHINE.endpoint, "list-machines")
