@@ -519,6 +519,15 @@ void http_client_set_tls(struct http_client *client, struct tls_context *context
 	(void)context;
 }
 
+void http_client_route(struct http_client *client, const char *host, uint16_t port, const char *unix_path)
+{
+	(void)client;
+	(void)host;
+	(void)port;
+	(void)unix_path;
+	assert(!"a daemon has no tunnel");
+}
+
 void http_client_close(struct http_client *client, void (*on_closed)(void *user), void *user)
 {
 	list_for_each_safe (it, &client->calls)
