@@ -149,6 +149,25 @@ class Swarm:
         return {name: process_ticks(pid) / ticks for name, pid in
                 (("store", self.store.process.pid), ("engine", self.fleetd.pid), ("machines", self.process.pid))}
 
+    def lease(self):
+        return etcd_server.call(self.store.endpoint + "/v2/keys/_coreos.com/fleet/lease/engine-leader", timeout=60)[2]
+
+    def another_leader(self):
+        """The engine dies, and the one that comes after it reads everything: seconds until it leads, and until it has read."""
+        harness.kill(self.fleetd)
+        before, begun = self.lease(), time.monotonic()
+        self.fleetd = self._start_fleetd()
+        harness.wait_for(lambda: "MachineID" in self.lease() and self.lease() != before, 120, "another lease")
+        leads = time.monotonic() - begun
+        harness.wait_for(lambda: self.units_known() is not None, 120, "the registry, read")
+        return leads, time.monotonic() - begun
+
+    def units_known(self):
+        try:
+            return json.loads(self.call("/fleet/v1/units")).get("units")
+        except (OSError, ValueError):
+            return None
+
     def close(self):
         self.process.stdin.close()
         for process in (self.process, self.fleetd, self.store.process):
@@ -173,6 +192,9 @@ def measure_swarm(options, told):
         told["elsewhere and reported s"] = followed.wait(options.units, begun, TTL_S + 300)
         told["engine kB [PSS, peak] after"] = swarm.memory_kb()
         told["CPU s after"] = swarm.cpu_s()
+        told["another leader s [leads, has read]"] = swarm.another_leader()
+        time.sleep(10)
+        told["another leader kB [PSS, peak]"] = swarm.memory_kb()
         told["engine's metrics"] = [line for line in swarm.call("/metrics").splitlines() if line.startswith("fleet_e")]
     finally:
         swarm.close()
@@ -192,3 +214,7 @@ def group_swarm(options, report):
                "<= 120 s; <= ttl + 5 s; engine <= 500 MB",
                "%s; ttl %d: %s; engine %.0f MB at most" % (text(placed), TTL_S, text(moved), peak),
                placed is not None and placed <= 120 and moved is not None and moved <= TTL_S + 5 and peak <= 500)
+    leads, read = told["another leader s [leads, has read]"]
+    peak = max(told["another leader kB [PSS, peak]"]) / 1000
+    report.add("the engine's fleetd killed there and started again: it leads, and has read {:,} units".format(options.units),
+               "impossible", "engine <= 500 MB", "%.1f s, %.1f s; %.0f MB at most" % (leads, read, peak), peak <= 500)
