@@ -188,6 +188,10 @@ make_root() { # WHERE
         mknod -m 666 "$root/dev/${node%:*}" c 1 "${node#*:}"
     done
     mknod -m 666 "$root/dev/tty" c 5 0
+    # For automount units, where this system's kernel has them and lets us.
+    if (: </dev/autofs) 2>/dev/null; then
+        mknod -m 600 "$root/dev/autofs" c 10 235
+    fi
     ln -s pts/ptmx "$root/dev/ptmx"
     ln -s /proc/self/fd "$root/dev/fd"
     # What systemd says before the journal runs.
