@@ -199,7 +199,7 @@ def _():
     print("# woken in 5 s: systemd %d times, fleetd %d times" % (systemd, fleetd))
     host.destroy(*names)
     host.nothing_left(*names[::10])
-    assert systemd <= 4 and fleetd <= 60, (systemd, fleetd)
+    assert systemd <= 3 and fleetd <= 40, (systemd, fleetd)
 
 
 @cases.case("units of the host are not touched, whatever fleet's are called")
