@@ -137,6 +137,31 @@ def add_cases(kind):
         finally:
             world.stop()
 
+    @case("a newer engine/version: neither a 1.0 engine nor ours leads, and units stay as they are")
+    def _():
+        world = World(kind, 1, old_first=True)
+        try:
+            world.unit("mixed.service", 73400)
+            world.start("mixed")
+            wait_for(lambda: len(world.where("mixed.service")) == 1, 30, "the unit")
+            world.cluster.store.set("engine/version", "2")
+            wait_for(lambda: not world.old[9].leads(), 10, "the old engine to stand down")
+            wait_for(lambda: "engine/version is newer than this engine" in world.cluster.machine_of(1).log(), 30,
+                     "ours to take the lease, and look")
+            wait_for(lambda: not world.cluster.store.has("lease/engine-leader"), 15, "its lease to run out")
+            world.unit("late.service", 73401)
+            world.start("late")
+            time.sleep(2)
+            assert not world.cluster.store.has("lease/engine-leader") and not world.old[9].leads()
+            assert world.where("late.service") == [] and len(world.where("mixed.service")) == 1
+            assert world.cluster.store.key("engine/version") == "2"
+            # Back to what both know: the old one looks again by itself, ours when it is started anew.
+            world.cluster.store.set("engine/version", "1")
+            wait_for(lambda: len(world.where("late.service")) == 1, 30, "the unit that waited")
+            world.cluster.ctl("destroy", "mixed", "late")
+        finally:
+            world.stop()
+
     @case("machine by machine from 1.0 to ours and back: each unit runs once all the time")
     def _():
         world = World(kind, 0, old_first=True)

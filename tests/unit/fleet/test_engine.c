@@ -316,6 +316,73 @@ static void decisions_that_were_not_written_are_counted(void **state)
 	world_free(&w);
 }
 
+/* ---- engine/version ---- */
+
+static void an_engine_stands_down_for_a_newer_version_of_the_registry(void **state)
+{
+	struct world w = world_new();
+	struct fake_key *version = fake_key(w.fake, "/f/engine/version");
+	struct fake_key *lease = fake_key(w.fake, "/f/lease/engine-leader");
+	char hex[UNIT_HASH_HEX_SIZE];
+	uint8_t hash[UNIT_HASH_SIZE];
+	_cleanup_free_ char *text = set_text(w.cluster, TEXT, 7, hex, hash);
+
+	(void)state;
+	(void)text;
+	version->there = true;
+	snprintf(version->value, sizeof(version->value), "2");
+	set_unit(w.cluster, "a.service", hash, "launched");
+	lead(&w); /* the version is read by who holds the lease */
+	rounds_until(&w, !engine_leads(w.engine));
+	/* The lease runs out, and is not for it. */
+	lease->there = false;
+	engine_lease_seen(w.engine, (struct slice){0});
+	wait_ms(&w, 300);
+	assert_false(engine_leads(w.engine));
+	assert_int_equal(lease->sets, 1);
+	assert_int_equal(lease->refreshes, 0);
+	assert_int_equal(fake_key(w.fake, "/f/job/a.service/target")->sets, 0);
+	assert_int_equal(version->sets, 0);
+	world_free(&w);
+}
+
+static void a_version_that_is_missing_old_or_garbage_is_written(void **state)
+{
+	static const char *const values[] = {
+		NULL, "", "0", "one", "2x", "-2", "{}", "99999999999999999999999"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(values); i++) {
+		struct world w = world_new();
+		struct fake_key *version = fake_key(w.fake, "/f/engine/version");
+
+		version->there = values[i];
+		snprintf(version->value, sizeof(version->value), "%s", values[i] ? values[i] : "");
+		lead(&w);
+		rounds_until(&w, version->sets);
+		assert_string_equal(version->value, "1");
+		some_rounds(&w);
+		assert_true(engine_leads(w.engine));
+		assert_int_equal(version->sets, 1);
+		world_free(&w);
+	}
+}
+
+static void a_version_that_is_ours_is_left_alone(void **state)
+{
+	struct world w = world_new();
+	struct fake_key *version = fake_key(w.fake, "/f/engine/version");
+
+	(void)state;
+	version->there = true;
+	snprintf(version->value, sizeof(version->value), "1");
+	lead(&w);
+	some_rounds(&w);
+	assert_true(engine_leads(w.engine));
+	assert_int_equal(version->sets, 0);
+	world_free(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -332,6 +399,9 @@ int main(void)
 		cmocka_unit_test(a_word_that_a_former_leader_takes_back_late_is_given_again),
 		cmocka_unit_test(under_a_foreign_engine_the_word_is_taken_back),
 		cmocka_unit_test(decisions_that_were_not_written_are_counted),
+		cmocka_unit_test(an_engine_stands_down_for_a_newer_version_of_the_registry),
+		cmocka_unit_test(a_version_that_is_missing_old_or_garbage_is_written),
+		cmocka_unit_test(a_version_that_is_ours_is_left_alone),
 	};
 
 	return cmocka_run_group_tests_name("engine", tests, NULL, NULL);
