@@ -238,6 +238,7 @@ static void close_parts(struct fleetd *f)
 	uv_close((uv_handle_t *)&f->sigterm, NULL);
 	uv_close((uv_handle_t *)&f->sigint, NULL);
 	uv_close((uv_handle_t *)&f->sighup, NULL);
+	uv_close((uv_handle_t *)&f->sigusr1, NULL);
 	uv_close((uv_handle_t *)&f->housekeeping, NULL);
 	uv_run(&f->loop, UV_RUN_DEFAULT);
 	registry_machine_done(&f->machine);
@@ -245,6 +246,19 @@ static void close_parts(struct fleetd *f)
 	fleetd_config_done(&f->config);
 	if (uv_loop_close(&f->loop) == UV_EBUSY)
 		uv_walk(&f->loop, on_parts_closed, NULL);
+}
+
+static void init_handles(struct fleetd *f)
+{
+	uv_signal_t *const signals[] = {&f->sigterm, &f->sigint, &f->sighup, &f->sigusr1};
+
+	uv_loop_init(&f->loop);
+	for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
+		uv_signal_init(&f->loop, signals[i]);
+		signals[i]->data = f;
+	}
+	uv_timer_init(&f->loop, &f->housekeeping);
+	f->housekeeping.data = f;
 }
 
 static int start(struct fleetd *f)
@@ -273,6 +287,7 @@ static int start(struct fleetd *f)
 	uv_signal_start(&f->sigterm, on_terminate, SIGTERM);
 	uv_signal_start(&f->sigint, on_terminate, SIGINT);
 	uv_signal_start(&f->sighup, fleetd_on_reload, SIGHUP);
+	uv_signal_start(&f->sigusr1, fleetd_on_dump, SIGUSR1);
 	uv_timer_start(&f->housekeeping, on_housekeeping, FLEETD_HOUSEKEEPING_MS, FLEETD_HOUSEKEEPING_MS);
 	(void)notify_send("READY=1");
 	log_info("fleetd " FLEET_VERSION " is up");
@@ -288,7 +303,9 @@ static const char usage[] =
 	"                         is systemd where that is PID 1 (default auto)\n"
 	"  --keep-units-on-stop   leave the units running when fleetd stops, for upgrades\n"
 	"  --version              print the version\n\n"
-	"Every key of the configuration can be set by the environment as FLEET_<KEY>.\n";
+	"Every key of the configuration can be set by the environment as FLEET_<KEY>.\n\n"
+	"Signals: HUP reads the configuration again, USR1 writes the state to the log as JSON, TERM and\n"
+	"INT end it.\n";
 
 int fleetd_main(int argc, char **argv)
 {
@@ -337,16 +354,12 @@ int fleetd_main(int argc, char **argv)
 		return 1;
 	}
 	f->keep_units = keep_units;
+	f->unit_manager_given = unit_manager != NULL;
 	if (unit_manager)
 		f->config.unit_manager = manager_kind_from_name(unit_manager);
 	fleetd_set_verbosity(f);
 	fleetd_log_warnings(&f->config);
-	uv_loop_init(&f->loop);
-	uv_signal_init(&f->loop, &f->sigterm);
-	uv_signal_init(&f->loop, &f->sigint);
-	uv_signal_init(&f->loop, &f->sighup);
-	uv_timer_init(&f->loop, &f->housekeeping);
-	f->sigterm.data = f->sigint.data = f->sighup.data = f->housekeeping.data = f;
+	init_handles(f);
 	r = start(f);
 	if (r >= 0)
 		uv_run(&f->loop, UV_RUN_DEFAULT);

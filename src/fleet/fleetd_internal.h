@@ -1,4 +1,5 @@
-/* The daemon, for fleetd.c (life and wiring) and fleetd_settings.c (configuration). Main thread. */
+/* The daemon, for fleetd.c (life and wiring), fleetd_settings.c (configuration) and fleetd_dump.c (SIGUSR1).
+ * Main thread. */
 #pragma once
 #include <uv.h>
 
@@ -21,8 +22,9 @@ struct fleetd {
 	struct api_access *access;
 	uint16_t peer_port;
 	int lock_fd;
-	bool keep_units; /* by --keep-units-on-stop, whatever the configuration says */
-	uv_signal_t sigterm, sigint, sighup;
+	bool unit_manager_given; /* by --unit-manager, likewise */
+	bool keep_units;	 /* by --keep-units-on-stop, whatever the configuration says */
+	uv_signal_t sigterm, sigint, sighup, sigusr1;
 	uv_timer_t housekeeping;
 	bool stopping;
 };
@@ -38,3 +40,7 @@ void fleetd_set_verbosity(const struct fleetd *f);
 void fleetd_log_warnings(const struct fleetd_config *config);
 /* SIGHUP. */
 void fleetd_on_reload(uv_signal_t *signal, int number);
+
+/* fleetd_dump.c */
+/* SIGUSR1: what is known here, into the log. */
+void fleetd_on_dump(uv_signal_t *signal, int number);

@@ -481,6 +481,34 @@ def add_cases(kind):
             done = subprocess.run([harness.program("fleetd")] + arguments, capture_output=True, timeout=60)
             assert done.returncode == status, (arguments, done)
 
+    @case("USR1 writes what a fleetd knows to its log, also while the store hangs, and nothing secret")
+    def _():
+        c = cluster()
+        c.unit("told.service", "/bin/sleep 72601", "MachineID=" + c.machine(2).id)
+        c.ctl("start", "told")
+        machine, pid = c.machine(2), c.machine(2).process.pid
+        token = json.loads(c.store.key("machines/%s/object" % machine.id))["Flotilla"]["Token"]
+
+        def told():
+            before = len(machine.log())
+            os.kill(pid, signal.SIGUSR1)
+            said = wait_for(lambda: '"told.service"' in machine.log()[before:] and machine.log()[before:], 5, "the state")
+            return [json.loads(line.split(": state: ", 1)[1]) for line in said.splitlines() if ": state: " in line]
+        whole, unit = told()
+        assert whole["machine"]["id"] == machine.id and whole["machine"]["metadata"] == {"disk": "hdd", "hostname": "n2"}, whole
+        assert whole["engine"]["leader"] == c.machine(c.leader()).id and whole["cluster"]["machines"] == 3, whole
+        assert whole["agent"] == {"managerReady": True, "units": 1} and whole["cluster"]["storeAnswers"] is True, whole
+        unit = unit["unit"]
+        assert (unit["active"], unit["sub"], unit["mainPID"]) == ("active", "running", sleepers(72601)[0]), unit
+        c.store.signal(signal.SIGSTOP)
+        try:
+            assert told()[0]["machine"] == whole["machine"]
+        finally:
+            c.store.signal(signal.SIGCONT)
+        assert len(token) > 8 and token not in machine.log()
+        assert machine.process.poll() is None and machine.api("GET", "/fleet/v1/machines")[0] == 200
+        c.destroy_all()
+
     @case("a stray entry in the assignment index starts nothing and is corrected")
     def _():
         c = cluster()
