@@ -38,6 +38,13 @@ def hardened():
     assert "__snprintf_chk" in symbols or "__memcpy_chk" in symbols
 
 
+@cases.case("libsystemd is not linked: it is opened by who speaks with systemd")
+def opened_late():
+    needed = [line.split("[")[1].rstrip("]") for line in readelf("-d").splitlines() if "(NEEDED)" in line]
+    assert any(name.startswith("libuv") for name in needed), needed
+    assert not any("systemd" in name for name in needed), needed
+
+
 @cases.case("assertions are on")
 def assertions():
     assert "__assert_fail" in readelf("--dyn-syms")

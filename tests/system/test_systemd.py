@@ -34,14 +34,15 @@ class Host:
                                         stderr=subprocess.DEVNULL)
         wait_for(lambda: self.machine.run(["curl", "-sf", "http://127.0.0.1:2379/health"])[0] == 0, 10, "the store")
 
-    def start(self, *arguments):
+    def start(self, *arguments, within=()):
+        """With these arguments; run by the command `within` if there is one."""
         config = {"listen": "unix://" + self.socket, "agent_ttl": "5s", "verbosity": "1",
                   "agent_data_dir": self.home + "/data", **self.config}
         text = "".join("%s=%s\n" % pair for pair in config.items())
         self.machine.write(self.home + "/fleet.conf", text, user=self.user)
         with open(os.path.join(self.machine.dir, "fleetd"), "ab") as log:
             self.fleetd = self.machine.start(
-                [harness.program("fleetd"), "--config", self.home + "/fleet.conf"] + list(arguments), user=self.user,
+                list(within) + [harness.program("fleetd"), "--config", self.home + "/fleet.conf"] + list(arguments), user=self.user,
                 stdout=log, stderr=log)
         wait_for(lambda: "machines" in self.api("GET", "/fleet/v1/machines")[1], 10, "fleetd")
         return self
@@ -635,6 +636,51 @@ def _():
     host.is_state("kept.service", "loaded", "active", "running")
     host.destroy("kept")
     host.nothing_left("kept.service")
+
+
+@cases.case("what runs the units: systemd where that is PID 1, else the supervisor; the flag is stronger than the file")
+def _():
+    host = root_host()
+
+    def libraries():
+        return "libsystemd" in host.machine.read("/proc/%s/maps" % host.pid())
+
+    def runs_in(words, *arguments, **more):
+        host.stop()
+        before = len(host.log())
+        host.start(*arguments, **more)
+        assert "units run in %s\n" % words in host.log()[before:], host.log()[before:]
+        host.sleeper("where.service")
+        host.ctl("start", "where")
+        host.is_state("where.service", "loaded", "active", "running")
+        is_systemd = words == "systemd"
+        assert (host.main_pid("where.service") != 0) == is_systemd
+        # Nothing of it is there for who does not need it.
+        assert libraries() == is_systemd
+        host.destroy("where")
+        host.is_state("where.service", None)
+    runs_in("systemd")
+    runs_in("the embedded supervisor", "--unit-manager", "supervisor")
+    # systemd, as far as can be seen there, is not what runs this system.
+    hidden = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run/systemd && exec "$@"', "sh"]
+    runs_in("the embedded supervisor", within=hidden)
+    host.config["unit_manager"] = "systemd"
+    runs_in("the embedded supervisor", "--unit-manager=supervisor")
+    host.config["unit_manager"] = "supervisor"
+    runs_in("the embedded supervisor")
+    runs_in("systemd", "--unit-manager", "systemd")
+    runs_in("systemd", "--unit-manager", "auto")
+    del host.config["unit_manager"]
+    fleetd, config = harness.program("fleetd"), ["--config", host.home + "/fleet.conf"]
+    status, _, err = host.machine.run([fleetd] + config + ["--unit-manager", "upstart"], check=False)
+    assert status != 0 and "--unit-manager upstart is unknown: it is auto, supervisor or systemd" in err, (status, err)
+    host.machine.write("/root/bad.conf", "unit_manager=upstart\n")
+    status, _, err = host.machine.run([fleetd, "--config", "/root/bad.conf"], check=False)
+    assert status != 0 and "upstart" in err and "auto" in err, (status, err)
+    host.stop()
+    status, _, err = host.machine.run(hidden + [fleetd] + config + ["--unit-manager=systemd"], check=False)
+    assert status != 0 and "systemd is not running here" in err, (status, err)
+    host.start()
 
 
 @cases.case("the power fails: after the boot units are started anew, also where the directory of the units outlives it")
