@@ -135,6 +135,8 @@ class DevHost(Host):
 
 
 class DevLab(Lab):
+    supervised = True
+
     def __init__(self, ttl_s):
         self.ttl_s, self.kind, self.work = ttl_s, "ours", None
         self.address, self.unit_dir = NETWORK + ".100", harness.temp_dir()

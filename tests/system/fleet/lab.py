@@ -254,6 +254,8 @@ class Host(Machine):
 class Lab(Keys):
     """The hosts, and the store that they have together."""
 
+    supervised = False  # units run in systemd
+
     def __init__(self, ttl_s):
         self.ttl_s, self.kind = ttl_s, None
         self.work = None  # what runs from case to case (faults.py)
