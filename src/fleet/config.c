@@ -30,22 +30,23 @@ struct config_key {
 	enum key_kind kind;
 	size_t offset;
 	const char *fallback;
+	bool live; /* takes effect when the configuration is read again */
 };
 #define FIELD(member) offsetof(struct fleetd_config, member)
 
 static const struct config_key keys[] = {
-	{"verbosity", KEY_INT, FIELD(verbosity), "0"},
+	{"verbosity", KEY_INT, FIELD(verbosity), "0", true},
 	{"etcd_servers", KEY_LIST, FIELD(etcd_servers), "http://127.0.0.1:2379,http://127.0.0.1:4001"},
 	{"etcd_username", KEY_TEXT, FIELD(etcd_username), ""},
 	{"etcd_password", KEY_TEXT, FIELD(etcd_password), ""},
-	{"etcd_keyfile", KEY_TEXT, FIELD(etcd_keyfile), ""},
-	{"etcd_certfile", KEY_TEXT, FIELD(etcd_certfile), ""},
-	{"etcd_cafile", KEY_TEXT, FIELD(etcd_cafile), ""},
+	{"etcd_keyfile", KEY_TEXT, FIELD(etcd_keyfile), "", true},
+	{"etcd_certfile", KEY_TEXT, FIELD(etcd_certfile), "", true},
+	{"etcd_cafile", KEY_TEXT, FIELD(etcd_cafile), "", true},
 	{"etcd_key_prefix", KEY_TEXT, FIELD(prefix), REGISTRY_PREFIX_DEFAULT},
 	{"etcd_request_timeout", KEY_SECONDS, FIELD(etcd_request_timeout_ms), "1.0"},
 	{"engine_reconcile_interval", KEY_SECONDS, FIELD(reconcile_ms), "2.0"},
-	{"public_ip", KEY_TEXT, FIELD(public_ip), ""},
-	{"metadata", KEY_METADATA, 0, ""},
+	{"public_ip", KEY_TEXT, FIELD(public_ip), "", true},
+	{"metadata", KEY_METADATA, 0, "", true},
 	{"agent_ttl", KEY_TTL, FIELD(agent_ttl_s), "30s"},
 	{"token_limit", KEY_LIMIT, FIELD(token_limit), "100"},
 	{"disable_engine", KEY_BOOL, FIELD(disable_engine), "false"},
@@ -57,15 +58,15 @@ static const struct config_key keys[] = {
 	{"authorized_keys_file", KEY_IGNORED, 0, ""},
 	{"machine_id", KEY_TEXT, FIELD(machine_id), ""},
 	{"listen", KEY_LIST, FIELD(listen), "unix:///var/run/fleet.sock"},
-	{"api_certfile", KEY_TEXT, FIELD(api_certfile), ""},
-	{"api_keyfile", KEY_TEXT, FIELD(api_keyfile), ""},
-	{"api_cafile", KEY_TEXT, FIELD(api_cafile), ""},
-	{"api_writers", KEY_LIST, FIELD(api_writers), ""},
+	{"api_certfile", KEY_TEXT, FIELD(api_certfile), "", true},
+	{"api_keyfile", KEY_TEXT, FIELD(api_keyfile), "", true},
+	{"api_cafile", KEY_TEXT, FIELD(api_cafile), "", true},
+	{"api_writers", KEY_LIST, FIELD(api_writers), "", true},
 	{"peer_listen", KEY_TEXT, FIELD(peer_listen), "0.0.0.0:49153"},
 	{"agent_data_dir", KEY_TEXT, FIELD(data_dir), "/var/lib/fleet"},
 	{"supervisor_dir", KEY_TEXT, FIELD(supervisor_dir), "/run/fleet/supervisor"},
 	{"unit_manager", KEY_MANAGER, FIELD(unit_manager), "auto"},
-	{"keep_units_on_stop", KEY_BOOL, FIELD(keep_units_on_stop), "false"},
+	{"keep_units_on_stop", KEY_BOOL, FIELD(keep_units_on_stop), "false", true},
 };
 
 static void warn(struct fleetd_config *config, const char *where, const char *key, const char *what)
@@ -352,6 +353,41 @@ int fleetd_config_load(const char *path, struct fleetd_config *ret, struct buf *
 		config.prefix[len - 1] = '\0';
 	*ret = config;
 	return 0;
+}
+
+static bool key_differs(
+	const struct config_key *key, const struct fleetd_config *a, const struct fleetd_config *b)
+{
+	const void *left = (const char *)a + key->offset, *right = (const char *)b + key->offset;
+
+	switch (key->kind) {
+	case KEY_TEXT:
+	case KEY_LIST:
+		return strcmp(*(char *const *)left, *(char *const *)right) != 0;
+	case KEY_BOOL:
+		return *(const bool *)left != *(const bool *)right;
+	case KEY_INT:
+		return *(const int *)left != *(const int *)right;
+	case KEY_SECONDS:
+	case KEY_TTL:
+		return *(const int64_t *)left != *(const int64_t *)right;
+	case KEY_LIMIT:
+		return *(const uint16_t *)left != *(const uint16_t *)right;
+	case KEY_MANAGER:
+		return *(const enum manager_kind *)left != *(const enum manager_kind *)right;
+	case KEY_METADATA:
+	case KEY_IGNORED:
+		break;
+	}
+	return false;
+}
+
+void fleetd_config_add_fixed(
+	struct buf *out, const struct fleetd_config *present, const struct fleetd_config *wanted)
+{
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+		if (!keys[i].live && key_differs(&keys[i], present, wanted))
+			buf_printf(out, "%s%s", out->len ? ", " : "", keys[i].name);
 }
 
 void fleetd_config_done(struct fleetd_config *config)

@@ -39,6 +39,9 @@ struct fleetd_config {
 /* Reads `path` (NULL: /etc/fleet/fleet.conf if it exists) and the environment. -errno with one line in
  * reterr: a named file that is missing, a line without '=', a bad agent_ttl. */
 int fleetd_config_load(const char *path, struct fleetd_config *ret, struct buf *reterr) _must_check_;
+/* The names of keys in which the two differ and which take effect at a start only, as "a, b". */
+void fleetd_config_add_fixed(
+	struct buf *out, const struct fleetd_config *present, const struct fleetd_config *wanted);
 void fleetd_config_done(struct fleetd_config *config);
 /* Parses the text of a file into `config`, which holds defaults; `name` for messages. For
  * fleetd_config_load() and tests. */

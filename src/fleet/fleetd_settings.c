@@ -151,7 +151,7 @@ void fleetd_on_reload(uv_signal_t *signal, int number)
 {
 	struct fleetd *f = signal->data;
 	struct fleetd_config config;
-	_cleanup_buf_ struct buf error = BUF_INIT(4096);
+	_cleanup_buf_ struct buf error = BUF_INIT(4096), fixed = BUF_INIT(4096);
 	bool writers, certificates;
 
 	(void)number;
@@ -160,6 +160,9 @@ void fleetd_on_reload(uv_signal_t *signal, int number)
 		return;
 	}
 	fleetd_log_warnings(&config);
+	if (f->unit_manager_given)
+		config.unit_manager = f->config.unit_manager;
+	fleetd_config_add_fixed(&fixed, &f->config, &config);
 	f->config.verbosity = config.verbosity;
 	f->config.keep_units_on_stop = config.keep_units_on_stop;
 	for (size_t i = 0; i < f->config.metadata_count; i++) {
@@ -184,4 +187,6 @@ void fleetd_on_reload(uv_signal_t *signal, int number)
 	log_info("configuration read again: metadata, public_ip, verbosity, keep_units_on_stop%s%s are in "
 		 "force",
 		writers ? ", api_writers" : "", certificates ? ", certificates" : "");
+	if (fixed.len)
+		log_warning("changed too, but in force only after a restart: %s", buf_text(&fixed));
 }

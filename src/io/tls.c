@@ -295,6 +295,19 @@ static const char *verify_text(long result)
 	}
 }
 
+/* OpenSSL has no text for the alerts that came with TLS 1.3 (RFC 8446, 6.2). */
+static const char *alert_text(int alert)
+{
+	switch (alert) {
+	case SSL_AD_CERTIFICATE_REQUIRED:
+		return "certificate required (one of this client's own: --cert-file and --key-file)";
+	case SSL_AD_MISSING_EXTENSION:
+		return "missing extension";
+	default:
+		return SSL_alert_desc_string_long(alert);
+	}
+}
+
 static int fail(struct tls *tls)
 {
 	unsigned long error = ERR_peek_last_error();
@@ -306,7 +319,7 @@ static int fail(struct tls *tls)
 		(void)snprintf(tls->error, sizeof(tls->error), "%s", verify_text(verified));
 	else if (ERR_GET_REASON(error) > SSL_AD_REASON_OFFSET)
 		(void)snprintf(tls->error, sizeof(tls->error), "remote error: tls: %s",
-			SSL_alert_desc_string_long(ERR_GET_REASON(error) - SSL_AD_REASON_OFFSET));
+			alert_text(ERR_GET_REASON(error) - SSL_AD_REASON_OFFSET));
 	else
 		(void)snprintf(
 			tls->error, sizeof(tls->error), "tls: %s", reason ? reason : "handshake failure");

@@ -476,6 +476,11 @@ def add_cases(kind):
             wait_for(lambda: machine.id in c.present(), 5, "the machine again")
             return took
         quick_enough(end_and_start, 5, "the end after HUP")
+        assert "in force only after a restart" not in machine.log()
+        with open(path, "a") as file:
+            file.write("token_limit=7\n")
+        os.killpg(machine.process.pid, signal.SIGHUP)
+        wait_for(lambda: "in force only after a restart: token_limit\n" in machine.log(), 5, "what needs a restart")
         for arguments, status in ((["--version"], 0), (["version"], 0), (["frobnicate"], 1), (["--frob"], 2),
                                   (["--config", "/nonexistent"], 1)):
             done = subprocess.run([harness.program("fleetd")] + arguments, capture_output=True, timeout=60)

@@ -124,6 +124,29 @@ static void the_environment_beats_the_file_and_a_missing_file_is_named(void **st
 	unsetenv("FLEET_ETCD_KEY_PREFIX");
 }
 
+static void what_a_new_configuration_cannot_change_is_named(void **state)
+{
+	struct fleetd_config a, b;
+	_cleanup_buf_ struct buf error = BUF_INIT(4096), fixed = BUF_INIT(4096);
+
+	(void)state;
+	fleetd_config_defaults(&a);
+	fleetd_config_defaults(&b);
+	fleetd_config_add_fixed(&fixed, &a, &b);
+	assert_string_equal(buf_text(&fixed), "");
+	assert_int_equal(fleetd_config_parse(&b, "f",
+				 SLICE_LITERAL("agent_ttl=7s\ntoken_limit=3\nmetadata=a=b\nverbosity=1\n"
+					       "etcd_servers=http://x:1\nunit_manager=supervisor\n"
+					       "disable_engine=true\nengine_reconcile_interval=9\n"),
+				 &error),
+		0);
+	fleetd_config_add_fixed(&fixed, &a, &b);
+	assert_string_equal(buf_text(&fixed), "etcd_servers, engine_reconcile_interval, agent_ttl, "
+					      "token_limit, disable_engine, unit_manager");
+	fleetd_config_done(&a);
+	fleetd_config_done(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -131,6 +154,7 @@ int main(void)
 		cmocka_unit_test(lists_quotes_comments_and_continued_lines_are_read),
 		cmocka_unit_test(mistakes_name_file_line_and_what_was_expected),
 		cmocka_unit_test(what_fleet_ignores_in_silence_is_ignored_with_a_warning),
+		cmocka_unit_test(what_a_new_configuration_cannot_change_is_named),
 		cmocka_unit_test(the_environment_beats_the_file_and_a_missing_file_is_named),
 	};
 
