@@ -1,38 +1,38 @@
 /* Requests to start and stop, in the order that After= and Before= ask for. A unit has at most one job; a job
- * runs when nothing it is ordered behind has a job left. Starting pulls in what is required or wanted,
- * stopping takes along what depends on the unit. Jobs only run from jobs_run(), at the end of a turn, never
- * inside a state change. */
+ * runs when nothing it is ordered behind has a job left. Starting pulls in what is required or wanted
+ * (jobs_pull.c), stopping takes along what depends on the unit. Jobs only run from jobs_run(), at the end of
+ * a turn, never inside a state change. */
 #include "base/memory.h"
 #include "manager/activation.h"
+#include "manager/jobs_internal.h"
 #include <errno.h>
 
 #define JOBS_PER_TURN 16 /* so that clients hear of the first units while many are starting */
 
-static bool says(const struct service *service, enum dependency kind, const struct service *on)
+bool jobs_says(const struct service *service, enum dependency kind, const struct service *on)
 {
 	return strings_have(&service->config.dependencies[kind], on->name);
 }
 
-/* Wants= and Requires= may also stand in the other unit, in its [Install] section. */
-static bool depends(const struct service *service, enum dependency kind, const struct service *on)
+bool jobs_depends(const struct service *service, enum dependency kind, const struct service *on)
 {
-	return says(service, kind, on) || (kind == DEP_WANTS && says(on, DEP_WANTED_BY, service)) ||
-	       (kind == DEP_REQUIRES && says(on, DEP_REQUIRED_BY, service));
+	return jobs_says(service, kind, on) || (kind == DEP_WANTS && jobs_says(on, DEP_WANTED_BY, service)) ||
+	       (kind == DEP_REQUIRES && jobs_says(on, DEP_REQUIRED_BY, service));
 }
 
 /* A target is reached once what it pulls in is there (systemd.target(5), Default Dependencies). */
 static bool completes(const struct service *other, const struct service *target)
 {
 	return unit_kind_is_target(target->kind) && target->config.default_dependencies &&
-	       other->config.default_dependencies && !says(target, DEP_BEFORE, other) &&
-	       !says(other, DEP_AFTER, target) &&
-	       (depends(target, DEP_WANTS, other) || depends(target, DEP_REQUIRES, other));
+	       other->config.default_dependencies && !jobs_says(target, DEP_BEFORE, other) &&
+	       !jobs_says(other, DEP_AFTER, target) &&
+	       (jobs_depends(target, DEP_WANTS, other) || jobs_depends(target, DEP_REQUIRES, other));
 }
 
 /* True when `service` is ordered behind `other` (starts after it, stops before it). */
 static bool is_after(const struct service *service, const struct service *other)
 {
-	return says(service, DEP_AFTER, other) || says(other, DEP_BEFORE, service) ||
+	return jobs_says(service, DEP_AFTER, other) || jobs_says(other, DEP_BEFORE, service) ||
 	       completes(other, service);
 }
 
@@ -44,7 +44,7 @@ static void job_clear(struct service *service)
 	activation_changed(service);
 }
 
-static void job_set(struct service *service, enum job_kind kind, bool manual)
+void jobs_set(struct service *service, enum job_kind kind, bool manual)
 {
 	service->job = kind;
 	service->job_running = service->job_announced = false;
@@ -68,131 +68,23 @@ static void set_start_error(struct service *service, char *text)
 	service->dirty = true;
 }
 
-static bool is_starting_or_up(const struct service *service)
-{
-	return service_is_active(service) || service->job == JOB_START ||
-	       (service->state >= STATE_CONDITION && service->state <= STATE_START_POST);
-}
-
-/* What a start needs of other units. What is up already is passed through: what it needs may not be. Marks
- * each unit that was looked at, so that circles end. */
-static int pull_in(struct service *service, bool restart, struct buf *reterr);
-
-static int pull_one(struct service *service, enum dependency kind, const char *name, struct buf *reterr)
-{
-	struct service *other = keeper_find(service->keeper, name);
-
-	if (other && !other->unloading) {
-		if (kind == DEP_REQUISITE && !service_is_active(other)) {
-			buf_printf(reterr, "Unit %s is not active.", name);
-			return -ENOENT;
-		}
-		return kind == DEP_REQUISITE ? 0 : pull_in(other, false, reterr);
-	}
-	if (kind == DEP_WANTS || host_provides(service->keeper, name))
-		return 0;
-	buf_printf(reterr, "Unit %s not found.", name);
-	return -ENOENT;
-}
-
-/* What says WantedBy= or RequiredBy= of the unit. */
-static int pull_installed(struct service *service, struct buf *reterr)
-{
-	int r = 0;
-
-	list_for_each (it, &service->keeper->services) {
-		struct service *other = list_item(it, struct service, entry);
-		_cleanup_buf_ struct buf ignored = BUF_INIT(0);
-
-		if (says(other, DEP_REQUIRED_BY, service))
-			r = pull_one(service, DEP_REQUIRES, other->name, reterr);
-		else if (says(other, DEP_WANTED_BY, service))
-			(void)pull_one(service, DEP_WANTS, other->name, &ignored);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static int pull_requirements(struct service *service, struct buf *reterr)
-{
-	static const enum dependency kinds[] = {DEP_REQUIRES, DEP_BINDS_TO, DEP_REQUISITE, DEP_WANTS};
-
-	for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
-		const struct strings *names = &service->config.dependencies[kinds[k]];
-
-		for (size_t i = 0; i < names->count; i++) {
-			_cleanup_buf_ struct buf ignored = BUF_INIT(0);
-			bool wants = kinds[k] == DEP_WANTS;
-			int r = pull_one(service, kinds[k], names->items[i], wants ? &ignored : reterr);
-
-			if (r < 0 && !wants)
-				return r;
-		}
-	}
-	return pull_installed(service, reterr);
-}
-
-static int pull_in(struct service *service, bool restart, struct buf *reterr)
-{
-	bool starts = restart || !is_starting_or_up(service);
-	int r;
-
-	if (service->job_visited || service->state == STATE_AUTO_RESTART)
-		return 0; /* the latter starts by itself in a moment */
-	service->job_visited = true;
-	if (starts && service->config.trigger && !service->config.error && !activation_target(service)) {
-		buf_printf(reterr, "Unit %s, which it is to start, is not loaded.", service->config.trigger);
-		return -ENOENT;
-	}
-	if (starts)
-		job_set(service, JOB_START, true);
-	r = pull_requirements(service, reterr);
-	if (r < 0 && starts)
-		job_clear(service);
-	return starts ? r : 0; /* what runs is not ended by what it would need to start */
-}
-
 static void forget_visits(struct keeper *keeper)
 {
 	list_for_each (it, &keeper->services)
 		list_item(it, struct service, entry)->job_visited = false;
 }
 
-/* The unit itself, and what it needs. */
-static int pull(struct service *service, bool restart, struct buf *reterr)
-{
-	int r = pull_in(service, restart, reterr);
-
-	forget_visits(service->keeper);
-	return r;
-}
-
-/* Units of Conflicts=, in either direction, are stopped when one starts. */
-static void stop_conflicting(struct service *service)
-{
-	list_for_each (it, &service->keeper->services) {
-		struct service *other = list_item(it, struct service, entry);
-
-		if (other != service && !service_is_dead(other) &&
-			(depends(service, DEP_CONFLICTS, other) || depends(other, DEP_CONFLICTS, service)))
-			jobs_stop(other);
-	}
-}
-
 static int begin_start(struct service *service, struct buf *reterr)
 {
-	int r = pull(service, true, reterr);
+	int r = jobs_pull(service, true, reterr);
 
 	if (r < 0) {
 		service->missing_dependency = true;
 		set_start_error(service, mem_strdup(buf_text(reterr)));
 		service_say(service, "Failed to start %s: %s", service->name, buf_text(reterr));
 		keeper_retry_later(service->keeper);
-		return r;
 	}
-	stop_conflicting(service);
-	return 0;
+	return r;
 }
 
 int jobs_start(struct service *service, struct buf *reterr)
@@ -202,7 +94,7 @@ int jobs_start(struct service *service, struct buf *reterr)
 	service->missing_dependency = false;
 	set_start_error(service, NULL);
 	if (service_is_active(service) && service->job == JOB_NONE)
-		return pull(service, false, reterr);
+		return jobs_pull(service, false, reterr);
 	if (service->job == JOB_START)
 		return 0;
 	if (service->state >= STATE_CONDITION && service->state <= STATE_START_POST &&
@@ -223,7 +115,7 @@ static void stop_with_dependents(struct service *service)
 		set_start_error(service, NULL);
 	}
 	if (!service_is_dead(service))
-		job_set(service, JOB_STOP, true);
+		jobs_set(service, JOB_STOP, true);
 	else if (service->job != JOB_NONE)
 		job_clear(service); /* a start that had not begun */
 	service->job_visited = true;
@@ -231,7 +123,7 @@ static void stop_with_dependents(struct service *service)
 		struct service *other = list_item(it, struct service, entry);
 
 		for (size_t k = 0; k < ARRAY_LEN(kinds); k++)
-			if (other != service && depends(other, kinds[k], service))
+			if (other != service && jobs_depends(other, kinds[k], service))
 				stop_with_dependents(other);
 	}
 }
@@ -253,10 +145,10 @@ static void restart_dependents(struct service *service)
 		struct service *other = list_item(it, struct service, entry);
 
 		for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
-			if (other == service || !depends(other, kinds[k], service) ||
+			if (other == service || !jobs_depends(other, kinds[k], service) ||
 				!service_is_active(other) || other->job != JOB_NONE)
 				continue;
-			job_set(other, JOB_RESTART, true);
+			jobs_set(other, JOB_RESTART, true);
 			restart_dependents(other);
 		}
 	}
@@ -272,7 +164,7 @@ int jobs_restart(struct service *service, struct buf *reterr)
 		return r;
 	}
 	if (service->job != JOB_RESTART) {
-		job_set(service, JOB_RESTART, true);
+		jobs_set(service, JOB_RESTART, true);
 		restart_dependents(service);
 	}
 	return 0;
@@ -283,7 +175,7 @@ void jobs_auto_restart(struct service *service)
 	if (service->job != JOB_NONE)
 		return; /* a stop is on its way */
 	say_title(service, "Stopped", ".");
-	job_set(service, JOB_START, false);
+	jobs_set(service, JOB_START, false);
 	restart_dependents(service);
 }
 
@@ -311,7 +203,7 @@ static void fail_dependents(struct service *service)
 		if (other->job != JOB_START || other->job_running || other == service)
 			continue;
 		for (size_t k = 0; k < ARRAY_LEN(kinds); k++)
-			required = required || depends(other, kinds[k], service);
+			required = required || jobs_depends(other, kinds[k], service);
 		if (required)
 			dependency_failed(other, service);
 	}
@@ -364,7 +256,7 @@ static void stop_bound(struct service *service)
 	list_for_each (it, &service->keeper->services) {
 		struct service *other = list_item(it, struct service, entry);
 
-		if (other == service || !depends(other, DEP_BINDS_TO, service))
+		if (other == service || !jobs_depends(other, DEP_BINDS_TO, service))
 			continue;
 		if (!service_is_dead(other) && !service_is_stopping(other) && other->job != JOB_STOP &&
 			other->job != JOB_RESTART)
@@ -563,12 +455,11 @@ void jobs_retry_missing(struct keeper *keeper)
 
 		if (!service->missing_dependency || !service->wanted)
 			continue;
-		if (pull(service, true, &error) < 0) {
+		if (jobs_pull(service, true, &error) < 0) {
 			again = true;
 		} else {
 			service->missing_dependency = false;
 			set_start_error(service, NULL);
-			stop_conflicting(service);
 		}
 	}
 	if (again)

@@ -4,8 +4,8 @@
  * (starting one process), activation.c and *_unit.c (timers, paths, sockets, targets), stream.c (their
  * output), journal*.c (the journal on disk), keeper_journal.c (what becomes an entry of it), tracker.c (which
  * processes belong to a unit), limits.c (what they may use), jobs.c (start and stop requests and their
- * order), host.c (what the host knows or provides), store.c (what survives a crash of the keeper), status.c
- * (`systemctl status`). */
+ * order), jobs_pull.c (what a start takes along), host.c (what the host knows or provides), store.c (what
+ * survives a crash of the keeper), status.c (`systemctl status`). */
 #pragma once
 #include "base/list.h"
 #include "base/map.h"
@@ -151,7 +151,8 @@ struct service {
 	enum job_kind job;
 	bool job_running, job_manual;
 	bool job_announced; /* "Starting …" was said */
-	bool job_visited;   /* in the search for what a start or stop takes along */
+	bool job_visited;   /* in the search for what a stop takes along */
+	enum pull_mark { PULL_NONE, PULL_MEMBER, PULL_LEFT_OUT } job_pull; /* of what a start takes along */
 	bool wanted;
 	bool missing_dependency; /* start was refused because a unit was not there; tried again when it is */
 	char *start_error;	 /* why the last start that was asked for did not begin; NULL: it did */
@@ -259,7 +260,8 @@ void streams_drain(struct service *service); /* reads what has been written so f
 void streams_close(struct service *service);
 
 /* jobs.c */
-/* -ENOENT with the reason in `reterr` when a unit that is required is not there. */
+/* -ENOENT with the reason in `reterr` when a unit that is required is not there, -EDEADLK when two that are
+ * conflict: nothing starts then. */
 int jobs_start(struct service *service, struct buf *reterr);
 void jobs_stop(struct service *service);
 int jobs_restart(struct service *service, struct buf *reterr);

@@ -143,6 +143,94 @@ def _():
     keeper.end()
 
 
+SLEEPS = "[Service]\nExecStart=/bin/sleep 1000\n"
+
+
+@cases.case("a start that cannot be touches nothing, now or when it is tried again")
+def _():
+    keeper = Keeper()
+    keeper.load("a.service", SLEEPS)
+    keeper.load("b.service", "[Unit]\nRequires=missing.service\n" + SLEEPS)
+    keeper.load("c.service", "[Unit]\nRequires=b.service\n" + SLEEPS)
+    keeper.load("d.service", "[Unit]\nRequires=a.service c.service\n" + SLEEPS)
+    answer = keeper.start("x.service", "[Unit]\nRequires=a.service missing.service\n" + SLEEPS)
+    assert answer["result"] < 0 and answer["message"] == "Unit missing.service not found.", answer
+    assert (keeper.state("a.service")["sub"], keeper.state("a.service")["job"]) == ("dead", "")
+    # What is wanted and cannot be is left out as a whole, whatever else of it could start.
+    keeper.start("y.service", "[Unit]\nWants=d.service e.service\n" + SLEEPS)
+    keeper.wait("y.service", "running")
+    keeper.start("a.service")
+    keeper.wait("a.service", "running")
+    keeper.stop("a.service")
+    keeper.wait("a.service", "dead")
+    time.sleep(1.5)
+    for name in "abcdx":
+        unit = keeper.state(name + ".service")
+        assert (unit["sub"], unit["job"]) == ("dead", ""), unit
+    assert "Started a.service." in keeper.log("a.service") and keeper.log("b.service") == "-- No entries --\n"
+    keeper.load("missing.service", SLEEPS)
+    for name in "ax":
+        keeper.wait(name + ".service", "running")
+    assert keeper.state("d.service")["sub"] == "dead"
+    keeper.end()
+
+
+@cases.case("Conflicts= of what is pulled in, or waits for its start, counts as that of what was asked for")
+def _():
+    keeper = Keeper()
+    go = os.path.join(keeper.dir, "go")
+    keeper.start("e.service", SLEEPS)
+    keeper.wait("e.service", "running")
+    keeper.load("d.service", "[Unit]\nConflicts=e.service\n" + SLEEPS)
+    keeper.start("t.service", "[Unit]\nRequires=d.service\n" + SLEEPS)
+    for name, sub in (("t", "running"), ("d", "running"), ("e", "dead")):
+        keeper.wait(name + ".service", sub)
+    # Also where who pulls it in has run for long.
+    keeper.stop("d.service")
+    keeper.wait("t.service", "dead")
+    keeper.start("w.service", "[Unit]\nWants=d.service\n" + SLEEPS)
+    keeper.wait("d.service", "running")
+    keeper.start("e.service")
+    keeper.wait("e.service", "running")
+    keeper.wait("d.service", "dead")
+    keeper.start("w.service")
+    keeper.wait("d.service", "running")
+    keeper.wait("e.service", "dead")
+    # A start that waits is taken back by a later one that conflicts with it, in either direction.
+    keeper.load("slow.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c '%s'\n" % until_exists(go))
+    keeper.load("v.service", SLEEPS)
+    keeper.start("w1.service", "[Unit]\nAfter=slow.service\nWants=slow.service\nConflicts=v.service\n" + SLEEPS)
+    assert keeper.state("w1.service")["job"] == "start"
+    keeper.start("v.service")
+    assert keeper.state("w1.service")["job"] == ""
+    keeper.wait("v.service", "running")
+    touch(go)
+    keeper.wait("slow.service", "exited")
+    keeper.wait("v.service", "running")
+    assert keeper.state("w1.service")["sub"] == "dead"
+    keeper.end()
+
+
+@cases.case("a start that needs two units which conflict is refused, and one that only wants them gets one")
+def _():
+    keeper = Keeper()
+    keeper.load("left.service", "[Unit]\nConflicts=right.service\n" + SLEEPS)
+    keeper.load("right.service", SLEEPS)
+    answer = keeper.start("both.service", "[Unit]\nRequires=left.service right.service\n" + SLEEPS)
+    why = "Both left.service and right.service are needed, but they conflict with each other."
+    assert answer["result"] < 0 and answer["message"] == why, answer
+    for name in ("left", "right", "both"):
+        assert (keeper.state(name + ".service")["sub"], keeper.state(name + ".service")["job"]) == ("dead", "")
+    assert keeper.state("both.service")["startError"] == why
+    keeper.start("right.service")
+    right = keeper.wait("right.service", "running")["mainPid"]
+    assert keeper.start("both.service")["message"] == why
+    keeper.start("some.service", "[Unit]\nWants=right.service left.service\n" + SLEEPS)
+    keeper.wait("some.service", "running")
+    assert alive(right) and keeper.state("left.service")["sub"] == "dead"
+    keeper.end()
+
+
 @cases.case("a restart replaces the process, and a new text counts from the next start")
 def _():
     keeper = Keeper()
