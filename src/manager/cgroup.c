@@ -1,13 +1,15 @@
-/* Both questions are answered by files of /proc; nothing is cached, they are asked once per keeper. */
+/* Where cgroups are is told by files of /proc; nothing is cached, it is asked once per keeper. */
 #include "manager/cgroup.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "io/file.h"
+#include "manager/tracker.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <unistd.h>
 
 #define FILE_MAX (4u * 1024 * 1024)
+#define CGROUP_DEPTH_MAX 128 /* below a unit's own: a descriptor each while it is looked at */
 
 static bool has_word(struct slice list, const char *word)
 {
@@ -71,15 +73,89 @@ char *cgroup_mount(const char *type, const char *option)
 	return NULL;
 }
 
-void cgroup_remove_tree(const char *base)
-{
-	DIR *dir = opendir(base);
-	struct dirent *entry;
+/* ---- a cgroup and those below it ---- */
 
-	while (dir && (entry = readdir(dir)))
-		if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
-			(void)unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
+/* Units of root may change the tree meanwhile: it is gone down by descriptors, and no link is followed. */
+static DIR *open_below(int parent_fd, const char *name)
+{
+	int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (fd >= 0 && !dir)
+		close(fd);
+	return dir;
+}
+
+/* Of the next directory in it; NULL at the end. */
+static const char *next_directory(DIR *dir)
+{
+	const struct dirent *entry;
+
+	do {
+		entry = readdir(dir);
+	} while (entry && (entry->d_type != DT_DIR || strcmp(entry->d_name, ".") == 0 ||
+				  strcmp(entry->d_name, "..") == 0));
+	return entry ? entry->d_name : NULL;
+}
+
+static void add_pids(int dir_fd, struct pids *ret)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
+	struct slice rest;
+
+	if (file_read_at(dir_fd, "cgroup.procs", FILE_MAX, &text) < 0)
+		return;
+	rest = buf_slice(&text);
+	while (rest.len) {
+		struct slice line;
+		uint64_t pid;
+
+		(void)text_cut(rest, '\n', &line, &rest);
+		if (text_to_u64(line, &pid) == 0 && pid > 0) /* 0: a process outside this PID namespace */
+			pids_add(ret, (pid_t)pid);
+	}
+}
+
+static void pids_below(int parent_fd, const char *name, int depth, struct pids *ret)
+{
+	DIR *dir = depth > CGROUP_DEPTH_MAX ? NULL : open_below(parent_fd, name);
+	const char *entry;
+
+	if (!dir)
+		return;
+	add_pids(dirfd(dir), ret);
+	while ((entry = next_directory(dir)))
+		pids_below(dirfd(dir), entry, depth + 1, ret);
+	closedir(dir);
+}
+
+void cgroup_pids(const char *path, struct pids *ret)
+{
+	pids_below(AT_FDCWD, path, 0, ret);
+}
+
+static void remove_below(int parent_fd, const char *name, int depth)
+{
+	DIR *dir = depth > CGROUP_DEPTH_MAX ? NULL : open_below(parent_fd, name);
+	const char *entry;
+
+	while (dir && (entry = next_directory(dir)))
+		remove_below(dirfd(dir), entry, depth + 1);
 	if (dir)
 		closedir(dir);
-	(void)rmdir(base);
+	(void)unlinkat(parent_fd, name, AT_REMOVEDIR);
+}
+
+void cgroup_remove_tree(const char *path)
+{
+	remove_below(AT_FDCWD, path, 0);
+}
+
+void cgroup_kill(const char *path)
+{
+	_cleanup_free_ char *file = mem_printf("%s/cgroup.kill", path);
+	_cleanup_close_ int fd = open(file, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd >= 0 && write(fd, "1", 1) < 0)
+		return; /* who asked has killed them one by one */
 }

@@ -1,4 +1,5 @@
-/* Where cgroups are on this machine: what tracker.c and limits.c both need to know. Shell code, one thread.
+/* Where cgroups are on this machine, and what is in one: what tracker.c and limits.c both need to know. Shell
+ * code, one thread.
  */
 #pragma once
 
@@ -8,5 +9,11 @@ char *cgroup_own(const char *controller);
 /* Where a hierarchy is mounted: the first mount of that type whose options hold `option` as a word (NULL:
  * any). Owned; NULL: nowhere. */
 char *cgroup_mount(const char *type, const char *option);
-/* Removes a cgroup and those right below it, as far as they are empty. */
-void cgroup_remove_tree(const char *base);
+
+/* A unit's processes may have made cgroups below its own: these mean them, too. */
+struct pids;
+void cgroup_pids(const char *path, struct pids *ret); /* adds the processes */
+/* Removes the cgroups as far as they are empty: what holds a process cannot be removed. */
+void cgroup_remove_tree(const char *path);
+/* Kills all at once, also what is being forked, where the kernel can (cgroup v2, Linux 5.14). */
+void cgroup_kill(const char *path);

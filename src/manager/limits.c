@@ -338,7 +338,7 @@ void limits_unit_remove(const struct limits *limits, const char *name, struct li
 		if (unit->used[i] && limits->controllers[i].base && !limits->controllers[i].unified) {
 			_cleanup_free_ char *dir = mem_printf("%s/%s", limits->controllers[i].base, name);
 
-			(void)rmdir(dir);
+			cgroup_remove_tree(dir);
 		}
 	}
 	*unit = (struct limits_unit){0};

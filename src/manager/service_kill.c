@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <signal.h>
 
+#define KILL_ROUNDS_MAX 32 /* who forks faster than this is caught by cgroup.kill only */
+
 static struct tracker_unit tracked(const struct service *service)
 {
 	return (struct tracker_unit){
@@ -82,6 +84,42 @@ bool service_main_is_itself(const struct service *service)
 	       (process_read(service->main_pid, &parent, &started) && started == service->main_started);
 }
 
+static bool holds(const struct pids *pids, pid_t pid)
+{
+	for (size_t i = 0; i < pids->count; i++)
+		if (pids->items[i] == pid)
+			return true;
+	return false;
+}
+
+/* All processes of the unit but the main and the control one. Some may fork while they are looked at: one
+ * that has its signal forks no more when it is killed, and so the search ends when it finds nobody new. */
+static bool signal_all(struct service *service, enum service_state state, int number, bool tell)
+{
+	bool final_signal = state == STATE_STOP_SIGKILL || state == STATE_FINAL_SIGKILL, waiting = false;
+	struct pids done = {0};
+	size_t before = 0;
+
+	for (int round = 0; round < KILL_ROUNDS_MAX && (round == 0 || done.count > before); round++) {
+		/* The last look before the end is a fresh one. */
+		struct pids pids = service_pids(service, round ? final_signal : state == STATE_FINAL_SIGKILL);
+
+		before = done.count;
+		for (size_t i = 0; i < pids.count; i++) {
+			if (pids.items[i] == service->main_pid || pids.items[i] == service->control_pid ||
+				holds(&done, pids.items[i]))
+				continue;
+			waiting = send_signal(service, pids.items[i], number, tell) || waiting;
+			pids_add(&done, pids.items[i]);
+		}
+		pids_done(&pids);
+	}
+	pids_done(&done);
+	if (number == SIGKILL && service->uses_cgroup)
+		tracker_unit_kill(&service->keeper->tracker, service->name);
+	return waiting;
+}
+
 bool service_kill_processes(struct service *service, enum service_state state)
 {
 	const struct service_config *config = &service->config;
@@ -96,14 +134,7 @@ bool service_kill_processes(struct service *service, enum service_state state)
 		waiting = send_signal(service, service->main_pid, number, tell) || waiting;
 	if (service->control_pid)
 		waiting = send_signal(service, service->control_pid, number, tell) || waiting;
-	if (config->kill_mode == KILL_CONTROL_GROUP || (config->kill_mode == KILL_MIXED && final_signal)) {
-		/* The last look before the end is a fresh one. */
-		struct pids pids = service_pids(service, state == STATE_FINAL_SIGKILL);
-
-		for (size_t i = 0; i < pids.count; i++)
-			if (pids.items[i] != service->main_pid && pids.items[i] != service->control_pid)
-				waiting = send_signal(service, pids.items[i], number, tell) || waiting;
-		pids_done(&pids);
-	}
+	if (config->kill_mode == KILL_CONTROL_GROUP || (config->kill_mode == KILL_MIXED && final_signal))
+		waiting = signal_all(service, state, number, tell) || waiting;
 	return waiting;
 }

@@ -19,6 +19,7 @@
 
 #define FILE_MAX (4u * 1024 * 1024)
 #define DEPTH_MAX 4096 /* of a process tree, for going up it */
+#define JOIN_TRIES_MAX 100
 
 void pids_add(struct pids *pids, pid_t pid)
 {
@@ -54,26 +55,37 @@ static int write_pid(const char *dir, pid_t pid)
 	return write(fd, text, (size_t)len) == len ? 0 : -errno;
 }
 
+/* Makes the keeper's cgroups and joins the one of its own. Until it has, another keeper may take them for
+ * abandoned and remove them: then once more. */
+static int join_base(const char *base)
+{
+	_cleanup_free_ char *keeper = mem_printf("%s/keeper", base);
+	int r = -ENOENT;
+
+	for (int tries = 0; tries < JOIN_TRIES_MAX && (r == -ENOENT || r == -ENODEV); tries++) {
+		if (mkdir(base, 0755) < 0 && errno != EEXIST)
+			return -errno;
+		r = mkdir(keeper, 0755) < 0 && errno != EEXIST ? -errno : write_pid(keeper, getpid());
+	}
+	if (r < 0)
+		cgroup_remove_tree(base);
+	return r;
+}
+
 static bool try_base(struct tracker *tracker, const char *root, const char *own, const char *id)
 {
 	_cleanup_free_ char *base =
 		mem_printf("%s%s/flotilla-%s", root, strcmp(own, "/") == 0 ? "" : own, id);
-	_cleanup_free_ char *keeper = mem_printf("%s/keeper", base);
 
-	if (mkdir(base, 0755) < 0 && errno != EEXIST)
+	if (join_base(base) < 0)
 		return false;
-	if ((mkdir(keeper, 0755) < 0 && errno != EEXIST) || write_pid(keeper, getpid()) < 0) {
-		(void)rmdir(keeper);
-		(void)rmdir(base);
-		return false;
-	}
 	tracker->base = take_ptr(base);
 	return true;
 }
 
-/* A machine whose power went leaves its keeper's empty cgroups behind on the host. Those whose keeper is gone
- * (processes of other PID namespaces count, they show as 0) are removed; what still holds a process cannot
- * be. */
+/* A machine whose power went leaves its keeper's empty cgroups behind on the host, and a keeper that ended
+ * those of processes that KillMode= let live. They are removed where the keeper is gone (processes of other
+ * PID namespaces count, they show as 0), or has left; what still holds a process cannot be. */
 static void remove_abandoned(const struct tracker *tracker)
 {
 	size_t parent_len = (size_t)(strrchr(tracker->base, '/') - tracker->base);
@@ -85,9 +97,12 @@ static void remove_abandoned(const struct tracker *tracker)
 		_cleanup_free_ char *base = mem_printf("%s/%s", parent, entry->d_name);
 		_cleanup_free_ char *procs = mem_printf("%s/keeper/cgroup.procs", base);
 		_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
+		int r;
 
-		if (strncmp(entry->d_name, "flotilla-", 9) == 0 && strcmp(base, tracker->base) != 0 &&
-			file_read(procs, FILE_MAX, &text) == 0 && !text.len)
+		if (strncmp(entry->d_name, "flotilla-", 9) != 0 || strcmp(base, tracker->base) == 0)
+			continue;
+		r = file_read(procs, FILE_MAX, &text);
+		if ((r == 0 && !text.len) || r == -ENOENT)
 			cgroup_remove_tree(base);
 	}
 	if (dir)
@@ -116,14 +131,12 @@ void tracker_open(struct tracker *tracker, const char *id, bool allow_cgroups)
 void tracker_done(struct tracker *tracker)
 {
 	if (tracker->base) {
-		_cleanup_free_ char *keeper = mem_printf("%s/keeper", tracker->base);
 		const char *slash = strrchr(tracker->base, '/');
 		_cleanup_free_ char *parent = mem_strndup(tracker->base, (size_t)(slash - tracker->base));
 
 		/* A cgroup that holds a process cannot be removed: back to the parent first. */
 		(void)write_pid(parent, getpid());
-		(void)rmdir(keeper);
-		(void)rmdir(tracker->base);
+		cgroup_remove_tree(tracker->base);
 	}
 	free(tracker->base);
 	free(tracker->recent.items);
@@ -150,7 +163,16 @@ void tracker_unit_remove(const struct tracker *tracker, const char *name)
 	if (tracker->base) {
 		_cleanup_free_ char *dir = mem_printf("%s/%s", tracker->base, name);
 
-		(void)rmdir(dir);
+		cgroup_remove_tree(dir);
+	}
+}
+
+void tracker_unit_kill(const struct tracker *tracker, const char *name)
+{
+	if (tracker->base) {
+		_cleanup_free_ char *dir = mem_printf("%s/%s", tracker->base, name);
+
+		cgroup_kill(dir);
 	}
 }
 
@@ -162,25 +184,6 @@ char *tracker_unit_path(const struct tracker *tracker, const char *name)
 		return NULL;
 	tail = strstr(tracker->base, "/flotilla-");
 	return mem_printf("%s/%s", tail ? tail : tracker->base, name);
-}
-
-static void cgroup_pids(const char *dir, struct pids *ret)
-{
-	_cleanup_free_ char *path = mem_printf("%s/cgroup.procs", dir);
-	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
-	struct slice rest;
-
-	if (file_read(path, FILE_MAX, &text) < 0)
-		return;
-	rest = buf_slice(&text);
-	while (rest.len) {
-		struct slice line;
-		uint64_t pid;
-
-		(void)text_cut(rest, '\n', &line, &rest);
-		if (text_to_u64(line, &pid) == 0 && pid > 0) /* 0: a process outside this PID namespace */
-			pids_add(ret, (pid_t)pid);
-	}
 }
 
 struct process {
@@ -321,10 +324,21 @@ void tracker_pids(struct tracker *tracker, const struct tracker_unit *unit, bool
 		qsort(ret->items, ret->count, sizeof(pid_t), compare_pids);
 }
 
-/* Its cgroup's path ends in the unit's. */
+/* The keeper's cgroups are the first in a path that are called so; below them comes the unit's, and perhaps
+ * some that the unit made. */
+static bool path_is_unit(struct slice path, struct slice unit_path)
+{
+	static const char mark[] = "/flotilla-";
+	const char *at = memmem(path.data, path.len, mark, sizeof(mark) - 1);
+	size_t left = at ? (size_t)(path.data + path.len - at) : 0;
+
+	return left >= unit_path.len && memcmp(at, unit_path.data, unit_path.len) == 0 &&
+	       (left == unit_path.len || at[unit_path.len] == '/');
+}
+
 static bool cgroup_holds(const struct tracker *tracker, const char *name, pid_t pid)
 {
-	_cleanup_free_ char *tail = tracker_unit_path(tracker, name);
+	_cleanup_free_ char *unit_path = tracker_unit_path(tracker, name);
 	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
 	char path[64];
 	struct slice rest;
@@ -337,7 +351,7 @@ static bool cgroup_holds(const struct tracker *tracker, const char *name, pid_t 
 		struct slice line;
 
 		(void)text_cut(rest, '\n', &line, &rest);
-		if (slice_ends_with(line, slice_str(tail)))
+		if (path_is_unit(line, slice_str(unit_path)))
 			return true;
 	}
 	return false;
@@ -399,7 +413,7 @@ static void leftover_cgroups(const struct tracker *tracker, struct pids *ret)
 			strcmp(entry->d_name, "keeper") == 0)
 			continue;
 		cgroup_pids(path, ret);
-		(void)rmdir(path); /* goes when it is empty */
+		cgroup_remove_tree(path);
 	}
 	if (dir)
 		closedir(dir);

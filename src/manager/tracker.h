@@ -34,6 +34,8 @@ void tracker_done(struct tracker *tracker);
  * -errno. */
 int tracker_unit_open(const struct tracker *tracker, const char *name);
 void tracker_unit_remove(const struct tracker *tracker, const char *name);
+/* Kills all in the unit's cgroup at once, where the kernel can: what is being forked has no way out. */
+void tracker_unit_kill(const struct tracker *tracker, const char *name);
 /* The cgroup as the status shows it; NULL without. Free it. */
 char *tracker_unit_path(const struct tracker *tracker, const char *name);
 /* Living processes of the unit, in ascending order. Without cgroups, calls of one turn may share one reading

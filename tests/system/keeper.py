@@ -129,6 +129,17 @@ def read(path):
         return file.read()
 
 
+def cgroup_of(pid, name):
+    """The directory of a unit's cgroup, by one of its processes; None where the keeper can use none."""
+    mounts = [line.split() for line in read("/proc/mounts").splitlines()]
+    for line in read("/proc/%d/cgroup" % pid).splitlines():
+        _, controllers, path = line.split(":", 2)
+        roots = [fields[1] for fields in mounts if (fields[2] == "cgroup2" if not controllers else controllers in fields[3].split(","))]
+        if controllers in ("", "name=systemd") and path.endswith("/" + name) and roots:
+            return roots[0] + path
+    return None
+
+
 def for_each_mode(cases, name):
     """Makes the function, which gets a keeper, a case for each way in which a keeper tells processes apart."""
     def add(function):

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 
-from harness import Cases, wait_for
-from keeper import Keeper, alive, for_each_mode, read, touch, until_exists
+from harness import Cases, start, wait_for
+from keeper import Keeper, alive, cgroup_of, descendants, for_each_mode, read, touch, until_exists
 
 cases = Cases()
 NOTIFY = "%s %s" % (sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "notify.py"))
@@ -524,6 +524,84 @@ def _():
     keeper.call("load", name="again.service", text="[Service]\nType=nonsense\n", hash="")
     keeper.wait("again.service", "failed")
     keeper.end()
+
+
+@cases.case("what is in cgroups that a unit made below its own is the unit's, and ends with it")
+def _():
+    keeper = Keeper()
+    out, up = os.path.join(keeper.dir, "out"), os.path.join(keeper.dir, "up")
+    script = "trap \"\" TERM; sleep 1000 & echo $$! > %s; exec sleep 1000" % out
+    keeper.start("sub.service", lines(service=["ExecStart=/bin/sh -c '%s'" % script, "TimeoutStopSec=300ms"]))
+    main = keeper.wait("sub.service", "running")["mainPid"]
+    child = int(wait_for(lambda: os.path.exists(out) and read(out), what="the child"))
+    cgroup = cgroup_of(main, "sub.service")
+
+    def move(pid, path):
+        os.makedirs(path)
+        with open(path + "/cgroup.procs", "w") as procs:
+            procs.write(str(pid))
+    if cgroup:
+        move(child, cgroup + "/a/b")
+        assert "%d sleep" % child in keeper.call("status", name="sub.service")["text"]
+        keeper.stop("sub.service")
+        assert keeper.wait("sub.service", "failed")["result"] == "timeout"
+        assert not alive(main) and not alive(child) and not os.path.exists(cgroup)
+        # Who notifies from there is the unit's.
+        keeper.start("told.service", lines(service=["Type=notify", "NotifyAccess=all", "ExecStart=/bin/sh -c '(%s; exec %s READY=1 SLEEP) & "
+                                                    "echo $$! > %s.told; wait'" % (until_exists(up), NOTIFY, out)]))
+        child = int(wait_for(lambda: os.path.exists(out + ".told") and read(out + ".told"), what="the child"))
+        move(child, cgroup_of(child, "told.service") + "/a")
+        touch(up)
+        keeper.wait("told.service", "running")
+        # And a keeper that was killed leaves nothing there.
+        keeper.process.kill()
+        keeper.process.wait()
+        again = Keeper(directory=keeper.dir)
+        again.wait("told.service", "running")
+        assert not alive(child)
+        again.end()
+    else:
+        keeper.end()
+
+
+@cases.case("the last signal reaches all of the unit's cgroup, also what the keeper cannot see")
+def _():
+    world = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"] + ([] if os.geteuid() == 0 else ["--map-root-user"])
+    keeper = Keeper(around=world)
+    keeper.start("seen.service", lines(service=["ExecStart=/bin/sleep 1000"]))
+    keeper.wait("seen.service", "running")
+    found = [cgroup_of(pid, "seen.service") for pid in descendants(keeper.process.pid)]
+    cgroup = next((path for path in found if path), None)
+    if cgroup and os.path.exists(cgroup + "/cgroup.kill"):
+        # A process of another PID namespace, which has no number in the keeper's.
+        other = start(["sleep", "1000"])
+        with open(cgroup + "/cgroup.procs", "w") as procs:
+            procs.write(str(other.pid))
+        keeper.stop("seen.service")
+        keeper.wait("seen.service", "dead")
+        assert other.wait(10) == -signal.SIGKILL
+    keeper.end()
+
+
+@cases.case("the cgroups of a keeper that ended go when what KillMode= let live has ended")
+def _():
+    keeper = Keeper()
+    out = os.path.join(keeper.dir, "out")
+    keeper.start("left.service", lines(service=["KillMode=process", "ExecStart=/bin/sh -c 'sleep 1000 & echo $$! > %s; exec sleep 1000'" % out]))
+    keeper.wait("left.service", "running")
+    child = int(wait_for(lambda: os.path.exists(out) and read(out), what="the child"))
+    cgroup = cgroup_of(child, "left.service")
+    keeper.end()
+    assert alive(child)
+    if cgroup:
+        assert os.path.exists(cgroup) and not os.path.exists(os.path.dirname(cgroup) + "/keeper")
+        Keeper().end()
+        assert os.path.exists(cgroup), "it is in use"
+    os.kill(child, signal.SIGKILL)
+    wait_for(lambda: not alive(child), what="its end")
+    if cgroup:
+        Keeper().end()
+        assert not os.path.exists(os.path.dirname(cgroup))
 
 
 if __name__ == "__main__":
