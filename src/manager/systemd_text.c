@@ -102,6 +102,11 @@ static void run(
 		answer_later(systemd, stream, r, mem_strdup(buf_text(&error)));
 }
 
+static const char *why_not_ours(const struct systemd_unit *unit)
+{
+	return unit->start_error ? unit->start_error : "a unit of this host hides it";
+}
+
 void systemd_status(struct manager *manager, const char *name, manager_text_fn text, void *userdata)
 {
 	struct systemd *systemd = container_of(manager, struct systemd, manager);
@@ -115,8 +120,7 @@ void systemd_status(struct manager *manager, const char *name, manager_text_fn t
 	else if (!unit->ours) /* systemctl would tell of the host's */
 		answer_later(systemd, stream, 0,
 			mem_printf("%s\n     Loaded: error (Reason: %s)\n     Active: %s\n", name,
-				unit->start_error ? unit->start_error : "a unit of this host hides it",
-				unit->active));
+				why_not_ours(unit), unit->active));
 	else
 		run(systemd, stream, argv, STATUS_TIMEOUT_MS);
 }
@@ -169,6 +173,9 @@ struct manager_stream *systemd_journal(struct manager *manager, const char *name
 		(void)snprintf(count, sizeof(count), "%ld", options->lines);
 	if (!unit || !unit->known)
 		answer_later(systemd, stream, -ENOENT, mem_printf("Unit %s could not be found.", name));
+	else if (!unit->ours) /* journalctl would tell of the host's */
+		answer_later(systemd, stream, -ENOENT,
+			mem_printf("Unit %s has no journal: %s.", name, why_not_ours(unit)));
 	else if (!is_output(output))
 		answer_later(systemd, stream, -ENOTSUP,
 			mem_printf("output \"%s\" is not known (short, cat, json, verbose, export and others "

@@ -218,6 +218,9 @@ def _():
         host.is_state(name, "error", "failed", "failed")
     _, out = host.ctl("status", "ssh.service", check=False)
     assert "ssh.service is a unit of this host (/etc/systemd/system/ssh.service)" in out, out
+    assert host.machine.run(["journalctl", "--quiet", "--unit=ssh.service"])[1], "the host's has none to hide"
+    status, out = host.ctl("journal", "ssh.service", check=False)
+    assert status != 0 and "Unit ssh.service has no journal: ssh.service is a unit of this host" in out, (status, out)
     status, out = host.ctl("start", "ssh.service", check=False)
     assert status == 0 or "is a unit of this host" in out, (status, out)
     host.ctl("stop", "web.service", check=False)
