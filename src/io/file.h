@@ -37,7 +37,11 @@ int file_remove_all(const char *path) _must_check_;
 int file_remove_below(const char *root, const char *below) _must_check_;
 /* Gives a directory and all that is in it on the same file system to that owner, without following links.
  * -ELOOP deeper than 128 levels. */
-int file_chown_all(const char *path, uid_t uid, gid_t gid) _must_check_;
+int file_chown_all(int dir_fd, uid_t uid, gid_t gid) _must_check_;
+/* Opens a directory below `root`, a relative path without empty parts, and makes what of it is not there: the
+ * last part with that mode, those above it with 0755 (less the umask). A descriptor, or -ELOOP where a part
+ * is a link, -ENOTDIR where it is a file. */
+int file_make_below(const char *root, const char *below, mode_t mode, bool *ret_made) _must_check_;
 bool file_exists(const char *path);
 
 /* Takes an exclusive flock on `name` (created, mode 0600) in the directory and writes the PID into it. The

@@ -195,12 +195,53 @@ static int chown_entries(int parent_fd, const char *name, uid_t uid, gid_t gid, 
 	return r;
 }
 
-int file_chown_all(const char *path, uid_t uid, gid_t gid)
+int file_chown_all(int dir_fd, uid_t uid, gid_t gid)
 {
-	_cleanup_close_ int fd = open(path, OPEN_DIRECTORY);
 	struct stat st;
 
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (fstat(dir_fd, &st) < 0)
 		return -errno;
-	return chown_entries(fd, ".", uid, gid, st.st_dev, 0);
+	return chown_entries(dir_fd, ".", uid, gid, st.st_dev, 0);
+}
+
+/* ---- making ---- */
+
+/* Opens a directory, after making it if it is not there. */
+static int make_one(int parent_fd, const char *name, mode_t mode, bool *ret_made)
+{
+	struct stat st;
+	int fd, error;
+
+	*ret_made = mkdirat(parent_fd, name, mode) == 0;
+	if (!*ret_made && errno != EEXIST)
+		return -errno;
+	fd = openat(parent_fd, name, OPEN_DIRECTORY);
+	error = errno;
+	if (fd < 0 && fstatat(parent_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
+		return -ELOOP;
+	return fd < 0 ? -error : fd;
+}
+
+int file_make_below(const char *root, const char *below, mode_t mode, bool *ret_made)
+{
+	int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const char *slash;
+
+	if (fd < 0)
+		fd = -errno;
+	do {
+		size_t len = strcspn(below, "/");
+		_cleanup_free_ char *part = mem_strndup(below, len);
+		int next = fd;
+
+		slash = below[len] ? below + len : NULL;
+		if (fd >= 0) {
+			next = strcmp(part, "..") == 0 ? -EINVAL
+						       : make_one(fd, part, slash ? 0755 : mode, ret_made);
+			close(fd);
+		}
+		fd = next;
+		below = slash ? slash + 1 : below;
+	} while (slash && fd >= 0);
+	return fd;
 }

@@ -63,37 +63,49 @@ static gid_t find_group(const struct spawn *spawn, const char *wanted)
 	spawn_fail(spawn, 216, ESRCH);
 }
 
-static int make_directory(
-	const char *path, const struct identity *identity, unsigned mode, bool configuration)
+static bool is_directory(const char *root, const char *name)
 {
+	_cleanup_free_ char *path = mem_printf("%s/%s", root, name);
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* No part of the name may be a link: who owns a directory of the unit could lead the change of owner
+ * anywhere. */
+static int make_directory(const struct spawn *spawn, const struct identity *identity,
+	enum directory_kind kind, const char *name)
+{
+	const char *root = spawn_directory_root(kind);
+	unsigned mode = spawn->service->config.process.directories[kind].mode;
+	bool configuration = kind == DIRECTORY_CONFIGURATION, made = false;
+	_cleanup_close_ int fd = -1;
 	struct stat st;
 	uid_t uid;
 	gid_t gid;
-	bool made;
 
-	for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-		_cleanup_free_ char *parent = mem_strndup(path, (size_t)(slash - path));
+	if (access(root, F_OK) < 0) {
+		int r = file_mkdir_all(root, 0755);
 
-		if (mkdir(parent, 0755) < 0 && errno != EEXIST)
-			return -errno;
+		if (r < 0)
+			return r;
 	}
-	made = mkdir(path, mode) == 0;
-	if (!made && errno != EEXIST)
-		return -errno;
-	if (stat(path, &st) < 0)
-		return -errno;
-	if (!S_ISDIR(st.st_mode))
-		return -ENOTDIR;
-	if (configuration && !made)
-		return 0; /* what is in /etc is the administrator's */
-	if (chmod(path, mode) < 0)
+	if (configuration && is_directory(root, name))
+		return 0; /* what is in /etc is the administrator's, and a link there may be, too */
+	fd = file_make_below(root, name, mode, &made);
+	if (fd == -ELOOP)
+		spawn_report(spawn, "W%s/%s is a symbolic link, or below one, which is not followed\n", root,
+			name);
+	if (fd < 0)
+		return fd;
+	if (fchmod(fd, mode) < 0 || fstat(fd, &st) < 0)
 		return -errno;
 	uid = identity->uid == (uid_t)-1 ? geteuid() : identity->uid;
 	gid = identity->gid == (gid_t)-1 ? getegid() : identity->gid;
 	/* What another user of the unit left there changes hands with the directory. */
 	if (configuration || (st.st_uid == uid && st.st_gid == gid) || geteuid() != 0)
 		return 0;
-	return file_chown_all(path, uid, gid);
+	return file_chown_all(fd, uid, gid);
 }
 
 static void make_directories(const struct spawn *spawn, const struct identity *identity)
@@ -106,12 +118,10 @@ static void make_directories(const struct spawn *spawn, const struct identity *i
 	mode_t before = umask(0);
 
 	for (int kind = 0; kind < DIRECTORY_KIND_MAX; kind++) {
-		const struct directory_config *config = &spawn->service->config.process.directories[kind];
+		const struct strings *names = &spawn->service->config.process.directories[kind].names;
 
-		for (size_t i = 0; i < config->names.count; i++) {
-			_cleanup_free_ char *path = mem_printf("%s/%s",
-				spawn_directory_root((enum directory_kind)kind), config->names.items[i]);
-			int r = make_directory(path, identity, config->mode, kind == DIRECTORY_CONFIGURATION);
+		for (size_t i = 0; i < names->count; i++) {
+			int r = make_directory(spawn, identity, (enum directory_kind)kind, names->items[i]);
 
 			if (r < 0)
 				spawn_fail(spawn, exit_statuses[kind], -r);

@@ -251,6 +251,39 @@ def _():
     keeper.end()
 
 
+@cases.case("StateDirectory= and its like are not looked for behind a link")
+def _():
+    if not IS_ROOT:
+        print("# needs root")
+        return
+    keeper = Keeper()
+    name, away = "flotilla-test-link-%d" % os.getpid(), os.path.join(keeper.dir, "away")
+    os.makedirs(away + "/sub", 0o711)
+    os.chmod(away, 0o711)
+    links = ["%s/%s" % (root, name) for root in ("/run", "/var/lib", "/var/cache", "/var/log", "/etc")]
+    try:
+        for link in links:
+            os.symlink(away, link)
+        for kind, status in (("Runtime", 233), ("State", 238), ("Cache", 239), ("Logs", 240)):
+            for unit, directory in (("part", name + "/sub"), ("new", name + "/new"), ("whole", name)):
+                unit = "%s-%s.service" % (unit, kind)
+                keeper.start(unit, "[Service]\nUser=nobody\n%sDirectory=%s\n%sDirectoryMode=0777\nExecStart=/bin/true\n"
+                             % (kind, directory, kind))
+                assert keeper.wait(unit, "failed")["execMainStatus"] == status
+                assert "/%s is a symbolic link, or below one, which is not followed" % directory in keeper.log(unit)
+        keeper.start("etc.service", "[Service]\nType=oneshot\nUser=nobody\nConfigurationDirectory=%s\n"
+                     "ConfigurationDirectoryMode=0777\nExecStart=/bin/true\n" % name)
+        assert keeper.wait("etc.service", "dead")["result"] == "success", "what is in /etc is the administrator's"
+        for path in (away, away + "/sub"):
+            assert os.stat(path).st_uid == 0 and stat.S_IMODE(os.stat(path).st_mode) != 0o777
+        assert sorted(os.listdir(away)) == ["sub"]
+    finally:
+        for link in links:
+            if os.path.islink(link):
+                os.unlink(link)
+    keeper.end()
+
+
 @cases.case("PassEnvironment=, WorkingDirectory=~ and a missing optional directory")
 def _():
     os.environ["FLOTILLA_TEST_PASSED"], os.environ["FLOTILLA_TEST_KEPT"] = "handed on", "kept back"

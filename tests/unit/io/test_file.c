@@ -213,6 +213,7 @@ static void a_tree_gets_another_owner_and_links_lead_nowhere(void **state)
 	_cleanup_free_ char *top = in_dir("owned"), *below = in_dir("owned/a/b"),
 			    *file = in_dir("owned/a/b/f");
 	_cleanup_free_ char *other = in_dir("other"), *link = in_dir("owned/a/link");
+	_cleanup_close_ int fd = -1;
 	struct stat st;
 
 	(void)state;
@@ -220,8 +221,10 @@ static void a_tree_gets_another_owner_and_links_lead_nowhere(void **state)
 	assert_int_equal(file_mkdir_all(other, 0755), 0);
 	assert_int_equal(file_write_atomic(file, SLICE_LITERAL("x"), NULL), 0);
 	assert_int_equal(symlink(other, link), 0);
+	fd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(fd >= 0);
 	if (geteuid() == 0) {
-		assert_int_equal(file_chown_all(top, 65534, 65533), 0);
+		assert_int_equal(file_chown_all(fd, 65534, 65533), 0);
 		assert_int_equal(stat(file, &st), 0);
 		assert_true(st.st_uid == 65534 && st.st_gid == 65533);
 		assert_int_equal(lstat(link, &st), 0);
@@ -229,11 +232,43 @@ static void a_tree_gets_another_owner_and_links_lead_nowhere(void **state)
 		assert_int_equal(stat(other, &st), 0);
 		assert_true(st.st_uid == 0);
 	} else {
-		assert_int_equal(file_chown_all(top, geteuid(), getegid()), 0);
+		assert_int_equal(file_chown_all(fd, geteuid(), getegid()), 0);
 	}
-	assert_int_equal(file_chown_all(link, 1, 1), -ENOTDIR);
 	assert_int_equal(file_remove_all(top), 0);
 	assert_int_equal(file_remove_all(other), 0);
+}
+
+static void directories_are_made_below_a_root_and_not_through_links(void **state)
+{
+	_cleanup_free_ char *root = in_dir("made"), *away = in_dir("away"), *link = in_dir("made/link"),
+			    *file = in_dir("made/file"), *last = in_dir("made/a/b"),
+			    *not_made = in_dir("away/x");
+	struct stat st;
+	bool made = false;
+	int fd;
+
+	(void)state;
+	assert_int_equal(file_mkdir_all(root, 0755), 0);
+	assert_int_equal(file_mkdir_all(away, 0755), 0);
+	assert_int_equal(symlink(away, link), 0);
+	assert_int_equal(file_write_atomic(file, SLICE_LITERAL("x"), NULL), 0);
+	for (int i = 0; i < 2; i++) {
+		fd = file_make_below(root, "a/b", 0700, &made);
+		assert_true(fd >= 0 && made == (i == 0));
+		close(fd);
+	}
+	assert_int_equal(stat(last, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0700);
+	assert_int_equal(file_make_below(root, "link", 0700, &made), -ELOOP);
+	assert_int_equal(file_make_below(root, "link/x", 0700, &made), -ELOOP);
+	assert_false(file_exists(not_made));
+	assert_int_equal(file_make_below(root, "file", 0700, &made), -ENOTDIR);
+	assert_int_equal(file_make_below(root, "file/x", 0700, &made), -ENOTDIR);
+	assert_int_equal(file_make_below(root, "../x", 0700, &made), -EINVAL);
+	assert_int_equal(file_make_below(away, "b/../c", 0700, &made), -EINVAL);
+	assert_int_equal(file_make_below(not_made, "a", 0700, &made), -ENOENT);
+	assert_int_equal(file_remove_all(root), 0);
+	assert_int_equal(file_remove_all(away), 0);
 }
 
 /* What was synced, in order: paths below `dir`. */
@@ -356,6 +391,7 @@ int main(void)
 		cmocka_unit_test(a_tree_of_any_depth_is_removed),
 		cmocka_unit_test(no_part_of_what_is_removed_below_a_root_is_a_link),
 		cmocka_unit_test(a_tree_gets_another_owner_and_links_lead_nowhere),
+		cmocka_unit_test(directories_are_made_below_a_root_and_not_through_links),
 		cmocka_unit_test(names_of_new_directories_are_durable),
 		cmocka_unit_test(a_directory_has_one_holder),
 		cmocka_unit_test(notifications_reach_the_manager),
