@@ -683,7 +683,8 @@ void service_config_read(
 		ret->timeout_start_ns = UNIT_SPAN_INFINITY;
 	if (!ret->timeout_abort_set)
 		ret->timeout_abort_ns = ret->timeout_stop_ns;
-	if (ret->notify_access == NOTIFY_UNSET)
+	/* Who has to say something is heard, whatever NotifyAccess= says (systemd.service(5)). */
+	if (ret->notify_access == NOTIFY_UNSET || ret->notify_access == NOTIFY_NONE)
 		ret->notify_access =
 			ret->type == SERVICE_NOTIFY || ret->type == SERVICE_NOTIFY_RELOAD || ret->watchdog_ns
 				? NOTIFY_MAIN

@@ -268,7 +268,9 @@ static void types_decide_who_may_notify(void **state)
 		{"Type=notify\nNotifyAccess=all\n", SERVICE_NOTIFY, NOTIFY_ALL},
 		{"Type=notify-reload\nNotifyAccess=exec\n", SERVICE_NOTIFY_RELOAD, NOTIFY_EXEC},
 		{"Type=idle\nWatchdogSec=5\n", SERVICE_IDLE, NOTIFY_MAIN},
-		{"WatchdogSec=5\nNotifyAccess=none\n", SERVICE_SIMPLE, NOTIFY_NONE},
+		{"NotifyAccess=none\n", SERVICE_SIMPLE, NOTIFY_NONE},
+		{"WatchdogSec=5\nNotifyAccess=none\n", SERVICE_SIMPLE, NOTIFY_MAIN},
+		{"Type=notify\nNotifyAccess=none\n", SERVICE_NOTIFY, NOTIFY_MAIN},
 	};
 
 	(void)state;
