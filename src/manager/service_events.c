@@ -129,7 +129,8 @@ void service_main_vanished(struct service *service)
 static enum service_result control_result(struct service *service, const struct exec_record *record)
 {
 	unsigned flags = service->config.exec[service->control_kind].items[service->control_index].flags;
-	enum service_result result = exit_result(service, record, false);
+	/* ExecStart= is a control process of a service that forks only: a daemon, until it has forked. */
+	enum service_result result = exit_result(service, record, service->control_kind == EXEC_START);
 
 	/* ExecCondition=: 1 to 254 means "do not start", 255 and signals are failures. */
 	if (flags & UNIT_COMMAND_IGNORE_FAILURE)

@@ -57,6 +57,20 @@ def _(keeper):
     assert keeper.wait("guess.service", "running")["mainPid"] == 0
 
 
+@for_each_mode(cases, "a forking service that is stopped before it has forked ends as clean as a daemon that is")
+def _(keeper):
+    for name, signal_name in (("slow", "SIGTERM"), ("hup", "SIGHUP")):
+        keeper.start(name + ".service", forking("exec sleep 1000", "KillSignal=" + signal_name))
+        assert keeper.state(name + ".service")["active"] == "activating"
+        wait_for(lambda: "(sleep)" in keeper.call("status", name=name + ".service")["text"], what="its program")
+        keeper.stop(name + ".service")
+        assert keeper.wait(name + ".service", "dead")["result"] == "success"
+    keeper.start("pre.service", lines(service=["ExecStartPre=/bin/sleep 1000", "ExecStart=/bin/sleep 1000"]))
+    assert keeper.state("pre.service")["sub"] == "start-pre"
+    keeper.stop("pre.service")
+    assert keeper.wait("pre.service", "failed")["result"] == "signal"
+
+
 @for_each_mode(cases, "PIDFile= names the main process, is awaited, and goes with the service")
 def _(keeper):
     path = os.path.join(keeper.dir, "pid")
