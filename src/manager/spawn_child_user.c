@@ -157,10 +157,26 @@ static void become_groups(const struct spawn *spawn, const struct identity *iden
 		spawn_fail(spawn, 216, errno);
 }
 
+/* What execve() adds of the inheritable set is not limited by the bounds. */
+static void drop_inheritable(const struct spawn *spawn, uint64_t bounds)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		spawn_fail(spawn, 218, errno);
+	data[0].inheritable &= (uint32_t)bounds;
+	data[1].inheritable &= (uint32_t)(bounds >> 32);
+	if (syscall(SYS_capset, &header, data) < 0)
+		spawn_fail(spawn, 218, errno);
+}
+
 static void drop_bounds(const struct spawn *spawn)
 {
 	uint64_t bounds = spawn->service->config.process.capability_bounds;
 
+	if (bounds != UINT64_MAX)
+		drop_inheritable(spawn, bounds);
 	for (int number = 0; number < 64 && bounds != UINT64_MAX; number++) {
 		if (prctl(PR_CAPBSET_READ, number, 0, 0, 0) != 1 || (bounds >> number & 1))
 			continue;

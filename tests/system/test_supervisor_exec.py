@@ -173,6 +173,19 @@ def _():
     keeper.end()
 
 
+@cases.case("CapabilityBoundingSet= also takes from what the keeper hands on to every program")
+def _():
+    if not IS_ROOT:
+        print("# needs root")
+        return
+    keeper = Keeper(around=["setpriv", "--inh-caps=+chown,+net_raw,+sys_admin"])
+    status = "grep CapInh /proc/self/status\n"
+    assert int(told(keeper, "all", status)[0].split()[1], 16) == 1 | 1 << 13 | 1 << 21
+    assert int(told(keeper, "bound", status, "CapabilityBoundingSet=CAP_CHOWN CAP_KILL")[0].split()[1], 16) == 1
+    assert int(told(keeper, "user", status, "CapabilityBoundingSet=CAP_CHOWN", "User=nobody")[0].split()[1], 16) == 1
+    keeper.end()
+
+
 @cases.case("standard streams come from and go to files")
 def _():
     keeper = Keeper()
