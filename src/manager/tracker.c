@@ -237,17 +237,54 @@ static void read_processes(struct process_list *ret)
 		closedir(dir);
 }
 
-static bool environment_has(pid_t pid, const char *invocation)
+#define INVOCATION_NAME "INVOCATION_ID="
+
+/* The next one that the environment holds; *position begins at 0. NULL: there is none left. */
+static const char *next_invocation(const struct buf *environment, size_t *position)
 {
-	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
-	_cleanup_free_ char *want = mem_printf("INVOCATION_ID=%s", invocation);
+	const char *text = buf_text(environment);
+
+	while (*position < environment->len) {
+		const char *at = text + *position;
+
+		*position += strlen(at) + 1;
+		if (strncmp(at, INVOCATION_NAME, sizeof(INVOCATION_NAME) - 1) == 0)
+			return at + sizeof(INVOCATION_NAME) - 1;
+	}
+	return NULL;
+}
+
+static void read_environment(pid_t pid, struct buf *out)
+{
 	char path[64];
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/environ", (int)pid);
-	if (file_read(path, FILE_MAX, &text) < 0 || !text.len)
-		return false;
-	for (const char *at = text.data; at < text.data + text.len; at += strlen(at) + 1)
-		if (strcmp(at, want) == 0)
+	if (file_read(path, FILE_MAX, out) < 0)
+		buf_clear(out);
+}
+
+static bool environment_has(pid_t pid, const char *invocation)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
+	const char *found;
+	size_t position = 0;
+
+	read_environment(pid, &text);
+	while ((found = next_invocation(&text, &position)))
+		if (strcmp(found, invocation) == 0)
+			return true;
+	return false;
+}
+
+static bool environment_has_any(pid_t pid, const struct map *invocations)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
+	const char *found;
+	size_t position = 0;
+
+	read_environment(pid, &text);
+	while ((found = next_invocation(&text, &position)))
+		if (map_get(invocations, slice_str(found)))
 			return true;
 	return false;
 }
@@ -419,18 +456,16 @@ static void leftover_cgroups(const struct tracker *tracker, struct pids *ret)
 		closedir(dir);
 }
 
-static void leftovers(
-	const struct tracker *tracker, const char *const *invocations, size_t count, struct pids *ret)
+static void leftovers(const struct tracker *tracker, const struct map *invocations, struct pids *ret)
 {
 	struct process_list all = {0};
 	struct pids found = {0};
 
 	leftover_cgroups(tracker, &found);
 	read_processes(&all);
-	for (size_t i = 0; i < all.count; i++)
-		for (size_t j = 0; j < count; j++)
-			if (all.items[i].pid != getpid() && environment_has(all.items[i].pid, invocations[j]))
-				pids_add(&found, all.items[i].pid);
+	for (size_t i = 0; i < all.count && invocations->count; i++)
+		if (all.items[i].pid != getpid() && environment_has_any(all.items[i].pid, invocations))
+			pids_add(&found, all.items[i].pid);
 	*ret = (struct pids){0};
 	for (size_t i = 0; i < found.count; i++)
 		if (find_process(&all, found.items[i])) /* zombies are not waited for */
@@ -442,12 +477,16 @@ static void leftovers(
 size_t tracker_kill_leftovers(
 	const struct tracker *tracker, const char *const *invocations, size_t count, int timeout_ms)
 {
+	struct map wanted;
 	size_t killed = 0;
 
+	map_init(&wanted, 0);
+	for (size_t i = 0; i < count; i++)
+		(void)map_put(&wanted, slice_str(invocations[i]), &wanted);
 	for (int waited_ms = 0; waited_ms <= timeout_ms; waited_ms += 10) {
 		struct pids pids;
 
-		leftovers(tracker, invocations, count, &pids);
+		leftovers(tracker, &wanted, &pids);
 		for (size_t i = 0; i < pids.count; i++)
 			(void)kill(pids.items[i], SIGKILL);
 		killed = MAX(killed, pids.count);
@@ -458,6 +497,7 @@ size_t tracker_kill_leftovers(
 	}
 	if (killed)
 		leftover_cgroups(tracker, &(struct pids){0});
+	map_done(&wanted);
 	return killed;
 }
 
