@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define FILE_MAX (4u * 1024 * 1024)
+#define ID_LEN 32
 #define CGROUP_DEPTH_MAX 128 /* below a unit's own: a descriptor each while it is looked at */
 
 static bool has_word(struct slice list, const char *word)
@@ -71,6 +72,15 @@ char *cgroup_mount(const char *type, const char *option)
 			return mem_strndup(fields[1].data, fields[1].len);
 	}
 	return NULL;
+}
+
+bool cgroup_is_keepers(const char *name)
+{
+	static const char prefix[] = "flotilla-";
+	const char *id = name + sizeof(prefix) - 1;
+
+	return strncmp(name, prefix, sizeof(prefix) - 1) == 0 && strlen(id) == ID_LEN &&
+	       strspn(id, "0123456789abcdef") == ID_LEN;
 }
 
 /* ---- a cgroup and those below it ---- */

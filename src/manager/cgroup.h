@@ -2,6 +2,7 @@
  * code, one thread.
  */
 #pragma once
+#include <stdbool.h>
 
 /* The path of this process in a hierarchy: a v1 controller's, "name=systemd", or "" for v2. Of a keeper in an
  * earlier keeper's cgroup, the path above that. Owned; NULL: there is none. */
@@ -9,6 +10,8 @@ char *cgroup_own(const char *controller);
 /* Where a hierarchy is mounted: the first mount of that type whose options hold `option` as a word (NULL:
  * any). Owned; NULL: nowhere. */
 char *cgroup_mount(const char *type, const char *option);
+/* Whether a cgroup of that name is one that a keeper made: "flotilla-" and its id, 32 hex digits. */
+bool cgroup_is_keepers(const char *name);
 
 /* A unit's processes may have made cgroups below its own: these mean them, too. */
 struct pids;

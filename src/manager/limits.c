@@ -108,7 +108,7 @@ static void remove_abandoned(const struct tracker *tracker, const char *base)
 		_cleanup_free_ char *other = mem_printf("%s%s", parent, entry->d_name);
 
 		if (strcmp(entry->d_name, name) == 0 ||
-			(strncmp(entry->d_name, "flotilla-", 9) == 0 && access(keeper, F_OK) < 0))
+			(cgroup_is_keepers(entry->d_name) && access(keeper, F_OK) < 0))
 			cgroup_remove_tree(other);
 	}
 	if (dir)

@@ -99,7 +99,7 @@ static void remove_abandoned(const struct tracker *tracker)
 		_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
 		int r;
 
-		if (strncmp(entry->d_name, "flotilla-", 9) != 0 || strcmp(base, tracker->base) == 0)
+		if (!cgroup_is_keepers(entry->d_name) || strcmp(base, tracker->base) == 0)
 			continue;
 		r = file_read(procs, FILE_MAX, &text);
 		if ((r == 0 && !text.len) || r == -ENOENT)
@@ -178,12 +178,7 @@ void tracker_unit_kill(const struct tracker *tracker, const char *name)
 
 char *tracker_unit_path(const struct tracker *tracker, const char *name)
 {
-	const char *tail;
-
-	if (!tracker->base)
-		return NULL;
-	tail = strstr(tracker->base, "/flotilla-");
-	return mem_printf("%s/%s", tail ? tail : tracker->base, name);
+	return tracker->base ? mem_printf("%s/%s", strrchr(tracker->base, '/'), name) : NULL;
 }
 
 struct process {
@@ -361,12 +356,13 @@ void tracker_pids(struct tracker *tracker, const struct tracker_unit *unit, bool
 		qsort(ret->items, ret->count, sizeof(pid_t), compare_pids);
 }
 
-/* The keeper's cgroups are the first in a path that are called so; below them comes the unit's, and perhaps
- * some that the unit made. */
+/* The first part of a path that is called as the keeper's cgroup is that one; below it comes the unit's, and
+ * perhaps some that the unit made. */
 static bool path_is_unit(struct slice path, struct slice unit_path)
 {
-	static const char mark[] = "/flotilla-";
-	const char *at = memmem(path.data, path.len, mark, sizeof(mark) - 1);
+	size_t keeper_len = (size_t)((const char *)memchr(unit_path.data + 1, '/', unit_path.len - 1) + 1 -
+				     unit_path.data);
+	const char *at = memmem(path.data, path.len, unit_path.data, keeper_len);
 	size_t left = at ? (size_t)(path.data + path.len - at) : 0;
 
 	return left >= unit_path.len && memcmp(at, unit_path.data, unit_path.len) == 0 &&

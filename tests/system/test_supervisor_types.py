@@ -609,8 +609,12 @@ def _():
     assert alive(child)
     if cgroup:
         assert os.path.exists(cgroup) and not os.path.exists(os.path.dirname(cgroup) + "/keeper")
+        # Others may have cgroups whose names begin alike.
+        alien = os.path.dirname(os.path.dirname(cgroup)) + "/flotilla-alien-%d" % os.getpid()
+        os.mkdir(alien)
         Keeper().end()
         assert os.path.exists(cgroup), "it is in use"
+        os.rmdir(alien)
     os.kill(child, signal.SIGKILL)
     wait_for(lambda: not alive(child), what="its end")
     if cgroup:
