@@ -525,7 +525,7 @@ void http_client_route(struct http_client *client, const char *host, uint16_t po
 	(void)host;
 	(void)port;
 	(void)unix_path;
-	assert(!"a daemon has no tunnel");
+	assert(false && "a daemon has no tunnel");
 }
 
 void http_client_close(struct http_client *client, void (*on_closed)(void *user), void *user)

@@ -274,6 +274,11 @@ static bool may_leave(struct world *w, const struct model_unit *unit, const stru
 	for (unsigned i = 0; i < w->profile.units; i++) {
 		const struct text *its = text_of(w, &w->units[i]);
 
+		/* It was placed before it was changed so that they conflict. */
+		if (text->global && its && !its->global && model_wants(&w->units[i]) &&
+			rule_each_other_out(w, unit, &w->units[i]) &&
+			w->now_ns - w->units[i].born_ns < NS_PER_S)
+			return true;
 		/* One that waits for its place. */
 		if (its && model_wants(&w->units[i]) && strcmp(w->units[i].target, host->id) != 0 &&
 			names(its->replaces, unit->name))
