@@ -249,7 +249,7 @@ struct world {
 	bool calm; /* no fault begins; nothing is asked for */
 	int64_t stage_ns;
 	uint64_t mended; /* how often all was */
-	unsigned rounds_left;
+	unsigned rounds_left, calm_looks;
 	bool reached_step; /* crash_step was */
 	uint64_t trace;
 	bool stopped;
