@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -213,8 +214,15 @@ def log_text():
 def stop_confd():
     with open("/run/confd.pid", encoding="utf-8") as file:
         pid = int(file.read())
-    os.kill(pid, 15)
+    harness.wait_for(lambda: catches(pid, signal.SIGTERM), what="confd, which has just been started, to be there")
+    os.kill(pid, signal.SIGTERM)
     harness.wait_for(lambda: not os.path.exists("/proc/%d" % pid) or zombie(pid), what="confd to end")
+
+
+def catches(pid, number):
+    with open("/proc/%d/status" % pid, encoding="utf-8") as file:
+        caught = next(line.split()[1] for line in file if line.startswith("SigCgt:"))
+    return int(caught, 16) >> (number - 1) & 1
 
 
 def zombie(pid):
