@@ -69,12 +69,10 @@ static bool is_without_reason(
 static void check_placed(struct world *w, const struct model_unit *unit)
 {
 	const struct host *host = unit->target[0] ? model_host(w, unit->target) : NULL;
-	const char *why = host ? model_forbids(w, unit, host) : NULL;
-
 	/* What is decided of units together is written in any order: who conflicts may be about to leave. */
-	bool alone = why && (strcmp(why, "MachineID") == 0 || strcmp(why, "MachineMetadata") == 0);
+	const char *why = host && model_present(w, host) ? model_machine_forbids(w, unit, host) : NULL;
 
-	if (alone && !unit->allowed[host->number] && w->now_ns - unit->allowed_ns[host->number] > LATE_NS &&
+	if (why && !unit->allowed[host->number] && w->now_ns - unit->allowed_ns[host->number] > LATE_NS &&
 		w->now_ns - unit->born_ns > LATE_NS && leader_is_well(w, LATE_NS))
 		world_finding(w, "%s is placed on h%u against the rule %s", unit->name, host->number, why);
 }
@@ -85,7 +83,7 @@ static void note_allowed(struct world *w, struct model_unit *unit, const struct 
 
 	if (unit->allowed[h])
 		unit->allowed_ns[h] = w->now_ns;
-	unit->allowed[h] = !model_forbids(w, unit, host);
+	unit->allowed[h] = !model_machine_forbids(w, unit, host);
 }
 
 static void check_target(struct world *w, struct model_unit *unit)
@@ -233,9 +231,9 @@ void check_told_to_stop(struct process *process, bool handing_over)
 		world_finding(w, "h%u: %s is stopped at rest", host->number, process->name);
 		return;
 	}
-	/* What comes late tells it of what was before. */
-	if (!process_runs(process) || !entry || !is_well_for(host, LATE_NS) ||
-		registry_decode_assignment(slice_str(entry), &said) < 0)
+	/* What comes late tells it of what was before: of an entry, too, that went and came again at once. */
+	if (!process_runs(process) || w->now_ns - unit->entry_ns[host->number] < NS_PER_S || !entry ||
+		!is_well_for(host, LATE_NS) || registry_decode_assignment(slice_str(entry), &said) < 0)
 		return;
 	if (said.state == REGISTRY_LAUNCHED && strcmp(said.hash, process->text->hash) == 0 &&
 		unit->entry_ns[host->number] < process->asked_ns)

@@ -224,7 +224,7 @@ static bool global_forbids(struct world *w, const struct model_unit *global, con
 	       rule_each_other_out(w, unit, global) && model_is_here(w, global, host);
 }
 
-const char *model_forbids(struct world *w, const struct model_unit *unit, const struct host *host)
+const char *model_machine_forbids(struct world *w, const struct model_unit *unit, const struct host *host)
 {
 	const struct text *text = text_of(w, unit);
 
@@ -237,6 +237,16 @@ const char *model_forbids(struct world *w, const struct model_unit *unit, const 
 	if ((text->disk && !metadata_is(w, host, "disk", text->disk)) ||
 		(text->zone && !metadata_is(w, host, "zone", text->zone)))
 		return "MachineMetadata";
+	return NULL;
+}
+
+const char *model_forbids(struct world *w, const struct model_unit *unit, const struct host *host)
+{
+	const struct text *text = text_of(w, unit);
+	const char *why = model_machine_forbids(w, unit, host);
+
+	if (why)
+		return why;
 	if (text->machine_of[0]) {
 		const struct model_unit *peer = model_unit(w, text->machine_of);
 

@@ -347,6 +347,8 @@ bool model_describes(
 bool process_conflicts(const struct process *process, const struct process *other);
 /* By the rules, as the registry stands: NULL, or why the unit may not be on the host. */
 const char *model_forbids(struct world *w, const struct model_unit *unit, const struct host *host);
+/* The same by those rules alone that are about the machine, not about other units. */
+const char *model_machine_forbids(struct world *w, const struct model_unit *unit, const struct host *host);
 /* It may have to leave the host: by the rules, or because others go, or come, in whose places it stands. */
 bool model_may_leave(struct world *w, const struct model_unit *unit, const struct host *host);
 bool model_wants(const struct model_unit *unit); /* it shall be placed */
