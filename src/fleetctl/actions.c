@@ -279,9 +279,8 @@ static int pick_stoppable(const struct target_units *units, bool *picked)
 		picked[i] = !idle || item->typed;
 		if (!picked[i] && strcmp(desired_of(item), "inactive") != 0)
 			fprintf(stderr,
-				"Unit %s is on no machine yet, and is not stopped: `fleetctl unload %s` "
-				"takes it "
-				"back\n",
+				"Unit %s is on no machine yet, and is not stopped: "
+				"`fleetctl unload %s` takes it back\n",
 				item->name, item->name);
 	}
 	return 0;

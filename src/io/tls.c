@@ -300,7 +300,7 @@ static const char *alert_text(int alert)
 {
 	switch (alert) {
 	case SSL_AD_CERTIFICATE_REQUIRED:
-		return "certificate required (one of this client's own: --cert-file and --key-file)";
+		return "certificate required (one of this client's own)";
 	case SSL_AD_MISSING_EXTENSION:
 		return "missing extension";
 	default:

@@ -32,6 +32,17 @@ static struct world world_of_a_move(void)
 	return w;
 }
 
+/* m2, which runs it, has been told to give it up. */
+static struct world world_of_a_taken_unit(void)
+{
+	struct world w = world_of_a_move();
+
+	cluster_set(w.cluster, "states/u.service/m2", SLICE_LITERAL(STATE), 6);
+	lead(&w);
+	fake_run_until(w.fake, !fake_key(w.fake, "/f/assigned/m2/u.service")->there);
+	return w;
+}
+
 static void a_unit_that_moves_is_started_when_its_copy_has_ended(void **state)
 {
 	struct world w = world_of_a_move();
@@ -133,14 +144,11 @@ static void nothing_is_decided_before_the_beginning_of_the_term_is_known(void **
 /* It waits for nobody but itself, and knows how. */
 static void a_machine_that_gets_the_unit_back_does_not_wait(void **state)
 {
-	struct world w = world_of_a_move();
+	struct world w = world_of_a_taken_unit();
 	struct fake_key *entry = fake_key(w.fake, "/f/assigned/m2/u.service");
 	uint64_t taken_ms;
 
 	(void)state;
-	cluster_set(w.cluster, "states/u.service/m2", SLICE_LITERAL(STATE), 6);
-	lead(&w);
-	fake_run_until(w.fake, !entry->there);
 	taken_ms = uv_now(&w.fake->loop);
 	{
 		char hex[UNIT_HASH_HEX_SIZE];
@@ -157,14 +165,11 @@ static void a_machine_that_gets_the_unit_back_does_not_wait(void **state)
 /* Its state went before the unit was taken from it: that was the copy before, and another may have begun. */
 static void what_ended_before_the_unit_was_taken_says_nothing(void **state)
 {
-	struct world w = world_of_a_move();
+	struct world w = world_of_a_taken_unit();
 	struct fake_key *entry = fake_key(w.fake, "/f/assigned/m2/u.service");
 	uint64_t taken_ms;
 
 	(void)state;
-	cluster_set(w.cluster, "states/u.service/m2", SLICE_LITERAL(STATE), 6);
-	lead(&w);
-	fake_run_until(w.fake, !entry->there);
 	some_rounds(&w);
 	taken_ms = uv_now(&w.fake->loop);
 	cluster_remove(w.cluster, "states/u.service/m2", entry->index - 1);
