@@ -14,6 +14,7 @@
 #include "base/time.h"
 
 static void lease_next(struct engine *e);
+static void lease_send(struct engine *e, enum lease_step step);
 static void run(struct engine *e);
 static void run_fired(uv_timer_t *timer);
 
@@ -95,23 +96,47 @@ static void stop_leading(struct engine *e, const char *why)
 		e->config.leading(e->config.userdata, false);
 }
 
+static bool is_newer(struct slice text, uint64_t *ret_version)
+{
+	if (text_to_u64(text, ret_version) < 0)
+		*ret_version = 0; /* as good as none */
+	return *ret_version > REGISTRY_VERSION;
+}
+
+/* Until the version is one of ours again: see pass_fired(). */
+static void stand_down(struct engine *e)
+{
+	static const char why[] = "the cluster's engine/version is newer than this engine: not leading";
+
+	if (e->leads) {
+		stop_leading(e, why);
+		etcd_request_cancel(e->lease_request);
+		lease_send(e, LEASE_RESIGN);
+	} else if (!e->outdated) {
+		say(e, why);
+	}
+	e->outdated = true;
+}
+
 static void version_done(const struct etcd_response *response, void *userdata)
 {
 	struct engine *e = userdata;
 	uint64_t version = 0;
 
 	e->version_request = NULL;
-	if (!e->leads)
-		return;
-	if (response->outcome == ETCD_OK && response->node && response->node->value)
-		(void)!text_to_u64(slice_make(response->node->value, response->node->value_len), &version);
-	if (version > REGISTRY_VERSION) {
-		stop_leading(e, "the cluster's engine/version is newer than this engine: not leading");
-		e->resigned = true;
+	if (response->outcome == ETCD_OK && response->node && response->node->value &&
+		is_newer(slice_make(response->node->value, response->node->value_len), &version)) {
+		stand_down(e);
 		return;
 	}
 	if (response->outcome != ETCD_OK && !etcd_response_is(response, ETCD_KEY_NOT_FOUND)) {
-		uv_timer_start(e->run_timer, run_fired, ENGINE_RETRY_MS, 0);
+		if (e->leads)
+			uv_timer_start(e->run_timer, run_fired, ENGINE_RETRY_MS, 0);
+		return;
+	}
+	e->outdated = false;
+	if (!e->leads) {
+		lease_next(e);
 		return;
 	}
 	if (version < REGISTRY_VERSION) {
@@ -132,6 +157,18 @@ static void check_version(struct engine *e)
 
 	if (!e->version_request)
 		e->version_request = etcd_get(e->config.writes, key, &options, version_done, e);
+}
+
+void engine_version_seen(struct engine *e, struct slice value)
+{
+	uint64_t version;
+
+	if (e->config.disabled || e->resigned)
+		return;
+	if (is_newer(value, &version))
+		stand_down(e);
+	else if (e->outdated)
+		check_version(e);
 }
 
 static void start_leading(struct engine *e)
@@ -320,7 +357,7 @@ static void lease_next(struct engine *e)
 		lease_send(e, e->lease_unsure ? LEASE_READ : LEASE_RENEW);
 		return;
 	}
-	if (!e->seen_known || !contact_age_ms(e) ||
+	if (e->outdated || !e->seen_known || !contact_age_ms(e) ||
 		(live && !cluster_machine(e->config.cluster, e->machine_id)))
 		return;
 	if (!e->seen.machine)
@@ -605,6 +642,8 @@ static void pass_fired(uv_timer_t *timer)
 	uint64_t start = uv_hrtime(), cost_ms;
 
 	if (!e->leads) {
+		if (e->outdated && !e->resigned)
+			check_version(e);
 		lease_next(e);
 		/* A fleet 1.0 removes nothing of machines that are gone: what they left to last is removed
 		 * here. */

@@ -46,6 +46,9 @@ struct engine *engine_new(const struct engine_config *config);
 struct engine *engine_free(struct engine *engine);
 /* What the mirror of lease/engine-leader says; value.data NULL: nobody leads. */
 void engine_lease_seen(struct engine *engine, struct slice value);
+/* What engine/version says. While it is newer than this engine, as after an upgrade of other machines, this
+ * one does not lead. */
+void engine_version_seen(struct engine *engine, struct slice value);
 /* Whether lease/states is there. */
 void engine_states_seen(struct engine *engine, bool lasting);
 /* Whether lease/large is there. */

@@ -43,6 +43,7 @@ struct engine {
 	uint64_t term_index;	      /* of the store, when this term began */
 	uint64_t renewed_ms, held_ms; /* the lease holds for so long from then on */
 	bool leads, ready, resigned;
+	bool outdated;	   /* engine/version is newer than this engine */
 	bool lease_unsure; /* its index is not known */
 	struct engine_stats stats;
 	void (*resign_done)(void *userdata);

@@ -59,7 +59,11 @@ static void full_begin(void *user, uint64_t index)
 
 static void full_set(void *user, const char *path, struct slice value, uint64_t index)
 {
-	cluster_set(((struct member *)user)->config.cluster, path, value, index);
+	struct member *m = user;
+
+	cluster_set(m->config.cluster, path, value, index);
+	if (strcmp(path, "engine/version") == 0)
+		engine_version_seen(m->engine, value);
 }
 
 static void full_remove(void *user, const char *path, uint64_t index, bool expired)

@@ -155,9 +155,16 @@ def add_cases(kind):
             assert not world.cluster.store.has("lease/engine-leader") and not world.old[9].leads()
             assert world.where("late.service") == [] and len(world.where("mixed.service")) == 1
             assert world.cluster.store.key("engine/version") == "2"
-            # Back to what both know: the old one looks again by itself, ours when it is started anew.
+            # Back to what both know: both look again by themselves.
             world.cluster.store.set("engine/version", "1")
             wait_for(lambda: len(world.where("late.service")) == 1, 30, "the unit that waited")
+            # Raised under ours, which leads: as machines that are upgraded later would do it.
+            world.old.pop(9).terminate()
+            wait_for(lambda: world.cluster.leader() == 1, 30, "ours to lead")
+            world.cluster.store.set("engine/version", "2")
+            wait_for(lambda: not world.cluster.store.has("lease/engine-leader"), 5, "ours to give the lease back")
+            world.cluster.store.set("engine/version", "1")
+            wait_for(lambda: world.cluster.leader() == 1, 10, "ours to lead again")
             world.cluster.ctl("destroy", "mixed", "late")
         finally:
             world.stop()

@@ -283,6 +283,25 @@ static void write_garbage(struct world *w)
 	}
 }
 
+/* Newer than any engine here: none may lead until it is as before. */
+static void version_lowered(struct world *w, unsigned unused, unsigned unused_too)
+{
+	(void)unused;
+	(void)unused_too;
+	world_log(w, "stranger: engine/version as before");
+	(void)server_write(w, "engine/version", "1", false);
+	store_trouble(w);
+}
+
+static void raise_version(struct world *w, int64_t ns)
+{
+	world_log(w, "stranger: engine/version raised");
+	w->version_raised = true;
+	(void)server_write(w, "engine/version", "2", false);
+	store_trouble(w);
+	undo_after(w, ns, version_lowered, 0, 0);
+}
+
 /* ---- the course of them ---- */
 
 static void begin(struct world *w, enum fault fault)
@@ -323,6 +342,9 @@ static void begin(struct world *w, enum fault fault)
 	case FAULT_GARBAGE:
 		write_garbage(w);
 		break;
+	case FAULT_VERSION_RAISED:
+		raise_version(w, ns);
+		break;
 	default:
 		host_fault(w, host, fault, ns);
 		break;
@@ -336,7 +358,7 @@ static void fault_due(void *data)
 		FAULT_DAEMON_UPGRADED, FAULT_POWER, FAULT_POWER_LONG, FAULT_HOST_HUNG, FAULT_HOST_CUT,
 		FAULT_LINK_CUT, FAULT_STREAM_ENDED, FAULT_NET_SLOW, FAULT_MEMBER_DOWN, FAULT_MEMBER_CUT,
 		FAULT_STORE_FROZEN, FAULT_STORE_DOWN, FAULT_STORE_CUT, FAULT_MANAGER_LOST, FAULT_MANAGER_SLOW,
-		FAULT_KEY_LOST, FAULT_GARBAGE};
+		FAULT_KEY_LOST, FAULT_GARBAGE, FAULT_VERSION_RAISED};
 
 	if (w->stage != STAGE_BUSY)
 		return;
@@ -375,6 +397,9 @@ void faults_end(struct world *w)
 	}
 	for (unsigned i = 0; i < w->profile.endpoints; i++)
 		server_wake(w, i);
+	if (w->version_raised)
+		version_lowered(w, 0, 0);
+	w->version_raised = false;
 	http_settle(w);
 }
 

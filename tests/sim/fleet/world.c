@@ -41,6 +41,7 @@ const char *const fault_names[FAULT_MAX] = {
 	[FAULT_MANAGER_FAILS] = "order to a unit manager failed",
 	[FAULT_KEY_LOST] = "key deleted by a stranger",
 	[FAULT_GARBAGE] = "key written by a stranger",
+	[FAULT_VERSION_RAISED] = "engine/version raised for a while",
 	[FAULT_CLIENT_LEFT] = "user left in the middle",
 };
 const char *const act_names[ACT_MAX] = {

@@ -48,10 +48,11 @@ enum fault {
 	FAULT_STORE_CUT,
 	FAULT_MANAGER_LOST, /* its connection: signals are lost, states are read again */
 	FAULT_MANAGER_SLOW,
-	FAULT_MANAGER_FAILS, /* single operations */
-	FAULT_KEY_LOST,	     /* somebody deletes a key that a daemon keeps */
-	FAULT_GARBAGE,	     /* somebody writes a key that nobody understands */
-	FAULT_CLIENT_LEFT,   /* the user's request ends between two of its steps */
+	FAULT_MANAGER_FAILS,  /* single operations */
+	FAULT_KEY_LOST,	      /* somebody deletes a key that a daemon keeps */
+	FAULT_GARBAGE,	      /* somebody writes a key that nobody understands */
+	FAULT_VERSION_RAISED, /* engine/version is newer than any engine here, for a while */
+	FAULT_CLIENT_LEFT,    /* the user's request ends between two of its steps */
 	FAULT_MAX
 };
 extern const char *const fault_names[FAULT_MAX];
@@ -241,9 +242,10 @@ struct world {
 	struct list streams;	  /* struct exchange.in_streams */
 	struct text texts[TEXTS_MAX];
 	unsigned text_count;
-	struct map keys;    /* path below the prefix -> value: all that the store holds */
-	bool stranger;	    /* who writes */
-	bool plans_changed; /* what matters for where units run */
+	struct map keys;     /* path below the prefix -> value: all that the store holds */
+	bool stranger;	     /* who writes */
+	bool version_raised; /* since all was mended */
+	bool plans_changed;  /* what matters for where units run */
 	struct model_unit units[UNITS_MAX];
 	enum stage stage;
 	bool calm; /* no fault begins; nothing is asked for */

@@ -333,9 +333,8 @@ static void an_engine_stands_down_for_a_newer_version_of_the_registry(void **sta
 	snprintf(version->value, sizeof(version->value), "2");
 	set_unit(w.cluster, "a.service", hash, "launched");
 	lead(&w); /* the version is read by who holds the lease */
-	rounds_until(&w, !engine_leads(w.engine));
-	/* The lease runs out, and is not for it. */
-	lease->there = false;
+	rounds_until(&w, !engine_leads(w.engine) && !lease->there);
+	/* It has given the lease back, which is not for it. */
 	engine_lease_seen(w.engine, (struct slice){0});
 	wait_ms(&w, 300);
 	assert_false(engine_leads(w.engine));
@@ -343,6 +342,54 @@ static void an_engine_stands_down_for_a_newer_version_of_the_registry(void **sta
 	assert_int_equal(lease->refreshes, 0);
 	assert_int_equal(fake_key(w.fake, "/f/job/a.service/target")->sets, 0);
 	assert_int_equal(version->sets, 0);
+	/* Not for good: the machines that were newer are gone, say. */
+	snprintf(version->value, sizeof(version->value), "1");
+	rounds_until(&w, engine_leads(w.engine) && fake_key(w.fake, "/f/job/a.service/target")->sets);
+	world_free(&w);
+}
+
+static void a_leader_stands_down_when_the_version_is_raised(void **state)
+{
+	struct world w = world_new();
+	struct fake_key *version = fake_key(w.fake, "/f/engine/version");
+	struct fake_key *lease = fake_key(w.fake, "/f/lease/engine-leader");
+
+	(void)state;
+	lead(&w);
+	rounds_until(&w, version->sets);
+	engine_version_seen(w.engine, slice_str("1"));
+	engine_version_seen(w.engine, slice_str("-2"));
+	assert_true(engine_leads(w.engine));
+	snprintf(version->value, sizeof(version->value), "2");
+	engine_version_seen(w.engine, slice_str("2"));
+	assert_false(engine_leads(w.engine));
+	rounds_until(&w, !lease->there);
+	engine_lease_seen(w.engine, (struct slice){0});
+	wait_ms(&w, 300);
+	assert_int_equal(lease->sets, 1);
+	/* What the news say first is looked up. */
+	engine_version_seen(w.engine, slice_str("1"));
+	wait_ms(&w, 300);
+	assert_false(engine_leads(w.engine));
+	version->there = false;
+	rounds_until(&w, engine_leads(w.engine) && version->sets == 2);
+	assert_string_equal(version->value, "1");
+	world_free(&w);
+}
+
+static void who_does_not_lead_hears_of_a_newer_version_before_it_asks_for_the_lease(void **state)
+{
+	struct world w = world_new();
+	struct fake_key *version = fake_key(w.fake, "/f/engine/version");
+
+	(void)state;
+	version->there = true;
+	snprintf(version->value, sizeof(version->value), "2");
+	engine_version_seen(w.engine, slice_str("2"));
+	engine_lease_seen(w.engine, (struct slice){0});
+	wait_ms(&w, 300);
+	assert_false(engine_leads(w.engine));
+	assert_int_equal(fake_key(w.fake, "/f/lease/engine-leader")->sets, 0);
 	world_free(&w);
 }
 
@@ -400,6 +447,8 @@ int main(void)
 		cmocka_unit_test(under_a_foreign_engine_the_word_is_taken_back),
 		cmocka_unit_test(decisions_that_were_not_written_are_counted),
 		cmocka_unit_test(an_engine_stands_down_for_a_newer_version_of_the_registry),
+		cmocka_unit_test(a_leader_stands_down_when_the_version_is_raised),
+		cmocka_unit_test(who_does_not_lead_hears_of_a_newer_version_before_it_asks_for_the_lease),
 		cmocka_unit_test(a_version_that_is_missing_old_or_garbage_is_written),
 		cmocka_unit_test(a_version_that_is_ours_is_left_alone),
 	};
