@@ -12,6 +12,7 @@
 #include "base/programs.h"
 #include "base/text.h"
 #include "fleet/fleetd_internal.h"
+#include "fleet/presence.h"
 #include "fleet/self.h"
 #include "io/notify.h"
 
@@ -100,7 +101,7 @@ static int open_client(struct fleetd *f, int64_t timeout_ms, struct etcd_client 
 	struct etcd_client_options options = {.endpoints = f->config.etcd_servers,
 		.timeout_ms = timeout_ms,
 		.total_timeout_ms = 2 * timeout_ms,
-		.connect_timeout_ms = f->config.etcd_request_timeout_ms,
+		.connect_timeout_ms = MIN(timeout_ms, f->config.etcd_request_timeout_ms),
 		.username = f->config.etcd_username[0] ? f->config.etcd_username : NULL,
 		.password = f->config.etcd_password,
 		.ca_file = f->config.etcd_cafile,
@@ -269,7 +270,7 @@ static int start(struct fleetd *f)
 	if (r >= 0)
 		r = fleet_self_find(&f->config, &f->machine);
 	if (r >= 0)
-		r = open_client(f, timeout_ms, &f->quick);
+		r = open_client(f, presence_timeout_ms(f->config.agent_ttl_s, timeout_ms), &f->quick);
 	if (r >= 0)
 		r = open_client(f, FLEETD_SLOW_FACTOR * timeout_ms, &f->client);
 	if (r >= 0)

@@ -46,14 +46,27 @@ static uint64_t now_ms(const struct presence *p)
 	return uv_now(etcd_client_loop(p->client));
 }
 
+/* What lasts no longer than this costs nobody's presence: the others refresh as often as we do, and try
+ * again within presence_timeout_ms(). */
+static uint64_t harmless_ms(const struct presence *p)
+{
+	return (uint64_t)p->ttl_s * 1000 / 2;
+}
+
 /* By now the store should have answered, and has not; or this machine was stopped for a while. */
 static bool is_overdue(const struct presence *p)
 {
-	return p->ok_ms && now_ms(p) - p->ok_ms > (uint64_t)p->ttl_s * 1000 / 3 + PRESENCE_LATE_MS;
+	uint64_t late_ms = (uint64_t)p->ttl_s * 1000 / 3 + PRESENCE_LATE_MS;
+
+	return p->ok_ms && now_ms(p) - p->ok_ms > MIN(late_ms, harmless_ms(p));
 }
 
-/* After a short outage the contact counts as unbroken: the others refresh as often as we do, so nobody's
- * presence can have expired by it. */
+int64_t presence_timeout_ms(int64_t ttl_s, int64_t most_ms)
+{
+	return MIN(most_ms, ttl_s * 1000 / 6);
+}
+
+/* After a short outage the contact counts as unbroken. */
 static void set_contact(struct presence *p, bool ok, const char *why)
 {
 	uint64_t now = MAX(now_ms(p), (uint64_t)1), last_ok = p->ok_ms;
@@ -65,8 +78,7 @@ static void set_contact(struct presence *p, bool ok, const char *why)
 	if (ok == (p->since_ms != 0))
 		return;
 	if (ok) {
-		p->since_ms =
-			p->before_ms && now - last_ok < (uint64_t)p->ttl_s * 1000 / 2 ? p->before_ms : now;
+		p->since_ms = p->before_ms && now - last_ok < harmless_ms(p) ? p->before_ms : now;
 	} else {
 		p->before_ms = p->since_ms;
 		p->since_ms = 0;

@@ -16,6 +16,9 @@ struct presence_events {
 	void (*refused)(void *userdata, const char *why);  /* duplicate machine ID; told once per time */
 };
 
+/* How long the client of a presence shall wait for an answer: so that within the TTL it can try again after
+ * one that was lost, `most_ms` at most. */
+int64_t presence_timeout_ms(int64_t ttl_s, int64_t most_ms);
 /* key: full path of the object. The machine is copied. */
 struct presence *presence_new(struct etcd_client *client, const char *key,
 	const struct registry_machine *machine, int64_t ttl_s, const struct presence_events *events,

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fleet/presence.h"
+
 #define DAEMON_START_NS (300 * NS_PER_MS)
 #define BOOT_NS (5 * NS_PER_S)
 #define HAND_OVER_MAX_NS (70 * NS_PER_S)
@@ -32,7 +34,7 @@ static struct etcd_client *open_client(struct life *life, int64_t timeout_ms)
 	struct etcd_client_options options = {.endpoints = endpoints,
 		.timeout_ms = timeout_ms,
 		.total_timeout_ms = 2 * timeout_ms,
-		.connect_timeout_ms = 1000};
+		.connect_timeout_ms = MIN(timeout_ms, (int64_t)1000)};
 	struct etcd_client *client;
 
 	if (etcd_client_new(&life->loop, &options, &client, NULL) < 0)
@@ -86,7 +88,7 @@ static void daemon_start(void *data)
 	if (w->options->crash_step && w->options->crash_host == host->number && life->number == 1)
 		life->crash_in = w->options->crash_step;
 	describe(life);
-	life->quick = open_client(life, 1000);
+	life->quick = open_client(life, presence_timeout_ms(w->profile.ttl_s, 1000));
 	life->client = open_client(life, 5000);
 	life->cluster = cluster_new();
 	config.quick = life->quick;

@@ -235,13 +235,25 @@ static void a_process_that_was_stopped_for_a_while_had_no_contact(void **state)
 	fake_run_until(fake, heard.registered == 1);
 	since = presence_contact_since_ms(presence);
 	assert_true(since > 0);
-	usleep(1200000);
+	usleep(700000); /* more than half its TTL: enough for the others' presence to have expired */
 	uv_update_time(&fake->loop);
 	assert_int_equal(presence_contact_since_ms(presence), 0);
 	fake_run_until(fake, heard.lost == 1 && heard.regained == 2);
 	assert_true(presence_contact_since_ms(presence) > since);
 	presence_free(presence);
 	fake_etcd_free(fake);
+}
+
+static void a_lost_answer_leaves_time_to_try_again(void **state)
+{
+	(void)state;
+	assert_int_equal(presence_timeout_ms(30, 1000), 1000);
+	for (int64_t ttl = 1; ttl < 30; ttl++) {
+		int64_t timeout = presence_timeout_ms(ttl, 1000);
+
+		/* The first refresh, on each of two servers, and the next one. */
+		assert_true(timeout > 0 && ttl * 1000 / 3 + 3 * timeout <= ttl * 1000);
+	}
 }
 
 /* Borrows the address. */
@@ -303,6 +315,7 @@ int main(void)
 		cmocka_unit_test(a_copied_installation_does_not_fight_for_the_place),
 		cmocka_unit_test(a_lost_key_is_written_again_and_outages_are_told),
 		cmocka_unit_test(a_process_that_was_stopped_for_a_while_had_no_contact),
+		cmocka_unit_test(a_lost_answer_leaves_time_to_try_again),
 		cmocka_unit_test(other_contents_are_written_without_losing_the_place),
 		cmocka_unit_test(what_changes_while_it_is_written_is_written_again),
 	};
