@@ -12,6 +12,7 @@
 #define WELL_NS (20 * NS_PER_S)
 /* Who leads, and is well for so long, knows what was so long ago. */
 #define LATE_NS (5 * NS_PER_S)
+#define SUSPICION_NS (2 * NS_PER_S) /* shorter */
 
 static bool is_well_for(const struct host *host, int64_t ns)
 {
@@ -130,6 +131,34 @@ static bool is_kept(struct world *w, const struct model_unit *unit, const struct
 	       is_without_reason(w, unit, unit->wrong_ns[h], unit->entry_ns[h], unit->entry_well[h]);
 }
 
+/* What is decided together is written in any order: what made a unit leave may be seen after its entry went.
+ */
+struct suspicion {
+	struct world *w;
+	const struct model_unit *unit;
+	unsigned host;
+	int64_t wrong_ns, born_ns;
+};
+
+static void suspicion_due(void *data)
+{
+	struct suspicion *s = data;
+
+	if (s->unit->wrong_ns[s->host] == s->wrong_ns && s->unit->born_ns == s->born_ns &&
+		leader_is_well(s->w, LATE_NS))
+		world_finding(s->w, "the entry of %s for h%u was changed %d s ago without a reason",
+			s->unit->name, s->host, (int)(SUSPICION_NS / NS_PER_S));
+	free(s);
+}
+
+static void suspect(struct world *w, const struct model_unit *unit, unsigned host)
+{
+	struct suspicion *s = mem_new(struct suspicion);
+
+	*s = (struct suspicion){w, unit, host, unit->wrong_ns[host], unit->born_ns};
+	world_at(w, w->now_ns + SUSPICION_NS, NULL, suspicion_due, s, NULL)->drop = free;
+}
+
 void check_entry(
 	struct world *w, struct model_unit *unit, struct host *host, const char *before, const char *after)
 {
@@ -142,8 +171,7 @@ void check_entry(
 		if (w->stage == STAGE_AT_REST)
 			world_finding(w, "the entry of %s for h%u was changed at rest", unit->name, h);
 		else if (is_kept(w, unit, host))
-			world_finding(
-				w, "the entry of %s for h%u was changed without a reason", unit->name, h);
+			suspect(w, unit, h);
 	}
 	unit->entry_ns[h] = w->now_ns;
 	unit->entry_well[h] = all_are_well(w);
