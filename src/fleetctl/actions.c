@@ -3,8 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "fleetctl/fleetctl.h"
+
+#define ACTIONS_LOOK_AGAIN_MS 300
 
 static const char *desired_of(const struct target_unit *item)
 {
@@ -62,23 +65,48 @@ static int create_units(struct fleetctl *ctl, int count, char **words, const cha
 	return r < 0 ? fail("Error creating units: ", &error) : 0;
 }
 
+/* Forgets those that are left alone. Answers whether there were any: not all that was asked for is so. */
+static bool drop_kept(struct target_units *units)
+{
+	size_t count = 0;
+	bool some = false;
+
+	for (size_t i = 0; i < units->count; i++) {
+		struct target_unit *item = &units->items[i];
+
+		if (!item->kept) {
+			units->items[count++] = *item;
+			continue;
+		}
+		some = true;
+		free(item->name);
+		json_decref(item->unit);
+	}
+	units->count = count;
+	return some;
+}
+
 int ctl_command_submit(struct fleetctl *ctl, int argc, char **argv)
 {
 	struct target_units units = {0};
 	int r = create_units(ctl, argc, argv, "inactive", "submit", &units);
+	bool kept = drop_kept(&units);
 
 	ctl_target_units_done(&units);
-	return r;
+	return r ? r : kept;
 }
 
 /* The units that one machine runs, to be waited for: those that were not picked, since what they shall be was
- * said before, without a word. */
-static struct target_units on_one_machine(const struct target_units *units, const bool *picked)
+ * said before, without a word, unless they were `there` already (NULL: not to be asked). */
+static struct target_units on_one_machine(
+	const struct target_units *units, const bool *picked, const char *there)
 {
 	struct target_units some = {.items = mem_new_array(struct target_unit, units->count + 1)};
 
 	for (size_t i = 0; i < units->count; i++) {
-		if (units->items[i].global)
+		const char *current = ctl_text(units->items[i].unit, "currentState");
+
+		if (units->items[i].global || (!picked[i] && there && strcmp(current, there) == 0))
 			continue;
 		some.items[some.count] = units->items[i];
 		some.items[some.count++].quiet = !picked[i];
@@ -126,17 +154,18 @@ int ctl_command_load(struct fleetctl *ctl, int argc, char **argv)
 	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
 	_cleanup_free_ bool *picked = NULL;
 	int r = create_units(ctl, argc, argv, "loaded", "load", &units);
+	bool kept = drop_kept(&units);
 
 	picked = mem_new_array(bool, units.count + 1);
 	if (!r)
 		r = set_states(ctl, &units, "loaded", "load", picked, "Error loading units: ");
-	some = on_one_machine(&units, picked);
+	some = on_one_machine(&units, picked, "loaded");
 	if (!r && !ctl->options.no_block &&
 		ctl_wait_units(ctl, &some, WAIT_LOADED, ctl->options.block_attempts, true, &error) < 0)
 		r = fail("Error waiting for units: ", &error);
 	free(some.items);
 	ctl_target_units_done(&units);
-	return r;
+	return r ? r : kept;
 }
 
 /* Units that shall run already: those that do not are waited for as well, so that the answer is true. */
@@ -252,7 +281,7 @@ static int lower(struct fleetctl *ctl, const struct target_units *units, const s
 	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
 	_cleanup_free_ bool *picked = mem_new_array(bool, units->count + 1);
 	int status = set_states(ctl, units, how->state, how->verb, picked, how->error);
-	struct target_units told = pick(units, picked), all = on_one_machine(units, picked);
+	struct target_units told = pick(units, picked), all = on_one_machine(units, picked, NULL);
 
 	if (!status && !ctl->options.no_block &&
 		ctl_wait_units(ctl, &all, how->wait, ctl->options.block_attempts, true, &error) < 0)
@@ -262,6 +291,48 @@ static int lower(struct fleetctl *ctl, const struct target_units *units, const s
 	free(told.items);
 	free(all.items);
 	return status;
+}
+
+/* Whether it runs on its machine, where it is loaded and no more. */
+static bool runs_unasked(struct fleetctl *ctl, const char *name)
+{
+	_cleanup_free_ char *path = ctl_path("/fleet/v1/state?unitName=", name, "");
+	_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024);
+	json_t *unit = NULL, *states = NULL;
+	const char *active;
+	bool runs = false;
+
+	if (ctl_unit(ctl, name, &unit, &ignored) == 0 &&
+		ctl_list(ctl, path, "states", &states, &ignored) == 0) {
+		active = ctl_text(json_array_get(states, 0), "systemdActiveState");
+		runs = strcmp(ctl_text(unit, "currentState"), "loaded") == 0 &&
+		       strcmp(ctl_text(unit, "desiredState"), "loaded") == 0 &&
+		       (strcmp(active, "active") == 0 || strcmp(active, "activating") == 0);
+	}
+	json_decref(unit);
+	json_decref(states);
+	return runs;
+}
+
+/* A unit that a socket, a timer or another unit has started is not fleet's to stop, as long as fleet has not
+ * asked for it: it is, and then it can be. */
+static int ask_for_running(struct fleetctl *ctl, struct target_unit *item, struct buf *reterr)
+{
+	struct target_units one = {.items = item, .count = 1};
+	int r;
+
+	if (item->global || strcmp(desired_of(item), "loaded") != 0 || !runs_unasked(ctl, item->name))
+		return 0;
+	/* It may just be stopping, which has not been heard of. */
+	nanosleep(&(struct timespec){.tv_nsec = ACTIONS_LOOK_AGAIN_MS * 1000000}, NULL);
+	if (!runs_unasked(ctl, item->name))
+		return 0;
+	r = ctl_set_desired(ctl, item->name, "launched", reterr);
+	if (r >= 0)
+		r = ctl_wait_units(ctl, &one, WAIT_LAUNCHED, ctl->options.block_attempts, false, reterr);
+	if (r >= 0)
+		json_object_set_new(item->unit, "desiredState", json_string("launched"));
+	return r;
 }
 
 /* Which units can be stopped. A pattern means those that are on a machine; a name that was typed out and is
@@ -292,6 +363,7 @@ int ctl_command_stop(struct fleetctl *ctl, int argc, char **argv)
 		"loaded", "stop", "stopped", "Error stopping units: ", WAIT_LOADED};
 	struct target_units units = {0}, some;
 	_cleanup_free_ bool *picked = NULL;
+	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
 	int status;
 
 	if (find_units(ctl, argc, argv, &units, &status))
@@ -299,6 +371,9 @@ int ctl_command_stop(struct fleetctl *ctl, int argc, char **argv)
 	picked = mem_new_array(bool, units.count + 1);
 	status = pick_stoppable(&units, picked);
 	some = pick(&units, picked);
+	for (size_t i = 0; i < some.count && !status; i++)
+		if (ask_for_running(ctl, &some.items[i], &error) < 0)
+			status = fail(how.error, &error);
 	if (!status && some.count)
 		status = lower(ctl, &some, &how);
 	else if (!status)
@@ -366,8 +441,10 @@ static int restart_one(struct fleetctl *ctl, struct target_unit *item, struct bu
 {
 	struct target_units one = {.items = item, .count = 1};
 	int64_t attempts = ctl->options.block_attempts;
-	int r = ctl_set_desired(ctl, item->name, "loaded", reterr);
+	int r = ask_for_running(ctl, item, reterr);
 
+	if (r >= 0)
+		r = ctl_set_desired(ctl, item->name, "loaded", reterr);
 	if (r >= 0)
 		r = ctl_wait_units(ctl, &one, WAIT_LOADED, attempts, !item->global, reterr);
 	if (r >= 0)

@@ -276,7 +276,7 @@ static int take_answer(const struct fleetctl *ctl, const char *method, const cha
 			: strcmp(method, "PUT") == 0 ? "ut"
 						     : "elete",
 			url, text);
-		return error;
+		return error == -ENOENT ? -ECONNREFUSED : error; /* no socket is not "no such unit" */
 	}
 	trace(ctl, method, url, response->status);
 	if (response->status / 100 != 2) {
@@ -454,7 +454,9 @@ int ctl_set_desired(struct fleetctl *ctl, const char *name, const char *desired,
 /* ---- streams ---- */
 
 struct stream_run {
+	struct http_call *call;
 	bool fine, quiet, done, start_waits;
+	bool unread; /* what it says can no longer be printed */
 	int status, exit_status, error;
 	char *start_error; /* owned; NULL: none */
 	struct buf text;
@@ -480,17 +482,38 @@ static void stream_head(struct http_call *call, const struct http_response *resp
 		run->start_error = mem_strndup(start_error->data, start_error->len);
 }
 
+/* Nobody takes what is printed: it would go on without end. */
+static void stream_stop(struct stream_run *run, int error)
+{
+	http_call_cancel(run->call);
+	run->done = run->unread = true;
+	run->error = error;
+}
+
 static void stream_piece(struct http_call *call, struct slice piece, void *user)
 {
 	struct stream_run *run = user;
 
 	(void)call;
-	if (!run->fine) {
+	if (!run->fine)
 		buf_add_slice(&run->text, piece);
-	} else if (!run->quiet) {
-		fwrite(piece.data, 1, piece.len, stdout);
-		fflush(stdout);
-	}
+	else if (!run->quiet &&
+		 (fwrite(piece.data, 1, piece.len, stdout) != piece.len || fflush(stdout) != 0))
+		stream_stop(run, -errno);
+}
+
+/* The reader of a pipe has gone, which is to be seen before the next line comes. */
+static void output_polled(uv_poll_t *poll, int status, int events)
+{
+	struct stream_run *run = poll->data;
+
+	if (!run->done && (status < 0 || (events & UV_DISCONNECT)))
+		stream_stop(run, -EPIPE);
+}
+
+static void output_closed(uv_handle_t *poll)
+{
+	poll->data = NULL;
 }
 
 static void stream_done(
@@ -506,6 +529,22 @@ static void stream_done(
 		buf_add_str(&run->text, text);
 	}
 	run->done = true;
+}
+
+static void stream_wait(struct fleetctl *ctl, struct stream_run *run)
+{
+	uv_poll_t output;
+	bool watched = uv_poll_init(&ctl->loop, &output, STDOUT_FILENO) == 0; /* a file cannot be */
+
+	output.data = run;
+	if (watched && !run->quiet)
+		(void)uv_poll_start(&output, UV_DISCONNECT, output_polled);
+	while (!run->done)
+		uv_run(&ctl->loop, UV_RUN_ONCE);
+	if (watched)
+		uv_close((uv_handle_t *)&output, output_closed);
+	while (watched && output.data)
+		uv_run(&ctl->loop, UV_RUN_NOWAIT);
 }
 
 static int run_stream(struct fleetctl *ctl, const char *path, struct stream_run *run, struct buf *reterr)
@@ -528,10 +567,12 @@ static int run_stream(struct fleetctl *ctl, const char *path, struct stream_run 
 		return -ENOTSUP;
 	run->text = BUF_INIT(1024 * 1024);
 	trace(ctl, "GET", url, 0);
-	http_client_send(ctl->http, &options);
-	while (!run->done)
-		uv_run(&ctl->loop, UV_RUN_ONCE);
-	if (run->error < 0) {
+	run->call = http_client_send(ctl->http, &options);
+	stream_wait(ctl, run);
+	if (run->unread) {
+		buf_printf(reterr, "cannot print it: %s", strerror(-run->error));
+		r = run->error;
+	} else if (run->error < 0) {
 		buf_printf(reterr, "Get \"%s\": %s", url, buf_text(&run->text));
 		r = run->error;
 	} else if (!run->fine) {
@@ -539,7 +580,9 @@ static int run_stream(struct fleetctl *ctl, const char *path, struct stream_run 
 		const char *message = ctl_text(json_object_get(root, "error"), "message");
 
 		/* fleet 1.0 answers its own 404 without a message. */
-		r = run->status == 501 || (run->status == 404 && !message[0]) ? -ENOTSUP : -EREMOTEIO;
+		r = run->status == 501 || (run->status == 404 && !message[0]) ? -ENOTSUP
+		    : run->status == 502				      ? -EHOSTUNREACH
+									      : -EREMOTEIO;
 		buf_add_str(reterr, message[0] ? message : http_status_text(run->status));
 		json_decref(root);
 	}
@@ -573,7 +616,7 @@ int ctl_start_outcome(struct fleetctl *ctl, const char *name, const char *machin
 	/* A machine of fleet 1.0 does not tell. */
 	if (r < 0 && r != -ENOTSUP) {
 		*ret_why = mem_printf("cannot be asked about: %s", buf_text(&text));
-		return 1;
+		return -EHOSTUNREACH;
 	}
 	if (run.start_waits)
 		*ret_why = mem_strdup("waits for units that it needs");

@@ -18,6 +18,7 @@
 #define FLEETCTL_CALLS_AT_ONCE 32
 #define FLEETCTL_LINES_UNSAID INT64_MIN /* without --lines: 10, or with --since all */
 #define FLEETCTL_ATTEMPT_MS 2000	/* one of --block-attempts */
+#define FLEETCTL_EXIT_UNREAD (128 + 13) /* nobody reads the output any more: as of SIGPIPE */
 
 struct fleetctl_options {
 	/* For all commands. */
@@ -80,12 +81,12 @@ int ctl_unit(struct fleetctl *ctl, const char *name, json_t **ret_unit, struct b
 int ctl_set_desired(
 	struct fleetctl *ctl, const char *name, const char *desired, struct buf *reterr) _must_check_;
 /* Streams the text of one of Flotilla's own routes to stdout. 0, or -errno with a message; -ENOTSUP: the
- * server or the machine does not have it (fleet 1.0): go by ssh. ret_exit (may be NULL): the X-Exit-Status.
- */
+ * server or the machine does not have it (fleet 1.0): go by ssh; -EHOSTUNREACH: the machine's fleetd does not
+ * answer; -EPIPE: nobody reads what is printed any more. ret_exit (may be NULL): the X-Exit-Status. */
 int ctl_stream(struct fleetctl *ctl, const char *path, int *ret_exit, struct buf *reterr) _must_check_;
 /* What became of the last start of a unit that does not run there: 0: it began (and has ended since), or
- * nobody knows; 1: it waits for other units, begins by now, or its machine does not answer; -EIO: it did not
- * begin. ret_why (owned): what it waits for, or why it did not. */
+ * nobody knows; 1: it waits for other units, or begins by now; -EIO: it did not begin; -EHOSTUNREACH: its
+ * machine cannot be asked. ret_why (owned): what it waits for, or why it did not. */
 int ctl_start_outcome(
 	struct fleetctl *ctl, const char *name, const char *machine, char **ret_why) _must_check_;
 /* A path with an escaped unit name: ctl_path("/fleet/v1/units/", name, ""). Owned. */
@@ -118,6 +119,7 @@ struct target_unit {
 	bool created;
 	bool typed; /* a word named it, not only a pattern */
 	bool quiet; /* waited for without a word */
+	bool kept;  /* asked to be replaced, and left alone: it is further on than it would be put */
 };
 struct target_units {
 	struct target_unit *items;
@@ -127,8 +129,8 @@ void ctl_target_units_done(struct target_units *units);
 /* The argument as a unit name: base name, ".service" appended when it has no suffix. Owned. */
 char *ctl_unit_argument(const char *argument);
 /* Makes sure that each unit of the arguments is in the registry, from file or template where it is not; with
- * --replace puts new contents in place of those whose desired state is at most `state`. Prints as fleet does.
- * -errno with a message. */
+ * --replace puts new contents in place of those whose desired state is at most `state`; others are `kept`.
+ * Prints as fleet does. -errno with a message. */
 int ctl_units_create(struct fleetctl *ctl, int count, char **arguments, const char *state,
 	struct target_units *ret, struct buf *reterr) _must_check_;
 /* The names that arguments stand for, each once: patterns (path.Match's: * ? [a-z]) for the units of the
@@ -225,5 +227,5 @@ void ctl_ssh_add_options(const struct fleetctl *ctl, int64_t port, struct ctl_wo
 /* The same for the host of --tunnel, and USER@HOST. */
 void ctl_ssh_add_tunnel_host(const struct fleetctl *ctl, struct ctl_words *words);
 /* Runs `ssh` to the address with the options' settings, through --tunnel where that is given; command NULL: a
- * shell. Answers its exit status. */
+ * shell. Answers its exit status; 1 when there was no connection. */
 int ctl_ssh_run(struct fleetctl *ctl, const char *address, int count, char *const *command);

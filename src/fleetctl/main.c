@@ -446,11 +446,26 @@ static int end_of_output(int status)
 {
 	bool failed = fflush(stdout) != 0; /* else it was at an earlier flush, whose errno is gone */
 
-	if (!failed && !ferror(stdout))
+	if ((!failed && !ferror(stdout)) || status == FLEETCTL_EXIT_UNREAD)
 		return status;
+	if (failed && errno == EPIPE)
+		return FLEETCTL_EXIT_UNREAD;
 	fprintf(stderr, "Error writing to standard output%s%s\n", failed ? ": " : "",
 		failed ? strerror(errno) : "");
 	return status ? status : 1;
+}
+
+/* The names of these variables as they were before fleet 1.0. */
+static void read_old_environment(struct fleetctl_options *o)
+{
+	const struct {
+		const char **value, *name;
+	} rows[] = {{&o->key_file, "FLEETCTL_ETCD_KEYFILE"}, {&o->cert_file, "FLEETCTL_ETCD_CERTFILE"},
+		{&o->ca_file, "FLEETCTL_ETCD_CAFILE"}};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (!*rows[i].value || !**rows[i].value)
+			*rows[i].value = getenv(rows[i].name);
 }
 
 static int run_words(int argc, char **argv)
@@ -478,6 +493,7 @@ static int run_words(int argc, char **argv)
 		fprintf(stderr, "Error: %s\nRun 'fleetctl --help' for usage.\n", buf_text(&error));
 		return 2;
 	}
+	read_old_environment(&ctl.options);
 	if (ctl.options.version)
 		return print_version();
 	if (!words || ctl.options.help) {

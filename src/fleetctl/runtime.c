@@ -38,7 +38,7 @@ int ctl_command_cat(struct fleetctl *ctl, int argc, char **argv)
 	return 0;
 }
 
-/* By ssh, for machines with a fleet 1.0. */
+/* By ssh, for machines with a fleet 1.0, or without a fleetd that answers. */
 static int remote(struct fleetctl *ctl, const char *machine, char *const *command, int count)
 {
 	const char *address = ctl_machine_address(ctl, machine);
@@ -50,6 +50,29 @@ static int remote(struct fleetctl *ctl, const char *machine, char *const *comman
 	return ctl_ssh_run(ctl, address, count, command);
 }
 
+/* What came of asking the machine's fleetd: whether to go on by ssh. */
+static bool goes_by_ssh(struct fleetctl *ctl, int result, const char *machine, const struct buf *error)
+{
+	const char *address;
+
+	if (result != -EHOSTUNREACH)
+		return result == -ENOTSUP;
+	address = ctl_machine_address(ctl, machine);
+	if (!address || !address[0])
+		return false;
+	fprintf(stderr, "%s; trying ssh\n", buf_text(error));
+	return true;
+}
+
+/* What was to be shown could not be: says why, unless nobody reads. Answers the exit status. */
+static int not_shown(int result, const char *what, const char *name, const struct buf *error)
+{
+	if (result == -EPIPE)
+		return FLEETCTL_EXIT_UNREAD;
+	fprintf(stderr, "Error retrieving the %s of unit %s: %s\n", what, name, buf_text(error));
+	return 1;
+}
+
 static int status_on(struct fleetctl *ctl, const char *name, const char *machine)
 {
 	_cleanup_free_ char *query = ctl_path("/status?machine=", machine, "");
@@ -58,13 +81,9 @@ static int status_on(struct fleetctl *ctl, const char *name, const char *machine
 	char *command[] = {"systemctl", "status", "-l", (char *)name};
 	int exit_status = 0, r = ctl_stream(ctl, path, &exit_status, &error);
 
-	if (r == -ENOTSUP)
+	if (goes_by_ssh(ctl, r, machine, &error))
 		return remote(ctl, machine, command, 4);
-	if (r < 0) {
-		fprintf(stderr, "Error retrieving the status of unit %s: %s\n", name, buf_text(&error));
-		return 1;
-	}
-	return exit_status;
+	return r < 0 ? not_shown(r, "status", name, &error) : exit_status;
 }
 
 /* A global unit: what each machine says. */
@@ -227,12 +246,10 @@ int ctl_command_journal(struct fleetctl *ctl, int argc, char **argv)
 	add_parameter(&query, "until", ctl->options.until);
 	path = ctl_path("/flotilla/v1/units/", name, buf_text(&query));
 	r = ctl_stream(ctl, path, NULL, &error);
-	if (r == -ENOTSUP) {
+	if (goes_by_ssh(ctl, r, ctl_text(unit, "machineID"), &error))
 		status = journal_by_ssh(ctl, name, ctl_text(unit, "machineID"));
-	} else if (r < 0) {
-		fprintf(stderr, "Error retrieving the journal of unit %s: %s\n", name, buf_text(&error));
-		status = 1;
-	}
+	else if (r < 0)
+		status = not_shown(r, "journal", name, &error);
 	json_decref(unit);
 	return status;
 }

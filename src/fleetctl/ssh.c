@@ -14,6 +14,9 @@
 /* What no shell takes for anything but itself. */
 #define SSH_PLAIN_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_"
 
+/* ssh(1): it has failed itself, or the remote command has ended so. fleet says 1. */
+#define SSH_EXIT_NO_CONNECTION 255
+
 /* ---- words ---- */
 
 void ctl_words_take(struct ctl_words *words, char *word)
@@ -175,7 +178,9 @@ int ctl_ssh_run(struct fleetctl *ctl, const char *address, int count, char *cons
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	if (!WIFEXITED(status))
+		return 128 + WTERMSIG(status);
+	return WEXITSTATUS(status) == SSH_EXIT_NO_CONNECTION ? 1 : WEXITSTATUS(status);
 }
 
 /* ---- which machine ---- */

@@ -323,6 +323,7 @@ static int consider_replacing(struct fleetctl *ctl, const char *argument, struct
 		fprintf(stderr,
 			"Warning: can not replace Unit(%s) in state '%s', use the appropriate command\n",
 			item->name, ctl_text(item->unit, "desiredState"));
+		item->kept = true;
 		return 0;
 	}
 	r = create_unit(ctl, item->name, local, "inactive", reterr);

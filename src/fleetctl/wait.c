@@ -18,6 +18,9 @@
 #define WAIT_RESTARTING_MS 2000 /* being restarted for so long: it fails */
 #define WAIT_NOTE_MS 2000	/* still activating: say that we wait */
 #define WAIT_GONE_MS 10000
+#define WAIT_AGAIN_MS 5000    /* stopped, and active for so long: something else has started it */
+#define WAIT_UNKNOWN_MS 45000 /* its machine cannot be asked for so long: how it ended stays unknown */
+#define WAIT_SILENT_MS 60000  /* the API has not answered for so long: it is given up */
 
 struct waiter {
 	const char *name;
@@ -25,6 +28,7 @@ struct waiter {
 	bool stirred; /* seen otherwise than failed: what fails now failed after it was asked to start */
 	int64_t active_since_ms;   /* 0: not active at the last look */
 	int64_t inactive_since_ms; /* launched, and not running; 0: not so */
+	int64_t running_since_ms;  /* not to run, and active; 0: not so */
 	json_t *states;		   /* of a global unit, at the last look; owned */
 	int64_t states_since_ms;   /* they have been like that since */
 };
@@ -250,14 +254,40 @@ static int note_wait(struct waiter *waiter, const char *what, int64_t elapsed_ms
 	return 0;
 }
 
+/* Launched, and its process is not there: it has ended, has not begun, or could not begin. */
+static int judge_inactive(struct fleetctl *ctl, struct waiter *waiter, const json_t *state,
+	int64_t elapsed_ms, int64_t now_ms, struct buf *reterr)
+{
+	const char *machine = ctl_text(state, "machineID"), *sub = ctl_text(state, "systemdSubState");
+	_cleanup_free_ char *why = NULL, *legend = NULL;
+	int64_t since_ms;
+	int r;
+
+	if (!waiter->inactive_since_ms)
+		waiter->inactive_since_ms = now_ms;
+	since_ms = now_ms - waiter->inactive_since_ms;
+	if (since_ms < WAIT_ENDED_MS)
+		return 0;
+	r = ctl_start_outcome(ctl, waiter->name, machine, &why);
+	if (r > 0 || (r == -EHOSTUNREACH && since_ms < WAIT_UNKNOWN_MS))
+		return note_wait(waiter, why, elapsed_ms);
+	if (r < 0) {
+		legend = ctl_machine_legend(ctl, machine, false);
+		buf_printf(reterr, "Unit %s %s on %s: %s", waiter->name,
+			r == -EHOSTUNREACH ? "is not running" : "does not start", legend, why);
+		return -EIO;
+	}
+	printf("Unit %s has ended (inactive/%s)\n", waiter->name, sub);
+	return 1;
+}
+
 static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_t *unit, const json_t *states,
 	int64_t elapsed_ms, int64_t now_ms, struct buf *reterr)
 {
 	const json_t *state = target_state(unit, states);
 	const char *active = ctl_text(state, "systemdActiveState"), *sub = ctl_text(state, "systemdSubState");
-	_cleanup_free_ char *start_error = NULL, *legend = NULL, *what = NULL;
+	_cleanup_free_ char *legend = NULL, *what = NULL;
 	bool restarting = strcmp(sub, "auto-restart") == 0, failed = strcmp(active, "failed") == 0;
-	int r;
 
 	waiter->stirred = waiter->stirred || !state || !(failed || is_refused(state));
 	/* What was published may still be the failure of before. */
@@ -281,23 +311,8 @@ static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_
 			active, sub, legend, waiter->name, waiter->name);
 		return -EIO;
 	}
-	if (strcmp(active, "inactive") == 0) {
-		if (!waiter->inactive_since_ms)
-			waiter->inactive_since_ms = now_ms;
-		if (now_ms - waiter->inactive_since_ms < WAIT_ENDED_MS)
-			return 0;
-		r = ctl_start_outcome(ctl, waiter->name, ctl_text(unit, "machineID"), &start_error);
-		if (r > 0)
-			return note_wait(waiter, start_error, elapsed_ms);
-		if (r < 0) {
-			legend = ctl_machine_legend(ctl, ctl_text(unit, "machineID"), false);
-			buf_printf(reterr, "Unit %s does not start on %s: %s", waiter->name, legend,
-				start_error);
-			return r;
-		}
-		printf("Unit %s has ended (%s/%s)\n", waiter->name, active, sub);
-		return 1;
-	}
+	if (strcmp(active, "inactive") == 0)
+		return judge_inactive(ctl, waiter, state, elapsed_ms, now_ms, reterr);
 	waiter->inactive_since_ms = 0;
 	if (restarting)
 		return 0;
@@ -307,7 +322,8 @@ static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_
 
 /* A global unit: what its machines say when none of them is on the way any more. Those that failed are
  * gathered into the message. 0: one waits for other units. */
-static int judge_machines(struct fleetctl *ctl, struct waiter *waiter, int64_t elapsed_ms, struct buf *reterr)
+static int judge_machines(
+	struct fleetctl *ctl, struct waiter *waiter, int64_t elapsed_ms, int64_t now_ms, struct buf *reterr)
 {
 	_cleanup_buf_ struct buf failed = BUF_INIT(1024 * 1024), ended = BUF_INIT(1024 * 1024);
 	const json_t *state;
@@ -326,6 +342,8 @@ static int judge_machines(struct fleetctl *ctl, struct waiter *waiter, int64_t e
 			continue;
 		if (r > 0)
 			return note_wait(waiter, "waits for units that it needs", elapsed_ms);
+		if (r == -EHOSTUNREACH && now_ms - waiter->states_since_ms < WAIT_UNKNOWN_MS)
+			return note_wait(waiter, why, elapsed_ms);
 		if (r == 0)
 			buf_printf(&ended, "Unit %s has ended (%s/%s) on %s\n", waiter->name, active, sub,
 				legend);
@@ -376,7 +394,33 @@ static int judge_everywhere(struct fleetctl *ctl, struct waiter *waiter, json_t 
 	json_decref(root);
 	if (json_array_size(states) < wanted)
 		return note_wait(waiter, "is not on all machines yet", elapsed_ms);
-	return judge_machines(ctl, waiter, elapsed_ms, reterr);
+	return judge_machines(ctl, waiter, elapsed_ms, now_ms, reterr);
+}
+
+/* On its machine, and stopped. A socket, a timer or a unit that needs it may start it again at any time. */
+static int judge_loaded(struct waiter *waiter, const char *current, const json_t *states, int64_t now_ms)
+{
+	const json_t *state;
+	size_t i;
+
+	if (!waiter->global && strcmp(current, "loaded") != 0)
+		return 0;
+	if (!any_busy(states))
+		return 1;
+	json_array_foreach(states, i, state) if (state_is_busy(state) && !state_is_active(state))
+	{
+		waiter->running_since_ms = 0;
+		return 0;
+	}
+	if (!waiter->running_since_ms)
+		waiter->running_since_ms = now_ms;
+	if (now_ms - waiter->running_since_ms < WAIT_AGAIN_MS)
+		return 0;
+	fprintf(stderr,
+		"Unit %s is active all the same: a socket, a timer or another unit has started it; stop that "
+		"too, or unload the unit\n",
+		waiter->name);
+	return 1;
 }
 
 /* 1: there; 0: not yet; negative: it never will be, with a message. */
@@ -403,7 +447,7 @@ static int judge(struct fleetctl *ctl, struct waiter *waiter, const struct snaps
 	case WAIT_INACTIVE:
 		return (waiter->global || strcmp(current, "inactive") == 0) && !any_busy(states);
 	case WAIT_LOADED:
-		return (waiter->global || strcmp(current, "loaded") == 0) && !any_busy(states);
+		return judge_loaded(waiter, current, states, now_ms);
 	case WAIT_LAUNCHED:
 		return strcmp(current, "launched") == 0;
 	case WAIT_ACTIVE:
@@ -441,14 +485,41 @@ static void print_there(struct fleetctl *ctl, const struct waiter *waiter, const
 
 /* ---- the loop ---- */
 
-static int look_at_all(struct fleetctl *ctl, struct waiter *waiters, size_t count, enum wait_for what,
-	int64_t elapsed_ms, bool print, size_t *open, struct buf *reterr)
+/* The API does not answer, as while its fleetd is started anew. */
+struct silence {
+	int64_t since_ms; /* 0: it does */
+	bool told;
+};
+
+/* 0: it is waited for. */
+static int note_silence(struct silence *silence, int error, const struct buf *why, struct buf *reterr)
 {
+	int64_t now_ms = time_mono_ms();
+
+	if (!silence->since_ms)
+		silence->since_ms = now_ms;
+	if (now_ms - silence->since_ms >= WAIT_NOTE_MS && !silence->told) {
+		fprintf(stderr, "%s; trying again\n", buf_text(why));
+		silence->told = true;
+	}
+	if (now_ms - silence->since_ms < WAIT_SILENT_MS)
+		return 0;
+	if (reterr->len)
+		buf_add_char(reterr, '\n');
+	buf_add_slice(reterr, buf_slice(why));
+	return error;
+}
+
+static int look_at_all(struct fleetctl *ctl, struct waiter *waiters, size_t count, enum wait_for what,
+	int64_t elapsed_ms, bool print, size_t *open, struct silence *silence, struct buf *reterr)
+{
+	_cleanup_buf_ struct buf unread = BUF_INIT(64 * 1024);
 	struct snapshot snapshot;
-	int r = read_snapshot(ctl, waiters, count, &snapshot, reterr), failed = 0;
+	int r = read_snapshot(ctl, waiters, count, &snapshot, &unread), failed = 0;
 
 	if (r < 0)
-		return r;
+		return note_silence(silence, r, &unread, reterr);
+	*silence = (struct silence){0};
 	for (size_t i = 0; i < count; i++) {
 		_cleanup_buf_ struct buf why = BUF_INIT(64 * 1024);
 
@@ -505,6 +576,7 @@ int ctl_wait_units(struct fleetctl *ctl, const struct target_units *units, enum 
 	int64_t start_ms = time_mono_ms(),
 		limit_ms = attempts > 0 ? attempts * FLEETCTL_ATTEMPT_MS : INT64_MAX;
 	size_t open = units->count;
+	struct silence silence = {0};
 	struct progress progress = {.count = units->count,
 		.state = wait_names[what],
 		.on = units->count > WAIT_LIST_FROM && isatty(STDERR_FILENO)};
@@ -522,11 +594,11 @@ int ctl_wait_units(struct fleetctl *ctl, const struct target_units *units, enum 
 		int one;
 
 		progress_wipe(&progress);
-		one = look_at_all(ctl, waiters, units->count, what, elapsed_ms, print, &open, reterr);
+		one = look_at_all(
+			ctl, waiters, units->count, what, elapsed_ms, print, &open, &silence, reterr);
 		r = one < 0 ? one : r;
-		/* A unit that failed does not end the wait for the others; a server that does not answer
-		 * does. */
-		if (!open || (one < 0 && one != -EIO && one != -ENOENT))
+		/* A unit that failed does not end the wait for the others. */
+		if (!open || (one < 0 && silence.since_ms))
 			break;
 		if (elapsed_ms > limit_ms) {
 			for (size_t i = 0; i < units->count; i++)

@@ -89,7 +89,8 @@ different("restart really restarts; 1.0 only waited for what was already true", 
           "Unit hello.service launched on 1a2b3c4d.../172.31.78.11\nUnit(hello.service) was restarted.\n"},
     102: {"stdout": ""},
     133: {"stdout": "Unit(g.service) was restarted.\n"}})
-different("exit status 0 only when what was asked for is so", {72: {"exit": 1}})
+different("exit status 0 only when what was asked for is so", {72: {"exit": 1}, 103: {"exit": 1}})
+different("a launched unit that is not replaced is not stopped either", {104: {"exit": 1, "stdout": ""}})
 different("1.0 says so twice", {110: {"stdout": "Triggered unit hello.service start\n"}})
 different("1.0 leaves the machine out now and then; of two units either may be there first", {
     115: {"stdout": re.compile("Unit hello@1.service inactive\nUnit hello@2.service inactive\n"

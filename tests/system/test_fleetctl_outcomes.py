@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import harness
 from fleet_cluster import Cluster, sleepers
@@ -119,6 +120,90 @@ def _():
         assert ended.returncode == 0 and not out, (ended.returncode, out, err)
         assert err.endswith("Successfully %s units [].\n" % {"stop": "stopped", "unload": "unloaded"}[command]), err
         assert not sleepers(71651), "it is gone when success is told"
+    c.destroy_all()
+
+
+@cases.case("what another unit has started is stopped and restarted too, and is loaded as it is")
+def _():
+    c.unit("needed.service", "/bin/sleep 71660")
+    c.unit("needs.service", "/bin/sleep 71661", "MachineOf=needed.service", more="[Unit]\nWants=needed.service\n")
+    for command in ("restart", "stop"):
+        c.ctl("load", "needed")
+        c.ctl("start", "needs")
+        wait_for(lambda: len(sleepers(71660)) == 1, 5, "the unit that is needed")
+        before = sleepers(71660)
+        wait_for(lambda: c.states("needed.service")["needed.service"], 5, "word of it")
+        assert c.ctl("load", "needed")[1:] == ("", "")
+        c.ctl(command, "needed")
+        assert len(sleepers(71660)) == (command == "restart") and sleepers(71660) != before, command
+        assert c.machine(1).api("GET", "/fleet/v1/units/needed.service")[1]["desiredState"] == (
+            "launched" if command == "restart" else "loaded")
+        c.ctl("unload", "needs", "needed")
+    c.destroy_all()
+
+
+@cases.case("a unit that is started again while it is stopped is said to be active, and not waited for without end")
+def _():
+    c.unit("again.service", "/bin/sleep 71662", "MachineMetadata=hostname=n1")
+    c.unit("again.timer", "", "MachineOf=again.service")
+    with open(os.path.join(c.units, "again.timer"), "w") as file:
+        file.write("[Timer]\nOnActiveSec=1ms\nOnUnitInactiveSec=1ms\nAccuracySec=1ms\n\n[X-Fleet]\nMachineOf=again.service\n")
+    c.ctl("load", "again.service")
+    c.ctl("start", "again.timer")
+    wait_for(lambda: sleepers(71662), 5, "the unit")
+    status, _, err = c.ctl("stop", "again.service", timeout=30)
+    assert status == 0 and "Unit again.service is active all the same" in err, err
+    c.ctl("stop", "again.timer")
+    c.ctl("stop", "again.service")
+    assert not sleepers(71662)
+    c.destroy_all()
+
+
+@cases.case("a launched unit is not replaced by submit or load, which is no success, and runs on")
+def _():
+    c.unit("kept.service", "/bin/sleep 71663")
+    c.ctl("start", "kept")
+    before = sleepers(71663)
+    c.unit("kept.service", "/bin/sleep 71664")
+    c.unit("fresh.service", "/bin/sleep 71664")
+    for command in ("submit", "load"):
+        status, _, err = c.ctl(command, "--replace", "kept", "fresh", check=False)
+        assert status == 1 and "can not replace Unit(kept.service) in state 'launched'" in err, (command, status, err)
+        assert sleepers(71663) == before, command
+    assert c.machine(1).api("GET", "/fleet/v1/units/fresh.service")[1]["currentState"] == "loaded"
+    c.destroy_all()
+
+
+def pipe(line):
+    return subprocess.run(["bash", "-o", "pipefail", "-c", line % harness.program("fleetctl")], capture_output=True, text=True,
+                          env=dict(os.environ, FLEETCTL_ENDPOINT=c.machine(1).endpoint), timeout=20)
+
+
+@cases.case("a journal that is followed ends with its reader, also when there is nothing more to say")
+def _():
+    c.unit("talks.service", "/bin/sh -c 'while echo line; do sleep 0.1; done'")
+    c.unit("once.service", "/bin/sh -c 'echo line; exec /bin/sleep 71665'")
+    c.ctl("start", "talks", "once")
+    for name in ("talks", "once"):
+        done = pipe("%%s journal -f -n 1 %s | head -1" % name)
+        assert done.returncode == 141 and done.stdout.endswith("line\n") and not done.stderr, (name, done)
+    c.destroy_all()
+
+
+@cases.case("a command waits on while the fleetd that it asks is started anew")
+def _():
+    c.unit("slow.service", "/bin/sleep 71666\nExecStartPre=/bin/sleep 6", "MachineMetadata=hostname=n2")
+    ended = subprocess.Popen([harness.program("fleetctl"), "start", os.path.join(c.units, "slow.service")],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             env=dict(os.environ, FLEETCTL_ENDPOINT=c.machine(1).endpoint))
+    wait_for(lambda: c.states("slow.service").get("slow.service"), 10, "the unit on its way")
+    c.machine(1).kill_fleetd(signal.SIGTERM)
+    time.sleep(2.5)
+    assert ended.poll() is None, ended.communicate()
+    c.machine(1).start()
+    out, err = ended.communicate(timeout=30)
+    assert ended.returncode == 0 and err.count("; trying again") == 1 and "destroyed" not in err, (ended.returncode, out, err)
+    assert len(sleepers(71666)) == 1
     c.destroy_all()
 
 

@@ -22,6 +22,7 @@ UNITS = {"r.service": {"name": "r.service", "currentState": "launched", "desired
 
 
 may_answer = threading.Event()
+far_is_away = threading.Event()  # what a fleetd answers whose peer does not
 
 
 class Fleet10(http.server.BaseHTTPRequestHandler):
@@ -39,6 +40,8 @@ class Fleet10(http.server.BaseHTTPRequestHandler):
             self.answer(200, UNITS[name])
         elif path.startswith("/fleet/v1/units/"):
             self.answer(404, {"error": {"code": 404, "message": "unit does not exist"}})
+        elif path.startswith("/flotilla/") and far_is_away.is_set():
+            self.answer(502, {"error": {"code": 502, "message": "cannot reach the fleetd of that machine"}})
         else:
             self.answer(404, {"error": {"code": 404, "message": ""}})
 
@@ -177,6 +180,18 @@ def _():
     assert ctl("status", "off")[2] == "Unit off.service does not appear to be loaded.\n"
 
 
+@cases.case("where a machine's fleetd does not answer ssh is tried, and no connection is exit status 1")
+def _():
+    far_is_away.set()
+    for words in (["status", "r"], ["journal", "r"]):
+        status, said, err = ctl(*words)
+        assert status == 0 and "core@172.31.78.12" in said, (said, err)
+        assert err == "cannot reach the fleetd of that machine; trying ssh\n", err
+        assert ctl(*words, FAKE_SSH_EXIT="255")[0] == 1
+    far_is_away.clear()
+    assert ctl("ssh", "r", "true", FAKE_SSH_EXIT="255")[0] == 1
+
+
 @cases.case("an endpoint of no known scheme is refused with those that there are")
 def _():
     status, _, err = ctl("--endpoint=ftp://x", "list-units")
@@ -230,6 +245,18 @@ def _():
         assert status == 0 and len(words) == 3, (status, words, err)
         with open(log) as file:
             assert json.load(file)[-1] == "core@" + to
+
+
+@cases.case("certificates are also named by the variables of before 1.0, which the newer ones beat")
+def _():
+    def said(**environment):
+        return ctl("--endpoint=https://127.0.0.1:1", "list-machines", **environment)[2]
+    old = {"FLEETCTL_ETCD_CERTFILE": "/none/cert", "FLEETCTL_ETCD_KEYFILE": "/none/key", "FLEETCTL_ETCD_CAFILE": "/none/ca"}
+    assert "/none/ca" in said(FLEETCTL_ETCD_CAFILE="/none/ca")
+    assert "/none/new" in said(FLEETCTL_ETCD_CAFILE="/none/ca", FLEETCTL_CA_FILE="/none/new")
+    del old["FLEETCTL_ETCD_CAFILE"]
+    assert "/none/cert" in said(**old)
+    assert "/none/new" in said(**old, FLEETCTL_CERT_FILE="/none/new")
 
 
 @cases.case("how long the API may take is said by FLEETCTL_REQUEST_TIMEOUT, or --request-timeout")
