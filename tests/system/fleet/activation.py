@@ -18,7 +18,7 @@ def add_cases(case, lab, long):
     @case("a socket and its service as fleet units: the first connection from the network starts the service")
     def _():
         lab().unit("talk.socket", "[Socket]\nListenStream=8500\n[X-Fleet]\nMachineMetadata=disk=hdd\n")
-        lab().unit("talk.service", "[Service]\nExecStart=/usr/bin/python3 %s\n[X-Fleet]\nMachineOf=talk.socket\n" % SERVER)
+        lab().unit("talk.service", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/usr/bin/python3 %s\n[X-Fleet]\nMachineOf=talk.socket\n" % SERVER)
         lab().ctl("load", "talk.service", "--no-block")
         lab().ctl("start", "talk.socket")
         host = lab().hosts[1]
@@ -31,6 +31,16 @@ def add_cases(case, lab, long):
                      lab().states("talk.socket") == {2: ("active", "running")}, 10, "the news of it")
             assert ask(host, 8500, "end") == "end 1 talk.socket\n"
             wait_for(lambda: lab().states("talk.service") == {2: ("inactive", "dead")}, 10, "its end")
+        # It was loaded, not started, and is stopped by its name all the same.
+        assert ask(host, 8500, "hello") == "hello 1 talk.socket\n"
+        lab().ctl("load", "talk.service")
+        pid, = host.processes("talk.service")
+        lab().ctl("stop", "talk.service")
+        assert not host.processes("talk.service")
+        assert ask(host, 8500, "hello") == "hello 1 talk.socket\n"
+        lab().ctl("restart", "talk.service")
+        now, = host.processes("talk.service")
+        assert now != pid
         lab().destroy("talk.socket", "talk.service")
         try:
             ask(host, 8500, "anybody")
