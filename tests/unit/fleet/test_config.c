@@ -3,8 +3,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -124,6 +126,27 @@ static void the_environment_beats_the_file_and_a_missing_file_is_named(void **st
 	unsetenv("FLEET_ETCD_KEY_PREFIX");
 }
 
+/* As in fleet 1.0.0, which looks whether the variable is there; 0.13 looked at its value. */
+static void an_empty_variable_empties_what_the_file_says(void **state)
+{
+	struct fleetd_config config;
+	_cleanup_buf_ struct buf error = BUF_INIT(4096);
+	char path[] = "/tmp/test_config.XXXXXX";
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(dprintf(fd, "metadata=a=1\npublic_ip=10.0.0.7\n"), 32);
+	close(fd);
+	setenv("FLEET_METADATA", "", 1);
+	assert_int_equal(fleetd_config_load(path, &config, &error), 0);
+	assert_int_equal(config.metadata_count, 0);
+	assert_string_equal(config.public_ip, "10.0.0.7");
+	fleetd_config_done(&config);
+	unsetenv("FLEET_METADATA");
+	unlink(path);
+}
+
 static void what_a_new_configuration_cannot_change_is_named(void **state)
 {
 	struct fleetd_config a, b;
@@ -156,6 +179,7 @@ int main(void)
 		cmocka_unit_test(what_fleet_ignores_in_silence_is_ignored_with_a_warning),
 		cmocka_unit_test(what_a_new_configuration_cannot_change_is_named),
 		cmocka_unit_test(the_environment_beats_the_file_and_a_missing_file_is_named),
+		cmocka_unit_test(an_empty_variable_empties_what_the_file_says),
 	};
 
 	return cmocka_run_group_tests_name("config", tests, NULL, NULL);
