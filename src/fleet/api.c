@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/json.h"
 #include "base/log.h"
@@ -68,6 +69,22 @@ const char *api_json_error(struct slice body, const json_error_t *error)
 			return json_error_code(error) == json_error_premature_end_of_input ? "unexpected EOF"
 											   : error->text;
 	return "EOF";
+}
+
+json_t *api_json_read(struct slice body, json_error_t *error)
+{
+	return json_loadb(body.len ? body.data : "", body.len, JSON_DISABLE_EOF_CHECK, error);
+}
+
+json_t *api_json_member(json_t *object, const char *key)
+{
+	json_t *value = json_object_get(object, key);
+	const char *name;
+
+	if (value)
+		return value;
+	json_object_foreach(object, name, value) if (strcasecmp(name, key) == 0) return value;
+	return NULL;
 }
 
 /* ---- page tokens ---- */

@@ -32,6 +32,12 @@ void api_reply_error(struct http_request *req, int status, const char *message);
 void api_reply_store_error(struct http_request *req, const struct etcd_response *response);
 /* Go's wording for a body that is no JSON: "EOF", "unexpected EOF", or jansson's text. */
 const char *api_json_error(struct slice body, const json_error_t *error);
+/* A request's body, read as Go's decoder does: its first JSON value, whatever comes behind it. NULL: *error,
+ * for api_json_error(). */
+json_t *api_json_read(struct slice body, json_error_t *error);
+/* The member called so, else the first that is but for upper and lower case, as Go's decoder finds it
+ * ("desiredState", "DesiredState"); NULL: none, or no object. */
+json_t *api_json_member(json_t *object, const char *key);
 
 /* Reads the page token: 0 and the page (1-based), or -EINVAL with a message for a 400. */
 int api_read_page(struct api *api, struct http_request *req, size_t *ret_page, const char **ret_message);

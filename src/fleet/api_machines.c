@@ -73,15 +73,15 @@ static bool cut_metadata_path(struct slice path, struct slice *ret_id, struct sl
 }
 
 /* Checks one operation and adds its write. Answers a message for a 400, or NULL. */
-static const char *add_operation(struct api *api, struct api_write *write, const json_t *op)
+static const char *add_operation(struct api *api, struct api_write *write, json_t *op)
 {
-	const char *kind = json_string_value(json_object_get(op, "op"));
-	const char *path = json_string_value(json_object_get(op, "path"));
-	const json_t *holder = json_object_get(op, "value");
+	const char *kind = json_string_value(api_json_member(op, "op"));
+	const char *path = json_string_value(api_json_member(op, "path"));
+	json_t *holder = api_json_member(op, "value");
 	/* {"value": "east"} as JSON Patch and the manual have it, {"value": {"value": "east"}} as 1.0 does.
 	 */
 	const char *value =
-		json_string_value(json_is_object(holder) ? json_object_get(holder, "value") : holder);
+		json_string_value(json_is_object(holder) ? api_json_member(holder, "value") : holder);
 	struct slice id, key;
 	bool removal = kind && strcmp(kind, "remove") == 0;
 
@@ -103,7 +103,7 @@ static const char *add_operation(struct api *api, struct api_write *write, const
 static void patch_machines(struct api *api, struct http_request *req)
 {
 	json_error_t error;
-	json_t *root = json_loadb(req->body.len ? req->body.data : "", req->body.len, 0, &error), *op;
+	json_t *root = api_json_read(req->body, &error), *op;
 	const char *message = NULL;
 	struct api_write *write;
 	size_t i;

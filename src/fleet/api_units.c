@@ -135,10 +135,10 @@ static const char *json_kind(const json_t *value)
 }
 
 /* A string member: "" when absent or null; false with Go's message when it is of another type. */
-static bool string_member(const json_t *object, const char *key, const char *owner, const char **ret,
+static bool string_member(json_t *object, const char *key, const char *owner, const char **ret,
 	struct http_request *req, const char **ret_message)
 {
-	const json_t *value = json_object_get(object, key);
+	const json_t *value = api_json_member(object, key);
 
 	*ret = "";
 	if (!value || json_is_null(value))
@@ -155,7 +155,7 @@ static bool string_member(const json_t *object, const char *key, const char *own
 }
 
 static bool read_options(
-	struct http_request *req, const json_t *list, struct unit_file **ret, const char **ret_message)
+	struct http_request *req, json_t *list, struct unit_file **ret, const char **ret_message)
 {
 	struct unit_file *file = unit_file_new();
 	size_t i;
@@ -188,8 +188,7 @@ static bool read_body(struct http_request *req, struct slice name, struct unit_b
 	const char *message = NULL, *given;
 	json_t *options;
 
-	*body = (struct unit_body){
-		.root = json_loadb(req->body.len ? req->body.data : "", req->body.len, 0, &error)};
+	*body = (struct unit_body){.root = api_json_read(req->body, &error)};
 	if (!body->root) {
 		message = arena_printf(
 			&req->arena, "unable to decode body: %s", api_json_error(req->body, &error));
@@ -198,7 +197,7 @@ static bool read_body(struct http_request *req, struct slice name, struct unit_b
 			"unable to decode body: json: cannot unmarshal %s into Go value of type schema.Unit",
 			json_kind(body->root));
 	} else {
-		options = json_object_get(body->root, "options");
+		options = api_json_member(body->root, "options");
 		if (options && !json_is_null(options) && !json_is_array(options))
 			message = arena_printf(&req->arena,
 				"unable to decode body: json: cannot unmarshal %s into Go struct field "

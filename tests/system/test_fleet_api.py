@@ -155,6 +155,21 @@ def _():
     assert cluster[0].call("GET", "/fleet/v1/units/p000.service")[0] == 200
 
 
+@cases.case("keys of a body may be of any case, and what follows its first JSON value is not read, as in Go")
+def _():
+    # go-systemd's UnitOption has no tags: a client of 1.0's that marshals it says Section, Name and Value.
+    body = json.dumps({"Name": "case.service", "DesiredState": "inactive", "Options": [
+        {"Section": "Service", "Name": "ExecStart", "Value": "/bin/sleep 1"}]})
+    status, text, _ = cluster[0].call("PUT", "/fleet/v1/units/case.service", {"Content-Type": "application/json"}, body + "}, again")
+    assert status == 201, (status, text)
+    unit = json.loads(cluster[0].call("GET", "/fleet/v1/units/case.service")[1])
+    assert unit["options"] == [{"section": "Service", "name": "ExecStart", "value": "/bin/sleep 1"}], unit
+    assert cluster[0].call("DELETE", "/fleet/v1/units/case.service")[0] == 204
+    change = '[{"Op": "add", "PATH": "/%s/metadata/case", "Value": {"Value": "any"}}]\n[]' % HOSTS[0][0]
+    assert cluster[0].call("PATCH", "/fleet/v1/machines", None, change)[0] == 204
+    assert '"case":"any"' in cluster[0].call("GET", "/fleet/v1/machines")[1]
+
+
 @cases.case("what a write answered is read back at once, through the same fleetd")
 def _():
     options = [{"section": "Service", "name": "ExecStart", "value": "/bin/sleep 1"}]
