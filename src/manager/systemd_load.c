@@ -159,8 +159,18 @@ int systemd_check_all(struct systemd_unit *unit)
 	return systemd_ask(unit->systemd, unit->name, on_checked, unit);
 }
 
+static const char *why_out_of_reach(enum systemd_reach reach)
+{
+	if (reach == REACH_REQUIRED_BY)
+		return "would be stopped with it: use WantedBy=";
+	if (reach == REACH_UPHELD_BY)
+		return "would start it again whenever fleet stops it: use WantedBy=";
+	return "fleet does not touch";
+}
+
 /* Alias= puts a link of ours behind another name, Also= enables another unit, and what requires this one is
- * stopped with it: none of them may be one of the host's. */
+ * stopped with it: none of them may be one of the host's. A target neither: with sysinit.target, say, most of
+ * what runs would be stopped. And what is upheld cannot be stopped. */
 static int on_alias(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 {
 	struct systemd_unit *unit = userdata;
@@ -181,9 +191,7 @@ static int on_alias(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 	buf_printf(&error, "%s=%s in [Install] of %s: ", systemd_reach_key(other->reach), other->name,
 		unit->name);
 	systemd_add_taken(&error, other->name, &properties);
-	buf_add_str(&error, other->reach >= REACH_REQUIRED_BY
-				    ? ", which would be stopped with it: use WantedBy="
-				    : ", which fleet does not touch");
+	buf_printf(&error, ", which %s", why_out_of_reach(other->reach));
 	refuse(unit, buf_text(&error));
 	return 0;
 }

@@ -261,7 +261,8 @@ def _():
     host.nothing_left("inst.service", "other-name.service")
     wait_for(lambda: "inst.service" not in host.machine.properties("multi-user.target", "Wants")["Wants"].split(), 10,
              "the target to forget it")
-    for line, word in (("RequiredBy=ssh.service", "would be stopped with it"), ("Alias=ssh.service", "ssh.service is a unit of this host"),
+    for line, word in (("RequiredBy=ssh.service", "would be stopped with it"), ("RequiredBy=multi-user.target", "would be stopped with it"),
+                       ("UpheldBy=ssh.service", "would start it again"), ("Alias=ssh.service", "ssh.service is a unit of this host"),
                        ("Also=web.service", "web.service is a unit of this host"), ("WantedBy=no/such", "no/such")):
         host.sleeper("reach.service", install="[Install]\n%s\n" % line)
         status, out = host.ctl("start", "reach", check=False)
