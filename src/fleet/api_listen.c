@@ -93,6 +93,13 @@ int api_listen(struct http_server *server, const struct fleetd_config *config, c
 	return r;
 }
 
+static int listen_tcp(struct http_server *server, const struct api_tls *tls, const char *host, uint16_t port,
+	uint16_t *ret_port, struct buf *reterr)
+{
+	return tls->server ? http_server_listen_tls(server, host, port, ret_port, reterr)
+			   : http_server_listen_tcp(server, host, port, ret_port, reterr);
+}
+
 int api_listen_peers(struct http_server *server, const struct fleetd_config *config,
 	const struct api_tls *tls, uint16_t *ret_port)
 {
@@ -104,14 +111,20 @@ int api_listen_peers(struct http_server *server, const struct fleetd_config *con
 	r = url_split_host_port(config->peer_listen, &host, &port, &error);
 	if (r < 0)
 		return log_errno(r, "peer_listen: %s", buf_text(&error));
-	if (tls->server) {
+	if (tls->server)
 		http_server_set_tls(server, tls->server);
-		r = http_server_listen_tls(server, host, port, ret_port, &error);
-	} else {
-		r = http_server_listen_tcp(server, host, port, ret_port, &error);
+	r = listen_tcp(server, tls, host, port, ret_port, &error);
+	if (r == -EADDRINUSE && !fleetd_config_names(config, "peer_listen")) {
+		/* It was 1.0's port, where a fleet.socket may still listen: nobody asked for it, and others
+		 * read in the registry which one it is. */
+		r = listen_tcp(server, tls, host, 0, ret_port, &error);
+		if (r >= 0)
+			log_warning("the TCP port %u is taken: other fleetds are served at %u, until the "
+				    "next start (peer_listen names one for good)",
+				port, *ret_port);
 	}
 	if (r < 0)
-		return log_errno(r, "cannot listen for other fleetds on %s (peer_listen): %s",
-			config->peer_listen, buf_text(&error));
-	return 0;
+		log_error("cannot listen for other fleetds on %s (peer_listen): %s", config->peer_listen,
+			buf_text(&error));
+	return r;
 }

@@ -17,6 +17,7 @@ void api_tls_done(struct api_tls *tls);
 /* Inherited TCP sockets speak TLS when there is a certificate, those of `listen` when they are https. */
 int api_listen(struct http_server *server, const struct fleetd_config *config,
 	const struct api_tls *tls) _must_check_;
-/* *ret_port: the port that was bound. Speaks TLS when there is a certificate. */
+/* *ret_port: the port that was bound. Another than the default one when that is taken, and none is named.
+ * Speaks TLS when there is a certificate. */
 int api_listen_peers(struct http_server *server, const struct fleetd_config *config,
 	const struct api_tls *tls, uint16_t *ret_port) _must_check_;

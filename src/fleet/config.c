@@ -62,7 +62,7 @@ static const struct config_key keys[] = {
 	{"api_keyfile", KEY_TEXT, FIELD(api_keyfile), "", true},
 	{"api_cafile", KEY_TEXT, FIELD(api_cafile), "", true},
 	{"api_writers", KEY_LIST, FIELD(api_writers), "", true},
-	{"peer_listen", KEY_TEXT, FIELD(peer_listen), "0.0.0.0:49153"},
+	{"peer_listen", KEY_TEXT, FIELD(peer_listen), ":49153"},
 	{"agent_data_dir", KEY_TEXT, FIELD(data_dir), "/var/lib/fleet"},
 	{"supervisor_dir", KEY_TEXT, FIELD(supervisor_dir), "/run/fleet/supervisor"},
 	{"unit_manager", KEY_MANAGER, FIELD(unit_manager), "auto"},
@@ -215,6 +215,15 @@ static int set_key(struct fleetd_config *config, const struct config_key *key, c
 	return 0;
 }
 
+/* What the file or the environment says. */
+static int take_key(struct fleetd_config *config, const struct config_key *key, const char *where,
+	const char *text, struct buf *reterr)
+{
+	static_assert(ARRAY_LEN(keys) <= 64, "a bit of `named` for each");
+	config->named |= UINT64_C(1) << (key - keys);
+	return set_key(config, key, where, text, reterr);
+}
+
 void fleetd_config_defaults(struct fleetd_config *config)
 {
 	_cleanup_buf_ struct buf unused = BUF_INIT(4096);
@@ -230,6 +239,14 @@ static const struct config_key *find_key(struct slice name)
 		if (strlen(keys[i].name) == name.len && strncasecmp(keys[i].name, name.data, name.len) == 0)
 			return &keys[i];
 	return NULL;
+}
+
+bool fleetd_config_names(const struct fleetd_config *config, const char *name)
+{
+	const struct config_key *key = find_key(slice_str(name));
+
+	assert(key);
+	return config->named >> (key - keys) & 1;
 }
 
 /* "…", '…', or bare up to a '#' or ';'. */
@@ -280,7 +297,7 @@ static int parse_line(struct fleetd_config *config, const char *name, unsigned n
 		return 0;
 	}
 	text = mem_strndup(value.data, value.len);
-	return set_key(config, key, where, text, reterr);
+	return take_key(config, key, where, text, reterr);
 }
 
 int fleetd_config_parse(struct fleetd_config *config, const char *name, struct slice text, struct buf *reterr)
@@ -322,7 +339,7 @@ static int read_environment(struct fleetd_config *config, struct buf *reterr)
 		value = getenv(name);
 		if (!value)
 			continue;
-		r = set_key(config, &keys[i], name, value, reterr);
+		r = take_key(config, &keys[i], name, value, reterr);
 		if (r < 0)
 			return r;
 	}

@@ -25,13 +25,14 @@ struct fleetd_config {
 	char *api_certfile, *api_keyfile; /* for https; "": none */
 	char *api_cafile;		  /* whose clients may come over https; "": all */
 	char *api_writers;		  /* who may change things, see api_access.h; "": all */
-	char *peer_listen;		  /* host:port, "": none */
+	char *peer_listen;		  /* host:port, ":port" for all addresses, "": none */
 	char *data_dir;
 	char *supervisor_dir;
 	char *units_dir;   /* systemd's; "": by default */
 	bool systemd_user; /* units run in this user's systemd */
 	enum manager_kind unit_manager;
 	bool keep_units_on_stop;
+	uint64_t named; /* for fleetd_config_names() */
 	/* What was not understood, one line each, for the log. */
 	struct buf warnings;
 };
@@ -39,6 +40,8 @@ struct fleetd_config {
 /* Reads `path` (NULL: /etc/fleet/fleet.conf if it exists) and the environment. -errno with one line in
  * reterr: a named file that is missing, a line without '=', a bad agent_ttl. */
 int fleetd_config_load(const char *path, struct fleetd_config *ret, struct buf *reterr) _must_check_;
+/* Whether the file or the environment says what the key is, be it what it is by default. */
+bool fleetd_config_names(const struct fleetd_config *config, const char *key);
 /* The names of keys in which the two differ and which take effect at a start only, as "a, b". */
 void fleetd_config_add_fixed(
 	struct buf *out, const struct fleetd_config *present, const struct fleetd_config *wanted);

@@ -30,6 +30,8 @@ static void defaults_are_fleets(void **state)
 	assert_int_equal(config.etcd_request_timeout_ms, 1000);
 	assert_int_equal(config.token_limit, 100);
 	assert_string_equal(config.listen, "unix:///var/run/fleet.sock");
+	assert_string_equal(config.peer_listen, ":49153");
+	assert_false(fleetd_config_names(&config, "peer_listen"));
 	assert_int_equal(config.warnings.len, 0);
 	fleetd_config_done(&config);
 }
@@ -48,6 +50,8 @@ static void lists_quotes_comments_and_continued_lines_are_read(void **state)
 			&error),
 		0);
 	assert_string_equal(config.etcd_servers, "http://a:1,http://b:2");
+	assert_true(fleetd_config_names(&config, "metadata"));
+	assert_false(fleetd_config_names(&config, "listen"));
 	assert_int_equal(config.metadata_count, 2);
 	assert_string_equal(config.metadata[0].key, "disk");
 	assert_string_equal(config.metadata[0].value, "hdd");
@@ -141,6 +145,7 @@ static void an_empty_variable_empties_what_the_file_says(void **state)
 	setenv("FLEET_METADATA", "", 1);
 	assert_int_equal(fleetd_config_load(path, &config, &error), 0);
 	assert_int_equal(config.metadata_count, 0);
+	assert_true(fleetd_config_names(&config, "metadata"));
 	assert_string_equal(config.public_ip, "10.0.0.7");
 	fleetd_config_done(&config);
 	unsetenv("FLEET_METADATA");
