@@ -48,25 +48,41 @@ static int listen_unix(struct http_server *server, const char *path, struct buf 
 	return http_server_listen_unix(server, path, 0660, reterr);
 }
 
-static int listen_one(struct http_server *server, const struct api_tls *tls, const char *address)
+static int listen_at(
+	struct http_server *server, const struct api_tls *tls, const char *address, struct buf *reterr)
 {
-	_cleanup_buf_ struct buf error = BUF_INIT(4096);
 	_cleanup_url_ struct url url = {0};
-	int r = url_parse(address, &url, &error);
+	int r = url_parse(address, &url, reterr);
 
 	if (r < 0)
-		return log_errno(r, "listen: %s", buf_text(&error));
-	if (url.scheme == URL_UNIX) {
-		r = listen_unix(server, url.path, &error);
-	} else if (url.scheme == URL_HTTP) {
-		r = http_server_listen_tcp(server, url.host, url.port, NULL, &error);
-	} else if (!tls->server) {
-		r = -EINVAL;
-		buf_add_str(&error, "https needs a certificate and a key (api_certfile, api_keyfile)");
-	} else {
-		r = http_server_listen_tls(server, url.host, url.port, NULL, &error);
+		return r;
+	if (url.scheme == URL_UNIX)
+		return listen_unix(server, url.path, reterr);
+	if (url.scheme == URL_HTTP)
+		return http_server_listen_tcp(server, url.host, url.port, NULL, reterr);
+	if (tls->server)
+		return http_server_listen_tls(server, url.host, url.port, NULL, reterr);
+	buf_add_str(reterr, "https needs a certificate and a key (api_certfile, api_keyfile)");
+	return -EINVAL;
+}
+
+/* What nobody asked for may be another's: of systemd's fleet.socket, say, where fleetd is started by hand.
+ * 1.0, too, runs without an API where it was handed no socket. */
+static int listen_one(struct http_server *server, const struct fleetd_config *config,
+	const struct api_tls *tls, const char *address)
+{
+	_cleanup_buf_ struct buf error = BUF_INIT(4096);
+	int r = listen_at(server, tls, address, &error);
+
+	if (r >= 0)
+		return 0;
+	if (fleetd_config_names(config, "listen")) {
+		log_error("cannot listen on %s (listen): %s", address, buf_text(&error));
+		return r;
 	}
-	return r < 0 ? log_errno(r, "cannot listen on %s: %s", address, buf_text(&error)) : 0;
+	log_warning(
+		"this fleetd answers no fleetctl: %s (name another address with listen=)", buf_text(&error));
+	return 0;
 }
 
 int api_listen(struct http_server *server, const struct fleetd_config *config, const struct api_tls *tls)
@@ -85,7 +101,7 @@ int api_listen(struct http_server *server, const struct fleetd_config *config, c
 	}
 	for (char *item = strtok_r(list, ",", &save); fds <= 0 && item && r == 0;
 		item = strtok_r(NULL, ",", &save))
-		r = listen_one(server, tls, item);
+		r = listen_one(server, config, tls, item);
 	if (r == 0 && !config->api_writers[0] &&
 		(strstr(config->listen, "http://") || (tls->server && !config->api_cafile[0])))
 		log_warning("whoever reaches the API's TCP port may run anything as root here: name who may "

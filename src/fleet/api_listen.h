@@ -14,7 +14,8 @@ struct api_tls {
 int api_tls_read(const struct fleetd_config *config, struct api_tls *ret) _must_check_;
 void api_tls_done(struct api_tls *tls);
 
-/* Inherited TCP sockets speak TLS when there is a certificate, those of `listen` when they are https. */
+/* A default address that cannot be had is left out, with a warning; what is named must be had.
+ * Inherited TCP sockets speak TLS when there is a certificate, those of `listen` when they are https. */
 int api_listen(struct http_server *server, const struct fleetd_config *config,
 	const struct api_tls *tls) _must_check_;
 /* *ret_port: the port that was bound. Another than the default one when that is taken, and none is named.

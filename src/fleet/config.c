@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "base/text.h"
 #include "io/file.h"
@@ -346,6 +347,40 @@ static int read_environment(struct fleetd_config *config, struct buf *reterr)
 	return 0;
 }
 
+/* The value becomes the key's, unless one is named. Takes it. */
+static void set_default(struct fleetd_config *config, const char *name, char **field, char *value)
+{
+	if (fleetd_config_names(config, name)) {
+		free(value);
+		return;
+	}
+	free(*field);
+	*field = value;
+}
+
+static const char *absolute_env(const char *name)
+{
+	const char *path = getenv(name);
+
+	return path && path[0] == '/' ? path : NULL;
+}
+
+void fleetd_config_for_user(struct fleetd_config *config)
+{
+	const char *runtime = absolute_env("XDG_RUNTIME_DIR"), *state = absolute_env("XDG_STATE_HOME");
+	const char *home = absolute_env("HOME");
+
+	/* One that somebody made for this user is the user's. */
+	if ((state || home) && access(config->data_dir, W_OK) < 0)
+		set_default(config, "agent_data_dir", &config->data_dir,
+			state ? mem_printf("%s/fleet", state) : mem_printf("%s/.local/state/fleet", home));
+	if (!runtime)
+		return;
+	set_default(config, "listen", &config->listen, mem_printf("unix://%s/fleet.sock", runtime));
+	set_default(config, "supervisor_dir", &config->supervisor_dir,
+		mem_printf("%s/fleet/supervisor", runtime));
+}
+
 int fleetd_config_load(const char *path, struct fleetd_config *ret, struct buf *reterr)
 {
 	const char *name = path ? path : CONFIG_FILE_DEFAULT;
@@ -366,6 +401,8 @@ int fleetd_config_load(const char *path, struct fleetd_config *ret, struct buf *
 		fleetd_config_done(&config);
 		return r;
 	}
+	if (geteuid() != 0)
+		fleetd_config_for_user(&config);
 	for (size_t len = strlen(config.prefix); len > 0 && config.prefix[len - 1] == '/'; len--)
 		config.prefix[len - 1] = '\0';
 	*ret = config;

@@ -51,3 +51,6 @@ void fleetd_config_done(struct fleetd_config *config);
 int fleetd_config_parse(
 	struct fleetd_config *config, const char *name, struct slice text, struct buf *reterr) _must_check_;
 void fleetd_config_defaults(struct fleetd_config *config);
+/* Who is not root cannot write where the defaults are: what is not named goes to the user's own directories.
+ * For fleetd_config_load() and tests. */
+void fleetd_config_for_user(struct fleetd_config *config);

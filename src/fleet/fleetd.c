@@ -130,8 +130,10 @@ static int open_manager(struct fleetd *f)
 		.userdata = f};
 	int r = manager_new(&config, &f->manager, &error);
 
-	if (r < 0)
-		return log_errno(r, "cannot manage units here: %s", buf_text(&error));
+	if (r < 0) {
+		log_error("cannot manage units here: %s", buf_text(&error));
+		return r;
+	}
 	log_info("units run %s", manager_kind_here(config.kind, config.user) == MANAGER_SYSTEMD
 					 ? config.user ? "in this user's systemd" : "in systemd"
 					 : "in the embedded supervisor");
@@ -304,7 +306,9 @@ static const char usage[] =
 	"                         is systemd where that is PID 1 (default auto)\n"
 	"  --keep-units-on-stop   leave the units running when fleetd stops, for upgrades\n"
 	"  --version              print the version\n\n"
-	"Every key of the configuration can be set by the environment as FLEET_<KEY>.\n\n"
+	"Every key of the configuration can be set by the environment as FLEET_<KEY>. Run by an ordinary\n"
+	"user, fleetd keeps its files in XDG_STATE_HOME (~/.local/state) and XDG_RUNTIME_DIR; fleetctl\n"
+	"finds it there as unix://$XDG_RUNTIME_DIR/fleet.sock.\n\n"
 	"Signals: HUP reads the configuration again, USR1 writes the state to the log as JSON, TERM and\n"
 	"INT end it.\n";
 

@@ -5,7 +5,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -130,6 +135,74 @@ static void peers_are_served_at_all_addresses_of_both_families(void **state)
 		assert_true(takes_connections((struct sockaddr *)&own6, sizeof(own6)));
 }
 
+static int listen_for_clients(struct world *world)
+{
+	const struct api_tls tls = {0};
+
+	return api_listen(world->server, &world->config, &tls);
+}
+
+/* A directory with the socket of another server in it; the descriptor holds that. */
+static int serve_elsewhere(char *dir, struct sockaddr_un *ret_address)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	assert_non_null(mkdtemp(dir));
+	ret_address->sun_family = AF_UNIX;
+	(void)snprintf(ret_address->sun_path, sizeof(ret_address->sun_path), "%s/fleet.sock", dir);
+	assert_int_equal(bind(fd, (struct sockaddr *)ret_address, sizeof(*ret_address)), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	return fd;
+}
+
+/* As where systemd's fleet.socket listens, and fleetd is started by hand. */
+static void a_default_address_that_is_taken_is_left_to_who_has_it(void **state)
+{
+	char dir[] = "/tmp/test_api_listen.XXXXXX";
+	struct sockaddr_un address = {0};
+	int taken = serve_elsewhere(dir, &address);
+	struct world *world = *state;
+	struct stat before, after;
+
+	setenv("XDG_RUNTIME_DIR", dir, 1);
+	fleetd_config_for_user(&world->config);
+	assert_non_null(strstr(world->config.listen, dir));
+	assert_int_equal(stat(address.sun_path, &before), 0);
+	assert_int_equal(listen_for_clients(world), 0);
+	assert_int_equal(stat(address.sun_path, &after), 0);
+	assert_int_equal(before.st_ino, after.st_ino);
+	close(taken);
+	unlink(address.sun_path);
+	rmdir(dir);
+}
+
+static void a_default_address_that_may_not_be_had_is_done_without(void **state)
+{
+	struct world *world = *state;
+
+	setenv("XDG_RUNTIME_DIR", "/proc/no-such-directory", 1);
+	fleetd_config_for_user(&world->config);
+	assert_int_equal(listen_for_clients(world), 0);
+}
+
+static void an_address_that_is_named_must_be_had(void **state)
+{
+	char dir[] = "/tmp/test_api_listen.XXXXXX";
+	struct sockaddr_un address = {0};
+	int taken = serve_elsewhere(dir, &address);
+	_cleanup_free_ char *line = mem_printf("listen=unix://%s\n", address.sun_path);
+	struct world *world = *state;
+
+	configure(world, line);
+	assert_int_equal(listen_for_clients(world), -EADDRINUSE);
+	configure(world, "listen=https://127.0.0.1:0\n");
+	assert_int_equal(listen_for_clients(world), -EINVAL);
+	close(taken);
+	unlink(address.sun_path);
+	rmdir(dir);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -138,6 +211,9 @@ int main(void)
 		CASE(another_port_serves_peers_where_the_default_one_is_taken),
 		CASE(a_port_for_peers_that_is_named_must_be_had),
 		CASE(peers_are_served_at_all_addresses_of_both_families),
+		CASE(a_default_address_that_is_taken_is_left_to_who_has_it),
+		CASE(a_default_address_that_may_not_be_had_is_done_without),
+		CASE(an_address_that_is_named_must_be_had),
 	};
 
 	return cmocka_run_group_tests_name("api_listen", tests, NULL, NULL);

@@ -175,6 +175,52 @@ static void what_a_new_configuration_cannot_change_is_named(void **state)
 	fleetd_config_done(&b);
 }
 
+static void an_ordinary_user_has_defaults_of_its_own(void **state)
+{
+	bool own = access("/var/lib/fleet", W_OK) == 0; /* of the user who runs this */
+	struct fleetd_config config;
+
+	(void)state;
+	setenv("HOME", "/home/a", 1);
+	setenv("XDG_RUNTIME_DIR", "/run/user/7", 1);
+	unsetenv("XDG_STATE_HOME");
+	fleetd_config_defaults(&config);
+	fleetd_config_for_user(&config);
+	assert_string_equal(config.data_dir, own ? "/var/lib/fleet" : "/home/a/.local/state/fleet");
+	assert_string_equal(config.listen, "unix:///run/user/7/fleet.sock");
+	assert_string_equal(config.supervisor_dir, "/run/user/7/fleet/supervisor");
+	fleetd_config_done(&config);
+
+	setenv("XDG_STATE_HOME", "/state", 1);
+	unsetenv("XDG_RUNTIME_DIR");
+	fleetd_config_defaults(&config);
+	fleetd_config_for_user(&config);
+	assert_string_equal(config.data_dir, own ? "/var/lib/fleet" : "/state/fleet");
+	assert_string_equal(config.listen, "unix:///var/run/fleet.sock");
+	assert_string_equal(config.supervisor_dir, "/run/fleet/supervisor");
+	fleetd_config_done(&config);
+}
+
+static void what_a_user_names_is_taken_for_the_user_too(void **state)
+{
+	struct fleetd_config config;
+	_cleanup_buf_ struct buf error = BUF_INIT(4096);
+
+	(void)state;
+	setenv("XDG_STATE_HOME", "/state", 1);
+	setenv("XDG_RUNTIME_DIR", "/run/user/7", 1);
+	assert_int_equal(parse(&config,
+				 "agent_data_dir=/nonexistent/data\nlisten=unix:///var/run/fleet.sock\n"
+				 "supervisor_dir=/run/fleet/supervisor\n",
+				 &error),
+		0);
+	fleetd_config_for_user(&config);
+	assert_string_equal(config.data_dir, "/nonexistent/data");
+	assert_string_equal(config.listen, "unix:///var/run/fleet.sock");
+	assert_string_equal(config.supervisor_dir, "/run/fleet/supervisor");
+	fleetd_config_done(&config);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -185,6 +231,8 @@ int main(void)
 		cmocka_unit_test(what_a_new_configuration_cannot_change_is_named),
 		cmocka_unit_test(the_environment_beats_the_file_and_a_missing_file_is_named),
 		cmocka_unit_test(an_empty_variable_empties_what_the_file_says),
+		cmocka_unit_test(an_ordinary_user_has_defaults_of_its_own),
+		cmocka_unit_test(what_a_user_names_is_taken_for_the_user_too),
 	};
 
 	return cmocka_run_group_tests_name("config", tests, NULL, NULL);
