@@ -144,3 +144,27 @@ int api_listen_peers(struct http_server *server, const struct fleetd_config *con
 			buf_text(&error));
 	return r;
 }
+
+void api_peer_addresses(const struct fleetd_config *config, uint16_t port, const char *public_ip,
+	const char *own_ip, struct buf *out)
+{
+	const char *addresses[2] = {public_ip, strcmp(public_ip, own_ip) != 0 ? own_ip : ""};
+	_cleanup_free_ char *host = NULL;
+	uint16_t unused;
+
+	if (url_split_host_port(config->peer_listen, &host, &unused, NULL) < 0)
+		return;
+	if (host[0] && strcmp(host, "0.0.0.0") != 0 && strcmp(host, "::") != 0) {
+		addresses[0] = host;
+		addresses[1] = "";
+	}
+	for (size_t i = 0; i < ARRAY_LEN(addresses); i++) {
+		if (!addresses[i][0])
+			continue;
+		if (out->len)
+			buf_add_char(out, ',');
+		if (config->api_certfile[0])
+			buf_add_str(out, "https://");
+		url_add_host_port(out, addresses[i], port);
+	}
+}

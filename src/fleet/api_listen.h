@@ -22,3 +22,8 @@ int api_listen(struct http_server *server, const struct fleetd_config *config,
  * Speaks TLS when there is a certificate. */
 int api_listen_peers(struct http_server *server, const struct fleetd_config *config,
 	const struct api_tls *tls, uint16_t *ret_port) _must_check_;
+/* Where other fleetds reach that port, for the registry: `peer_listen` itself where it is one address, else
+ * the address that this machine is known by and, as that may be a NAT's or lead nowhere from where they are,
+ * the one that it sends from; "A:PORT,B:PORT", to be tried in this order. Either may be "". */
+void api_peer_addresses(const struct fleetd_config *config, uint16_t port, const char *public_ip,
+	const char *own_ip, struct buf *out);

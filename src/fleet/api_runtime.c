@@ -1,5 +1,6 @@
 /* Flotilla's own routes: why a unit is not placed, and status and journal of units from the machine that runs
- * them. What another machine runs is asked from its peer address and passed through as it comes. */
+ * them. What another machine runs is asked from its peer address and passed through as it comes. A machine
+ * may publish several, best first: each is asked when those before it cannot be had. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +12,20 @@
 #include "io/url.h"
 
 #define API_PEER_CONNECT_MS 3000
+#define API_PEER_TRY_MS 1500	/* where there is another address to try */
 #define API_PEER_ANSWER_MS 5000 /* a fleetd that hangs does not refuse connections */
 #define API_LINES_DEFAULT 10
+
+/* The fleetd of another machine, and what it is asked. */
+struct api_peer {
+	struct http_client *client;
+	char *addresses;       /* as the registry has them: "10.0.0.1:49153,https://…" */
+	struct slice at, left; /* the one that is asked; those that can be asked still */
+	char *target;	       /* path and query */
+	char *authorization;
+	bool followed;
+	struct buf failures; /* "at 10.0.0.1:49153: why, at …" */
+};
 
 /* One answer that comes in pieces, from the manager or from a peer. */
 struct api_stream {
@@ -20,6 +33,7 @@ struct api_stream {
 	struct http_request *req;
 	struct manager_stream *journal; /* NULL: no longer, or a status */
 	struct http_call *call;		/* to the peer */
+	struct api_peer *peer;		/* NULL: this machine */
 	bool begun, follows;
 	struct manager *manager;
 	char *name;
@@ -34,6 +48,18 @@ static const struct http_header text_headers[] = {
 
 static struct api_stream *stream_new_for(struct api *api, struct http_request *req);
 
+static struct api_peer *peer_free(struct api_peer *peer)
+{
+	if (!peer)
+		return NULL;
+	free(peer->addresses);
+	free(peer->target);
+	free(peer->authorization);
+	buf_done(&peer->failures);
+	free(peer);
+	return NULL;
+}
+
 static void stream_free(struct api_stream *stream)
 {
 	list_remove(&stream->link);
@@ -41,6 +67,7 @@ static void stream_free(struct api_stream *stream)
 	stream->req->user = NULL;
 	http_request_unref(stream->req);
 	buf_done(&stream->text);
+	stream->peer = peer_free(stream->peer);
 	free(stream->name);
 	free(stream);
 }
@@ -210,16 +237,52 @@ static void local_journal(struct api *api, struct http_request *req, const char 
 
 /* ---- other machines' units ---- */
 
+static void ask_next(struct api_stream *stream);
+
+/* At this address there is no answer to pass on: at the next one, perhaps. */
+static void peer_failed(struct api_stream *stream, const char *why)
+{
+	struct api_peer *peer = stream->peer;
+
+	buf_printf(&peer->failures, "%sat %.*s: %s", peer->failures.len ? ", " : "", (int)peer->at.len,
+		peer->at.data, why);
+	if (peer->left.len) {
+		ask_next(stream);
+		return;
+	}
+	api_reply_error(stream->req, 502,
+		arena_printf(&stream->req->arena, "cannot reach the fleetd of that machine %s",
+			buf_text(&peer->failures)));
+	stream_free(stream);
+}
+
+/* An address may be somebody else's in the network that this machine is in: why it is not the one meant, or
+ * NULL. */
+static const char *somebody_else(const struct http_response *response)
+{
+	const struct slice *server = http_response_header(response, "Server");
+
+	if (!server || !slice_starts_with(*server, SLICE_LITERAL("fleetd/")))
+		return "who answers is no fleetd";
+	return response->status == 401 ? "it is another machine's" : NULL;
+}
+
 static void peer_head(struct http_call *call, const struct http_response *response, void *user)
 {
 	struct api_stream *stream = user;
+	const char *wrong = stream->peer->left.len ? somebody_else(response) : NULL;
 	const struct slice *type = http_response_header(response, "Content-Type");
 	static const char *const passed_on[] = {"X-Exit-Status", "X-Active-State", "X-Start-Error", "X-Job"};
 	struct http_header headers[2 + ARRAY_LEN(passed_on)] = {
 		{SLICE_LITERAL("Content-Type"), type ? *type : text_headers[0].value}, text_headers[1]};
 	size_t count = 2;
 
-	(void)call;
+	if (wrong) {
+		http_call_cancel(call);
+		stream->call = NULL;
+		peer_failed(stream, wrong);
+		return;
+	}
 	for (size_t i = 0; i < ARRAY_LEN(passed_on); i++) {
 		const struct slice *value = http_response_header(response, passed_on[i]);
 
@@ -248,23 +311,21 @@ static void peer_done(
 	struct http_call *call, int error, const char *text, const struct http_response *response, void *user)
 {
 	struct api_stream *stream = user;
-	_cleanup_free_ char *message = NULL;
-	struct http_request *req = http_request_ref(stream->req);
+	struct http_request *req;
 
 	(void)call;
 	(void)response;
+	stream->call = NULL;
 	if (!stream->begun) {
-		message = mem_printf("cannot reach the fleetd of that machine at %s: %s", stream->name, text);
-		api_reply_error(req, 502, message);
-	} else if (error < 0) {
-		stream_free(stream);
-		http_request_abort(req);
-		http_request_unref(req);
+		peer_failed(stream, text);
 		return;
-	} else {
-		http_reply_end(req);
 	}
+	req = http_request_ref(stream->req);
+	if (error >= 0)
+		http_reply_end(req);
 	stream_free(stream);
+	if (error < 0)
+		http_request_abort(req);
 	http_request_unref(req);
 }
 
@@ -280,15 +341,12 @@ static bool is_followed(struct http_request *req)
 	return follow && text_to_bool(*follow, &followed) >= 0 && followed;
 }
 
-static void ask_peer(struct api *api, struct http_request *req, const struct registry_machine *machine,
-	const char *name, const char *what)
+static void ask_next(struct api_stream *stream)
 {
-	struct api_stream *stream = stream_new_for(api, req);
+	struct api_peer *peer = stream->peer;
 	_cleanup_buf_ struct buf url = BUF_INIT(64 * 1024);
-	_cleanup_free_ char *authorization = mem_printf("Bearer %s", machine->peer_token);
-	struct http_header header = HTTP_HEADER("Authorization", authorization);
-	struct http_call_options options = {.connect_timeout_ms = API_PEER_CONNECT_MS,
-		.header_timeout_ms = is_followed(req) ? 0 : API_PEER_ANSWER_MS,
+	struct http_header header = HTTP_HEADER("Authorization", peer->authorization);
+	struct http_call_options options = {.header_timeout_ms = peer->followed ? 0 : API_PEER_ANSWER_MS,
 		.on_head = peer_head,
 		.on_body = peer_body,
 		.on_done = peer_done,
@@ -297,17 +355,39 @@ static void ask_peer(struct api *api, struct http_request *req, const struct reg
 		.header_count = 1,
 		.user = stream};
 
-	buf_printf(&url, "%s%s/flotilla/v1/local/", strstr(machine->peer_api, "://") ? "" : "http://",
-		machine->peer_api);
-	url_escape(&url, slice_str(name), URL_PART_SEGMENT);
-	buf_printf(&url, "/%s", what);
-	if (req->query.len) {
-		buf_add_char(&url, '?');
-		buf_add_slice(&url, req->query);
-	}
+	(void)text_cut(peer->left, ',', &peer->at, &peer->left);
+	options.connect_timeout_ms = peer->left.len ? API_PEER_TRY_MS : API_PEER_CONNECT_MS;
+	if (!slice_starts_with(peer->at, SLICE_LITERAL("https://")))
+		buf_add_str(&url, "http://");
+	buf_add_slice(&url, peer->at);
+	buf_add_str(&url, peer->target);
 	options.url = buf_text(&url);
-	stream->name = mem_strdup(machine->peer_api);
-	stream->call = http_client_send(api->peers, &options);
+	stream->call = http_client_send(peer->client, &options);
+}
+
+static void ask_peer(struct api *api, struct http_request *req, const struct registry_machine *machine,
+	const char *name, const char *what)
+{
+	struct api_stream *stream = stream_new_for(api, req);
+	struct api_peer *peer = mem_new(struct api_peer);
+	struct buf target = BUF_INIT(64 * 1024);
+
+	buf_add_str(&target, "/flotilla/v1/local/");
+	url_escape(&target, slice_str(name), URL_PART_SEGMENT);
+	buf_printf(&target, "/%s", what);
+	if (req->query.len) {
+		buf_add_char(&target, '?');
+		buf_add_slice(&target, req->query);
+	}
+	*peer = (struct api_peer){.client = api->peers,
+		.addresses = mem_strdup(machine->peer_api),
+		.target = buf_take(&target, NULL),
+		.authorization = mem_printf("Bearer %s", machine->peer_token),
+		.followed = is_followed(req),
+		.failures = BUF_INIT(64 * 1024)};
+	peer->left = slice_str(peer->addresses);
+	stream->peer = peer;
+	ask_next(stream);
 }
 
 /* ---- which machine ---- */

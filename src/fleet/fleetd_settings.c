@@ -9,7 +9,6 @@
 #include "fleet/api_listen.h"
 #include "fleet/fleetd_internal.h"
 #include "fleet/self.h"
-#include "io/url.h"
 
 /* ---- who this machine is ---- */
 
@@ -17,12 +16,11 @@
 void fleetd_describe_machine(struct fleetd *f)
 {
 	struct registry_machine *machine = &f->machine;
-	_cleanup_free_ char *host = NULL;
+	_cleanup_free_ char *own_ip = fleet_self_address();
 	_cleanup_buf_ struct buf peer = BUF_INIT(4096);
-	uint16_t port;
 
 	free(machine->public_ip);
-	machine->public_ip = f->config.public_ip[0] ? mem_strdup(f->config.public_ip) : fleet_self_address();
+	machine->public_ip = mem_strdup(f->config.public_ip[0] ? f->config.public_ip : own_ip);
 	for (size_t i = 0; i < machine->metadata_count; i++) {
 		free(machine->metadata[i].key);
 		free(machine->metadata[i].value);
@@ -34,15 +32,8 @@ void fleetd_describe_machine(struct fleetd *f)
 		machine->metadata[i] = (struct registry_pair){
 			mem_strdup(f->config.metadata[i].key), mem_strdup(f->config.metadata[i].value)};
 	machine->engine_disabled = f->config.disable_engine;
-	if (f->peer_port && url_split_host_port(f->config.peer_listen, &host, &port, NULL) >= 0) {
-		bool any = !host[0] || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
-		const char *address = any ? machine->public_ip : host;
-
-		if (address[0] && f->config.api_certfile[0])
-			buf_add_str(&peer, "https://");
-		if (address[0])
-			url_add_host_port(&peer, address, f->peer_port);
-	}
+	if (f->peer_port)
+		api_peer_addresses(&f->config, f->peer_port, machine->public_ip, own_ip, &peer);
 	free(machine->peer_api);
 	machine->peer_api = mem_strdup(buf_text(&peer));
 }

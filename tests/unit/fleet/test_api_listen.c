@@ -135,6 +135,37 @@ static void peers_are_served_at_all_addresses_of_both_families(void **state)
 		assert_true(takes_connections((struct sockaddr *)&own6, sizeof(own6)));
 }
 
+static void the_address_for_peers_is_all_that_may_lead_here(void **state)
+{
+	static const struct {
+		const char *config, *public_ip, *own_ip, *addresses;
+	} cases[] = {
+		{"", "10.0.0.1", "10.0.0.1", "10.0.0.1:7"},
+		{"", "203.0.113.9", "10.0.0.1", "203.0.113.9:7,10.0.0.1:7"},
+		{"", "2001:db8::1", "10.0.0.1", "[2001:db8::1]:7,10.0.0.1:7"},
+		{"", "203.0.113.9", "", "203.0.113.9:7"},
+		{"", "", "", ""},
+		{"peer_listen=0.0.0.0:49153\n", "203.0.113.9", "10.0.0.1", "203.0.113.9:7,10.0.0.1:7"},
+		{"peer_listen=[::]:49153\n", "203.0.113.9", "10.0.0.1", "203.0.113.9:7,10.0.0.1:7"},
+		{"peer_listen=10.9.0.1:0\n", "203.0.113.9", "10.0.0.1", "10.9.0.1:7"},
+		{"peer_listen=:0\napi_certfile=/c\n", "203.0.113.9", "10.0.0.1",
+			"https://203.0.113.9:7,https://10.0.0.1:7"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		_cleanup_buf_ struct buf out = BUF_INIT(4096), error = BUF_INIT(4096);
+		struct fleetd_config config;
+
+		fleetd_config_defaults(&config);
+		assert_int_equal(
+			fleetd_config_parse(&config, "fleet.conf", slice_str(cases[i].config), &error), 0);
+		api_peer_addresses(&config, 7, cases[i].public_ip, cases[i].own_ip, &out);
+		assert_string_equal(buf_text(&out), cases[i].addresses);
+		fleetd_config_done(&config);
+	}
+}
+
 static int listen_for_clients(struct world *world)
 {
 	const struct api_tls tls = {0};
@@ -211,6 +242,7 @@ int main(void)
 		CASE(another_port_serves_peers_where_the_default_one_is_taken),
 		CASE(a_port_for_peers_that_is_named_must_be_had),
 		CASE(peers_are_served_at_all_addresses_of_both_families),
+		cmocka_unit_test(the_address_for_peers_is_all_that_may_lead_here),
 		CASE(a_default_address_that_is_taken_is_left_to_who_has_it),
 		CASE(a_default_address_that_may_not_be_had_is_done_without),
 		CASE(an_address_that_is_named_must_be_had),
