@@ -54,7 +54,7 @@ struct registry_machine {
 	size_t metadata_count;
 	bool engine_disabled;
 	/* Flotilla's own part; peer_api NULL: the machine runs fleet 1.0. */
-	char *peer_api;	  /* host:port that answers other fleetds, "" when it has none */
+	char *peer_api;	  /* "host:port" for other fleetds, several by commas, best first; "": none */
 	char *peer_token; /* what they have to show there; new with each start of that fleetd */
 	char *boot, *nonce;
 };
