@@ -11,9 +11,12 @@
 #include "fleet/api_internal.h"
 #include "io/url.h"
 
-#define API_PEER_CONNECT_MS 3000
-#define API_PEER_TRY_MS 1500	/* where there is another address to try */
-#define API_PEER_ANSWER_MS 5000 /* a fleetd that hangs does not refuse connections */
+/* How long a connection may take, and then the answer: a fleetd that hangs does not refuse connections. Of an
+ * address that is not the last one, and of that; together less than fleetctl's ten seconds. */
+#define API_PEER_TRY_CONNECT_MS 1500
+#define API_PEER_TRY_ANSWER_MS 2000
+#define API_PEER_CONNECT_MS 2000
+#define API_PEER_ANSWER_MS 4000
 #define API_LINES_DEFAULT 10
 
 /* The fleetd of another machine, and what it is asked. */
@@ -270,7 +273,7 @@ static const char *somebody_else(const struct http_response *response)
 static void peer_head(struct http_call *call, const struct http_response *response, void *user)
 {
 	struct api_stream *stream = user;
-	const char *wrong = stream->peer->left.len ? somebody_else(response) : NULL;
+	const char *wrong = somebody_else(response);
 	const struct slice *type = http_response_header(response, "Content-Type");
 	static const char *const passed_on[] = {"X-Exit-Status", "X-Active-State", "X-Start-Error", "X-Job"};
 	struct http_header headers[2 + ARRAY_LEN(passed_on)] = {
@@ -346,8 +349,7 @@ static void ask_next(struct api_stream *stream)
 	struct api_peer *peer = stream->peer;
 	_cleanup_buf_ struct buf url = BUF_INIT(64 * 1024);
 	struct http_header header = HTTP_HEADER("Authorization", peer->authorization);
-	struct http_call_options options = {.header_timeout_ms = peer->followed ? 0 : API_PEER_ANSWER_MS,
-		.on_head = peer_head,
+	struct http_call_options options = {.on_head = peer_head,
 		.on_body = peer_body,
 		.on_done = peer_done,
 		.no_reuse = true,
@@ -356,7 +358,11 @@ static void ask_next(struct api_stream *stream)
 		.user = stream};
 
 	(void)text_cut(peer->left, ',', &peer->at, &peer->left);
-	options.connect_timeout_ms = peer->left.len ? API_PEER_TRY_MS : API_PEER_CONNECT_MS;
+	options.connect_timeout_ms = peer->left.len ? API_PEER_TRY_CONNECT_MS : API_PEER_CONNECT_MS;
+	/* A journal that is followed may have nothing to say yet; then the last address is waited at. */
+	options.header_timeout_ms = peer->left.len   ? API_PEER_TRY_ANSWER_MS
+				    : peer->followed ? 0
+						     : API_PEER_ANSWER_MS;
 	if (!slice_starts_with(peer->at, SLICE_LITERAL("https://")))
 		buf_add_str(&url, "http://");
 	buf_add_slice(&url, peer->at);

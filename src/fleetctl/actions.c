@@ -7,7 +7,7 @@
 
 #include "fleetctl/fleetctl.h"
 
-#define ACTIONS_LOOK_AGAIN_MS 300
+#define ACTIONS_ASK_ATTEMPTS 3
 
 static const char *desired_of(const struct target_unit *item)
 {
@@ -293,46 +293,73 @@ static int lower(struct fleetctl *ctl, const struct target_units *units, const s
 	return status;
 }
 
-/* Whether it runs on its machine, where it is loaded and no more. */
-static bool runs_unasked(struct fleetctl *ctl, const char *name)
+/* Whether it runs on its machine, where it is loaded and no more. *ret_sure: the machine has said so itself,
+ * else it may be that it just stops. */
+static bool runs_unasked(struct fleetctl *ctl, const char *name, bool *ret_sure)
 {
 	_cleanup_free_ char *path = ctl_path("/fleet/v1/state?unitName=", name, "");
 	_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024);
+	_cleanup_(ctl_unit_now_done) struct unit_now now = {0};
 	json_t *unit = NULL, *states = NULL;
 	const char *active;
 	bool runs = false;
 
+	*ret_sure = true;
 	if (ctl_unit(ctl, name, &unit, &ignored) == 0 &&
 		ctl_list(ctl, path, "states", &states, &ignored) == 0) {
-		active = ctl_text(json_array_get(states, 0), "systemdActiveState");
+		active = ctl_text(ctl_target_state(unit, states), "systemdActiveState");
 		runs = strcmp(ctl_text(unit, "currentState"), "loaded") == 0 &&
-		       strcmp(ctl_text(unit, "desiredState"), "loaded") == 0 &&
-		       (strcmp(active, "active") == 0 || strcmp(active, "activating") == 0);
+		       strcmp(ctl_text(unit, "desiredState"), "loaded") == 0 && active[0] &&
+		       strcmp(active, "inactive") != 0 && strcmp(active, "failed") != 0;
+	}
+	if (runs) {
+		*ret_sure = ctl_unit_now(ctl, name, ctl_text(unit, "machineID"), &now, &ignored) == 0;
+		runs = !*ret_sure || ctl_unit_now_runs_on(&now);
 	}
 	json_decref(unit);
 	json_decref(states);
 	return runs;
 }
 
-/* A unit that a socket, a timer or another unit has started is not fleet's to stop, as long as fleet has not
- * asked for it: it is, and then it can be. */
-static int ask_for_running(struct fleetctl *ctl, struct target_unit *item, struct buf *reterr)
+/* Which of them are loaded and run all the same, since a socket, a timer or another unit has started them. */
+static size_t pick_running(struct fleetctl *ctl, const struct target_units *units, bool *picked)
 {
-	struct target_units one = {.items = item, .count = 1};
-	int r;
+	bool look_again = false, sure;
+	size_t count = 0;
 
-	if (item->global || strcmp(desired_of(item), "loaded") != 0 || !runs_unasked(ctl, item->name))
-		return 0;
-	/* It may just be stopping, which has not been heard of. */
-	nanosleep(&(struct timespec){.tv_nsec = ACTIONS_LOOK_AGAIN_MS * 1000000}, NULL);
-	if (!runs_unasked(ctl, item->name))
-		return 0;
-	r = ctl_set_desired(ctl, item->name, "launched", reterr);
-	if (r >= 0)
-		r = ctl_wait_units(ctl, &one, WAIT_LAUNCHED, ctl->options.block_attempts, false, reterr);
-	if (r >= 0)
-		json_object_set_new(item->unit, "desiredState", json_string("launched"));
-	return r;
+	for (size_t i = 0; i < units->count; i++) {
+		const struct target_unit *item = &units->items[i];
+
+		picked[i] = !item->global && strcmp(desired_of(item), "loaded") == 0 &&
+			    runs_unasked(ctl, item->name, &sure);
+		look_again |= picked[i] && !sure;
+	}
+	/* A fleet 1.0 looks once a second what has become of a unit that it stops. */
+	if (look_again)
+		nanosleep(&(struct timespec){.tv_sec = 1, .tv_nsec = 500000000}, NULL);
+	for (size_t i = 0; i < units->count; i++) {
+		picked[i] = picked[i] && (!look_again || runs_unasked(ctl, units->items[i].name, &sure));
+		count += picked[i];
+	}
+	return count;
+}
+
+/* A unit that runs without fleet's doing is not fleet's to stop: it is asked for first, and then it can be. A
+ * machine that does not hear of it in time changes nothing: the units are then lowered like the others. */
+static void ask_for_running(struct fleetctl *ctl, const struct target_units *units)
+{
+	_cleanup_free_ bool *picked = mem_new_array(bool, units->count + 1);
+	_cleanup_buf_ struct buf ignored = BUF_INIT(1024 * 1024);
+	struct target_units running;
+
+	if (!pick_running(ctl, units, picked))
+		return;
+	for (size_t i = 0; i < units->count; i++)
+		if (picked[i] && ctl_set_desired(ctl, units->items[i].name, "launched", &ignored) == 0)
+			json_object_set_new(units->items[i].unit, "desiredState", json_string("launched"));
+	running = pick(units, picked);
+	(void)!ctl_wait_units(ctl, &running, WAIT_LAUNCHED, ACTIONS_ASK_ATTEMPTS, false, &ignored);
+	free(running.items);
 }
 
 /* Which units can be stopped. A pattern means those that are on a machine; a name that was typed out and is
@@ -363,7 +390,6 @@ int ctl_command_stop(struct fleetctl *ctl, int argc, char **argv)
 		"loaded", "stop", "stopped", "Error stopping units: ", WAIT_LOADED};
 	struct target_units units = {0}, some;
 	_cleanup_free_ bool *picked = NULL;
-	_cleanup_buf_ struct buf error = BUF_INIT(1024 * 1024);
 	int status;
 
 	if (find_units(ctl, argc, argv, &units, &status))
@@ -371,9 +397,8 @@ int ctl_command_stop(struct fleetctl *ctl, int argc, char **argv)
 	picked = mem_new_array(bool, units.count + 1);
 	status = pick_stoppable(&units, picked);
 	some = pick(&units, picked);
-	for (size_t i = 0; i < some.count && !status; i++)
-		if (ask_for_running(ctl, &some.items[i], &error) < 0)
-			status = fail(how.error, &error);
+	if (!status)
+		ask_for_running(ctl, &some);
 	if (!status && some.count)
 		status = lower(ctl, &some, &how);
 	else if (!status)
@@ -441,12 +466,17 @@ static int restart_one(struct fleetctl *ctl, struct target_unit *item, struct bu
 {
 	struct target_units one = {.items = item, .count = 1};
 	int64_t attempts = ctl->options.block_attempts;
-	int r = ask_for_running(ctl, item, reterr);
+	int r;
 
-	if (r >= 0)
-		r = ctl_set_desired(ctl, item->name, "loaded", reterr);
+	ask_for_running(ctl, &one);
+	r = ctl_set_desired(ctl, item->name, "loaded", reterr);
 	if (r >= 0)
 		r = ctl_wait_units(ctl, &one, WAIT_LOADED, attempts, !item->global, reterr);
+	/* What has started it again has restarted it. */
+	if (r == -EALREADY) {
+		buf_clear(reterr);
+		r = 0;
+	}
 	if (r >= 0)
 		r = ctl_set_desired(ctl, item->name, "launched", reterr);
 	if (r >= 0 && !item->global)

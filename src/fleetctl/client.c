@@ -21,7 +21,7 @@ const char *ctl_text(const json_t *object, const char *key)
 	return text ? text : "";
 }
 
-static uint32_t timeout_ms(const struct fleetctl *ctl)
+uint32_t ctl_timeout_ms(const struct fleetctl *ctl)
 {
 	return (uint32_t)MAX(ctl->options.request_timeout * 1000, (double)CLIENT_TIMEOUT_MIN_MS);
 }
@@ -136,7 +136,7 @@ static int open_registry(struct fleetctl *ctl, struct buf *reterr)
 	/* A fleetd's socket, which is the default, is no store. */
 	bool has_endpoint = strcmp(o->endpoint, FLEETCTL_ENDPOINT_DEFAULT) != 0;
 	struct etcd_client_options options = {.endpoints = has_endpoint ? o->endpoint : NULL,
-		.timeout_ms = timeout_ms(ctl),
+		.timeout_ms = ctl_timeout_ms(ctl),
 		.ca_file = o->ca_file,
 		.cert_file = o->cert_file,
 		.key_file = o->key_file};
@@ -256,7 +256,7 @@ static void describe_failure(struct buf *reterr, const struct http_response *res
 	json_decref(root);
 }
 
-static void trace(const struct fleetctl *ctl, const char *method, const char *url, int status)
+void ctl_trace(const struct fleetctl *ctl, const char *method, const char *url, int status)
 {
 	if (ctl->options.debug && status)
 		fprintf(stderr, "DEBUG HTTP %s %s %d %s\n", method, url, status, http_status_text(status));
@@ -278,7 +278,7 @@ static int take_answer(const struct fleetctl *ctl, const char *method, const cha
 			url, text);
 		return error == -ENOENT ? -ECONNREFUSED : error; /* no socket is not "no such unit" */
 	}
-	trace(ctl, method, url, response->status);
+	ctl_trace(ctl, method, url, response->status);
 	if (response->status / 100 != 2) {
 		describe_failure(reterr, response);
 		return response->status == 404 ? -ENOENT : -EREMOTEIO;
@@ -310,8 +310,8 @@ static struct http_call_options call_options(
 		.headers = &json_header,
 		.header_count = body ? 1 : 0,
 		.body = slice_str(body ? body : ""),
-		.connect_timeout_ms = timeout_ms(ctl),
-		.header_timeout_ms = timeout_ms(ctl)};
+		.connect_timeout_ms = ctl_timeout_ms(ctl),
+		.header_timeout_ms = ctl_timeout_ms(ctl)};
 }
 
 int ctl_call(struct fleetctl *ctl, const char *method, const char *path, const char *body, json_t **ret_body,
@@ -322,7 +322,7 @@ int ctl_call(struct fleetctl *ctl, const char *method, const char *path, const c
 	struct http_result result;
 	int r;
 
-	trace(ctl, method, url, 0);
+	ctl_trace(ctl, method, url, 0);
 	r = http_client_fetch(ctl->http, &options, &result);
 	*ret_status = result.response.status;
 	r = take_answer(ctl, method, url, r, result.text, &result.response, ret_body, reterr);
@@ -374,7 +374,7 @@ static void call_more(struct call_run *run)
 		options = call_options(run->ctl, request->method, under_way->url, request->body);
 		options.on_done = call_done;
 		options.user = under_way;
-		trace(run->ctl, request->method, under_way->url, 0);
+		ctl_trace(run->ctl, request->method, under_way->url, 0);
 		(void)http_client_send(run->ctl->http, &options);
 	}
 }
@@ -449,178 +449,6 @@ int ctl_set_desired(struct fleetctl *ctl, const char *name, const char *desired,
 	int status;
 
 	return ctl_call(ctl, "PUT", path, body, NULL, &status, reterr);
-}
-
-/* ---- streams ---- */
-
-struct stream_run {
-	struct http_call *call;
-	bool fine, quiet, done, start_waits;
-	bool unread; /* what it says can no longer be printed */
-	int status, exit_status, error;
-	char *start_error; /* owned; NULL: none */
-	struct buf text;
-};
-
-static void stream_head(struct http_call *call, const struct http_response *response, void *user)
-{
-	struct stream_run *run = user;
-	const struct slice *exit_status = http_response_header(response, "X-Exit-Status");
-	const struct slice *start_error = http_response_header(response, "X-Start-Error");
-	const struct slice *job = http_response_header(response, "X-Job");
-	const struct slice *active = http_response_header(response, "X-Active-State");
-	int64_t value;
-
-	(void)call;
-	run->status = response->status;
-	run->fine = response->status == 200;
-	if (exit_status && text_to_i64(*exit_status, &value) >= 0)
-		run->exit_status = (int)value;
-	/* Not inactive: it starts by now, and the list of states that said otherwise is older. */
-	run->start_waits = (job && slice_is(*job, "start")) || (active && !slice_is(*active, "inactive"));
-	if (start_error && !run->start_error)
-		run->start_error = mem_strndup(start_error->data, start_error->len);
-}
-
-/* Nobody takes what is printed: it would go on without end. */
-static void stream_stop(struct stream_run *run, int error)
-{
-	http_call_cancel(run->call);
-	run->done = run->unread = true;
-	run->error = error;
-}
-
-static void stream_piece(struct http_call *call, struct slice piece, void *user)
-{
-	struct stream_run *run = user;
-
-	(void)call;
-	if (!run->fine)
-		buf_add_slice(&run->text, piece);
-	else if (!run->quiet &&
-		 (fwrite(piece.data, 1, piece.len, stdout) != piece.len || fflush(stdout) != 0))
-		stream_stop(run, -errno);
-}
-
-/* The reader of a pipe has gone, which is to be seen before the next line comes. */
-static void output_polled(uv_poll_t *poll, int status, int events)
-{
-	struct stream_run *run = poll->data;
-
-	if (!run->done && (status < 0 || (events & UV_DISCONNECT)))
-		stream_stop(run, -EPIPE);
-}
-
-static void output_closed(uv_handle_t *poll)
-{
-	poll->data = NULL;
-}
-
-static void stream_done(
-	struct http_call *call, int error, const char *text, const struct http_response *response, void *user)
-{
-	struct stream_run *run = user;
-
-	(void)call;
-	(void)response;
-	run->error = error;
-	if (error < 0) {
-		buf_clear(&run->text);
-		buf_add_str(&run->text, text);
-	}
-	run->done = true;
-}
-
-static void stream_wait(struct fleetctl *ctl, struct stream_run *run)
-{
-	uv_poll_t output;
-	bool watched = uv_poll_init(&ctl->loop, &output, STDOUT_FILENO) == 0; /* a file cannot be */
-
-	output.data = run;
-	if (watched && !run->quiet)
-		(void)uv_poll_start(&output, UV_DISCONNECT, output_polled);
-	while (!run->done)
-		uv_run(&ctl->loop, UV_RUN_ONCE);
-	if (watched)
-		uv_close((uv_handle_t *)&output, output_closed);
-	while (watched && output.data)
-		uv_run(&ctl->loop, UV_RUN_NOWAIT);
-}
-
-static int run_stream(struct fleetctl *ctl, const char *path, struct stream_run *run, struct buf *reterr)
-{
-	_cleanup_free_ char *url = mem_printf("%s%s", ctl->base, path);
-	bool followed = strstr(path, "follow=true") != NULL;
-	struct http_call_options options = {.url = url,
-		.unix_path = ctl->unix_path,
-		.connect_timeout_ms = timeout_ms(ctl),
-		/* A journal that is followed may have nothing to say for long. */
-		.header_timeout_ms = followed ? 0 : timeout_ms(ctl),
-		.on_head = stream_head,
-		.on_body = stream_piece,
-		.on_done = stream_done,
-		.user = run};
-	int r = 0;
-
-	/* The machines' own fleetds are asked from here, and may be out of reach. */
-	if (ctl->registry && ctl->options.tunnel[0])
-		return -ENOTSUP;
-	run->text = BUF_INIT(1024 * 1024);
-	trace(ctl, "GET", url, 0);
-	run->call = http_client_send(ctl->http, &options);
-	stream_wait(ctl, run);
-	if (run->unread) {
-		buf_printf(reterr, "cannot print it: %s", strerror(-run->error));
-		r = run->error;
-	} else if (run->error < 0) {
-		buf_printf(reterr, "Get \"%s\": %s", url, buf_text(&run->text));
-		r = run->error;
-	} else if (!run->fine) {
-		json_t *root = json_loadb(buf_text(&run->text), run->text.len, 0, NULL);
-		const char *message = ctl_text(json_object_get(root, "error"), "message");
-
-		/* fleet 1.0 answers its own 404 without a message. */
-		r = run->status == 501 || (run->status == 404 && !message[0]) ? -ENOTSUP
-		    : run->status == 502				      ? -EHOSTUNREACH
-									      : -EREMOTEIO;
-		buf_add_str(reterr, message[0] ? message : http_status_text(run->status));
-		json_decref(root);
-	}
-	buf_done(&run->text);
-	return r;
-}
-
-int ctl_stream(struct fleetctl *ctl, const char *path, int *ret_exit, struct buf *reterr)
-{
-	struct stream_run run = {0};
-	int r = run_stream(ctl, path, &run, reterr);
-
-	if (ret_exit)
-		*ret_exit = run.exit_status;
-	free(run.start_error);
-	return r;
-}
-
-int ctl_start_outcome(struct fleetctl *ctl, const char *name, const char *machine, char **ret_why)
-{
-	_cleanup_free_ char *query = ctl_path("/status?machine=", machine, "");
-	_cleanup_free_ char *path = ctl_path("/flotilla/v1/units/", name, query);
-	_cleanup_buf_ struct buf text = BUF_INIT(64 * 1024);
-	struct stream_run run = {.quiet = true};
-	int r = run_stream(ctl, path, &run, &text);
-
-	if (run.start_error) {
-		*ret_why = run.start_error;
-		return -EIO;
-	}
-	/* A machine of fleet 1.0 does not tell. */
-	if (r < 0 && r != -ENOTSUP) {
-		*ret_why = mem_printf("cannot be asked about: %s", buf_text(&text));
-		return -EHOSTUNREACH;
-	}
-	if (run.start_waits)
-		*ret_why = mem_strdup("waits for units that it needs");
-	return run.start_waits;
 }
 
 /* ---- machines ---- */

@@ -80,6 +80,22 @@ int ctl_list(struct fleetctl *ctl, const char *path, const char *key, json_t **r
 int ctl_unit(struct fleetctl *ctl, const char *name, json_t **ret_unit, struct buf *reterr) _must_check_;
 int ctl_set_desired(
 	struct fleetctl *ctl, const char *name, const char *desired, struct buf *reterr) _must_check_;
+/* A path with an escaped unit name: ctl_path("/fleet/v1/units/", name, ""). Owned. */
+char *ctl_path(const char *before, const char *name, const char *after);
+/* Machine as fleet shows it: "1a2b3c4d.../172.31.78.11", the full id with --full; "-" for an empty id. Owned.
+ */
+char *ctl_machine_legend(struct fleetctl *ctl, const char *id, bool full);
+/* The machine's address, or NULL; borrowed. */
+const char *ctl_machine_address(struct fleetctl *ctl, const char *id);
+const char *ctl_text(const json_t *object, const char *key); /* "" when absent */
+
+/* How long the API may take to begin an answer. */
+uint32_t ctl_timeout_ms(const struct fleetctl *ctl);
+/* With --debug: what is asked (status 0), or answered. */
+void ctl_trace(const struct fleetctl *ctl, const char *method, const char *url, int status);
+
+/* ---- stream.c ---- */
+
 /* Streams the text of one of Flotilla's own routes to stdout. 0, or -errno with a message; -ENOTSUP: the
  * server or the machine does not have it (fleet 1.0): go by ssh; -EHOSTUNREACH: the machine's fleetd does not
  * answer; -EPIPE: nobody reads what is printed any more. ret_exit (may be NULL): the X-Exit-Status. */
@@ -89,14 +105,17 @@ int ctl_stream(struct fleetctl *ctl, const char *path, int *ret_exit, struct buf
  * machine cannot be asked. ret_why (owned): what it waits for, or why it did not. */
 int ctl_start_outcome(
 	struct fleetctl *ctl, const char *name, const char *machine, char **ret_why) _must_check_;
-/* A path with an escaped unit name: ctl_path("/fleet/v1/units/", name, ""). Owned. */
-char *ctl_path(const char *before, const char *name, const char *after);
-/* Machine as fleet shows it: "1a2b3c4d.../172.31.78.11", the full id with --full; "-" for an empty id. Owned.
- */
-char *ctl_machine_legend(struct fleetctl *ctl, const char *id, bool full);
-/* The machine's address, or NULL; borrowed. */
-const char *ctl_machine_address(struct fleetctl *ctl, const char *id);
-const char *ctl_text(const json_t *object, const char *key); /* "" when absent */
+
+/* What the unit's machine says of it by now, fresher than what is published; a member that it does not say is
+ * NULL. Owned. -ENOTSUP: the machine does not tell (fleet 1.0); -EHOSTUNREACH, with a message: it cannot be
+ * asked. */
+struct unit_now {
+	char *active, *job, *start_error;
+};
+int ctl_unit_now(struct fleetctl *ctl, const char *name, const char *machine, struct unit_now *ret,
+	struct buf *reterr) _must_check_;
+void ctl_unit_now_done(struct unit_now *now);
+bool ctl_unit_now_runs_on(const struct unit_now *now); /* it is up, and is not about to stop */
 
 /* ---- table.c ---- */
 
@@ -169,12 +188,16 @@ enum wait_for {
 	WAIT_GONE,   /* destroyed and its processes gone */
 };
 /* Waits until each unit is there, printing as fleet does ("Unit X launched on …"). attempts 0: for ever.
- * -ETIME or -EIO (a unit failed) with a message. Reasons why units are not placed go to stderr meanwhile. */
+ * -ETIME, -EIO (a unit failed) or -EALREADY (what was to be stopped has been started again) with a message.
+ * Reasons why units are not placed go to stderr meanwhile. */
 int ctl_wait_units(struct fleetctl *ctl, const struct target_units *units, enum wait_for what,
 	int64_t attempts, bool print, struct buf *reterr) _must_check_;
 /* True when no machine takes the unit, which is said with the reason of each. False also for a server that
  * does not know (fleet 1.0). */
 bool ctl_runs_nowhere(struct fleetctl *ctl, const char *name);
+
+/* The state published by the unit's machine, or NULL. */
+const json_t *ctl_target_state(const json_t *unit, const json_t *states);
 
 /* ---- commands ---- */
 

@@ -2,9 +2,11 @@
  * help comes from the same rows. Flags are taken in fleet 1.0's forms and in those of the releases before
  * 0.13 (-l, -f, -A, -lines=3). */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/programs.h"
 #include "fleetctl/fleetctl.h"
@@ -444,14 +446,16 @@ static int run_command(struct fleetctl *ctl, const struct command *command, int 
 /* What was printed must have arrived: a list that a full disk cut short is no success. */
 static int end_of_output(int status)
 {
-	bool failed = fflush(stdout) != 0; /* else it was at an earlier flush, whose errno is gone */
+	struct pollfd output = {.fd = STDOUT_FILENO};
+	int error =
+		fflush(stdout) != 0 ? errno : 0; /* else it was at an earlier flush, whose errno is gone */
 
-	if ((!failed && !ferror(stdout)) || status == FLEETCTL_EXIT_UNREAD)
+	if ((!error && !ferror(stdout)) || status == FLEETCTL_EXIT_UNREAD)
 		return status;
-	if (failed && errno == EPIPE)
+	if (poll(&output, 1, 0) == 1 && (output.revents & POLLERR))
 		return FLEETCTL_EXIT_UNREAD;
-	fprintf(stderr, "Error writing to standard output%s%s\n", failed ? ": " : "",
-		failed ? strerror(errno) : "");
+	fprintf(stderr, "Error writing to standard output%s%s\n", error ? ": " : "",
+		error ? strerror(error) : "");
 	return status ? status : 1;
 }
 

@@ -31,6 +31,7 @@ struct waiter {
 	int64_t running_since_ms;  /* not to run, and active; 0: not so */
 	json_t *states;		   /* of a global unit, at the last look; owned */
 	int64_t states_since_ms;   /* they have been like that since */
+	int64_t unknown_since_ms;  /* a machine that it ended on cannot be asked; 0: all can */
 };
 struct snapshot {
 	json_t *units;	/* name -> unit; a unit that is missing is not known */
@@ -138,8 +139,7 @@ static bool any_busy(const json_t *states)
 	return false;
 }
 
-/* The state published by the unit's machine, or NULL. */
-static const json_t *target_state(const json_t *unit, const json_t *states)
+const json_t *ctl_target_state(const json_t *unit, const json_t *states)
 {
 	const json_t *state;
 	size_t i;
@@ -284,7 +284,7 @@ static int judge_inactive(struct fleetctl *ctl, struct waiter *waiter, const jso
 static int judge_active(struct fleetctl *ctl, struct waiter *waiter, const json_t *unit, const json_t *states,
 	int64_t elapsed_ms, int64_t now_ms, struct buf *reterr)
 {
-	const json_t *state = target_state(unit, states);
+	const json_t *state = ctl_target_state(unit, states);
 	const char *active = ctl_text(state, "systemdActiveState"), *sub = ctl_text(state, "systemdSubState");
 	_cleanup_free_ char *legend = NULL, *what = NULL;
 	bool restarting = strcmp(sub, "auto-restart") == 0, failed = strcmp(active, "failed") == 0;
@@ -327,6 +327,7 @@ static int judge_machines(
 {
 	_cleanup_buf_ struct buf failed = BUF_INIT(1024 * 1024), ended = BUF_INIT(1024 * 1024);
 	const json_t *state;
+	bool unknown = false;
 	size_t i;
 
 	json_array_foreach(waiter->states, i, state)
@@ -342,8 +343,13 @@ static int judge_machines(
 			continue;
 		if (r > 0)
 			return note_wait(waiter, "waits for units that it needs", elapsed_ms);
-		if (r == -EHOSTUNREACH && now_ms - waiter->states_since_ms < WAIT_UNKNOWN_MS)
-			return note_wait(waiter, why, elapsed_ms);
+		if (r == -EHOSTUNREACH) {
+			unknown = true;
+			waiter->unknown_since_ms =
+				waiter->unknown_since_ms ? waiter->unknown_since_ms : now_ms;
+			if (now_ms - waiter->unknown_since_ms < WAIT_UNKNOWN_MS)
+				return note_wait(waiter, why, elapsed_ms);
+		}
 		if (r == 0)
 			buf_printf(&ended, "Unit %s has ended (%s/%s) on %s\n", waiter->name, active, sub,
 				legend);
@@ -353,6 +359,8 @@ static int judge_machines(
 			buf_printf(&failed, "%s%s (%s/%s)", failed.len ? ", " : "", legend,
 				is_refused(state) ? ctl_text(state, "systemdLoadState") : active, sub);
 	}
+	if (!unknown)
+		waiter->unknown_since_ms = 0;
 	if (ended.len)
 		fputs(buf_text(&ended), stdout);
 	if (!failed.len)
@@ -397,8 +405,28 @@ static int judge_everywhere(struct fleetctl *ctl, struct waiter *waiter, json_t 
 	return judge_machines(ctl, waiter, elapsed_ms, now_ms, reterr);
 }
 
+/* All machines that published it active say that nobody stops it there. */
+static bool runs_on(struct fleetctl *ctl, const char *name, const json_t *states)
+{
+	const json_t *state;
+	size_t i;
+
+	json_array_foreach(states, i, state)
+	{
+		_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024);
+		_cleanup_(ctl_unit_now_done) struct unit_now now = {0};
+
+		if (state_is_busy(state) &&
+			(ctl_unit_now(ctl, name, ctl_text(state, "machineID"), &now, &ignored) < 0 ||
+				!ctl_unit_now_runs_on(&now)))
+			return false;
+	}
+	return true;
+}
+
 /* On its machine, and stopped. A socket, a timer or a unit that needs it may start it again at any time. */
-static int judge_loaded(struct waiter *waiter, const char *current, const json_t *states, int64_t now_ms)
+static int judge_loaded(struct fleetctl *ctl, struct waiter *waiter, const char *current,
+	const json_t *states, int64_t now_ms, struct buf *reterr)
 {
 	const json_t *state;
 	size_t i;
@@ -416,11 +444,14 @@ static int judge_loaded(struct waiter *waiter, const char *current, const json_t
 		waiter->running_since_ms = now_ms;
 	if (now_ms - waiter->running_since_ms < WAIT_AGAIN_MS)
 		return 0;
-	fprintf(stderr,
+	waiter->running_since_ms = 0;
+	if (!runs_on(ctl, waiter->name, states))
+		return 0;
+	buf_printf(reterr,
 		"Unit %s is active all the same: a socket, a timer or another unit has started it; stop that "
-		"too, or unload the unit\n",
+		"too, or unload the unit",
 		waiter->name);
-	return 1;
+	return -EALREADY;
 }
 
 /* 1: there; 0: not yet; negative: it never will be, with a message. */
@@ -447,7 +478,7 @@ static int judge(struct fleetctl *ctl, struct waiter *waiter, const struct snaps
 	case WAIT_INACTIVE:
 		return (waiter->global || strcmp(current, "inactive") == 0) && !any_busy(states);
 	case WAIT_LOADED:
-		return judge_loaded(waiter, current, states, now_ms);
+		return judge_loaded(ctl, waiter, current, states, now_ms, reterr);
 	case WAIT_LAUNCHED:
 		return strcmp(current, "launched") == 0;
 	case WAIT_ACTIVE:
@@ -489,37 +520,40 @@ static void print_there(struct fleetctl *ctl, const struct waiter *waiter, const
 struct silence {
 	int64_t since_ms; /* 0: it does */
 	bool told;
+	struct buf why; /* at the last look */
 };
 
 /* 0: it is waited for. */
-static int note_silence(struct silence *silence, int error, const struct buf *why, struct buf *reterr)
+static int note_silence(struct silence *silence, int error, struct buf *reterr)
 {
 	int64_t now_ms = time_mono_ms();
 
 	if (!silence->since_ms)
 		silence->since_ms = now_ms;
 	if (now_ms - silence->since_ms >= WAIT_NOTE_MS && !silence->told) {
-		fprintf(stderr, "%s; trying again\n", buf_text(why));
+		fprintf(stderr, "%s; trying again\n", buf_text(&silence->why));
 		silence->told = true;
 	}
 	if (now_ms - silence->since_ms < WAIT_SILENT_MS)
 		return 0;
 	if (reterr->len)
 		buf_add_char(reterr, '\n');
-	buf_add_slice(reterr, buf_slice(why));
+	buf_add_slice(reterr, buf_slice(&silence->why));
 	return error;
 }
 
 static int look_at_all(struct fleetctl *ctl, struct waiter *waiters, size_t count, enum wait_for what,
 	int64_t elapsed_ms, bool print, size_t *open, struct silence *silence, struct buf *reterr)
 {
-	_cleanup_buf_ struct buf unread = BUF_INIT(64 * 1024);
 	struct snapshot snapshot;
-	int r = read_snapshot(ctl, waiters, count, &snapshot, &unread), failed = 0;
+	int r, failed = 0;
 
+	buf_clear(&silence->why);
+	r = read_snapshot(ctl, waiters, count, &snapshot, &silence->why);
 	if (r < 0)
-		return note_silence(silence, r, &unread, reterr);
-	*silence = (struct silence){0};
+		return note_silence(silence, r, reterr);
+	silence->since_ms = 0;
+	silence->told = false;
 	for (size_t i = 0; i < count; i++) {
 		_cleanup_buf_ struct buf why = BUF_INIT(64 * 1024);
 
@@ -576,7 +610,7 @@ int ctl_wait_units(struct fleetctl *ctl, const struct target_units *units, enum 
 	int64_t start_ms = time_mono_ms(),
 		limit_ms = attempts > 0 ? attempts * FLEETCTL_ATTEMPT_MS : INT64_MAX;
 	size_t open = units->count;
-	struct silence silence = {0};
+	struct silence silence = {.why = BUF_INIT(64 * 1024)};
 	struct progress progress = {.count = units->count,
 		.state = wait_names[what],
 		.on = units->count > WAIT_LIST_FROM && isatty(STDERR_FILENO)};
@@ -604,8 +638,10 @@ int ctl_wait_units(struct fleetctl *ctl, const struct target_units *units, enum 
 			for (size_t i = 0; i < units->count; i++)
 				if (!waiters[i].done)
 					buf_printf(reterr,
-						"%stimed out waiting for unit %s to report state %s",
-						reterr->len ? "\n" : "", waiters[i].name, wait_names[what]);
+						"%stimed out waiting for unit %s to report state %s%s%s",
+						reterr->len ? "\n" : "", waiters[i].name, wait_names[what],
+						silence.since_ms ? ": " : "",
+						silence.since_ms ? buf_text(&silence.why) : "");
 			r = -ETIME;
 			break;
 		}
@@ -616,6 +652,7 @@ int ctl_wait_units(struct fleetctl *ctl, const struct target_units *units, enum 
 	}
 	for (size_t i = 0; i < units->count; i++)
 		json_decref(waiters[i].states);
+	buf_done(&silence.why);
 	free(waiters);
 	return r;
 }

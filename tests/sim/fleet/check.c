@@ -288,6 +288,8 @@ void check_now(struct world *w)
 {
 	bool copies_count = leader_is_well(w, WELL_NS);
 
+	if (w->version_raised_ns && leader_is_well(w, LATE_NS))
+		world_finding(w, "a machine leads though engine/version is newer than it is");
 	for (unsigned h = 0; h < w->profile.hosts && w->stage == STAGE_BUSY; h++)
 		list_for_each (it, &w->hosts[h].processes)
 			look_at(w, list_item(it, struct process, link), copies_count);

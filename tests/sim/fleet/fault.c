@@ -288,16 +288,23 @@ static void version_lowered(struct world *w, unsigned unused, unsigned unused_to
 {
 	(void)unused;
 	(void)unused_too;
+	if (!w->version_raised_ns)
+		return;
+	if (!server_write(w, "engine/version", "1", false)) {
+		undo_after(w, NS_PER_S, version_lowered, 0, 0);
+		return;
+	}
 	world_log(w, "stranger: engine/version as before");
-	(void)server_write(w, "engine/version", "1", false);
+	w->version_raised_ns = 0;
 	store_trouble(w);
 }
 
 static void raise_version(struct world *w, int64_t ns)
 {
+	if (w->version_raised_ns || !server_write(w, "engine/version", "2", false))
+		return;
 	world_log(w, "stranger: engine/version raised");
-	w->version_raised = true;
-	(void)server_write(w, "engine/version", "2", false);
+	w->version_raised_ns = w->now_ns;
 	store_trouble(w);
 	undo_after(w, ns, version_lowered, 0, 0);
 }
@@ -397,9 +404,7 @@ void faults_end(struct world *w)
 	}
 	for (unsigned i = 0; i < w->profile.endpoints; i++)
 		server_wake(w, i);
-	if (w->version_raised)
-		version_lowered(w, 0, 0);
-	w->version_raised = false;
+	version_lowered(w, 0, 0);
 	http_settle(w);
 }
 

@@ -242,10 +242,10 @@ struct world {
 	struct list streams;	  /* struct exchange.in_streams */
 	struct text texts[TEXTS_MAX];
 	unsigned text_count;
-	struct map keys;     /* path below the prefix -> value: all that the store holds */
-	bool stranger;	     /* who writes */
-	bool version_raised; /* since all was mended */
-	bool plans_changed;  /* what matters for where units run */
+	struct map keys;	   /* path below the prefix -> value: all that the store holds */
+	bool stranger;		   /* who writes */
+	int64_t version_raised_ns; /* since when engine/version is newer than any engine; 0: it is not */
+	bool plans_changed;	   /* what matters for where units run */
 	struct model_unit units[UNITS_MAX];
 	enum stage stage;
 	bool calm; /* no fault begins; nothing is asked for */

@@ -73,9 +73,10 @@ static int listen_for_peers(struct world *world, uint16_t *ret_port)
 static int take_default_port(void)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(DEFAULT_PEER_PORT)};
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), yes = 1;
 
 	assert_true(fd >= 0);
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)), 0);
 	assert_true(bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 || errno == EADDRINUSE);
 	(void)listen(fd, 1);
 	return fd;

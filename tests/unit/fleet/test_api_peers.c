@@ -203,6 +203,22 @@ static void the_next_address_is_asked_where_somebody_else_answers(void **state)
 	assert_int_equal(world->hosts[1].asked, 2);
 }
 
+static void somebody_else_is_not_taken_for_it_where_nobody_is_left(void **state)
+{
+	struct world *world = *state;
+
+	publish_both(world);
+	for (size_t i = 0; i < ARRAY_LEN(world->hosts); i++) {
+		world->hosts[i].software = "nginx";
+		world->hosts[i].body = "welcome";
+	}
+	assert_answer(world, "502 Bad Gateway", "who answers is no fleetd, at 127.0.0.1:");
+	world->hosts[1].software = "fleetd/1.0";
+	world->hosts[1].status = 401;
+	assert_answer(world, "502 Bad Gateway", "it is another machine's");
+	assert_int_equal(world->hosts[1].asked, 2);
+}
+
 static void the_reason_is_told_for_each_address(void **state)
 {
 	struct world *world = *state;
@@ -227,6 +243,7 @@ int main(void)
 		CASE(the_first_address_that_answers_is_the_last_that_is_asked),
 		CASE(the_next_address_is_asked_where_nobody_answers),
 		CASE(the_next_address_is_asked_where_somebody_else_answers),
+		CASE(somebody_else_is_not_taken_for_it_where_nobody_is_left),
 		CASE(the_reason_is_told_for_each_address),
 	};
 

@@ -238,7 +238,7 @@ static void a_process_that_was_stopped_for_a_while_had_no_contact(void **state)
 	usleep(700000); /* more than half its TTL: enough for the others' presence to have expired */
 	uv_update_time(&fake->loop);
 	assert_int_equal(presence_contact_since_ms(presence), 0);
-	fake_run_until(fake, heard.lost == 1 && heard.regained == 2);
+	fake_run_until(fake, heard.lost >= 1 && heard.regained >= 2);
 	assert_true(presence_contact_since_ms(presence) > since);
 	presence_free(presence);
 	fake_etcd_free(fake);
@@ -248,11 +248,12 @@ static void a_lost_answer_leaves_time_to_try_again(void **state)
 {
 	(void)state;
 	assert_int_equal(presence_timeout_ms(30, 1000), 1000);
-	for (int64_t ttl = 1; ttl < 30; ttl++) {
-		int64_t timeout = presence_timeout_ms(ttl, 1000);
+	assert_true(presence_timeout_ms(1, 1000) > 0);
+	for (int64_t ttl = 2; ttl < 30; ttl++) {
+		int64_t timeout = presence_timeout_ms(ttl, 1000), retry = 200;
 
 		/* The first refresh, on each of two servers, and the next one. */
-		assert_true(timeout > 0 && ttl * 1000 / 3 + 3 * timeout <= ttl * 1000);
+		assert_true(timeout > 0 && ttl * 1000 / 3 + 2 * timeout + retry + timeout <= ttl * 1000);
 	}
 }
 
