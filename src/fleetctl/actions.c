@@ -3,11 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "fleetctl/fleetctl.h"
-
-#define ACTIONS_ASK_ATTEMPTS 3
 
 static const char *desired_of(const struct target_unit *item)
 {
@@ -293,75 +290,6 @@ static int lower(struct fleetctl *ctl, const struct target_units *units, const s
 	return status;
 }
 
-/* Whether it runs on its machine, where it is loaded and no more. *ret_sure: the machine has said so itself,
- * else it may be that it just stops. */
-static bool runs_unasked(struct fleetctl *ctl, const char *name, bool *ret_sure)
-{
-	_cleanup_free_ char *path = ctl_path("/fleet/v1/state?unitName=", name, "");
-	_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024);
-	_cleanup_(ctl_unit_now_done) struct unit_now now = {0};
-	json_t *unit = NULL, *states = NULL;
-	const char *active;
-	bool runs = false;
-
-	*ret_sure = true;
-	if (ctl_unit(ctl, name, &unit, &ignored) == 0 &&
-		ctl_list(ctl, path, "states", &states, &ignored) == 0) {
-		active = ctl_text(ctl_target_state(unit, states), "systemdActiveState");
-		runs = strcmp(ctl_text(unit, "currentState"), "loaded") == 0 &&
-		       strcmp(ctl_text(unit, "desiredState"), "loaded") == 0 && active[0] &&
-		       strcmp(active, "inactive") != 0 && strcmp(active, "failed") != 0;
-	}
-	if (runs) {
-		*ret_sure = ctl_unit_now(ctl, name, ctl_text(unit, "machineID"), &now, &ignored) == 0;
-		runs = !*ret_sure || ctl_unit_now_runs_on(&now);
-	}
-	json_decref(unit);
-	json_decref(states);
-	return runs;
-}
-
-/* Which of them are loaded and run all the same, since a socket, a timer or another unit has started them. */
-static size_t pick_running(struct fleetctl *ctl, const struct target_units *units, bool *picked)
-{
-	bool look_again = false, sure;
-	size_t count = 0;
-
-	for (size_t i = 0; i < units->count; i++) {
-		const struct target_unit *item = &units->items[i];
-
-		picked[i] = !item->global && strcmp(desired_of(item), "loaded") == 0 &&
-			    runs_unasked(ctl, item->name, &sure);
-		look_again |= picked[i] && !sure;
-	}
-	/* A fleet 1.0 looks once a second what has become of a unit that it stops. */
-	if (look_again)
-		nanosleep(&(struct timespec){.tv_sec = 1, .tv_nsec = 500000000}, NULL);
-	for (size_t i = 0; i < units->count; i++) {
-		picked[i] = picked[i] && (!look_again || runs_unasked(ctl, units->items[i].name, &sure));
-		count += picked[i];
-	}
-	return count;
-}
-
-/* A unit that runs without fleet's doing is not fleet's to stop: it is asked for first, and then it can be. A
- * machine that does not hear of it in time changes nothing: the units are then lowered like the others. */
-static void ask_for_running(struct fleetctl *ctl, const struct target_units *units)
-{
-	_cleanup_free_ bool *picked = mem_new_array(bool, units->count + 1);
-	_cleanup_buf_ struct buf ignored = BUF_INIT(1024 * 1024);
-	struct target_units running;
-
-	if (!pick_running(ctl, units, picked))
-		return;
-	for (size_t i = 0; i < units->count; i++)
-		if (picked[i] && ctl_set_desired(ctl, units->items[i].name, "launched", &ignored) == 0)
-			json_object_set_new(units->items[i].unit, "desiredState", json_string("launched"));
-	running = pick(units, picked);
-	(void)!ctl_wait_units(ctl, &running, WAIT_LAUNCHED, ACTIONS_ASK_ATTEMPTS, false, &ignored);
-	free(running.items);
-}
-
 /* Which units can be stopped. A pattern means those that are on a machine; a name that was typed out and is
  * on none is refused, as in 1.0. Answers the exit status. */
 static int pick_stoppable(const struct target_units *units, bool *picked)
@@ -398,7 +326,7 @@ int ctl_command_stop(struct fleetctl *ctl, int argc, char **argv)
 	status = pick_stoppable(&units, picked);
 	some = pick(&units, picked);
 	if (!status)
-		ask_for_running(ctl, &some);
+		ctl_ask_for_running(ctl, &some);
 	if (!status && some.count)
 		status = lower(ctl, &some, &how);
 	else if (!status)
@@ -461,33 +389,6 @@ int ctl_command_destroy(struct fleetctl *ctl, int argc, char **argv)
 	return status;
 }
 
-/* Stops and starts for good: the second half begins when the processes of the first are gone. */
-static int restart_one(struct fleetctl *ctl, struct target_unit *item, struct buf *reterr)
-{
-	struct target_units one = {.items = item, .count = 1};
-	int64_t attempts = ctl->options.block_attempts;
-	int r;
-
-	ask_for_running(ctl, &one);
-	r = ctl_set_desired(ctl, item->name, "loaded", reterr);
-	if (r >= 0)
-		r = ctl_wait_units(ctl, &one, WAIT_LOADED, attempts, !item->global, reterr);
-	/* What has started it again has restarted it. */
-	if (r == -EALREADY) {
-		buf_clear(reterr);
-		r = 0;
-	}
-	if (r >= 0)
-		r = ctl_set_desired(ctl, item->name, "launched", reterr);
-	if (r >= 0 && !item->global)
-		r = ctl_wait_units(ctl, &one, WAIT_LAUNCHED, attempts, true, reterr);
-	if (r >= 0)
-		r = ctl_wait_units(ctl, &one, WAIT_ACTIVE, attempts, false, reterr);
-	if (r >= 0 && !(item->global && ctl_runs_nowhere(ctl, item->name)))
-		printf("Unit(%s) was restarted.\n", item->name);
-	return r;
-}
-
 int ctl_command_restart(struct fleetctl *ctl, int argc, char **argv)
 {
 	struct target_units units = {0};
@@ -501,7 +402,7 @@ int ctl_command_restart(struct fleetctl *ctl, int argc, char **argv)
 		if (strcmp(desired_of(item), "inactive") == 0 && !item->created) {
 			fprintf(stderr, "Unable to restart unit %s in state inactive\n", item->name);
 			refused = true;
-		} else if (restart_one(ctl, item, &error) < 0) {
+		} else if (ctl_restart(ctl, item, &error) < 0) {
 			status = fail("Error restarting units: ", &error);
 		}
 	}

@@ -199,6 +199,16 @@ bool ctl_runs_nowhere(struct fleetctl *ctl, const char *name);
 /* The state published by the unit's machine, or NULL. */
 const json_t *ctl_target_state(const json_t *unit, const json_t *states);
 
+/* ---- restart.c ---- */
+
+/* What something else has started (a socket, a timer, another unit) is not fleet's to stop. Those of the
+ * units that are loaded and run so are asked for, that is launched, so that they can be stopped like the
+ * others; a machine that does not hear of it in a few seconds changes nothing. */
+void ctl_ask_for_running(struct fleetctl *ctl, const struct target_units *units);
+/* Stops and starts the unit, waiting for both, then starts what systemd has stopped with it. -errno with a
+ * message. */
+int ctl_restart(struct fleetctl *ctl, struct target_unit *item, struct buf *reterr) _must_check_;
+
 /* ---- commands ---- */
 
 int ctl_command_list_machines(struct fleetctl *ctl, int argc, char **argv);

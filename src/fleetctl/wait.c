@@ -454,6 +454,34 @@ static int judge_loaded(struct fleetctl *ctl, struct waiter *waiter, const char 
 	return -EALREADY;
 }
 
+/* Its machine has published nothing of it: it may not be able to load it. */
+static void note_unloaded(struct fleetctl *ctl, struct waiter *waiter, const char *machine)
+{
+	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024);
+	_cleanup_(ctl_unit_now_done) struct unit_now now = {0};
+	_cleanup_free_ char *legend = ctl_machine_legend(ctl, machine, false);
+	int r = ctl_unit_now(ctl, waiter->name, machine, &now, &error);
+
+	waiter->noted = true;
+	if (now.start_error || r == -EHOSTUNREACH)
+		fprintf(stderr, "Unit %s is not loaded yet on %s (%s): waiting\n", waiter->name, legend,
+			now.start_error ? now.start_error : buf_text(&error));
+}
+
+/* Why it is on no machine, or of which none has heard. */
+static void explain_delay(struct fleetctl *ctl, struct waiter *waiter, const json_t *unit,
+	const json_t *states, int64_t elapsed_ms)
+{
+	const char *machine = ctl_text(unit, "machineID");
+
+	if (waiter->global)
+		return;
+	if (!machine[0] && elapsed_ms >= WAIT_EXPLAIN_MS && !waiter->explained)
+		explain(ctl, waiter);
+	if (machine[0] && elapsed_ms >= WAIT_NOTE_MS && !waiter->noted && !ctl_target_state(unit, states))
+		note_unloaded(ctl, waiter, machine);
+}
+
 /* 1: there; 0: not yet; negative: it never will be, with a message. */
 static int judge(struct fleetctl *ctl, struct waiter *waiter, const struct snapshot *snapshot,
 	enum wait_for what, int64_t elapsed_ms, int64_t now_ms, struct buf *reterr)
@@ -468,10 +496,8 @@ static int judge(struct fleetctl *ctl, struct waiter *waiter, const struct snaps
 		buf_printf(reterr, "unit %s was destroyed meanwhile", waiter->name);
 		return -ENOENT;
 	}
-	if ((what == WAIT_LAUNCHED || what == WAIT_LOADED || what == WAIT_ACTIVE) &&
-		!ctl_text(unit, "machineID")[0] && !waiter->global && elapsed_ms >= WAIT_EXPLAIN_MS &&
-		!waiter->explained)
-		explain(ctl, waiter);
+	if (what == WAIT_LAUNCHED || what == WAIT_LOADED || what == WAIT_ACTIVE)
+		explain_delay(ctl, waiter, unit, states, elapsed_ms);
 	switch (what) {
 	case WAIT_EXISTS:
 		return 1;

@@ -178,6 +178,25 @@ def _():
     c.destroy_all()
 
 
+@cases.case("restart starts again what goes down with the unit, in turn, and nothing else")
+def _():
+    c.unit("rmain@.service", "/bin/sleep 7167%i")
+    c.unit("rside@.service", "/bin/sleep 7168%i", "MachineOf=rmain@%i.service",
+           more="[Unit]\nBindsTo=rmain@%i.service\nAfter=rmain@%i.service\n")
+    c.unit("rpart.service", "/bin/sleep 71691", "MachineOf=rmain@1.service", more="[Unit]\nPartOf=other.service rside@1.service\n")
+    c.unit("rends.service", "/bin/true", "MachineOf=rmain@1.service", more="[Unit]\nPartOf=rmain@1.service\n")
+    c.ctl("start", "rmain@1", "rside@1", "rpart", "rends", "rmain@2", "rside@2")
+    pids = {name: sleepers(name) for name in (71671, 71681, 71691, 71672, 71682)}
+    assert all(len(some) == 1 for some in pids.values()), pids
+    _, out, err = c.ctl("restart", "rmain@1")
+    assert out.endswith("Unit(rmain@1.service) was restarted.\nUnit(rside@1.service) was stopped with it, and runs again.\n"
+                        "Unit(rpart.service) was stopped with it, and runs again.\n") and not err, (out, err)
+    now = {name: sleepers(name) for name in pids}
+    assert all(len(some) == 1 for some in now.values()), now
+    assert {name for name in pids if now[name] != pids[name]} == {71671, 71681, 71691}, (pids, now)
+    c.destroy_all()
+
+
 @cases.case("a launched unit is not replaced by submit or load, which is no success, and runs on")
 def _():
     c.unit("kept.service", "/bin/sleep 71663")
