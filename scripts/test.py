@@ -83,7 +83,7 @@ MANY_CALLS = {"test_etcdctl_golden", "test_fleetctl_golden"}
 
 # Black-box tests that compare what is said, not when (or allow for seconds), and that share nothing with each other; the
 # longest first. They wait for their servers for a good part of the time, so there is one more of them than processors.
-SIDE_BY_SIDE = ["test_systemd", "test_demo", "test_etcdctl_golden", "test_supervisor_types", "test_confd_run", "test_etcdctl_real",
+SIDE_BY_SIDE = ["test_systemd", "test_systemd_odd", "test_demo", "test_etcdctl_golden", "test_supervisor_types", "test_confd_run", "test_etcdctl_real",
                 "test_hostile", "test_checkpoints", "test_rebuild", "test_disk_space", "test_supervisor_units", "test_supervisor_triggers", "test_etcd_refusals", "test_etcd_golden",
                 "test_fleetctl_golden", "test_supervisor", "test_confd_deck", "test_supervisor_exec", "test_confd_golden",
                 "test_etcd_curl", "test_etcd_differential", "test_fleet_api", "test_tls", "test_etcd_watch", "test_fleetctl_ssh",

@@ -40,6 +40,7 @@ static void unit_free(struct systemd_unit *unit)
 	systemd_install_free(unit->install);
 	free(unit->start_error);
 	free(unit->load_error_text);
+	free(unit->text);
 	free(unit->path);
 	free(unit->name);
 	free(unit);
@@ -52,6 +53,13 @@ void systemd_unit_gone(struct systemd_unit *unit)
 	(void)map_remove(&systemd->units, slice_str(unit->name));
 	(void)map_remove(&systemd->paths, slice_str(unit->path));
 	unit_free(unit);
+}
+
+void systemd_unit_keep_text(struct systemd_unit *unit, char *text, size_t len)
+{
+	free(unit->text);
+	unit->text = text;
+	unit->text_len = len;
 }
 
 static void fill_state(const struct systemd_unit *unit, struct manager_unit_state *ret)

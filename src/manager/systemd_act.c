@@ -44,6 +44,20 @@ static void act_on_hidden(struct systemd_unit *unit, const struct systemd_proper
 	systemd_finish(unit, 0, "");
 }
 
+/* Somebody may have removed the link, or the file. */
+static void act_on_ours(struct systemd_unit *unit, const struct systemd_properties *properties)
+{
+	bool found = strcmp(properties->load, "not-found") != 0;
+	_cleanup_buf_ struct buf error = BUF_INIT(4096);
+	int r = systemd_files_restore(unit, &error);
+
+	/* What systemd has in memory it starts without a file. */
+	if (r < 0 && !found)
+		systemd_finish(unit, r, buf_text(&error));
+	else
+		systemd_next(unit, found ? STEP_ACT : STEP_LINK);
+}
+
 static int on_guarded(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 {
 	struct systemd_unit *unit = userdata;
@@ -58,10 +72,10 @@ static int on_guarded(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 		act_on_hidden(unit, &properties);
 	else if (verb == VERB_UNLOAD)
 		systemd_next(unit, STEP_STOP);
-	else if (verb != VERB_STOP && strcmp(properties.load, "not-found") == 0)
-		systemd_next(unit, STEP_LINK);
-	else
+	else if (verb == VERB_STOP)
 		systemd_next(unit, STEP_ACT);
+	else
+		act_on_ours(unit, &properties);
 	return 0;
 }
 
@@ -235,6 +249,7 @@ static void unloaded(struct systemd_unit *unit)
 	struct systemd *systemd = unit->systemd;
 
 	systemd_files_remove(unit);
+	systemd_unit_keep_text(unit, NULL, 0);
 	unit->known = unit->refused = unit->ours = false;
 	unit->hash[0] = unit->load[0] = unit->active[0] = unit->sub[0] = unit->result[0] = '\0';
 	unit->main_pid = unit->exec_main_status = 0;
@@ -273,7 +288,7 @@ static void undone(struct systemd_unit *unit)
 /* With [Install] other units have it among theirs until systemd reads its files again. */
 int systemd_forget(struct systemd_unit *unit)
 {
-	struct systemd_install *install = systemd_install_of_file(unit->systemd, unit->name);
+	struct systemd_install *install = systemd_install_of_unit(unit);
 
 	unit->systemd->reload_wanted |= install->any;
 	systemd_install_free(install);

@@ -32,9 +32,15 @@ static bool is_systemds(const char *path)
 	return strstr(slashed, "/systemd/") != NULL;
 }
 
-int systemd_files_open(struct systemd *systemd, struct buf *reterr)
+static int make_dirs(const struct systemd *systemd)
 {
 	_cleanup_free_ char *wanted = mem_printf("%s/" WANTED_DIR, systemd->units_dir);
+
+	return file_mkdir_all(wanted, 0755);
+}
+
+int systemd_files_open(struct systemd *systemd, struct buf *reterr)
+{
 	int r = is_systemds(systemd->units_dir) ? -EINVAL : 0;
 
 	if (r < 0) {
@@ -43,10 +49,10 @@ int systemd_files_open(struct systemd *systemd, struct buf *reterr)
 			systemd->units_dir);
 		return r;
 	}
-	r = file_mkdir_all(wanted, 0755);
+	r = make_dirs(systemd);
 	if (r < 0) {
 		buf_printf(reterr, "cannot make the units' directory %s: %s (units_directory names another)",
-			wanted, strerror(-r));
+			systemd->units_dir, strerror(-r));
 	} else if (access(systemd->units_dir, W_OK) < 0) {
 		r = -errno;
 		buf_printf(reterr,
@@ -54,6 +60,20 @@ int systemd_files_open(struct systemd *systemd, struct buf *reterr)
 			systemd->units_dir, strerror(-r));
 	}
 	return r;
+}
+
+/* Into the directory or .wanted, which somebody may have removed since they were made; then other units lack
+ * their files too, which is seen when systemd has read its files again. */
+static int write_file(struct systemd *systemd, const char *path, struct slice data)
+{
+	static const struct file_write_options options = {.no_sync = true};
+	int r = file_write_atomic(path, data, &options);
+
+	if (r != -ENOENT)
+		return r;
+	r = make_dirs(systemd);
+	systemd->reload_wanted |= r >= 0;
+	return r < 0 ? r : file_write_atomic(path, data, &options);
 }
 
 void systemd_files_read_wanted(struct systemd_unit *unit)
@@ -77,27 +97,25 @@ void systemd_files_want(struct systemd_unit *unit, bool wanted)
 	systemd_unit_changed(unit);
 	/* Without the marker the worst is that the next fleetd asks once more to start what runs. */
 	if (wanted)
-		(void)!file_write_atomic(
-			path, slice_str(systemd->life), &(struct file_write_options){.no_sync = true});
+		(void)!write_file(systemd, path, slice_str(systemd->life));
 	else
 		(void)unlink(path);
 }
 
-static int hash_of_file(const char *path, char ret_hex[static UNIT_HASH_HEX_SIZE])
+/* What cannot be read is no unit of a known text: whoever wants one of that name replaces it. */
+static void adopt_text(struct systemd_unit *unit, const char *path)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(UNIT_TEXT_MAX);
 	uint8_t hash[UNIT_HASH_SIZE];
 	struct unit_file *file;
-	int r = file_read(path, UNIT_TEXT_MAX, &text);
 
-	if (r >= 0)
-		r = unit_file_parse(buf_slice(&text), &file, NULL);
-	if (r < 0)
-		return r;
+	unit->hash[0] = '\0';
+	if (file_read(path, UNIT_TEXT_MAX, &text) < 0 || unit_file_parse(buf_slice(&text), &file, NULL) < 0)
+		return;
 	unit_file_hash(file, hash);
-	unit_hash_hex(hash, ret_hex);
+	unit_hash_hex(hash, unit->hash);
 	unit_file_free(file);
-	return 0;
+	systemd_unit_keep_text(unit, mem_strndup(text.len ? text.data : "", text.len), text.len);
 }
 
 static void adopt(struct systemd *systemd, const char *name)
@@ -114,9 +132,7 @@ static void adopt(struct systemd *systemd, const char *name)
 	(void)snprintf(unit->load, sizeof(unit->load), "error");
 	(void)snprintf(unit->active, sizeof(unit->active), "inactive");
 	(void)snprintf(unit->sub, sizeof(unit->sub), "dead");
-	/* What cannot be read is no unit of a known text: whoever wants one of that name replaces it. */
-	if (hash_of_file(path, unit->hash) < 0)
-		unit->hash[0] = '\0';
+	adopt_text(unit, path);
 }
 
 int systemd_files_scan(struct systemd *systemd)
@@ -148,24 +164,35 @@ int systemd_files_write(struct systemd_unit *unit, struct slice text, struct buf
 		unit_file_free(file);
 		/* What is written can be read again. */
 		r = canonical.len > UNIT_TEXT_MAX ? -E2BIG
-						  : file_write_atomic(path, buf_slice(&canonical),
-							    &(struct file_write_options){.no_sync = true});
+						  : write_file(unit->systemd, path, buf_slice(&canonical));
 	}
 	if (r < 0)
 		buf_printf(reterr, "cannot write %s: %s", path, strerror(-r));
 	return r;
 }
 
-/* Removes the link if it leads to our file. */
-static void remove_link(const char *link, const char *path)
+int systemd_files_restore(struct systemd_unit *unit, struct buf *reterr)
+{
+	if (!unit->text || systemd_files_has(unit->systemd, unit->name))
+		return 0;
+	return systemd_files_write(unit, slice_make(unit->text, unit->text_len), reterr);
+}
+
+static bool leads_to(const char *link, const char *path)
 {
 	char target[4096];
 	ssize_t len = readlink(link, target, sizeof(target) - 1);
 
 	if (len < 0)
-		return;
+		return false;
 	target[len] = '\0';
-	if (strcmp(target, path) == 0)
+	return strcmp(target, path) == 0;
+}
+
+/* Removes the link if it leads to our file. */
+static void remove_link(const char *link, const char *path)
+{
+	if (leads_to(link, path))
 		(void)unlink(link);
 }
 
@@ -211,8 +238,9 @@ bool systemd_files_is_ours(const struct systemd *systemd, const char *name, cons
 	_cleanup_free_ char *path = systemd_files_path(systemd, name);
 	struct stat ours, theirs;
 
-	/* systemd before version 250 names the link, and directories may have several names. */
-	return strcmp(fragment, path) == 0 ||
+	/* systemd before version 250 names the link, and directories may have several names. The file may be
+	 * gone. */
+	return strcmp(fragment, path) == 0 || leads_to(fragment, path) ||
 	       (stat(path, &ours) == 0 && stat(fragment, &theirs) == 0 && ours.st_dev == theirs.st_dev &&
 		       ours.st_ino == theirs.st_ino);
 }

@@ -136,14 +136,15 @@ struct systemd_install *systemd_install_read(const char *name, struct slice text
 	return install;
 }
 
-struct systemd_install *systemd_install_of_file(const struct systemd *systemd, const char *name)
+struct systemd_install *systemd_install_of_unit(const struct systemd_unit *unit)
 {
-	_cleanup_free_ char *path = systemd_files_path(systemd, name);
+	_cleanup_free_ char *path = systemd_files_path(unit->systemd, unit->name);
 	_cleanup_buf_ struct buf text = BUF_INIT(UNIT_TEXT_MAX);
 
+	/* Without its file it was made of what is remembered of it, if of anything. */
 	if (file_read(path, UNIT_TEXT_MAX, &text) < 0)
-		buf_clear(&text);
-	return systemd_install_read(name, buf_slice(&text));
+		return systemd_install_read(unit->name, slice_make(unit->text, unit->text_len));
+	return systemd_install_read(unit->name, buf_slice(&text));
 }
 
 struct systemd_install *systemd_install_free(struct systemd_install *install)

@@ -63,9 +63,11 @@ struct systemd_unit {
 	char *load_error_text;
 	bool known;   /* shown to the outside */
 	bool refused; /* nothing was written: the name is not ours to use, or systemd will not have it */
-	bool ours;    /* systemd's FragmentPath is our file */
+	bool ours;    /* systemd's FragmentPath is our file, or was when that was removed */
 	unsigned stops_tried;
 	char hash[UNIT_HASH_HEX_SIZE];
+	char *text; /* as loaded, for when somebody removes its file; NULL: unknown */
+	size_t text_len;
 	/* Texts for manager_unit_state. */
 	char load[32], active[32], sub[32], result[32];
 	int main_pid, exec_main_status;
@@ -115,6 +117,7 @@ struct systemd_properties {
 struct systemd_unit *systemd_unit_get(struct systemd *systemd, const char *name); /* made when missing */
 void systemd_unit_gone(struct systemd_unit *unit);				  /* out of the maps, freed */
 void systemd_unit_changed(struct systemd_unit *unit);
+void systemd_unit_keep_text(struct systemd_unit *unit, char *text, size_t len); /* takes it */
 /* The connection is no use any more: it is closed, and made again later. */
 void systemd_lost(struct systemd *systemd, const char *why);
 /* All states are known. */
@@ -184,6 +187,8 @@ int systemd_files_open(struct systemd *systemd, struct buf *reterr) _must_check_
 /* Makes a unit, of which nothing else is known yet, for each file. */
 int systemd_files_scan(struct systemd *systemd) _must_check_;
 int systemd_files_write(struct systemd_unit *unit, struct slice text, struct buf *reterr) _must_check_;
+/* Writes the file of a unit that was loaded before, when it is not there any more. */
+int systemd_files_restore(struct systemd_unit *unit, struct buf *reterr) _must_check_;
 void systemd_files_remove(struct systemd_unit *unit);
 char *systemd_files_path(const struct systemd *systemd, const char *name);
 /* Remembers for this life of systemd whether the unit was last asked to start. */
@@ -209,7 +214,8 @@ struct systemd_install {
 	char *bad; /* an error to show, or NULL */
 };
 struct systemd_install *systemd_install_read(const char *name, struct slice text);
-struct systemd_install *systemd_install_of_file(const struct systemd *systemd, const char *name);
+/* Of a unit that was loaded before. */
+struct systemd_install *systemd_install_of_unit(const struct systemd_unit *unit);
 struct systemd_install *systemd_install_free(struct systemd_install *install);
 
 /* systemd_text.c */

@@ -116,7 +116,7 @@ static void read_install(struct systemd_unit *unit)
 	systemd_install_free(unit->install);
 	unit->install =
 		request->text ? systemd_install_read(unit->name, slice_make(request->text, request->text_len))
-			      : systemd_install_of_file(unit->systemd, unit->name);
+			      : systemd_install_of_unit(unit);
 	unit->aliases_left = unit->install->count;
 	bad = unit->install->bad ? mem_strdup(unit->install->bad) : NULL;
 	if (bad)
@@ -125,12 +125,17 @@ static void read_install(struct systemd_unit *unit)
 		systemd_next(unit, STEP_ALIASES);
 }
 
-/* The file is ours, and nothing else stands behind the name: somebody took the link away, perhaps while it
- * runs. */
-static bool is_unlinked(const struct systemd_unit *unit, const struct systemd_properties *properties)
+/* It is ours, perhaps runs, and nothing else stands behind the name: somebody took the link away, or the
+ * file. Of a file that went while no fleetd ran there is the marker still, which is of this life of systemd:
+ * what runs was started as ours. */
+static bool is_unlinked(struct systemd_unit *unit, const struct systemd_properties *properties)
 {
-	return unit->known && !unit->refused && !properties->fragment[0] &&
-	       strcmp(properties->load, "not-found") == 0 && systemd_files_has(unit->systemd, unit->name);
+	if (properties->fragment[0] || strcmp(properties->load, "not-found") != 0)
+		return false;
+	if (unit->known)
+		return !unit->refused && (unit->ours || systemd_files_has(unit->systemd, unit->name));
+	systemd_files_read_wanted(unit);
+	return unit->wanted;
 }
 
 static int on_checked(sd_bus_message *m, void *userdata, sd_bus_error *unused)
@@ -210,7 +215,11 @@ int systemd_check_aliases(struct systemd_unit *unit)
 
 static void loaded(struct systemd_unit *unit, const struct systemd_properties *properties)
 {
-	(void)memcpy(unit->hash, systemd_request_of(unit)->hash, sizeof(unit->hash));
+	struct systemd_request *request = systemd_request_of(unit);
+
+	(void)memcpy(unit->hash, request->hash, sizeof(unit->hash));
+	if (request->text)
+		systemd_unit_keep_text(unit, take_ptr(request->text), request->text_len);
 	unit->known = true;
 	unit->refused = false;
 	unit->result[0] = '\0';

@@ -170,8 +170,9 @@ void systemd_take_properties(struct systemd_unit *unit, const struct systemd_pro
 {
 	bool missing = strcmp(properties->load, "not-found") == 0 && !properties->fragment[0];
 
-	/* Without a file of its own the name is ours as long as ours is there: somebody removed the link. */
-	unit->ours = missing ? systemd_files_has(unit->systemd, unit->name)
+	/* Nothing else stands behind the name: somebody removed the link, or our file. What runs is what it
+	 * was. */
+	unit->ours = missing ? unit->ours || systemd_files_has(unit->systemd, unit->name)
 			     : systemd_files_is_ours(unit->systemd, unit->name, properties->fragment);
 	if (!unit->ours)
 		unit->main_pid = unit->exec_main_status = 0;
@@ -239,10 +240,19 @@ static void answered(struct look *look)
 		systemd_ready(systemd);
 }
 
-/* A file in our directory and no link to it: a boot, or somebody, took it away. */
-static bool has_no_link(const struct systemd_unit *unit)
+/* There is no link to our file, or no file: a boot, or somebody, took it away. */
+static void repair(struct systemd_unit *unit)
 {
-	return unit->ours && strcmp(unit->load, "not-found") == 0 && list_empty(&unit->requests);
+	bool has_link = strcmp(unit->load, "not-found") != 0, has_file;
+
+	if (!unit->ours || !list_empty(&unit->requests))
+		return;
+	has_file = systemd_files_has(unit->systemd, unit->name);
+	if (has_file && !has_link)
+		systemd_request_add(unit, VERB_LOAD, (struct slice){0}, unit->hash, NULL, NULL);
+	else if (!has_file && unit->text)
+		systemd_request_add(
+			unit, VERB_LOAD, slice_make(unit->text, unit->text_len), unit->hash, NULL, NULL);
 }
 
 static int on_unit_look(sd_bus_message *m, void *userdata, sd_bus_error *unused)
@@ -266,8 +276,7 @@ static int on_unit_look(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 			systemd_lost(systemd, buf_text(&error)); /* that would not be its state */
 			return 0;
 		}
-		if (has_no_link(unit))
-			systemd_request_add(unit, VERB_LOAD, (struct slice){0}, unit->hash, NULL, NULL);
+		repair(unit);
 	}
 	answered(look);
 	return 0;
