@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define STOPS_MAX 5
 #define ERROR(name) "org.freedesktop.systemd1." name
 
 /* ---- start, stop, restart ---- */
@@ -148,7 +147,7 @@ static int on_acted(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 	}
 	systemd_set_start_error(unit, r < 0 && verb != VERB_STOP ? buf_text(&error) : NULL);
 	if (r < 0)
-		unit->start_again = verb != VERB_STOP && lacks_something(bus, m);
+		unit->start_again = verb != VERB_STOP && lacks_something(bus, m) ? AGAIN_LOADED : AGAIN_NEVER;
 	else
 		note_job(unit, m, job_names[verb]);
 	systemd_files_want(unit, verb != VERB_STOP);
@@ -173,42 +172,8 @@ int systemd_act_now(struct systemd_unit *unit)
 	static const char *const methods[VERB_MAX] = {
 		[VERB_START] = "StartUnit", [VERB_STOP] = "StopUnit", [VERB_RESTART] = "RestartUnit"};
 
+	unit->changes_seen = unit->systemd->changes;
 	return call_unit(unit, methods[systemd_request_of(unit)->verb], true, on_acted);
-}
-
-/* In systemctl's words. */
-static char *job_failure(const struct systemd_unit *unit, const char *result)
-{
-	if (strcmp(result, "dependency") == 0)
-		return mem_printf("A dependency job for %s failed.", unit->name);
-	if (strcmp(result, "timeout") == 0)
-		return mem_printf("Job for %s timed out.", unit->name);
-	if (strcmp(result, "assert") == 0)
-		return mem_printf("Assertion failed on job for %s.", unit->name);
-	if (strcmp(result, "unsupported") == 0)
-		return mem_printf(
-			"Operation on or unit type of %s not supported on this system.", unit->name);
-	return NULL;
-}
-
-void systemd_job_ended(struct systemd_unit *unit, const char *result)
-{
-	bool starts = strcmp(unit->job, "stop") != 0;
-	_cleanup_free_ char *failure = starts ? job_failure(unit, result) : NULL;
-
-	unit->job_id = 0;
-	unit->job = "";
-	systemd_unit_changed(unit);
-	if (failure)
-		systemd_set_start_error(unit, failure);
-	if (!unit->waits_for_job)
-		return;
-	if (strcmp(result, "done") == 0)
-		systemd_next(unit, STEP_DISABLE);
-	else if (++unit->stops_tried < STOPS_MAX)
-		systemd_next(unit, STEP_STOP); /* something wanted it to start meanwhile */
-	else
-		systemd_finish(unit, -EBUSY, "it is started by something else again and again");
 }
 
 /* ---- unload ---- */

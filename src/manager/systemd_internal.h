@@ -34,6 +34,13 @@ enum systemd_step {
 enum systemd_batch { BATCH_LIST, BATCH_LINK, BATCH_ENABLE, BATCH_RELOAD, BATCH_DISABLE, BATCH_MAX };
 enum systemd_verb { VERB_LOAD, VERB_UNLOAD, VERB_START, VERB_STOP, VERB_RESTART, VERB_MAX };
 
+/* What may help a start: each includes the one before. */
+enum systemd_again {
+	AGAIN_NEVER,
+	AGAIN_LOADED, /* something was loaded */
+	AGAIN_ENDED,  /* or has ended: a socket is not opened while its service runs */
+};
+
 struct systemd_request {
 	struct list entry; /* in the unit's requests */
 	enum systemd_verb verb;
@@ -76,7 +83,8 @@ struct systemd_unit {
 	uint32_t job_id; /* of the job we asked for; 0: none */
 	const char *job;
 	char *start_error;
-	bool start_again;		 /* a unit that it needs was missing: tried again when others come */
+	enum systemd_again start_again;	 /* the start lacked something: tried again when that may be there */
+	uint64_t changes_seen;		 /* when the start was asked for */
 	struct systemd_install *install; /* its [Install], while it is being loaded */
 	size_t aliases_left;
 };
@@ -98,9 +106,10 @@ struct systemd {
 	struct list batches[BATCH_MAX];
 	struct systemd_batch_call *batches_out[BATCH_MAX]; /* under way */
 	bool reload_wanted;				   /* nobody waits for it */
-	bool again_due;	     /* something was loaded: starts that lacked it are tried again */
-	struct list changed; /* units whose state is to be told */
-	struct list looks;   /* questions about units under way that no request waits for */
+	enum systemd_again again_due;			   /* starts that lacked this are tried again */
+	uint64_t changes;				   /* how often it has become due */
+	struct list changed;				   /* units whose state is to be told */
+	struct list looks; /* questions about units under way that no request waits for */
 	struct list streams;
 	void (*closed)(void *userdata);
 	void *closed_userdata;
@@ -136,6 +145,9 @@ void systemd_next(struct systemd_unit *unit, enum systemd_step step);
 /* The request under way has ended. The unit, and the manager, may be gone afterwards. */
 void systemd_finish(struct systemd_unit *unit, int result, const char *message);
 void systemd_set_start_error(struct systemd_unit *unit, const char *text); /* NULL: none */
+/* Something was loaded or has ended: starts that lacked it are tried again. */
+void systemd_again(struct systemd *systemd, enum systemd_again what);
+bool systemd_is_down(const char *active); /* inactive, failed, or not known yet */
 
 /* systemd_load.c: steps of a load; -errno when the connection is no use. */
 int systemd_check_all(struct systemd_unit *unit) _must_check_;
@@ -157,6 +169,8 @@ int systemd_guard(struct systemd_unit *unit) _must_check_;
 int systemd_act_now(struct systemd_unit *unit) _must_check_;
 int systemd_stop_unit(struct systemd_unit *unit) _must_check_;
 int systemd_forget(struct systemd_unit *unit) _must_check_;
+
+/* systemd_jobs.c */
 /* The job that was asked for has ended. */
 void systemd_job_ended(struct systemd_unit *unit, const char *result);
 

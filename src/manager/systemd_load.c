@@ -71,15 +71,10 @@ bool systemd_step_properties(
 
 /* ---- load: is the name ours to use? ---- */
 
-static bool is_down(const struct systemd_properties *properties)
-{
-	return strcmp(properties->active, "inactive") == 0 || strcmp(properties->active, "failed") == 0;
-}
-
 /* Whether nothing of this host stands behind the name. (A slice needs no file to be known.) */
 static bool is_free(const struct systemd_properties *properties)
 {
-	if (!is_down(properties))
+	if (!systemd_is_down(properties->active))
 		return false;
 	if (properties->fragment[0])
 		return access(properties->fragment, F_OK) < 0 && errno == ENOENT &&
@@ -225,7 +220,7 @@ static void loaded(struct systemd_unit *unit, const struct systemd_properties *p
 	unit->result[0] = '\0';
 	systemd_set_start_error(unit, properties->load_error[0] ? properties->load_error : NULL);
 	systemd_take_properties(unit, properties);
-	unit->systemd->again_due = true;
+	systemd_again(unit->systemd, AGAIN_LOADED);
 	unit->fresh_until_ms = uv_now(unit->systemd->config.loop) + FRESH_MS;
 	systemd_finish(unit, 0, "");
 }

@@ -166,6 +166,15 @@ int systemd_read_properties(
 	return r < 0 ? r : 0;
 }
 
+static void set_active(struct systemd_unit *unit, const char *active)
+{
+	bool was_down = systemd_is_down(unit->active);
+
+	set_text(unit, unit->active, sizeof(unit->active), active);
+	if (!was_down && systemd_is_down(active))
+		systemd_again(unit->systemd, AGAIN_ENDED);
+}
+
 void systemd_take_properties(struct systemd_unit *unit, const struct systemd_properties *properties)
 {
 	bool missing = strcmp(properties->load, "not-found") == 0 && !properties->fragment[0];
@@ -177,7 +186,7 @@ void systemd_take_properties(struct systemd_unit *unit, const struct systemd_pro
 	if (!unit->ours)
 		unit->main_pid = unit->exec_main_status = 0;
 	set_text(unit, unit->load, sizeof(unit->load), unit->ours ? properties->load : "error");
-	set_text(unit, unit->active, sizeof(unit->active), unit->ours ? properties->active : "inactive");
+	set_active(unit, unit->ours ? properties->active : "inactive");
 	set_text(unit, unit->sub, sizeof(unit->sub), unit->ours ? properties->sub : "dead");
 }
 
@@ -368,7 +377,7 @@ static int on_properties_changed(sd_bus_message *m, void *userdata, sd_bus_error
 	if (properties.load[0])
 		set_text(unit, unit->load, sizeof(unit->load), properties.load);
 	if (properties.active[0])
-		set_text(unit, unit->active, sizeof(unit->active), properties.active);
+		set_active(unit, properties.active);
 	if (properties.sub[0])
 		set_text(unit, unit->sub, sizeof(unit->sub), properties.sub);
 	return 0;
@@ -401,7 +410,7 @@ static int on_reloading(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 	if (!is_from(systemd, m, systemd->sender) ||
 		systemd->bus->lib->sd_bus_message_read(m, "b", &active) < 0 || active || !systemd->ready)
 		return 0;
-	systemd->again_due = true;
+	systemd_again(systemd, AGAIN_LOADED);
 	if (look_at_units(systemd, false) < 0)
 		systemd_lost(systemd, "systemd cannot be asked");
 	return 0;

@@ -91,7 +91,7 @@ void systemd_set_start_error(struct systemd_unit *unit, const char *text)
 {
 	free(unit->start_error);
 	unit->start_error = text ? mem_strdup(text) : NULL;
-	unit->start_again = false;
+	unit->start_again = AGAIN_NEVER;
 	systemd_unit_changed(unit);
 }
 
@@ -127,17 +127,31 @@ static int do_step(struct systemd_unit *unit)
 	}
 }
 
-/* What systemd has read since may be what a start lacked. */
+void systemd_again(struct systemd *systemd, enum systemd_again what)
+{
+	/* All wait for what is loaded, and fewer for what ends. */
+	if (systemd->again_due != AGAIN_LOADED)
+		systemd->again_due = what;
+	systemd->changes++;
+}
+
+bool systemd_is_down(const char *active)
+{
+	return !active[0] || strcmp(active, "inactive") == 0 || strcmp(active, "failed") == 0;
+}
+
+/* What systemd has read since, or what has ended, may be what a start lacked. */
 static void start_again(struct systemd *systemd)
 {
+	enum systemd_again due = systemd->again_due;
 	size_t position = 0;
 	void *value;
 
-	systemd->again_due = false;
+	systemd->again_due = AGAIN_NEVER;
 	while (map_next(&systemd->units, &position, NULL, &value)) {
 		struct systemd_unit *unit = value;
 
-		if (unit->start_again && unit->wanted && list_empty(&unit->requests))
+		if (unit->start_again >= due && unit->wanted && list_empty(&unit->requests))
 			systemd_request_add(unit, VERB_START, (struct slice){0}, "", NULL, NULL);
 	}
 }

@@ -101,6 +101,62 @@ def _():
     assert not host.machine.exists("/proc/%d" % before)
 
 
+@cases.case("a socket that systemd refuses to start says why, and is started when its service has ended")
+def _():
+    host = root_host()
+    host.sleeper("talk.service")
+    host.unit("talk.socket", "[Socket]\nListenStream=/run/talk.sock\n")
+    status, out = host.ctl("start", "talk.service", "talk.socket", check=False)
+    if status == 0:  # the socket came first
+        assert host.state("talk.socket") == ("loaded", "active", "running"), host.state("talk.socket")
+        status, out = host.ctl("restart", "talk.socket", check=False)
+    host.is_state("talk.service", "loaded", "active", "running")
+    host.is_state("talk.socket", "loaded", "inactive", "dead")
+    words = "systemd refused to start talk.socket: talk.service, which it starts, runs already"
+    wait_for(lambda: words in host.ctl("start", "talk.socket", check=False)[1], 10, "the reason")
+    status, out = host.ctl("start", "talk.socket", check=False)
+    assert status == 1 and words in out and "has ended" not in out, (status, out)
+    host.ctl("stop", "talk.service")
+    host.is_state("talk.socket", "loaded", "active", "listening")
+    host.ctl("start", "talk.service")
+    host.is_state("talk.socket", "loaded", "active", "running")
+    host.ctl("restart", "talk.socket", check=False)
+    host.is_state("talk.socket", "loaded", "inactive", "dead")
+    host.machine.systemctl("kill", "--signal=KILL", "talk.service")
+    host.is_state("talk.socket", "loaded", "active", "listening")
+    host.destroy("talk.socket", "talk.service")
+    host.nothing_left("talk.socket", "talk.service")
+
+
+@cases.case("what triggers a unit that is not there is started when that comes")
+def _():
+    host = root_host()
+    host.unit("job.path", "[Path]\nPathExists=/run/no-such-thing\nUnit=job.service\n")
+    host.unit("job.timer", "[Timer]\nOnCalendar=2199-01-01\nUnit=%p.service\n")
+    host.unit("job.socket", "[Socket]\nListenStream=/run/job.sock\n")
+    names = ("job.path", "job.timer", "job.socket")
+    for name in names:
+        status, out = host.ctl("start", name, check=False)
+        assert status == 1 and "systemd refused to start %s: job.service, which it starts, is not loaded" % name in out, (status, out)
+        host.is_state(name, "loaded", "inactive", "dead")
+    host.sleeper("job.service")
+    host.ctl("load", "job.service")
+    host.is_state("job.path", "loaded", "active", "waiting")
+    host.is_state("job.timer", "loaded", "active", "waiting")
+    host.is_state("job.socket", "loaded", "active", "listening")
+    for name in names:
+        status, out = host.ctl("start", name)
+        assert "refused" not in out, out
+    host.destroy("job.path", "job.timer", "job.socket", "job.service")
+    host.nothing_left("job.path", "job.timer", "job.socket", "job.service")
+    # All at once, in the order that does not work at first.
+    host.ctl("start", "job.path", "job.service", check=False)
+    host.is_state("job.path", "loaded", "active", "running")
+    host.is_state("job.service", "loaded", "active", "running")
+    host.destroy("job.path", "job.service")
+    host.nothing_left("job.path", "job.service")
+
+
 if __name__ == "__main__":
     if unavailable():
         print("# " + unavailable())
