@@ -41,6 +41,7 @@ static void unit_free(struct systemd_unit *unit)
 	free(unit->start_error);
 	free(unit->load_error_text);
 	free(unit->text);
+	free(unit->taken);
 	free(unit->path);
 	free(unit->name);
 	free(unit);

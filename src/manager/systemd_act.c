@@ -24,6 +24,36 @@ static void act_on_refused(struct systemd_unit *unit)
 	systemd_finish(unit, 0, "");
 }
 
+static int on_refused_checked(sd_bus_message *m, void *userdata, sd_bus_error *unused)
+{
+	struct systemd_unit *unit = userdata;
+	_cleanup_buf_ struct buf ignored = BUF_INIT(4096);
+	struct systemd_properties properties;
+
+	(void)unused;
+	if (sdbus_is_lost(unit->systemd->bus, m))
+		return 0;
+	if (systemd_read_properties(unit->systemd->bus, m, &properties, &ignored) >= 0 &&
+		systemd_is_free_now(unit, &properties))
+		systemd_load_refused(unit);
+	else
+		act_on_refused(unit);
+	return 0;
+}
+
+/* Its name may be free by now. */
+static int guard_refused(struct systemd_unit *unit)
+{
+	struct systemd_request *request = systemd_request_of(unit);
+
+	if (request->verb == VERB_UNLOAD || request->checked || !unit->taken || !unit->text) {
+		act_on_refused(unit);
+		return 0;
+	}
+	request->checked = true;
+	return systemd_ask(unit->systemd, unit->taken, on_refused_checked, unit);
+}
+
 /* Another file stands behind the name since: the host's, which is none of our business. */
 static void act_on_hidden(struct systemd_unit *unit, const struct systemd_properties *properties)
 {
@@ -89,7 +119,7 @@ int systemd_guard(struct systemd_unit *unit)
 		text = mem_printf("Unit %s not loaded.", unit->name);
 		systemd_finish(unit, -ENOENT, text);
 	} else if (unit->refused) {
-		act_on_refused(unit);
+		return guard_refused(unit);
 	} else if (uv_now(unit->systemd->config.loop) < unit->fresh_until_ms) {
 		unit->fresh_until_ms = 0;
 		systemd_next(unit, verb == VERB_UNLOAD ? STEP_STOP : STEP_ACT);
@@ -215,6 +245,7 @@ static void unloaded(struct systemd_unit *unit)
 
 	systemd_files_remove(unit);
 	systemd_unit_keep_text(unit, NULL, 0);
+	unit->taken = mem_free(unit->taken);
 	unit->known = unit->refused = unit->ours = false;
 	unit->hash[0] = unit->load[0] = unit->active[0] = unit->sub[0] = unit->result[0] = '\0';
 	unit->main_pid = unit->exec_main_status = 0;

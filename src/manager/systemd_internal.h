@@ -49,6 +49,7 @@ struct systemd_request {
 	char hash[UNIT_HASH_HEX_SIZE];
 	manager_done_fn done;
 	void *userdata;
+	bool checked; /* whether a refused name is free now */
 };
 
 struct systemd_unit {
@@ -70,10 +71,11 @@ struct systemd_unit {
 	char *load_error_text;
 	bool known;   /* shown to the outside */
 	bool refused; /* nothing was written: the name is not ours to use, or systemd will not have it */
+	char *taken;  /* refused: because of the host's unit of this name; NULL: for another reason */
 	bool ours;    /* systemd's FragmentPath is our file, or was when that was removed */
 	unsigned stops_tried;
 	char hash[UNIT_HASH_HEX_SIZE];
-	char *text; /* as loaded, for when somebody removes its file; NULL: unknown */
+	char *text; /* as loaded or refused, to be written again when that helps; NULL: unknown */
 	size_t text_len;
 	/* Texts for manager_unit_state. */
 	char load[32], active[32], sub[32], result[32];
@@ -135,6 +137,8 @@ void systemd_ready(struct systemd *systemd);
 /* systemd_work.c */
 void systemd_request_add(struct systemd_unit *unit, enum systemd_verb verb, struct slice text,
 	const char *hash, manager_done_fn done, void *userdata);
+/* Loads a refused unit anew, before its other requests. */
+void systemd_load_refused(struct systemd_unit *unit);
 /* Does what can be done now: steps, then batches. Once a turn. */
 void systemd_work(struct systemd *systemd);
 /* A new connection: every request begins anew. */
@@ -161,6 +165,8 @@ bool systemd_step_properties(
 	struct systemd_unit *unit, sd_bus_message *answer, struct systemd_properties *ret) _must_check_;
 /* Ends a request by an error. A load that will not be had differently (final) is shown as a failed unit. */
 void systemd_give_up(struct systemd_unit *unit, int error, const char *text, bool final);
+/* Whether nothing stands in the way of a refused unit any more, by what systemd says of `taken`. */
+bool systemd_is_free_now(const struct systemd_unit *unit, const struct systemd_properties *properties);
 /* "NAME is a unit of this host (PATH)". */
 void systemd_add_taken(struct buf *out, const char *name, const struct systemd_properties *properties);
 

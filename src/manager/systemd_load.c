@@ -15,10 +15,11 @@ static void set_state(struct systemd_unit *unit, const char *load, const char *a
 	systemd_unit_changed(unit);
 }
 
-/* The load has ended in something that will not change: the unit is shown as failed, and says why. One that
- * was ours before stays what it is: it may run. */
-static void refuse(struct systemd_unit *unit, const char *text)
+/* The load has ended in something that will not change, or not before the host's unit `taken` (if not NULL)
+ * goes: the unit is shown as failed, and says why. One that was ours before stays what it is: it may run. */
+static void refuse(struct systemd_unit *unit, const char *text, const char *taken)
 {
+	struct systemd_request *request = systemd_request_of(unit);
 	bool was_ours = unit->known && !unit->refused;
 
 	systemd_set_start_error(unit, text);
@@ -28,7 +29,10 @@ static void refuse(struct systemd_unit *unit, const char *text)
 	}
 	unit->refused = unit->known = true;
 	unit->ours = false;
-	(void)memcpy(unit->hash, systemd_request_of(unit)->hash, sizeof(unit->hash));
+	free(unit->taken);
+	unit->taken = taken ? mem_strdup(taken) : NULL;
+	(void)memcpy(unit->hash, request->hash, sizeof(unit->hash));
+	systemd_unit_keep_text(unit, take_ptr(request->text), request->text_len);
 	(void)snprintf(unit->result, sizeof(unit->result), "resources");
 	set_state(unit, "error", "failed", "failed");
 	if (systemd_files_has(unit->systemd, unit->name))
@@ -42,7 +46,7 @@ void systemd_give_up(struct systemd_unit *unit, int error, const char *text, boo
 	bool load = systemd_request_of(unit)->verb == VERB_LOAD;
 
 	if (load && final) {
-		refuse(unit, text);
+		refuse(unit, text, NULL);
 	} else if (load && !unit->known && !unit->load_error &&
 		   systemd_files_has(unit->systemd, unit->name)) {
 		/* Nobody might come back for the file and its link. */
@@ -82,6 +86,14 @@ static bool is_free(const struct systemd_properties *properties)
 	return strcmp(properties->load, "not-found") == 0 || strcmp(properties->load, "loaded") == 0;
 }
 
+bool systemd_is_free_now(const struct systemd_unit *unit, const struct systemd_properties *properties)
+{
+	bool other = strcmp(unit->taken, unit->name) != 0;
+
+	/* Behind Alias= may be one of fleet's, too. */
+	return is_free(properties) && !(other && systemd_files_has(unit->systemd, unit->taken));
+}
+
 void systemd_add_taken(struct buf *out, const char *name, const struct systemd_properties *properties)
 {
 	buf_printf(out, "%s is a unit of this host", name);
@@ -115,7 +127,7 @@ static void read_install(struct systemd_unit *unit)
 	unit->aliases_left = unit->install->count;
 	bad = unit->install->bad ? mem_strdup(unit->install->bad) : NULL;
 	if (bad)
-		refuse(unit, bad);
+		refuse(unit, bad, NULL);
 	else
 		systemd_next(unit, STEP_ALIASES);
 }
@@ -150,7 +162,7 @@ static int on_checked(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 	}
 	systemd_add_taken(&error, unit->name, &properties);
 	buf_add_str(&error, ", which fleet does not touch: give the unit another name");
-	refuse(unit, buf_text(&error));
+	refuse(unit, buf_text(&error), unit->name);
 	return 0;
 }
 
@@ -192,7 +204,7 @@ static int on_alias(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 		unit->name);
 	systemd_add_taken(&error, other->name, &properties);
 	buf_printf(&error, ", which %s", why_out_of_reach(other->reach));
-	refuse(unit, buf_text(&error));
+	refuse(unit, buf_text(&error), other->name);
 	return 0;
 }
 
@@ -208,6 +220,16 @@ int systemd_check_aliases(struct systemd_unit *unit)
 
 /* ---- load: what has systemd made of it? ---- */
 
+/* What was asked to start while its name was refused starts now, unless something else is asked for next. */
+static void start_late(struct systemd_unit *unit)
+{
+	if (!unit->refused || !unit->wanted)
+		return;
+	unit->wanted = false; /* until it is */
+	if (unit->requests.next == unit->requests.prev)
+		systemd_request_add(unit, VERB_START, (struct slice){0}, "", NULL, NULL);
+}
+
 static void loaded(struct systemd_unit *unit, const struct systemd_properties *properties)
 {
 	struct systemd_request *request = systemd_request_of(unit);
@@ -215,8 +237,10 @@ static void loaded(struct systemd_unit *unit, const struct systemd_properties *p
 	(void)memcpy(unit->hash, request->hash, sizeof(unit->hash));
 	if (request->text)
 		systemd_unit_keep_text(unit, take_ptr(request->text), request->text_len);
+	start_late(unit);
 	unit->known = true;
 	unit->refused = false;
+	unit->taken = mem_free(unit->taken);
 	unit->result[0] = '\0';
 	systemd_set_start_error(unit, properties->load_error[0] ? properties->load_error : NULL);
 	systemd_take_properties(unit, properties);
@@ -251,7 +275,10 @@ static int on_inspected(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 	} else if (!ours) {
 		systemd_add_taken(&error, unit->name, &properties);
 		buf_add_str(&error, ", which hides fleet's");
-		systemd_give_up(unit, -EEXIST, buf_text(&error), true);
+		if (systemd_request_of(unit)->verb == VERB_LOAD)
+			refuse(unit, buf_text(&error), unit->name);
+		else
+			systemd_finish(unit, -EEXIST, buf_text(&error));
 	} else {
 		inspected(unit, &properties);
 	}
@@ -293,7 +320,7 @@ int systemd_listed(struct systemd_unit *unit)
 
 	/* systemd knows no unit without a name before its type, and a hidden file is not taken up again. */
 	if (unit->step == STEP_CHECK && unit->name[0] == '.') {
-		refuse(unit, "a unit's name may not begin with a dot");
+		refuse(unit, "a unit's name may not begin with a dot", NULL);
 		return 0;
 	}
 	if (unit->step == STEP_CHECK && unit->listed && down && strcmp(unit->listed_load, "not-found") == 0)

@@ -309,6 +309,28 @@ static int on_service_look(sd_bus_message *m, void *userdata, sd_bus_error *unus
 	return 0;
 }
 
+/* What stood in the way of a refused unit may be gone. */
+static int on_refused_look(sd_bus_message *m, void *userdata, sd_bus_error *unused)
+{
+	struct look *look = userdata;
+	struct systemd *systemd = look->systemd;
+	struct systemd_unit *unit = map_get(&systemd->units, slice_str(look->name));
+	_cleanup_buf_ struct buf ignored = BUF_INIT(4096);
+	struct systemd_properties properties;
+
+	(void)unused;
+	if (sdbus_is_lost(systemd->bus, m)) {
+		look_free(look);
+		return 0;
+	}
+	if (unit && unit->refused && unit->taken && unit->text && list_empty(&unit->requests) &&
+		systemd_read_properties(systemd->bus, m, &properties, &ignored) >= 0 &&
+		systemd_is_free_now(unit, &properties))
+		systemd_load_refused(unit);
+	answered(look);
+	return 0;
+}
+
 static int look_at_units(struct systemd *systemd, bool first)
 {
 	size_t position = 0;
@@ -319,6 +341,9 @@ static int look_at_units(struct systemd *systemd, bool first)
 		struct systemd_unit *unit = value;
 
 		unit->fresh_until_ms = 0;
+		if (unit->refused && unit->taken)
+			r = ask(systemd, unit->taken, UNIT_INTERFACE, on_refused_look,
+				look_new(systemd, unit->name, first));
 		if (unit->refused || !unit->known)
 			continue;
 		r = ask(systemd, unit->name, UNIT_INTERFACE, on_unit_look,

@@ -38,21 +38,37 @@ static void begin(struct systemd_unit *unit)
 		systemd_next(unit, STEP_CHECK);
 }
 
-void systemd_request_add(struct systemd_unit *unit, enum systemd_verb verb, struct slice text,
-	const char *hash, manager_done_fn done, void *userdata)
+static struct systemd_request *request_new(enum systemd_verb verb, struct slice text, const char *hash)
 {
 	struct systemd_request *request = mem_new(struct systemd_request);
-	bool first = list_empty(&unit->requests);
 
+	list_init(&request->entry);
 	request->verb = verb;
 	request->text = text.data ? mem_strndup(text.data, text.len) : NULL;
 	request->text_len = text.len;
 	(void)snprintf(request->hash, sizeof(request->hash), "%s", hash);
+	return request;
+}
+
+void systemd_request_add(struct systemd_unit *unit, enum systemd_verb verb, struct slice text,
+	const char *hash, manager_done_fn done, void *userdata)
+{
+	struct systemd_request *request = request_new(verb, text, hash);
+	bool first = list_empty(&unit->requests);
+
 	request->done = done;
 	request->userdata = userdata;
 	list_push_back(&unit->requests, &request->entry);
 	if (first)
 		begin(unit);
+}
+
+void systemd_load_refused(struct systemd_unit *unit)
+{
+	struct slice text = slice_make(unit->text, unit->text_len);
+
+	list_push_front(&unit->requests, &request_new(VERB_LOAD, text, unit->hash)->entry);
+	begin(unit);
 }
 
 void systemd_requests_cancel(struct systemd_unit *unit)

@@ -157,6 +157,48 @@ def _():
     host.nothing_left("job.path", "job.service")
 
 
+@cases.case("a name that was refused is used once the host's unit that had it is gone")
+def _():
+    host = root_host()
+
+    def take(*names):
+        for name in names:
+            host.machine.write("/etc/systemd/system/" + name, "[Service]\nExecStart=/bin/sleep 2000\n")
+        host.machine.systemctl("daemon-reload")
+
+    def give_back(*names):
+        for name in names:
+            host.machine.run(["rm", "/etc/systemd/system/" + name])
+    take("mine.service", "also-mine.service", "late.service")
+    host.machine.systemctl("start", "mine.service")
+    host.sleeper("mine.service")
+    host.sleeper("reach.service", install="[Install]\nAlias=also-mine.service\n")
+    host.sleeper("late.service")
+    names = ("mine.service", "reach.service", "late.service")
+    host.ctl("start", *names, check=False)
+    for name in names:
+        host.is_state(name, "error", "failed", "failed")
+    host.machine.systemctl("daemon-reload")
+    give_back("mine.service", "also-mine.service")
+    host.machine.systemctl("daemon-reload")
+    # It runs still: not yet.
+    host.is_state("reach.service", "loaded", "active", "running")
+    assert host.state("mine.service") == ("error", "failed", "failed")
+    host.machine.systemctl("stop", "mine.service")
+    host.machine.systemctl("daemon-reload")
+    host.is_state("mine.service", "loaded", "active", "running")
+    assert host.machine.exists(UNITS + "/.wanted/mine.service")
+    # Without systemd's having read its files again: when something is asked for.
+    give_back("late.service")
+    host.ctl("stop", "late")
+    host.is_state("late.service", "loaded", "inactive", "dead")
+    status, out = host.ctl("start", "late")
+    host.is_state("late.service", "loaded", "active", "running")
+    assert "unit of this host" not in host.ctl("status", "mine.service")[1]
+    host.destroy(*names)
+    host.nothing_left(*names)
+
+
 if __name__ == "__main__":
     if unavailable():
         print("# " + unavailable())
