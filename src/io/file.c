@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -108,16 +109,24 @@ static int fill_temp(int fd, struct slice data, const struct file_write_options 
 	return 0;
 }
 
+/* A name for a temporary file beside that of the path: cut where it would be longer than names may be. */
+static char *temp_beside(const char *path, const char *dir)
+{
+	static const char ending[] = ".XXXXXX";
+	const char *slash = strrchr(path, '/');
+
+	return mem_printf("%s/.%.*s%s", dir, (int)(NAME_MAX - strlen(".") - strlen(ending)),
+		slash ? slash + 1 : path, ending);
+}
+
 int file_write_atomic(const char *path, struct slice data, const struct file_write_options *options)
 {
 	static const struct file_write_options defaults;
-	_cleanup_free_ char *dir = file_parent(path), *temp = NULL;
-	const char *slash = strrchr(path, '/');
+	_cleanup_free_ char *dir = file_parent(path), *temp = temp_beside(path, dir);
 	_cleanup_close_ int fd = -1;
 	int r;
 
 	options = options ? options : &defaults;
-	temp = mem_printf("%s/.%s.XXXXXX", dir, slash ? slash + 1 : path);
 	fd = mkostemp(temp, O_CLOEXEC);
 	if (fd < 0)
 		return -errno;

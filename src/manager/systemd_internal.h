@@ -154,6 +154,7 @@ void systemd_again(struct systemd *systemd, enum systemd_again what);
 bool systemd_is_down(const char *active); /* inactive, failed, or not known yet */
 
 /* systemd_load.c: steps of a load; -errno when the connection is no use. */
+bool systemd_check_name(struct systemd_unit *unit) _must_check_; /* false: the request has ended */
 int systemd_check_all(struct systemd_unit *unit) _must_check_;
 int systemd_check_aliases(struct systemd_unit *unit) _must_check_;
 int systemd_inspect_all(struct systemd_unit *unit) _must_check_;

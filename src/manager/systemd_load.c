@@ -2,6 +2,7 @@
 #include "base/memory.h"
 #include "manager/systemd_internal.h"
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -143,6 +144,22 @@ static bool is_unlinked(struct systemd_unit *unit, const struct systemd_properti
 		return !unit->refused && (unit->ours || systemd_files_has(unit->systemd, unit->name));
 	systemd_files_read_wanted(unit);
 	return unit->wanted;
+}
+
+/* systemd knows no unit of some names that fleet takes, and a hidden file is not taken up again. */
+bool systemd_check_name(struct systemd_unit *unit)
+{
+	_cleanup_free_ char *text = NULL;
+	const char *bad = NULL;
+
+	if (unit->name[0] == '.')
+		bad = "a unit's name may not begin with a dot";
+	else if (strlen(unit->name) > NAME_MAX)
+		bad = text = mem_printf("a unit's name may have %d bytes in systemd, and this has %zu",
+			NAME_MAX, strlen(unit->name));
+	if (bad)
+		refuse(unit, bad, NULL);
+	return !bad;
 }
 
 static int on_checked(sd_bus_message *m, void *userdata, sd_bus_error *unused)
@@ -318,11 +335,6 @@ int systemd_listed(struct systemd_unit *unit)
 {
 	bool down = strcmp(unit->listed_active, "inactive") == 0;
 
-	/* systemd knows no unit without a name before its type, and a hidden file is not taken up again. */
-	if (unit->step == STEP_CHECK && unit->name[0] == '.') {
-		refuse(unit, "a unit's name may not begin with a dot", NULL);
-		return 0;
-	}
 	if (unit->step == STEP_CHECK && unit->listed && down && strcmp(unit->listed_load, "not-found") == 0)
 		read_install(unit);
 	else if (unit->step == STEP_CHECK)

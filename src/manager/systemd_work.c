@@ -115,14 +115,17 @@ void systemd_set_start_error(struct systemd_unit *unit, const char *text)
 
 static int do_step(struct systemd_unit *unit)
 {
-	static const enum systemd_batch batches[STEP_MAX] = {[STEP_CHECK] = BATCH_LIST,
-		[STEP_INSPECT] = BATCH_LIST,
+	static const enum systemd_batch batches[STEP_MAX] = {[STEP_INSPECT] = BATCH_LIST,
 		[STEP_LINK] = BATCH_LINK,
 		[STEP_ENABLE] = BATCH_ENABLE,
 		[STEP_RELOAD] = BATCH_RELOAD,
 		[STEP_DISABLE] = BATCH_DISABLE};
 
 	switch (unit->step) {
+	case STEP_CHECK:
+		if (systemd_check_name(unit))
+			systemd_batch_join(unit, BATCH_LIST);
+		return 0;
 	case STEP_CHECK_ALL:
 		return systemd_check_all(unit);
 	case STEP_ALIASES:

@@ -69,9 +69,9 @@ class Host:
 
     def ctl(self, *arguments, check=True, timeout=60):
         """fleetctl in the directory of the unit files: (exit status, both outputs)."""
-        status, out, err = self.machine.run(["sh", "-c", 'cd /root/units && exec "$@"', "sh", harness.program("fleetctl"),
-                                             "--endpoint", "unix://" + self.socket] + list(arguments), check=False,
-                                            timeout=timeout)
+        inside = ["sh", "-c", 'mkdir -p /root/units && cd /root/units && exec "$@"', "sh"]
+        status, out, err = self.machine.run(inside + [harness.program("fleetctl"), "--endpoint", "unix://" + self.socket]
+                                            + list(arguments), check=False, timeout=timeout)
         assert not check or status == 0, (arguments, status, out, err, self.log()[-3000:])
         return status, out + err
 

@@ -199,6 +199,28 @@ def _():
     host.nothing_left(*names)
 
 
+@cases.case("names as long as systemd takes them run, and a longer one is refused")
+def _():
+    host = root_host()
+    names = ["%s.service" % ("n" * (size - len(".service"))) for size in (247, 248, 250, 255)]
+    too_long = "n" * 248 + ".service"
+    instance = "long@%s.service" % ("i" * (255 - len("long@.service")))
+    options = [{"section": "Service", "name": "ExecStart", "value": "/bin/sleep 1000"},
+               {"section": "Install", "name": "WantedBy", "value": "multi-user.target"}]
+    for name in names + [instance, too_long]:
+        body = {"name": name, "desiredState": "launched", "options": options}
+        assert host.api("PUT", "/fleet/v1/units/" + name, body)[0] == 201
+    for name in names + [instance]:
+        host.is_state(name, "loaded", "active", "running")
+        assert host.machine.exists("%s/.wanted/%s" % (UNITS, name))
+    host.is_state(too_long, "error", "failed", "failed")
+    _, out = host.ctl("status", too_long, check=False)
+    assert "a unit's name may have 255 bytes in systemd, and this has 256" in out, out
+    host.destroy(instance, *names)
+    assert host.api("DELETE", "/fleet/v1/units/" + too_long)[0] == 204
+    host.nothing_left(instance, *names)
+
+
 if __name__ == "__main__":
     if unavailable():
         print("# " + unavailable())

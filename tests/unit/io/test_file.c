@@ -10,6 +10,7 @@
 #include "io/notify.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -101,6 +102,34 @@ static void a_failed_write_leaves_nothing_behind(void **state)
 	assert_int_equal(rmdir(inside), 0);
 	assert_int_equal(rmdir(path), 0);
 	assert_int_equal(rmdir(sub), 0); /* else a temporary file is still in it */
+}
+
+static void a_file_is_replaced_whatever_the_length_of_its_name(void **state)
+{
+	char name[NAME_MAX + 2];
+	_cleanup_buf_ struct buf out = BUF_INIT(0);
+
+	(void)state;
+	for (size_t len = NAME_MAX - 10; len <= NAME_MAX; len++) {
+		_cleanup_free_ char *path = NULL;
+
+		(void)memset(name, 'n', len);
+		name[len] = '\0';
+		path = in_dir(name);
+		assert_int_equal(file_write_atomic(path, SLICE_LITERAL("old"), NULL), 0);
+		assert_int_equal(file_write_atomic(path, SLICE_LITERAL("new"), NULL), 0);
+		buf_clear(&out);
+		assert_int_equal(file_read(path, 100, &out), 0);
+		assert_string_equal(buf_text(&out), "new");
+		assert_int_equal(unlink(path), 0);
+	}
+	(void)memset(name, 'n', NAME_MAX + 1);
+	name[NAME_MAX + 1] = '\0';
+	{
+		_cleanup_free_ char *path = in_dir(name);
+
+		assert_int_equal(file_write_atomic(path, SLICE_LITERAL("none"), NULL), -ENAMETOOLONG);
+	}
 }
 
 static void a_directory_that_cannot_be_read_is_not_an_empty_one(void **state)
@@ -386,6 +415,7 @@ int main(void)
 		cmocka_unit_test(a_file_is_read_up_to_its_ceiling),
 		cmocka_unit_test(a_file_is_replaced_at_once_with_its_mode),
 		cmocka_unit_test(a_failed_write_leaves_nothing_behind),
+		cmocka_unit_test(a_file_is_replaced_whatever_the_length_of_its_name),
 		cmocka_unit_test(a_directory_that_cannot_be_read_is_not_an_empty_one),
 		cmocka_unit_test(directories_are_made_and_removed_as_trees),
 		cmocka_unit_test(a_tree_of_any_depth_is_removed),
