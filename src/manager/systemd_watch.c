@@ -173,6 +173,10 @@ static void set_active(struct systemd_unit *unit, const char *active)
 	set_text(unit, unit->active, sizeof(unit->active), active);
 	if (!was_down && systemd_is_down(active))
 		systemd_again(unit->systemd, AGAIN_ENDED);
+	/* Why an earlier start failed says nothing of what runs, whoever started it. */
+	if (was_down && !systemd_is_down(active) && strcmp(unit->load, "bad-setting") != 0 &&
+		unit->start_error)
+		systemd_set_start_error(unit, NULL);
 }
 
 void systemd_take_properties(struct systemd_unit *unit, const struct systemd_properties *properties)

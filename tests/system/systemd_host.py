@@ -67,6 +67,11 @@ class Host:
         text, status = out.rsplit("\n", 1)
         return int(status), json.loads(text) if text else {}
 
+    def status_head(self, name):
+        """What this machine answers to a question for the unit's status, before the text."""
+        return self.machine.run(["curl", "-s", "-o", "/dev/null", "-D", "-", "--unix-socket", self.socket,
+                                 "http://fleet/flotilla/v1/units/%s/status" % name])[1]
+
     def ctl(self, *arguments, check=True, timeout=60):
         """fleetctl in the directory of the unit files: (exit status, both outputs)."""
         inside = ["sh", "-c", 'mkdir -p /root/units && cd /root/units && exec "$@"', "sh"]

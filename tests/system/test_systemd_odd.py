@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """fleetd over real systemd where something is odd: files that somebody removed, starts that systemd refuses, names that the host
 gives back, disks that are full."""
+import re
 import signal
 import sys
+import time
 
 import harness
 from harness import wait_for
@@ -219,6 +221,29 @@ def _():
     host.destroy(instance, *names)
     assert host.api("DELETE", "/fleet/v1/units/" + too_long)[0] == 204
     host.nothing_left(instance, *names)
+
+
+@cases.case("why a start failed is forgotten once the unit runs, whoever started it")
+def _():
+    host = root_host()
+    host.unit("base.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/test -e /run/base-may\n")
+    host.unit("side.service", "[Unit]\nRequires=base.service\nAfter=base.service\n[Service]\nExecStart=/bin/sleep 1000\n")
+    host.ctl("load", "base")
+    host.ctl("start", "side", check=False)
+
+    def start_error():
+        found = re.search(r"X-Start-Error: (.*)", host.status_head("side.service"))
+        return found and found[1]
+    wait_for(lambda: start_error() == "A dependency job for side.service failed.", 10, "the reason")
+    host.machine.run(["touch", "/run/base-may"])
+    host.machine.systemctl("start", "side.service")
+    host.is_state("side.service", "loaded", "active", "running")
+    assert start_error() is None, start_error()
+    host.machine.systemctl("stop", "side.service")
+    host.is_state("side.service", "loaded", "inactive", "dead")
+    assert start_error() is None, start_error()
+    host.destroy("side", "base")
+    host.nothing_left("side.service", "base.service")
 
 
 if __name__ == "__main__":
