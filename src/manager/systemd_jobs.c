@@ -123,6 +123,8 @@ void systemd_job_ended(struct systemd_unit *unit, const char *result)
 		return;
 	if (strcmp(result, "done") == 0)
 		systemd_next(unit, STEP_DISABLE);
+	else if (strcmp(result, "canceled") != 0)
+		systemd_finish(unit, -EBUSY, "systemd could not stop it: see its journal");
 	else if (++unit->stops_tried < STOPS_MAX)
 		systemd_next(unit, STEP_STOP); /* something wanted it to start meanwhile */
 	else

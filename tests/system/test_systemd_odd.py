@@ -246,6 +246,30 @@ def _():
     host.nothing_left("side.service", "base.service")
 
 
+@cases.case("a mount that is in use is not unloaded, and is asked to stop once a second; then it goes")
+def _():
+    host = root_host()
+    host.unit("mnt.mount", "[Mount]\nWhat=tmpfs\nWhere=/mnt\nType=tmpfs\n")
+    host.ctl("start", "mnt.mount")
+    host.is_state("mnt.mount", "loaded", "active", "mounted")
+    user = host.machine.start(["sh", "-c", "cd /mnt && exec sleep 1000"])
+    wait_for(lambda: host.machine.run("ls -l /proc/*/cwd 2>/dev/null | grep -q '/mnt$'", check=False)[0] == 0, 10, "who uses it")
+    host.ctl("destroy", "--no-block", "mnt.mount")
+    words = "cannot unload mnt.mount: systemd could not stop it: see its journal"
+    wait_for(lambda: words in host.log(), 10, "the reason")
+    assert "started by something else" not in host.log()
+
+    def tried():
+        return sum("busy" in line for line in host.machine.journal("mnt.mount"))
+    before = tried()
+    time.sleep(3.5)
+    assert 1 <= tried() - before <= 5, (before, tried())
+    host.machine.run(["pkill", "-x", "-f", "sleep 1000"], check=False)
+    harness.kill(user)
+    host.is_state("mnt.mount", None)
+    host.nothing_left("mnt.mount")
+
+
 if __name__ == "__main__":
     if unavailable():
         print("# " + unavailable())
