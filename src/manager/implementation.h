@@ -1,6 +1,7 @@
 /* What an implementation of the manager interface provides. The functions stand behind those of manager.h one
  * by one; each implementation's object begins with a struct manager. */
 #pragma once
+#include "base/map.h"
 #include "manager/manager.h"
 
 struct manager_operations {
@@ -22,6 +23,7 @@ struct manager_operations {
 };
 struct manager {
 	const struct manager_operations *operations;
+	struct map load_failures; /* name -> why its last load failed, owned; manager.c's. Begins zeroed */
 };
 struct manager_stream {
 	struct manager *manager;

@@ -1,7 +1,12 @@
-/* Picks the implementation and passes calls on to it. */
+/* Picks the implementation and passes calls on to it. What an implementation does not know of is a unit whose
+ * load failed: why is remembered here, for who asks for its status. */
 #include "manager/manager.h"
+#include "base/memory.h"
 #include "manager/implementation.h"
 #include <errno.h>
+
+/* When there are more all are forgotten: those that are tried again are soon back. */
+#define LOAD_FAILURES_MAX 4096
 
 enum manager_kind manager_kind_from_name(const char *name)
 {
@@ -34,8 +39,77 @@ int manager_new(const struct manager_config *config, struct manager **ret, struc
 	}
 }
 
+/* ---- loads that failed ---- */
+
+static void forget_failures(struct manager *manager)
+{
+	size_t position = 0;
+	void *why;
+
+	while (map_next(&manager->load_failures, &position, NULL, &why))
+		free(why);
+	map_done(&manager->load_failures);
+}
+
+static void note_failure(struct manager *manager, const char *name, const char *why)
+{
+	if (manager->load_failures.count >= LOAD_FAILURES_MAX)
+		forget_failures(manager);
+	free(map_put(&manager->load_failures, slice_str(name), mem_strdup(why)));
+}
+
+static void forget_failure(struct manager *manager, const char *name)
+{
+	free(map_remove(&manager->load_failures, slice_str(name)));
+}
+
+struct load {
+	struct manager *manager;
+	char *name;
+	manager_done_fn done;
+	void *userdata;
+};
+
+static void load_done(void *userdata, int result, const char *message)
+{
+	struct load *load = userdata;
+
+	if (result >= 0)
+		forget_failure(load->manager, load->name);
+	else if (result != -ECANCELED)
+		note_failure(load->manager, load->name, message);
+	if (load->done)
+		load->done(load->userdata, result, message);
+	free(load->name);
+	free(load);
+}
+
+struct status {
+	char *name, *why;
+	manager_text_fn text;
+	void *userdata;
+};
+
+static void status_text(void *userdata, int result, const char *message, struct slice text, bool last)
+{
+	struct status *status = userdata;
+	_cleanup_free_ char *failed = NULL;
+
+	if (result == -ENOENT)
+		message = failed = mem_printf("Unit %s could not be loaded: %s", status->name, status->why);
+	status->text(status->userdata, result, message, text, last);
+	if (!last)
+		return;
+	free(status->name);
+	free(status->why);
+	free(status);
+}
+
+/* ---- the interface ---- */
+
 void manager_close(struct manager *manager, void (*closed)(void *userdata), void *userdata)
 {
+	forget_failures(manager);
 	manager->operations->close(manager, closed, userdata);
 }
 
@@ -47,11 +121,15 @@ bool manager_is_ready(const struct manager *manager)
 void manager_load(struct manager *manager, const char *name, struct slice text, const char *hash,
 	manager_done_fn done, void *userdata)
 {
-	manager->operations->load(manager, name, text, hash ? hash : "", done, userdata);
+	struct load *load = mem_new(struct load);
+
+	*load = (struct load){manager, mem_strdup(name), done, userdata};
+	manager->operations->load(manager, name, text, hash ? hash : "", load_done, load);
 }
 
 void manager_unload(struct manager *manager, const char *name, manager_done_fn done, void *userdata)
 {
+	forget_failure(manager, name);
 	manager->operations->act(manager, "unload", name, done, userdata);
 }
 
@@ -88,7 +166,16 @@ void manager_list(const struct manager *manager,
 
 void manager_status(struct manager *manager, const char *name, manager_text_fn text, void *userdata)
 {
-	manager->operations->status(manager, name, text, userdata);
+	const char *why = map_get(&manager->load_failures, slice_str(name));
+	struct status *status;
+
+	if (!why) {
+		manager->operations->status(manager, name, text, userdata);
+		return;
+	}
+	status = mem_new(struct status);
+	*status = (struct status){mem_strdup(name), mem_strdup(why), text, userdata};
+	manager->operations->status(manager, name, status_text, status);
 }
 
 int manager_status_exit(const struct manager_unit_state *state)

@@ -118,7 +118,8 @@ void manager_list(const struct manager *manager,
 	void (*each)(void *userdata, const struct manager_unit_state *state), void *userdata);
 
 /* What `systemctl status NAME` prints, in one piece. The exit status that systemctl would give stands in the
- * state: manager_status_exit(). -ENOENT: "Unit NAME could not be found." */
+ * state: manager_status_exit(). -ENOENT: "Unit NAME could not be found.", or "Unit NAME could not be loaded:
+ * WHY" when a load was the last thing tried. */
 void manager_status(struct manager *manager, const char *name, manager_text_fn text, void *userdata);
 /* systemctl's exit status for a state: 0 active or reloading, 3 any other; 4 for NULL (no such unit). */
 int manager_status_exit(const struct manager_unit_state *state);

@@ -270,6 +270,27 @@ def _():
     host.nothing_left("mnt.mount")
 
 
+@cases.case("why a unit cannot be loaded is told by its machine, and it is loaded once it can be")
+def _():
+    host = root_host()
+    host.sleeper("app.service")
+
+    def told():
+        return host.api("GET", "/flotilla/v1/units/app.service/status")
+    host.machine.run("mkdir -p /run/fleet && mount -t tmpfs -o size=64k none /run/fleet && mkdir -p %s/.wanted" % UNITS)
+    host.machine.run("cat /dev/zero >/run/fleet/full 2>/dev/null", check=False)
+    host.ctl("start", "--no-block", "app")
+    words = "Unit app.service could not be loaded: cannot write %s/app.service: No space left on device" % UNITS
+    wait_for(lambda: told() == (404, {"error": {"code": 404, "message": words}}), 10, "the reason: %s" % (told(),))
+    assert host.state("app.service") is None
+    host.machine.run(["rm", "/run/fleet/full"])
+    host.is_state("app.service", "loaded", "active", "running")
+    assert "Active: active (running)" in host.ctl("status", "app")[1]
+    host.destroy("app")
+    host.nothing_left("app.service")
+    host.machine.run(["umount", "/run/fleet"])
+
+
 if __name__ == "__main__":
     if unavailable():
         print("# " + unavailable())

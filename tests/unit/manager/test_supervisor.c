@@ -293,6 +293,44 @@ static void texts_come_whole_and_streams_can_be_cancelled(void **state)
 	close_manager(fixture);
 }
 
+/* What the status of a unit that is not there says. */
+static const char *status_message(struct fixture *fixture, const char *name)
+{
+	fixture->last = false;
+	manager_status(fixture->manager, name, on_text, fixture);
+	run_until(fixture, &fixture->last, NULL);
+	assert_int_equal(fixture->result, -ENOENT);
+	return fixture->message;
+}
+
+static void why_a_load_failed_is_told_until_one_succeeds(void **state)
+{
+	static const struct slice text = SLICE_LITERAL("[Service]\nExecStart=/bin/true\n");
+	struct fixture *fixture = *state;
+	_cleanup_free_ char *long_hash = mem_printf("%0100d", 0);
+
+	open_manager(fixture);
+	fixture->done = false;
+	manager_load(fixture->manager, "web.service", text, long_hash, on_done, fixture);
+	run_until(fixture, &fixture->done, NULL);
+	assert_int_equal(fixture->result, -EINVAL);
+	assert_int_equal(manager_count(fixture->manager), 0);
+	assert_string_equal(status_message(fixture, "web.service"),
+		"Unit web.service could not be loaded: load needs a text (at most 1 MiB) and a hash");
+	assert_string_equal(
+		status_message(fixture, "other.service"), "Unit other.service could not be found.");
+	assert_int_equal(act(fixture, manager_unload, "web.service"), 0);
+	assert_string_equal(status_message(fixture, "web.service"), "Unit web.service could not be found.");
+	/* One that is remembered when the manager is closed, and one that is under way. */
+	manager_load(fixture->manager, "web.service", text, long_hash, on_done, fixture);
+	assert_non_null(strstr(status_message(fixture, "web.service"), "could not be found"));
+	assert_non_null(strstr(status_message(fixture, "web.service"), "could not be loaded"));
+	fixture->done = false;
+	manager_load(fixture->manager, "web.service", text, "abc", on_done, fixture);
+	close_manager(fixture);
+	assert_true(fixture->done && fixture->result == -ECANCELED);
+}
+
 static void a_dead_keeper_is_started_again_and_requests_wait_for_it(void **state)
 {
 	struct fixture *fixture = *state;
@@ -366,6 +404,8 @@ int main(int argc, char **argv)
 			texts_come_whole_and_streams_can_be_cancelled, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_dead_keeper_is_started_again_and_requests_wait_for_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			why_a_load_failed_is_told_until_one_succeeds, setup, teardown),
 		cmocka_unit_test_setup_teardown(closing_ends_what_waits, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_not_there_says_so, setup, teardown),
 	};
