@@ -34,10 +34,12 @@ static int on_refused_checked(sd_bus_message *m, void *userdata, sd_bus_error *u
 	if (sdbus_is_lost(unit->systemd->bus, m))
 		return 0;
 	if (systemd_read_properties(unit->systemd->bus, m, &properties, &ignored) >= 0 &&
-		systemd_is_free_now(unit, &properties))
+		systemd_is_free_now(unit, &properties)) {
+		systemd_request_of(unit)->checked = true;
 		systemd_load_refused(unit);
-	else
+	} else {
 		act_on_refused(unit);
+	}
 	return 0;
 }
 
@@ -50,7 +52,6 @@ static int guard_refused(struct systemd_unit *unit)
 		act_on_refused(unit);
 		return 0;
 	}
-	request->checked = true;
 	return systemd_ask(unit->systemd, unit->taken, on_refused_checked, unit);
 }
 
@@ -250,7 +251,7 @@ static void unloaded(struct systemd_unit *unit)
 	unit->hash[0] = unit->load[0] = unit->active[0] = unit->sub[0] = unit->result[0] = '\0';
 	unit->main_pid = unit->exec_main_status = 0;
 	unit->restarts = 0;
-	unit->wanted = false;
+	unit->wanted = unit->marked = false;
 	unit->job_id = 0;
 	unit->job = "";
 	systemd_set_start_error(unit, NULL);

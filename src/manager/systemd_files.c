@@ -84,22 +84,32 @@ void systemd_files_read_wanted(struct systemd_unit *unit)
 
 	unit->wanted = systemd->life[0] && file_read(path, sizeof(systemd->life), &marker) >= 0 &&
 		       slice_is(buf_slice(&marker), systemd->life);
+	unit->marked = unit->wanted;
+}
+
+/* Without the marker the worst is that the next fleetd asks once more to start what runs. */
+static void mark(struct systemd_unit *unit)
+{
+	_cleanup_free_ char *path = wanted_path(unit->systemd, unit->name);
+
+	(void)!write_file(unit->systemd, path, slice_str(unit->systemd->life));
+	unit->marked = true;
 }
 
 void systemd_files_want(struct systemd_unit *unit, bool wanted)
 {
-	struct systemd *systemd = unit->systemd;
-	_cleanup_free_ char *path = wanted_path(systemd, unit->name);
+	_cleanup_free_ char *path = wanted_path(unit->systemd, unit->name);
 
-	if (unit->wanted == wanted)
+	if (unit->wanted == wanted && unit->marked == wanted)
 		return;
 	unit->wanted = wanted;
 	systemd_unit_changed(unit);
-	/* Without the marker the worst is that the next fleetd asks once more to start what runs. */
-	if (wanted)
-		(void)!write_file(systemd, path, slice_str(systemd->life));
-	else
+	if (wanted) {
+		mark(unit);
+	} else {
 		(void)unlink(path);
+		unit->marked = false;
+	}
 }
 
 /* What cannot be read is no unit of a known text: whoever wants one of that name replaces it. */
@@ -168,6 +178,8 @@ int systemd_files_write(struct systemd_unit *unit, struct slice text, struct buf
 	}
 	if (r < 0)
 		buf_printf(reterr, "cannot write %s: %s", path, strerror(-r));
+	else if (unit->marked)
+		mark(unit); /* who removed the file may have removed the marker */
 	return r;
 }
 

@@ -49,7 +49,7 @@ struct systemd_request {
 	char hash[UNIT_HASH_HEX_SIZE];
 	manager_done_fn done;
 	void *userdata;
-	bool checked; /* whether a refused name is free now */
+	bool checked; /* a refused name was found free, and is loaded before it */
 };
 
 struct systemd_unit {
@@ -81,8 +81,8 @@ struct systemd_unit {
 	char load[32], active[32], sub[32], result[32];
 	int main_pid, exec_main_status;
 	uint64_t restarts;
-	bool wanted;
-	uint32_t job_id; /* of the job we asked for; 0: none */
+	bool wanted, marked; /* marked: .wanted says so */
+	uint32_t job_id;     /* of the job we asked for; 0: none */
 	const char *job;
 	char *start_error;
 	enum systemd_again start_again;	 /* the start lacked something: tried again when that may be there */

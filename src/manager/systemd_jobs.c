@@ -71,12 +71,14 @@ static char *why_refused(const struct systemd_unit *unit)
 static void start_refused(struct systemd_unit *unit)
 {
 	_cleanup_free_ char *why = why_refused(unit);
+	struct systemd *systemd = unit->systemd;
 
 	systemd_set_start_error(unit, why);
 	unit->start_again = AGAIN_ENDED;
-	/* What it lacked may have come while the job was under way. */
-	if (unit->changes_seen != unit->systemd->changes)
-		systemd_again(unit->systemd, AGAIN_ENDED);
+	/* What it lacked may have come while the job was under way. That is no change that others wait for.
+	 */
+	if (unit->changes_seen != systemd->changes && !systemd->again_due)
+		systemd->again_due = AGAIN_ENDED;
 }
 
 /* ---- the end of a job ---- */

@@ -240,10 +240,7 @@ int systemd_check_aliases(struct systemd_unit *unit)
 /* What was asked to start while its name was refused starts now, unless something else is asked for next. */
 static void start_late(struct systemd_unit *unit)
 {
-	if (!unit->refused || !unit->wanted)
-		return;
-	unit->wanted = false; /* until it is */
-	if (unit->requests.next == unit->requests.prev)
+	if (unit->refused && unit->wanted && unit->requests.next == unit->requests.prev)
 		systemd_request_add(unit, VERB_START, (struct slice){0}, "", NULL, NULL);
 }
 

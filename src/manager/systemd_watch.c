@@ -174,8 +174,7 @@ static void set_active(struct systemd_unit *unit, const char *active)
 	if (!was_down && systemd_is_down(active))
 		systemd_again(unit->systemd, AGAIN_ENDED);
 	/* Why an earlier start failed says nothing of what runs, whoever started it. */
-	if (was_down && !systemd_is_down(active) && strcmp(unit->load, "bad-setting") != 0 &&
-		unit->start_error)
+	if (was_down && !systemd_is_down(active) && strcmp(unit->load, "loaded") == 0 && unit->start_error)
 		systemd_set_start_error(unit, NULL);
 }
 

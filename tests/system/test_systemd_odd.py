@@ -53,7 +53,8 @@ def _():
     host.is_state("late.service", "loaded", "active", "running")
     wait_for(lambda: host.machine.exists(UNITS + "/app.service"), 10, "the file of app.service")
     host.is_state("app.service", "loaded", "active", "running")
-    assert host.machine.exists(UNITS + "/.wanted/late.service")
+    for name in ("app.service", "late.service"):
+        assert host.machine.exists("%s/.wanted/%s" % (UNITS, name))
     assert host.main_pid("app.service") == before
     host.machine.run(["rm", "-rf", "/run/fleet"])
     host.ctl("stop", "app")
