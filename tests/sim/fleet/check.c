@@ -269,7 +269,7 @@ void check_told_to_stop(struct process *process, bool handing_over)
 }
 
 /* What the checks would find if they had to. */
-static void look_at(struct world *w, const struct process *process, bool copies_count)
+static void look_at(struct world *w, const struct process *process, bool well)
 {
 	const struct model_unit *unit = model_unit(w, process->name);
 	unsigned h = process->host->number;
@@ -281,19 +281,19 @@ static void look_at(struct world *w, const struct process *process, bool copies_
 	w->summary->stop_found +=
 		unit->entry_ns[h] < process->asked_ns && is_kept(w, unit, process->host) &&
 		is_without_reason(w, unit, unit->wrong_ns[h], unit->target_ns, unit->target_well);
-	w->summary->copy_found += copies_count && check_is_well(process->host);
+	w->summary->copy_found += well && check_is_well(process->host);
 }
 
 void check_now(struct world *w)
 {
-	bool copies_count = leader_is_well(w, WELL_NS);
+	bool well = leader_is_well(w, WELL_NS);
 
-	if (w->version_raised_ns && leader_is_well(w, LATE_NS))
+	if (w->version_raised_ns && well)
 		world_finding(w, "a machine leads though engine/version is newer than it is");
 	for (unsigned h = 0; h < w->profile.hosts && w->stage == STAGE_BUSY; h++)
 		list_for_each (it, &w->hosts[h].processes)
-			look_at(w, list_item(it, struct process, link), copies_count);
-	if (!copies_count)
+			look_at(w, list_item(it, struct process, link), well);
+	if (!well)
 		return;
 	for (unsigned h = 0; h < w->profile.hosts && !w->stopped; h++) {
 		if (!check_is_well(&w->hosts[h]))
