@@ -263,6 +263,9 @@ void check_told_to_stop(struct process *process, bool handing_over)
 	if (!process_runs(process) || w->now_ns - unit->entry_ns[host->number] < NS_PER_S || !entry ||
 		!is_well_for(host, LATE_NS) || registry_decode_assignment(slice_str(entry), &said) < 0)
 		return;
+	/* Who has not heard yet that a fleet 1.0 leads no more goes by the wish itself. */
+	if (unit->desired != REGISTRY_LAUNCHED)
+		return;
 	if (said.state == REGISTRY_LAUNCHED && strcmp(said.hash, process->text->hash) == 0 &&
 		unit->entry_ns[host->number] < process->asked_ns)
 		world_finding(w, "h%u: %s is stopped, and never was to be", host->number, process->name);
