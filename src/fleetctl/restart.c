@@ -114,10 +114,12 @@ static bool value_names(const char *owner, struct slice value, const char *name)
 	return false;
 }
 
-/* Whether systemd stops the unit when it stops `name` (systemd.unit(5)). */
+/* Whether the unit says that it is stopped with `name` (systemd.unit(5)). What others say of it is not
+ * looked for: PropagatesStopTo=, RequiredBy=. */
 static bool follows(const json_t *unit, const char *name)
 {
-	static const char *const keys[] = {"Requires", "BindsTo", "BindTo", "Requisite", "PartOf"};
+	static const char *const keys[] = {
+		"Requires", "BindsTo", "BindTo", "Requisite", "PartOf", "StopPropagatedFrom"};
 	_cleanup_(unit_file_freep) struct unit_file *file = ctl_unit_object_file(unit);
 
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
@@ -210,22 +212,50 @@ static int stop_and_start(struct fleetctl *ctl, struct target_unit *item, bool p
 	return r;
 }
 
-/* systemd starts again what a restart took down, and so do we. */
+/* Whether it ran before and does not now, and is to run as before. */
+static bool is_down(struct fleetctl *ctl, const char *name, const char *machine)
+{
+	_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024);
+	_cleanup_(ctl_unit_now_done) struct unit_now now = {0};
+	json_t *unit = NULL;
+	bool wanted;
+	int r;
+
+	if (ctl_unit(ctl, name, &unit, &error) < 0)
+		return false;
+	wanted = strcmp(ctl_text(unit, "desiredState"), "launched") == 0;
+	json_decref(unit);
+	if (!wanted)
+		return false;
+	r = ctl_unit_now(ctl, name, machine, &now, &error);
+	if (r < 0)
+		fprintf(stderr, "Unit %s may have been stopped with it: %s\n", name, buf_text(&error));
+	return r >= 0 && !ctl_unit_now_runs_on(&now);
+}
+
+/* systemd starts again what a restart took down, and so do we; one that fails does not keep the others down.
+ */
 static int start_followers(struct fleetctl *ctl, const struct followers *followers, struct buf *reterr)
 {
 	int r = 0;
 
-	for (size_t i = 1; i < followers->found.count && r >= 0; i++) {
+	for (size_t i = 1; i < followers->found.count; i++) {
 		struct target_unit *item = &followers->found.items[i];
-		_cleanup_(ctl_unit_now_done) struct unit_now now = {0};
-		_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024);
+		_cleanup_buf_ struct buf error = BUF_INIT(64 * 1024), ignored = BUF_INIT(64 * 1024);
+		int one;
 
-		if (ctl_unit_now(ctl, item->name, followers->machine, &now, &ignored) < 0 ||
-			ctl_unit_now_runs_on(&now))
+		if (!is_down(ctl, item->name, followers->machine))
 			continue;
-		r = stop_and_start(ctl, item, false, reterr);
-		if (r >= 0)
+		one = stop_and_start(ctl, item, false, &error);
+		if (one >= 0) {
 			printf("Unit(%s) was stopped with it, and runs again.\n", item->name);
+			continue;
+		}
+		r = one;
+		if (reterr->len)
+			buf_add_char(reterr, '\n');
+		buf_add_slice(reterr, buf_slice(&error));
+		(void)!ctl_set_desired(ctl, item->name, "launched", &ignored); /* as it was */
 	}
 	return r;
 }

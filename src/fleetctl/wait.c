@@ -25,6 +25,7 @@
 struct waiter {
 	const char *name;
 	bool global, quiet, done, explained, noted;
+	bool asked;   /* its machine was, why it has not published anything */
 	bool stirred; /* seen otherwise than failed: what fails now failed after it was asked to start */
 	int64_t active_since_ms;   /* 0: not active at the last look */
 	int64_t inactive_since_ms; /* launched, and not running; 0: not so */
@@ -462,13 +463,13 @@ static void note_unloaded(struct fleetctl *ctl, struct waiter *waiter, const cha
 	_cleanup_free_ char *legend = ctl_machine_legend(ctl, machine, false);
 	int r = ctl_unit_now(ctl, waiter->name, machine, &now, &error);
 
-	waiter->noted = true;
+	waiter->asked = true;
 	if (now.start_error || r == -EHOSTUNREACH)
 		fprintf(stderr, "Unit %s is not loaded yet on %s (%s): waiting\n", waiter->name, legend,
 			now.start_error ? now.start_error : buf_text(&error));
 }
 
-/* Why it is on no machine, or of which none has heard. */
+/* Why it is on no machine, or why its machine has published nothing of it. */
 static void explain_delay(struct fleetctl *ctl, struct waiter *waiter, const json_t *unit,
 	const json_t *states, int64_t elapsed_ms)
 {
@@ -478,7 +479,8 @@ static void explain_delay(struct fleetctl *ctl, struct waiter *waiter, const jso
 		return;
 	if (!machine[0] && elapsed_ms >= WAIT_EXPLAIN_MS && !waiter->explained)
 		explain(ctl, waiter);
-	if (machine[0] && elapsed_ms >= WAIT_NOTE_MS && !waiter->noted && !ctl_target_state(unit, states))
+	if (machine[0] && elapsed_ms >= WAIT_NOTE_MS && !waiter->asked && !waiter->quiet &&
+		!ctl_target_state(unit, states))
 		note_unloaded(ctl, waiter, machine);
 }
 
@@ -648,6 +650,8 @@ int ctl_wait_units(struct fleetctl *ctl, const struct target_units *units, enum 
 		waiters[i].name = units->items[i].name;
 		waiters[i].global = units->items[i].global;
 		waiters[i].quiet = units->items[i].quiet;
+		/* Many would be asked about in turn, each for as long as its machine does not answer. */
+		waiters[i].asked = units->count > WAIT_LIST_FROM;
 	}
 	while (open) {
 		int64_t elapsed_ms = time_mono_ms() - start_ms, pause_ms;

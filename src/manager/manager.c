@@ -123,6 +123,7 @@ void manager_load(struct manager *manager, const char *name, struct slice text, 
 {
 	struct load *load = mem_new(struct load);
 
+	forget_failure(manager, name);
 	*load = (struct load){manager, mem_strdup(name), done, userdata};
 	manager->operations->load(manager, name, text, hash ? hash : "", load_done, load);
 }

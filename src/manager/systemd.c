@@ -42,6 +42,7 @@ static void unit_free(struct systemd_unit *unit)
 	free(unit->load_error_text);
 	free(unit->text);
 	free(unit->taken);
+	free(unit->waits_for);
 	free(unit->path);
 	free(unit->name);
 	free(unit);

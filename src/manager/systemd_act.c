@@ -16,7 +16,11 @@ static void act_on_refused(struct systemd_unit *unit)
 	enum systemd_verb verb = systemd_request_of(unit)->verb;
 
 	if (verb == VERB_UNLOAD) {
-		unloaded(unit);
+		/* A load anew that failed may have left them. */
+		if (systemd_files_has(unit->systemd, unit->name))
+			systemd_next(unit, STEP_DISABLE);
+		else
+			unloaded(unit);
 		return;
 	}
 	unit->wanted = verb != VERB_STOP;
@@ -178,7 +182,7 @@ static int on_acted(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 	}
 	systemd_set_start_error(unit, r < 0 && verb != VERB_STOP ? buf_text(&error) : NULL);
 	if (r < 0)
-		unit->start_again = verb != VERB_STOP && lacks_something(bus, m) ? AGAIN_LOADED : AGAIN_NEVER;
+		unit->lacks_something = verb != VERB_STOP && lacks_something(bus, m);
 	else
 		note_job(unit, m, job_names[verb]);
 	systemd_files_want(unit, verb != VERB_STOP);
@@ -198,13 +202,34 @@ static int call_unit(struct systemd_unit *unit, const char *method, bool mode, s
 	return sdbus_send(bus, call, 0, done, unit);
 }
 
-int systemd_act_now(struct systemd_unit *unit)
+static int send_job(struct systemd_unit *unit)
 {
 	static const char *const methods[VERB_MAX] = {
 		[VERB_START] = "StartUnit", [VERB_STOP] = "StopUnit", [VERB_RESTART] = "RestartUnit"};
 
-	unit->changes_seen = unit->systemd->changes;
 	return call_unit(unit, methods[systemd_request_of(unit)->verb], true, on_acted);
+}
+
+static int on_reset_before(sd_bus_message *m, void *userdata, sd_bus_error *unused)
+{
+	struct systemd_unit *unit = userdata;
+
+	(void)unused;
+	if (!sdbus_is_lost(unit->systemd->bus, m) && send_job(unit) < 0)
+		systemd_lost(unit->systemd, "systemd cannot be asked");
+	return 0;
+}
+
+int systemd_act_now(struct systemd_unit *unit)
+{
+	bool starts = systemd_request_of(unit)->verb != VERB_STOP;
+
+	/* A start that is refused leaves a unit failed that was so before, and counts for the limit of
+	 * starts, which no restart of such a unit can run into otherwise. */
+	if (starts && systemd_is_trigger(unit->name) && systemd_is_down(unit->active) &&
+		(unit->waits_for || strcmp(unit->active, "failed") == 0))
+		return call_unit(unit, "ResetFailedUnit", false, on_reset_before);
+	return send_job(unit);
 }
 
 /* ---- unload ---- */
@@ -279,6 +304,8 @@ static void undone(struct systemd_unit *unit)
 	_cleanup_free_ char *text = take_ptr(unit->load_error_text);
 
 	unit->load_error = 0;
+	if (unit->refused && text)
+		systemd_set_start_error(unit, text); /* nobody else hears of it */
 	systemd_finish(unit, error, text ? text : "");
 }
 

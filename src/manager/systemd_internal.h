@@ -34,13 +34,6 @@ enum systemd_step {
 enum systemd_batch { BATCH_LIST, BATCH_LINK, BATCH_ENABLE, BATCH_RELOAD, BATCH_DISABLE, BATCH_MAX };
 enum systemd_verb { VERB_LOAD, VERB_UNLOAD, VERB_START, VERB_STOP, VERB_RESTART, VERB_MAX };
 
-/* What may help a start: each includes the one before. */
-enum systemd_again {
-	AGAIN_NEVER,
-	AGAIN_LOADED, /* something was loaded */
-	AGAIN_ENDED,  /* or has ended: a socket is not opened while its service runs */
-};
-
 struct systemd_request {
 	struct list entry; /* in the unit's requests */
 	enum systemd_verb verb;
@@ -85,8 +78,11 @@ struct systemd_unit {
 	uint32_t job_id;     /* of the job we asked for; 0: none */
 	const char *job;
 	char *start_error;
-	enum systemd_again start_again;	 /* the start lacked something: tried again when that may be there */
-	uint64_t changes_seen;		 /* when the start was asked for */
+	bool lacks_something; /* the start met no such unit: tried again when something is loaded */
+	char *waits_for; /* the start was refused: tried again when this unit is loaded, or has ended; or NULL
+			  */
+	bool again_now;	 /* that is so */
+	bool tried_again;		 /* since this has happened */
 	struct systemd_install *install; /* its [Install], while it is being loaded */
 	size_t aliases_left;
 };
@@ -108,8 +104,7 @@ struct systemd {
 	struct list batches[BATCH_MAX];
 	struct systemd_batch_call *batches_out[BATCH_MAX]; /* under way */
 	bool reload_wanted;				   /* nobody waits for it */
-	enum systemd_again again_due;			   /* starts that lacked this are tried again */
-	uint64_t changes;				   /* how often it has become due */
+	bool again_due;					   /* some units are to be started again */
 	struct list changed;				   /* units whose state is to be told */
 	struct list looks; /* questions about units under way that no request waits for */
 	struct list streams;
@@ -149,8 +144,10 @@ void systemd_next(struct systemd_unit *unit, enum systemd_step step);
 /* The request under way has ended. The unit, and the manager, may be gone afterwards. */
 void systemd_finish(struct systemd_unit *unit, int result, const char *message);
 void systemd_set_start_error(struct systemd_unit *unit, const char *text); /* NULL: none */
-/* Something was loaded or has ended: starts that lacked it are tried again. */
-void systemd_again(struct systemd *systemd, enum systemd_again what);
+/* That unit of fleet's was loaded or has ended, or (NULL) systemd has read its files: starts that lacked it
+ * are tried again. */
+void systemd_loaded_now(struct systemd *systemd, const char *name);
+void systemd_ended_now(struct systemd *systemd, const char *name);
 bool systemd_is_down(const char *active); /* inactive, failed, or not known yet */
 
 /* systemd_load.c: steps of a load; -errno when the connection is no use. */
@@ -178,6 +175,8 @@ int systemd_stop_unit(struct systemd_unit *unit) _must_check_;
 int systemd_forget(struct systemd_unit *unit) _must_check_;
 
 /* systemd_jobs.c */
+/* Whether the unit is there to start another one: systemd refuses its start while that cannot be. */
+bool systemd_is_trigger(const char *name);
 /* The job that was asked for has ended. */
 void systemd_job_ended(struct systemd_unit *unit, const char *result);
 

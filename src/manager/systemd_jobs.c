@@ -27,58 +27,75 @@ static char *last_value(const struct systemd_unit *unit, const char *section, co
 	return value.len ? mem_strdup(buf_text(&value)) : NULL;
 }
 
+static const struct trigger {
+	const char *type, *section, *option, *default_type;
+} triggers[] = {{"socket", "Socket", "Service", "service"}, {"timer", "Timer", "Unit", "service"},
+	{"path", "Path", "Unit", "service"}, {"automount", "Automount", "", "mount"}};
+
+static const struct trigger *trigger_of(const struct unit_name *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(triggers); i++)
+		if (slice_is(name->type, triggers[i].type))
+			return &triggers[i];
+	return NULL;
+}
+
+bool systemd_is_trigger(const char *name)
+{
+	struct unit_name parts;
+
+	return unit_name_parse(slice_str(name), &parts) == 0 && trigger_of(&parts);
+}
+
 /* The unit that this one is there to start: its text names it, or it is called the same. Owned; NULL: it
  * starts none. */
 static char *triggered_by(const struct systemd_unit *unit)
 {
-	static const struct {
-		const char *type, *section, *option, *default_type;
-	} rows[] = {{"socket", "Socket", "Service", "service"}, {"timer", "Timer", "Unit", "service"},
-		{"path", "Path", "Unit", "service"}, {"automount", "Automount", "", "mount"}};
+	const struct trigger *trigger;
 	struct unit_name name;
 	char *named;
 
 	if (unit_name_parse(slice_str(unit->name), &name) < 0)
 		return NULL;
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		if (!slice_is(name.type, rows[i].type))
-			continue;
-		named = last_value(unit, rows[i].section, rows[i].option, &name);
-		return named ? named
-			     : mem_printf(
-				       "%.*s.%s", (int)name.stem.len, name.stem.data, rows[i].default_type);
-	}
-	return NULL;
+	trigger = trigger_of(&name);
+	if (!trigger)
+		return NULL;
+	named = last_value(unit, trigger->section, trigger->option, &name);
+	return named ? named
+		     : mem_printf("%.*s.%s", (int)name.stem.len, name.stem.data, trigger->default_type);
 }
 
-/* It refuses before anything is done: the unit stays inactive, and why stands in its journal alone. */
-static char *why_refused(const struct systemd_unit *unit)
+/* It refuses before anything is done, and why stands in the unit's journal alone. */
+static char *why_refused(const struct systemd_unit *unit, const char *other, const struct systemd_unit *ours)
 {
-	_cleanup_free_ char *other = triggered_by(unit);
-	const struct systemd_unit *ours = other ? map_get(&unit->systemd->units, slice_str(other)) : NULL;
+	bool is_socket = slice_ends_with(slice_str(unit->name), SLICE_LITERAL(".socket"));
 	const char *why = "is not loaded";
 
-	if (!other)
-		return mem_printf("systemd refused to start %s: see its journal", unit->name);
-	if (ours && ours->ours && !systemd_is_down(ours->active))
+	if (is_socket && ours && !systemd_is_down(ours->active))
 		why = "runs already";
-	else if (slice_ends_with(slice_str(unit->name), SLICE_LITERAL(".socket")))
+	else if (is_socket)
 		why = "is not loaded, or runs already";
+	else if (slice_ends_with(slice_str(unit->name), SLICE_LITERAL(".automount")))
+		why = "is not loaded, or is mounted already";
 	return mem_printf("systemd refused to start %s: %s, which it starts, %s (see its journal)",
 		unit->name, other, why);
 }
 
 static void start_refused(struct systemd_unit *unit)
 {
-	_cleanup_free_ char *why = why_refused(unit);
 	struct systemd *systemd = unit->systemd;
+	char *other = triggered_by(unit);
+	const struct systemd_unit *ours = other ? map_get(&systemd->units, slice_str(other)) : NULL;
+	_cleanup_free_ char *why = NULL;
 
+	ours = ours && ours->ours ? ours : NULL;
+	why = other ? why_refused(unit, other, ours)
+		    : mem_printf("systemd refused to start %s: see its journal", unit->name);
 	systemd_set_start_error(unit, why);
-	unit->start_again = AGAIN_ENDED;
-	/* What it lacked may have come while the job was under way. That is no change that others wait for.
-	 */
-	if (unit->changes_seen != systemd->changes && !systemd->again_due)
-		systemd->again_due = AGAIN_ENDED;
+	unit->waits_for = other;
+	/* What it lacked may have come while the job was under way. */
+	if (ours && systemd_is_down(ours->active) && !unit->tried_again)
+		unit->tried_again = unit->again_now = systemd->again_due = true;
 }
 
 /* ---- the end of a job ---- */

@@ -48,7 +48,7 @@ void systemd_give_up(struct systemd_unit *unit, int error, const char *text, boo
 
 	if (load && final) {
 		refuse(unit, text, NULL);
-	} else if (load && !unit->known && !unit->load_error &&
+	} else if (load && (!unit->known || unit->refused) && !unit->load_error &&
 		   systemd_files_has(unit->systemd, unit->name)) {
 		/* Nobody might come back for the file and its link. */
 		unit->load_error = error;
@@ -92,7 +92,9 @@ bool systemd_is_free_now(const struct systemd_unit *unit, const struct systemd_p
 	bool other = strcmp(unit->taken, unit->name) != 0;
 
 	/* Behind Alias= may be one of fleet's, too. */
-	return is_free(properties) && !(other && systemd_files_has(unit->systemd, unit->taken));
+	return other ? is_free(properties) && !systemd_files_has(unit->systemd, unit->taken)
+		     : is_free(properties) ||
+			       systemd_files_is_ours(unit->systemd, unit->name, properties->fragment);
 }
 
 void systemd_add_taken(struct buf *out, const char *name, const struct systemd_properties *properties)
@@ -110,6 +112,8 @@ static void write_file(struct systemd_unit *unit)
 			? systemd_files_write(unit, slice_make(request->text, request->text_len), &error)
 			: 0;
 
+	if (r < 0 && unit->refused)
+		systemd_set_start_error(unit, buf_text(&error)); /* nobody else hears of it */
 	if (r < 0)
 		systemd_finish(unit, r, buf_text(&error));
 	else
@@ -258,7 +262,7 @@ static void loaded(struct systemd_unit *unit, const struct systemd_properties *p
 	unit->result[0] = '\0';
 	systemd_set_start_error(unit, properties->load_error[0] ? properties->load_error : NULL);
 	systemd_take_properties(unit, properties);
-	systemd_again(unit->systemd, AGAIN_LOADED);
+	systemd_loaded_now(unit->systemd, unit->name);
 	unit->fresh_until_ms = uv_now(unit->systemd->config.loop) + FRESH_MS;
 	systemd_finish(unit, 0, "");
 }

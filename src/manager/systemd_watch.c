@@ -172,7 +172,7 @@ static void set_active(struct systemd_unit *unit, const char *active)
 
 	set_text(unit, unit->active, sizeof(unit->active), active);
 	if (!was_down && systemd_is_down(active))
-		systemd_again(unit->systemd, AGAIN_ENDED);
+		systemd_ended_now(unit->systemd, unit->name);
 	/* Why an earlier start failed says nothing of what runs, whoever started it. */
 	if (was_down && !systemd_is_down(active) && strcmp(unit->load, "loaded") == 0 && unit->start_error)
 		systemd_set_start_error(unit, NULL);
@@ -438,7 +438,7 @@ static int on_reloading(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 	if (!is_from(systemd, m, systemd->sender) ||
 		systemd->bus->lib->sd_bus_message_read(m, "b", &active) < 0 || active || !systemd->ready)
 		return 0;
-	systemd_again(systemd, AGAIN_LOADED);
+	systemd_loaded_now(systemd, NULL);
 	if (look_at_units(systemd, false) < 0)
 		systemd_lost(systemd, "systemd cannot be asked");
 	return 0;

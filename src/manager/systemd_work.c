@@ -107,7 +107,8 @@ void systemd_set_start_error(struct systemd_unit *unit, const char *text)
 {
 	free(unit->start_error);
 	unit->start_error = text ? mem_strdup(text) : NULL;
-	unit->start_again = AGAIN_NEVER;
+	unit->waits_for = mem_free(unit->waits_for);
+	unit->lacks_something = unit->again_now = false;
 	systemd_unit_changed(unit);
 }
 
@@ -146,12 +147,31 @@ static int do_step(struct systemd_unit *unit)
 	}
 }
 
-void systemd_again(struct systemd *systemd, enum systemd_again what)
+/* name NULL: any. */
+static void come(struct systemd *systemd, const char *name, bool loaded)
 {
-	/* All wait for what is loaded, and fewer for what ends. */
-	if (systemd->again_due != AGAIN_LOADED)
-		systemd->again_due = what;
-	systemd->changes++;
+	size_t position = 0;
+	void *value;
+
+	while (map_next(&systemd->units, &position, NULL, &value)) {
+		struct systemd_unit *unit = value;
+
+		if (!(loaded && unit->lacks_something) &&
+			!(unit->waits_for && (!name || strcmp(unit->waits_for, name) == 0)))
+			continue;
+		unit->again_now = systemd->again_due = true;
+		unit->tried_again = false;
+	}
+}
+
+void systemd_loaded_now(struct systemd *systemd, const char *name)
+{
+	come(systemd, name, true);
+}
+
+void systemd_ended_now(struct systemd *systemd, const char *name)
+{
+	come(systemd, name, false);
 }
 
 bool systemd_is_down(const char *active)
@@ -159,18 +179,18 @@ bool systemd_is_down(const char *active)
 	return !active[0] || strcmp(active, "inactive") == 0 || strcmp(active, "failed") == 0;
 }
 
-/* What systemd has read since, or what has ended, may be what a start lacked. */
 static void start_again(struct systemd *systemd)
 {
-	enum systemd_again due = systemd->again_due;
 	size_t position = 0;
 	void *value;
 
-	systemd->again_due = AGAIN_NEVER;
+	systemd->again_due = false;
 	while (map_next(&systemd->units, &position, NULL, &value)) {
 		struct systemd_unit *unit = value;
+		bool now = unit->again_now && unit->wanted && list_empty(&unit->requests);
 
-		if (unit->start_again >= due && unit->wanted && list_empty(&unit->requests))
+		unit->again_now = false;
+		if (now)
 			systemd_request_add(unit, VERB_START, (struct slice){0}, "", NULL, NULL);
 	}
 }

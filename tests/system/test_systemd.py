@@ -321,7 +321,8 @@ def _():
     host.nothing_left("bulk-bad.service", "bulk-worse.service", "bulk@1.service", "bulk@99.service")
     for_start, for_end = started - before, host.reloads() - started
     print("# a hundred units ran after %.2f s; reloads for their start %d, for their end %d" % (took_s, for_start, for_end))
-    assert 1 <= for_start <= 12 and 1 <= for_end <= 12, (for_start, for_end)
+    # How many come together depends on how fast they come: some 10, and 30 on a machine that is slow just then.
+    assert 1 <= for_start <= 50 and 1 <= for_end <= 50, (for_start, for_end)
 
 
 @cases.case("a unit that needs another one is started when that comes")
