@@ -76,8 +76,7 @@ static bool drop_kept(struct target_units *units)
 			continue;
 		}
 		some = true;
-		free(item->name);
-		json_decref(item->unit);
+		ctl_target_unit_done(item);
 	}
 	units->count = count;
 	return some;

@@ -144,6 +144,7 @@ struct target_units {
 	struct target_unit *items;
 	size_t count;
 };
+void ctl_target_unit_done(struct target_unit *item);
 void ctl_target_units_done(struct target_units *units);
 /* The argument as a unit name: base name, ".service" appended when it has no suffix. Owned. */
 char *ctl_unit_argument(const char *argument);
@@ -198,6 +199,8 @@ bool ctl_runs_nowhere(struct fleetctl *ctl, const char *name);
 
 /* The state published by the unit's machine, or NULL. */
 const json_t *ctl_target_state(const json_t *unit, const json_t *states);
+/* Neither inactive nor failed. */
+bool ctl_state_is_busy(const json_t *state);
 
 /* ---- restart.c ---- */
 

@@ -22,17 +22,17 @@ static bool runs_unasked(struct fleetctl *ctl, const char *name, bool *ret_sure)
 	_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024);
 	_cleanup_(ctl_unit_now_done) struct unit_now now = {0};
 	json_t *unit = NULL, *states = NULL;
-	const char *active;
+	const json_t *state;
 	bool runs = false;
 
 	*ret_sure = true;
 	if (ctl_unit(ctl, name, &unit, &ignored) == 0 &&
 		ctl_list(ctl, path, "states", &states, &ignored) == 0) {
-		active = ctl_text(ctl_target_state(unit, states), "systemdActiveState");
+		state = ctl_target_state(unit, states);
 		runs = strcmp(ctl_text(unit, "currentState"), "loaded") == 0 &&
-		       strcmp(ctl_text(unit, "desiredState"), "loaded") == 0 && active[0] &&
-		       strcmp(active, "inactive") != 0 && strcmp(active, "failed") != 0 &&
-		       strcmp(active, "deactivating") != 0;
+		       strcmp(ctl_text(unit, "desiredState"), "loaded") == 0 && state &&
+		       ctl_state_is_busy(state) &&
+		       strcmp(ctl_text(state, "systemdActiveState"), "deactivating") != 0;
 	}
 	if (runs) {
 		*ret_sure = ctl_unit_now(ctl, name, ctl_text(unit, "machineID"), &now, &ignored) == 0;

@@ -8,12 +8,16 @@
 #include "fleetctl/fleetctl.h"
 #include "io/file.h"
 
+void ctl_target_unit_done(struct target_unit *item)
+{
+	free(item->name);
+	json_decref(item->unit);
+}
+
 void ctl_target_units_done(struct target_units *units)
 {
-	for (size_t i = 0; i < units->count; i++) {
-		free(units->items[i].name);
-		json_decref(units->items[i].unit);
-	}
+	for (size_t i = 0; i < units->count; i++)
+		ctl_target_unit_done(&units->items[i]);
 	free(units->items);
 	*units = (struct target_units){0};
 }
@@ -445,12 +449,8 @@ static int prepare_one(struct fleetctl *ctl, const char *argument, const char *s
 
 static void drop_from(struct target_units *units, size_t position)
 {
-	while (units->count > position) {
-		struct target_unit *item = &units->items[--units->count];
-
-		free(item->name);
-		json_decref(item->unit);
-	}
+	while (units->count > position)
+		ctl_target_unit_done(&units->items[--units->count]);
 }
 
 /* Fills in names; those before one that is none stay. */

@@ -117,7 +117,7 @@ static int read_snapshot(struct fleetctl *ctl, const struct waiter *waiters, siz
 
 /* ---- one unit ---- */
 
-static bool state_is_busy(const json_t *state)
+bool ctl_state_is_busy(const json_t *state)
 {
 	const char *active = ctl_text(state, "systemdActiveState");
 
@@ -136,7 +136,7 @@ static bool any_busy(const json_t *states)
 	const json_t *state;
 	size_t i;
 
-	json_array_foreach(states, i, state) if (state_is_busy(state)) return true;
+	json_array_foreach(states, i, state) if (ctl_state_is_busy(state)) return true;
 	return false;
 }
 
@@ -390,7 +390,7 @@ static int judge_everywhere(struct fleetctl *ctl, struct waiter *waiter, json_t 
 		bool again = strcmp(ctl_text(state, "systemdSubState"), "auto-restart") == 0 &&
 			     elapsed_ms >= WAIT_RESTARTING_MS;
 
-		if (state_is_busy(state) && !state_is_active(state) && !is_refused(state) && !again)
+		if (ctl_state_is_busy(state) && !state_is_active(state) && !is_refused(state) && !again)
 			return note_wait(waiter, "is not up on all machines yet", elapsed_ms);
 		all_active = all_active && state_is_active(state);
 		restarting = restarting || again;
@@ -417,7 +417,7 @@ static bool runs_on(struct fleetctl *ctl, const char *name, const json_t *states
 		_cleanup_buf_ struct buf ignored = BUF_INIT(64 * 1024);
 		_cleanup_(ctl_unit_now_done) struct unit_now now = {0};
 
-		if (state_is_busy(state) &&
+		if (ctl_state_is_busy(state) &&
 			(ctl_unit_now(ctl, name, ctl_text(state, "machineID"), &now, &ignored) < 0 ||
 				!ctl_unit_now_runs_on(&now)))
 			return false;
@@ -436,7 +436,7 @@ static int judge_loaded(struct fleetctl *ctl, struct waiter *waiter, const char 
 		return 0;
 	if (!any_busy(states))
 		return 1;
-	json_array_foreach(states, i, state) if (state_is_busy(state) && !state_is_active(state))
+	json_array_foreach(states, i, state) if (ctl_state_is_busy(state) && !state_is_active(state))
 	{
 		waiter->running_since_ms = 0;
 		return 0;

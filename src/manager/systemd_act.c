@@ -304,8 +304,6 @@ static void undone(struct systemd_unit *unit)
 	_cleanup_free_ char *text = take_ptr(unit->load_error_text);
 
 	unit->load_error = 0;
-	if (unit->refused && text)
-		systemd_set_start_error(unit, text); /* nobody else hears of it */
 	systemd_finish(unit, error, text ? text : "");
 }
 

@@ -79,7 +79,7 @@ bool systemd_step_properties(
 /* Whether nothing of this host stands behind the name. (A slice needs no file to be known.) */
 static bool is_free(const struct systemd_properties *properties)
 {
-	if (!systemd_is_down(properties->active))
+	if (!properties->active[0] || !systemd_is_down(properties->active))
 		return false;
 	if (properties->fragment[0])
 		return access(properties->fragment, F_OK) < 0 && errno == ENOENT &&
@@ -112,8 +112,6 @@ static void write_file(struct systemd_unit *unit)
 			? systemd_files_write(unit, slice_make(request->text, request->text_len), &error)
 			: 0;
 
-	if (r < 0 && unit->refused)
-		systemd_set_start_error(unit, buf_text(&error)); /* nobody else hears of it */
 	if (r < 0)
 		systemd_finish(unit, r, buf_text(&error));
 	else

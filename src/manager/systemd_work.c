@@ -92,6 +92,9 @@ void systemd_finish(struct systemd_unit *unit, int result, const char *message)
 	void *userdata = request->userdata;
 	_cleanup_free_ char *text = mem_strdup(message);
 
+	/* Of a refused unit that was loaded anew nobody else hears. */
+	if (result < 0 && !done && unit->refused)
+		systemd_set_start_error(unit, text);
 	list_remove(&unit->entry);
 	unit->install = systemd_install_free(unit->install);
 	request_free(request);
@@ -147,8 +150,8 @@ static int do_step(struct systemd_unit *unit)
 	}
 }
 
-/* name NULL: any. */
-static void come(struct systemd *systemd, const char *name, bool loaded)
+/* Units whose start lacked that one (name NULL: any) are started again in this turn. */
+static void mark_waiting(struct systemd *systemd, const char *name, bool loaded)
 {
 	size_t position = 0;
 	void *value;
@@ -166,12 +169,12 @@ static void come(struct systemd *systemd, const char *name, bool loaded)
 
 void systemd_loaded_now(struct systemd *systemd, const char *name)
 {
-	come(systemd, name, true);
+	mark_waiting(systemd, name, true);
 }
 
 void systemd_ended_now(struct systemd *systemd, const char *name)
 {
-	come(systemd, name, false);
+	mark_waiting(systemd, name, false);
 }
 
 bool systemd_is_down(const char *active)
@@ -179,6 +182,7 @@ bool systemd_is_down(const char *active)
 	return !active[0] || strcmp(active, "inactive") == 0 || strcmp(active, "failed") == 0;
 }
 
+/* What is about to do something else of its own is left to that. */
 static void start_again(struct systemd *systemd)
 {
 	size_t position = 0;

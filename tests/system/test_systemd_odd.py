@@ -3,13 +3,11 @@
 gives back, disks that are full."""
 import re
 import signal
-import sys
 import time
 
 import harness
 from harness import wait_for
-from machine import unavailable
-from systemd_host import LINKS, UNITS, root_host
+from systemd_host import LINKS, UNITS, root_host, run
 
 cases = harness.Cases()
 
@@ -293,9 +291,4 @@ def _():
 
 
 if __name__ == "__main__":
-    if unavailable():
-        print("# " + unavailable())
-        sys.exit(1)
-    if len(sys.argv) > 1:
-        cases.cases = [one for one in cases.cases if any(word in one[0] for word in sys.argv[1:])]
-    cases.run()
+    run(cases)
