@@ -420,6 +420,21 @@ void text_add_hex(struct buf *out, const void *data, size_t len)
 	buf_commit(out, len * 2);
 }
 
+void text_add_base64(struct buf *out, struct slice data)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+	for (size_t i = 0; i < data.len; i += 3) {
+		size_t left = MIN(data.len - i, (size_t)3);
+		uint32_t bits = 0;
+
+		for (size_t j = 0; j < 3; j++)
+			bits = bits << 8 | (j < left ? (unsigned char)data.data[i + j] : 0);
+		for (size_t j = 0; j < 4; j++)
+			buf_add_char(out, j <= left ? digits[bits >> (18 - 6 * j) & 63] : '=');
+	}
+}
+
 /* What Go's unicode.IsPrint refuses, in the ranges that text in practice has: controls, separators and blanks
  * other than ' ', invisible marks, surrogates, private use, and what is no character. */
 static bool rune_is_printable(uint32_t rune)

@@ -33,6 +33,7 @@ int text_path_match(struct slice pattern, struct slice name) _must_check_;
 /* Appends UTC RFC 3339 with up to nine fractional digits, trailing zeros cut (Go's RFC3339Nano). */
 void text_add_rfc3339(struct buf *out, int64_t unix_ns);
 void text_add_hex(struct buf *out, const void *data, size_t len); /* lower case */
+void text_add_base64(struct buf *out, struct slice data);	  /* RFC 4648, 4: with padding */
 /* Appends Go's %q: double quotes, \n \t \" \\ \x.. \u.... escapes. */
 void text_add_quoted(struct buf *out, struct slice text);
 /* Appends the text of an error number (either sign) in Go's spelling: "connection refused". */

@@ -240,20 +240,10 @@ FUNCTION(function_json_array)
 
 FUNCTION(function_base64_encode)
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	_cleanup_buf_ struct buf out = BUF_INIT(TEXT_MAX);
-	struct slice text = args[0].text;
 
 	(void)count;
-	for (size_t i = 0; i < text.len; i += 3) {
-		size_t left = MIN(text.len - i, (size_t)3);
-		uint32_t bits = 0;
-
-		for (size_t j = 0; j < 3; j++)
-			bits = bits << 8 | (j < left ? (unsigned char)text.data[i + j] : 0);
-		for (size_t j = 0; j < 4; j++)
-			buf_add_char(&out, j <= left ? digits[bits >> (18 - 6 * j) & 63] : '=');
-	}
+	text_add_base64(&out, args[0].text);
 	return function_text_result(call, &out, ret);
 }
 

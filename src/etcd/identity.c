@@ -1,19 +1,20 @@
-/* SHA-1 is OpenSSL's; it is a name here, not a protection. */
+/* SHA-1 is libmd's; it is a name here, not a protection. */
 #include "etcd/identity.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "io/url.h"
 #include <errno.h>
-#include <openssl/evp.h>
-#include <stdlib.h>
+#include <sha1.h>
 
 static uint64_t sha1_head(const char *data, size_t len)
 {
-	unsigned char digest[EVP_MAX_MD_SIZE];
+	uint8_t digest[SHA1_DIGEST_LENGTH];
 	uint64_t head = 0;
+	SHA1_CTX sha1;
 
-	if (EVP_Digest(data, len, digest, NULL, EVP_sha1(), NULL) != 1)
-		abort(); /* libcrypto without SHA-1 or memory: no id could be right */
+	SHA1Init(&sha1);
+	SHA1Update(&sha1, (const uint8_t *)data, len);
+	SHA1Final(digest, &sha1);
 	for (size_t i = 0; i < 8; i++)
 		head = head << 8 | digest[i];
 	return head;

@@ -5,7 +5,6 @@
 #include "etcdclient/target.h"
 #include "io/tls.h"
 #include <errno.h>
-#include <openssl/evp.h>
 
 enum {
 	DEFAULT_TIMEOUT_MS = 5000,
@@ -17,11 +16,11 @@ enum {
 static char *make_authorization(const char *username, const char *password)
 {
 	_cleanup_free_ char *pair = mem_printf("%s:%s", username, password ? password : "");
-	size_t len = strlen(pair);
-	_cleanup_free_ char *encoded = mem_alloc(4 * ((len + 2) / 3) + 1);
+	struct buf text = BUF_INIT(0);
 
-	EVP_EncodeBlock((unsigned char *)encoded, (const unsigned char *)pair, (int)len);
-	return mem_printf("Basic %s", encoded);
+	buf_add_str(&text, "Basic ");
+	text_add_base64(&text, slice_str(pair));
+	return buf_take(&text, NULL);
 }
 
 static int64_t positive_or(int64_t value, int64_t otherwise)

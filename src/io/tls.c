@@ -2,11 +2,9 @@
  * what is to be sent. Nothing is kept here but what OpenSSL keeps of a record that is not whole. */
 #include "io/tls.h"
 #include "base/memory.h"
+#include "io/openssl.h"
 #include <arpa/inet.h>
 #include <errno.h>
-#include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -14,6 +12,8 @@
 #define NAME_BYTES 256
 #define ERROR_BYTES 256
 #define CERT_LIST_MAX 32768 /* of what the other side may show */
+
+static const struct openssl *lib; /* once there is a context */
 
 struct tls_context {
 	unsigned refs;
@@ -43,12 +43,13 @@ static int no_passphrase(char *text, int size, int writing, void *user)
 /* Adds the reason that OpenSSL gives last; forgets them all. */
 static int fail_file(struct buf *reterr, const char *what, const char *path)
 {
-	const char *reason =
-		access(path, R_OK) < 0 ? strerror(errno) : ERR_reason_error_string(ERR_peek_last_error());
+	const char *reason = access(path, R_OK) < 0
+				     ? strerror(errno)
+				     : lib->ERR_reason_error_string(lib->ERR_peek_last_error());
 
 	if (reterr)
 		buf_printf(reterr, "%s %s: %s", what, path, reason ? reason : "it cannot be used");
-	ERR_clear_error();
+	lib->ERR_clear_error();
 	return -EINVAL;
 }
 
@@ -76,36 +77,41 @@ static int load_files(SSL_CTX *ssl, const struct tls_files *files, struct buf *r
 				has_cert ? "key" : "certificate");
 		return -EINVAL;
 	}
-	if (has_cert && SSL_CTX_use_certificate_chain_file(ssl, files->cert) != 1)
+	if (has_cert && lib->SSL_CTX_use_certificate_chain_file(ssl, files->cert) != 1)
 		return fail_file(reterr, "certificate", files->cert);
-	if (has_key && SSL_CTX_use_PrivateKey_file(ssl, files->key, SSL_FILETYPE_PEM) != 1)
+	if (has_key && lib->SSL_CTX_use_PrivateKey_file(ssl, files->key, SSL_FILETYPE_PEM) != 1)
 		return fail_file(reterr, "key", files->key);
-	if (has_key && SSL_CTX_check_private_key(ssl) != 1)
+	if (has_key && lib->SSL_CTX_check_private_key(ssl) != 1)
 		return fail_file(reterr, "key does not belong to the certificate:", files->key);
-	if (files->ca && files->ca[0] && SSL_CTX_load_verify_file(ssl, files->ca) != 1)
+	if (files->ca && files->ca[0] && lib->SSL_CTX_load_verify_file(ssl, files->ca) != 1)
 		return fail_file(reterr, "certificate authority", files->ca);
 	if (files->ca && files->ca[0] && has_revocations(files->ca))
-		(void)X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ssl), X509_V_FLAG_CRL_CHECK);
+		(void)lib->X509_VERIFY_PARAM_set_flags(lib->SSL_CTX_get0_param(ssl), X509_V_FLAG_CRL_CHECK);
 	return 0;
 }
 
 static int context_new(
-	const SSL_METHOD *method, const struct tls_files *files, struct tls_context **ret, struct buf *reterr)
+	bool server, const struct tls_files *files, struct tls_context **ret, struct buf *reterr)
 {
-	struct tls_context *context = mem_new(struct tls_context);
+	struct tls_context *context;
 	int r;
 
+	lib = openssl_open(reterr);
+	if (!lib)
+		return -ENOSYS;
+	context = mem_new(struct tls_context);
 	context->refs = 1;
-	context->ssl = SSL_CTX_new(method);
+	context->ssl = lib->SSL_CTX_new(server ? lib->TLS_server_method() : lib->TLS_client_method());
 	if (!context->ssl)
 		abort(); /* out of memory */
-	(void)SSL_CTX_set_min_proto_version(context->ssl, TLS1_2_VERSION);
-	(void)SSL_CTX_set_mode(context->ssl, SSL_MODE_RELEASE_BUFFERS);
-	(void)SSL_CTX_set_options(context->ssl, SSL_OP_NO_RENEGOTIATION);
-	SSL_CTX_set_max_cert_list(context->ssl, CERT_LIST_MAX);
+	(void)lib->SSL_CTX_ctrl(context->ssl, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_2_VERSION, NULL);
+	(void)lib->SSL_CTX_ctrl(context->ssl, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, NULL);
+	(void)lib->SSL_CTX_set_options(context->ssl, SSL_OP_NO_RENEGOTIATION);
+	(void)lib->SSL_CTX_ctrl(context->ssl, SSL_CTRL_SET_MAX_CERT_LIST, CERT_LIST_MAX, NULL);
 	/* Each certificate that is given as an authority is one, as in Go. */
-	(void)X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context->ssl), X509_V_FLAG_PARTIAL_CHAIN);
-	SSL_CTX_set_default_passwd_cb(context->ssl, no_passphrase);
+	(void)lib->X509_VERIFY_PARAM_set_flags(
+		lib->SSL_CTX_get0_param(context->ssl), X509_V_FLAG_PARTIAL_CHAIN);
+	lib->SSL_CTX_set_default_passwd_cb(context->ssl, no_passphrase);
 	r = load_files(context->ssl, files, reterr);
 	if (r < 0) {
 		(void)tls_context_unref(context);
@@ -126,29 +132,29 @@ int tls_server_new(const struct tls_files *files, struct tls_context **ret, stru
 			buf_add_str(reterr, "TLS needs a certificate and its key");
 		return -EINVAL;
 	}
-	r = context_new(TLS_server_method(), files, ret, reterr);
+	r = context_new(true, files, ret, reterr);
 	if (r < 0)
 		return r;
 	if (has_ca) {
-		SSL_CTX_set_verify((*ret)->ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
-		SSL_CTX_set_client_CA_list((*ret)->ssl, SSL_load_client_CA_file(files->ca));
+		lib->SSL_CTX_set_verify((*ret)->ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+		lib->SSL_CTX_set_client_CA_list((*ret)->ssl, lib->SSL_load_client_CA_file(files->ca));
 	}
 	/* Sessions are resumed by tickets, which the clients keep. */
-	(void)SSL_CTX_set_session_cache_mode((*ret)->ssl, SSL_SESS_CACHE_OFF);
+	(void)lib->SSL_CTX_ctrl((*ret)->ssl, SSL_CTRL_SET_SESS_CACHE_MODE, SSL_SESS_CACHE_OFF, NULL);
 	/* Without it sessions that are resumed with a client's certificate fail. */
-	(void)SSL_CTX_set_session_id_context((*ret)->ssl, name, sizeof(name) - 1);
+	(void)lib->SSL_CTX_set_session_id_context((*ret)->ssl, name, sizeof(name) - 1);
 	return 0;
 }
 
 int tls_client_new(const struct tls_files *files, bool insecure, struct tls_context **ret, struct buf *reterr)
 {
-	int r = context_new(TLS_client_method(), files, ret, reterr);
+	int r = context_new(false, files, ret, reterr);
 
 	if (r < 0)
 		return r;
 	if (!(files->ca && files->ca[0]))
-		(void)SSL_CTX_set_default_verify_paths((*ret)->ssl);
-	SSL_CTX_set_verify((*ret)->ssl, insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
+		(void)lib->SSL_CTX_set_default_verify_paths((*ret)->ssl);
+	lib->SSL_CTX_set_verify((*ret)->ssl, insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
 	return 0;
 }
 
@@ -161,7 +167,7 @@ struct tls_context *tls_context_ref(struct tls_context *context)
 struct tls_context *tls_context_unref(struct tls_context *context)
 {
 	if (context && !--context->refs) {
-		SSL_CTX_free(context->ssl);
+		lib->SSL_CTX_free(context->ssl);
 		free(context);
 	}
 	return NULL;
@@ -171,12 +177,12 @@ struct tls_context *tls_context_unref(struct tls_context *context)
 
 static int pipe_read(BIO *bio, char *bytes, int size)
 {
-	struct tls *tls = BIO_get_data(bio);
+	struct tls *tls = lib->BIO_get_data(bio);
 	size_t len = MIN((size_t)MAX(size, 0), tls->received.len);
 
-	BIO_clear_retry_flags(bio);
+	lib->BIO_clear_flags(bio, BIO_FLAGS_RWS | BIO_FLAGS_SHOULD_RETRY);
 	if (!len) {
-		BIO_set_retry_read(bio);
+		lib->BIO_set_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_SHOULD_RETRY);
 		return -1;
 	}
 	memcpy(bytes, tls->received.data, len);
@@ -186,9 +192,9 @@ static int pipe_read(BIO *bio, char *bytes, int size)
 
 static int pipe_write(BIO *bio, const char *bytes, int len)
 {
-	struct tls *tls = BIO_get_data(bio);
+	struct tls *tls = lib->BIO_get_data(bio);
 
-	BIO_clear_retry_flags(bio);
+	lib->BIO_clear_flags(bio, BIO_FLAGS_RWS | BIO_FLAGS_SHOULD_RETRY);
 	buf_add(tls->wire, bytes, (size_t)MAX(len, 0));
 	return len;
 }
@@ -203,7 +209,7 @@ static long pipe_control(BIO *bio, int command, long number, void *pointer)
 
 static int pipe_begin(BIO *bio)
 {
-	BIO_set_init(bio, 1);
+	lib->BIO_set_init(bio, 1);
 	return 1;
 }
 
@@ -213,13 +219,13 @@ static const BIO_METHOD *pipe_method(void)
 	static BIO_METHOD *method;
 
 	if (!method) {
-		method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "buffers");
+		method = lib->BIO_meth_new(lib->BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "buffers");
 		if (!method)
 			abort(); /* out of memory */
-		(void)BIO_meth_set_read(method, pipe_read);
-		(void)BIO_meth_set_write(method, pipe_write);
-		(void)BIO_meth_set_ctrl(method, pipe_control);
-		(void)BIO_meth_set_create(method, pipe_begin);
+		(void)lib->BIO_meth_set_read(method, pipe_read);
+		(void)lib->BIO_meth_set_write(method, pipe_write);
+		(void)lib->BIO_meth_set_ctrl(method, pipe_control);
+		(void)lib->BIO_meth_set_create(method, pipe_begin);
 	}
 	return method;
 }
@@ -227,13 +233,13 @@ static const BIO_METHOD *pipe_method(void)
 static struct tls *tls_new(struct tls_context *context)
 {
 	struct tls *tls = mem_new(struct tls);
-	BIO *bio = BIO_new(pipe_method());
+	BIO *bio = lib->BIO_new(pipe_method());
 
-	tls->ssl = SSL_new(context->ssl); /* it holds the context */
+	tls->ssl = lib->SSL_new(context->ssl); /* it holds the context */
 	if (!tls->ssl || !bio)
 		abort(); /* out of memory */
-	BIO_set_data(bio, tls);
-	SSL_set_bio(tls->ssl, bio, bio);
+	lib->BIO_set_data(bio, tls);
+	lib->SSL_set_bio(tls->ssl, bio, bio);
 	return tls;
 }
 
@@ -241,7 +247,7 @@ struct tls *tls_accept(struct tls_context *context)
 {
 	struct tls *tls = tls_new(context);
 
-	SSL_set_accept_state(tls->ssl);
+	lib->SSL_set_accept_state(tls->ssl);
 	return tls;
 }
 
@@ -257,12 +263,13 @@ struct tls *tls_connect(struct tls_context *context, const char *host)
 	struct tls *tls = tls_new(context);
 
 	if (is_address(host)) {
-		(void)X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(tls->ssl), host);
+		(void)lib->X509_VERIFY_PARAM_set1_ip_asc(lib->SSL_get0_param(tls->ssl), host);
 	} else {
-		(void)SSL_set_tlsext_host_name(tls->ssl, host);
-		(void)SSL_set1_host(tls->ssl, host);
+		(void)lib->SSL_ctrl(tls->ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+			(void *)(uintptr_t)host);
+		(void)lib->SSL_set1_host(tls->ssl, host);
 	}
-	SSL_set_connect_state(tls->ssl);
+	lib->SSL_set_connect_state(tls->ssl);
 	return tls;
 }
 
@@ -270,7 +277,7 @@ struct tls *tls_free(struct tls *tls)
 {
 	if (!tls)
 		return NULL;
-	SSL_free(tls->ssl);
+	lib->SSL_free(tls->ssl);
 	free(tls);
 	return NULL;
 }
@@ -291,7 +298,7 @@ static const char *verify_text(long result)
 	case X509_V_ERR_IP_ADDRESS_MISMATCH:
 		return "x509: certificate is valid for another name";
 	default:
-		return X509_verify_cert_error_string(result);
+		return lib->X509_verify_cert_error_string(result);
 	}
 }
 
@@ -304,15 +311,15 @@ static const char *alert_text(int alert)
 	case SSL_AD_MISSING_EXTENSION:
 		return "missing extension";
 	default:
-		return SSL_alert_desc_string_long(alert);
+		return lib->SSL_alert_desc_string_long(alert);
 	}
 }
 
 static int fail(struct tls *tls)
 {
-	unsigned long error = ERR_peek_last_error();
-	long verified = SSL_get_verify_result(tls->ssl);
-	const char *reason = ERR_reason_error_string(error);
+	unsigned long error = lib->ERR_peek_last_error();
+	long verified = lib->SSL_get_verify_result(tls->ssl);
+	const char *reason = lib->ERR_reason_error_string(error);
 
 	tls->failed = true;
 	if (ERR_GET_REASON(error) == SSL_R_CERTIFICATE_VERIFY_FAILED)
@@ -323,19 +330,20 @@ static int fail(struct tls *tls)
 	else
 		(void)snprintf(
 			tls->error, sizeof(tls->error), "tls: %s", reason ? reason : "handshake failure");
-	ERR_clear_error();
+	lib->ERR_clear_error();
 	return -EPROTO;
 }
 
 /* The only common name, as UTF-8 in one line. */
 static void note_name(struct tls *tls, const X509_NAME *subject)
 {
-	int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1), len;
+	int at = lib->X509_NAME_get_index_by_NID(subject, NID_commonName, -1), len;
 	unsigned char *text;
 
-	if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0)
+	if (at < 0 || lib->X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0)
 		return;
-	len = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+	len = lib->ASN1_STRING_to_UTF8(
+		&text, lib->X509_NAME_ENTRY_get_data(lib->X509_NAME_get_entry(subject, at)));
 	if (len < 0)
 		return;
 	for (int i = 0; i < len && len < (int)sizeof(tls->peer_name); i++)
@@ -343,17 +351,17 @@ static void note_name(struct tls *tls, const X509_NAME *subject)
 			len = -1;
 	if (len > 0 && len < (int)sizeof(tls->peer_name))
 		memcpy(tls->peer_name, text, (size_t)len);
-	OPENSSL_free(text);
+	lib->CRYPTO_free(text, OPENSSL_FILE, OPENSSL_LINE);
 }
 
 static void note_peer(struct tls *tls)
 {
-	const X509 *certificate = SSL_get0_peer_certificate(tls->ssl);
+	const X509 *certificate = lib->SSL_get0_peer_certificate(tls->ssl);
 
-	if (!certificate || SSL_get_verify_result(tls->ssl) != X509_V_OK)
+	if (!certificate || lib->SSL_get_verify_result(tls->ssl) != X509_V_OK)
 		return;
 	tls->has_peer = true;
-	note_name(tls, X509_get_subject_name(certificate));
+	note_name(tls, lib->X509_get_subject_name(certificate));
 }
 
 /* One step of the handshake: 1 it is over, 0 more is needed, -EPROTO. */
@@ -363,13 +371,13 @@ static int shake_hands(struct tls *tls)
 
 	if (tls->ready)
 		return 1;
-	r = SSL_do_handshake(tls->ssl);
+	r = lib->SSL_do_handshake(tls->ssl);
 	if (r == 1) {
 		tls->ready = true;
 		note_peer(tls);
 		return 1;
 	}
-	error = SSL_get_error(tls->ssl, r);
+	error = lib->SSL_get_error(tls->ssl, r);
 	return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? 0 : fail(tls);
 }
 
@@ -381,12 +389,12 @@ static int take_plain(struct tls *tls, struct buf *plain)
 
 		if (!at)
 			return -EMSGSIZE;
-		n = SSL_read(tls->ssl, at, PIECE_BYTES);
+		n = lib->SSL_read(tls->ssl, at, PIECE_BYTES);
 		if (n > 0) {
 			buf_commit(plain, (size_t)n);
 			continue;
 		}
-		error = SSL_get_error(tls->ssl, n);
+		error = lib->SSL_get_error(tls->ssl, n);
 		if (error == SSL_ERROR_ZERO_RETURN)
 			tls->ended = true;
 		if (error == SSL_ERROR_ZERO_RETURN || error == SSL_ERROR_WANT_READ ||
@@ -403,7 +411,7 @@ int tls_receive(struct tls *tls, struct slice received, struct buf *plain, struc
 	tls->received = received;
 	tls->wire = wire;
 	if (!tls->failed) {
-		ERR_clear_error();
+		lib->ERR_clear_error();
 		r = shake_hands(tls);
 	}
 	if (r > 0)
@@ -419,10 +427,10 @@ int tls_send(struct tls *tls, struct slice plain, struct buf *wire)
 
 	assert(tls->ready);
 	tls->wire = wire;
-	ERR_clear_error();
+	lib->ERR_clear_error();
 	while (r == 0 && plain.len) {
 		int piece = (int)MIN(plain.len, (size_t)PIECE_BYTES),
-		    n = SSL_write(tls->ssl, plain.data, piece);
+		    n = lib->SSL_write(tls->ssl, plain.data, piece);
 
 		if (n <= 0)
 			r = fail(tls);
@@ -438,9 +446,9 @@ void tls_send_end(struct tls *tls, struct buf *wire)
 	if (!tls->ready || tls->failed)
 		return;
 	tls->wire = wire;
-	ERR_clear_error();
-	(void)SSL_shutdown(tls->ssl);
-	ERR_clear_error();
+	lib->ERR_clear_error();
+	(void)lib->SSL_shutdown(tls->ssl);
+	lib->ERR_clear_error();
 	tls->wire = NULL;
 }
 

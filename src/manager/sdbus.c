@@ -2,7 +2,6 @@
  * a poll and a timer accordingly. */
 #include "manager/sdbus.h"
 #include "base/memory.h"
-#include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -17,29 +16,16 @@
 
 static const struct sdbus_library *open_library(struct buf *reterr)
 {
+	static const char *const names[] = {SDBUS_FUNCTIONS(LIBRARY_NAME)};
 	static struct sdbus_library library;
 	static bool opened;
-	void *handle;
+	_cleanup_buf_ struct buf why = BUF_INIT(4096);
 
-	if (opened)
-		return &library;
-	handle = dlopen(SDBUS_LIBRARY, RTLD_NOW | RTLD_LOCAL);
-	if (!handle) {
-		buf_printf(reterr, "cannot talk to systemd: %s (package libsystemd0)", dlerror());
+	_Static_assert(sizeof(library) == ARRAY_LEN(names) * sizeof(void *), "a table of pointers");
+	if (!opened && library_open(SDBUS_LIBRARY, names, ARRAY_LEN(names), &library, &why) < 0) {
+		buf_printf(reterr, "cannot talk to systemd: %s (package libsystemd0)", buf_text(&why));
 		return NULL;
 	}
-	/* A function's address through a pointer to it: ISO C has no conversion from void *. */
-#define X(name) *(void **)(void *)&library.name = dlsym(handle, #name);
-	SDBUS_FUNCTIONS(X)
-#undef X
-#define X(name)                                                                                         \
-	if (!library.name) {                                                                            \
-		buf_add_str(reterr, SDBUS_LIBRARY " has no " #name "(): it is older than version 237"); \
-		(void)dlclose(handle);                                                                  \
-		return NULL;                                                                            \
-	}
-	SDBUS_FUNCTIONS(X)
-#undef X
 	opened = true;
 	return &library;
 }

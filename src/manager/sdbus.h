@@ -7,6 +7,7 @@
 #pragma once
 #include "base/buf.h"
 #include "base/list.h"
+#include "io/library.h"
 #include <systemd/sd-bus.h>
 #include <uv.h>
 
@@ -45,9 +46,7 @@
 	X(sd_bus_message_unref)
 
 struct sdbus_library {
-#define X(name) __typeof__(name) *name;
-	SDBUS_FUNCTIONS(X)
-#undef X
+	SDBUS_FUNCTIONS(LIBRARY_POINTER)
 };
 
 struct sdbus_config {

@@ -2,10 +2,10 @@
  * arena. */
 #include "unit/unit.h"
 #include <errno.h>
-#include <openssl/sha.h>
+#include <sha1.h>
 #include <stdio.h>
 
-static_assert(UNIT_HASH_SIZE == SHA_DIGEST_LENGTH, "a unit's hash is a SHA-1");
+static_assert(UNIT_HASH_SIZE == SHA1_DIGEST_LENGTH, "a unit's hash is a SHA-1");
 
 struct unit_file *unit_file_new(void)
 {
@@ -91,9 +91,12 @@ void unit_file_serialise(const struct unit_file *file, struct buf *out)
 void unit_file_hash(const struct unit_file *file, uint8_t ret_hash[static UNIT_HASH_SIZE])
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(0); /* bounded by the options */
+	SHA1_CTX sha1;
 
 	unit_file_serialise(file, &text);
-	(void)SHA1((const unsigned char *)buf_text(&text), text.len, ret_hash);
+	SHA1Init(&sha1);
+	SHA1Update(&sha1, (const uint8_t *)buf_text(&text), text.len);
+	SHA1Final(ret_hash, &sha1);
 }
 
 void unit_hash_hex(const uint8_t hash[static UNIT_HASH_SIZE], char ret_hex[static UNIT_HASH_HEX_SIZE])

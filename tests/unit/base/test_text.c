@@ -347,6 +347,26 @@ static void errors_and_bytes_are_spelled(void **state)
 		buf_text(&out), "connection refused|no such file or directory|input/output error|00fe10");
 }
 
+/* RFC 4648, 10; and bytes that a signed char would spoil. */
+static void base64_is_rfc_4648(void **state)
+{
+	static const struct {
+		const char *data;
+		size_t len;
+		const char *text;
+	} cases[] = {{"", 0, ""}, {"f", 1, "Zg=="}, {"fo", 2, "Zm8="}, {"foo", 3, "Zm9v"},
+		{"foob", 4, "Zm9vYg=="}, {"fooba", 5, "Zm9vYmE="}, {"foobar", 6, "Zm9vYmFy"},
+		{"\0\xff\xfe", 3, "AP/+"}};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		_cleanup_buf_ struct buf out = BUF_INIT(0);
+
+		text_add_base64(&out, slice_make(cases[i].data, cases[i].len));
+		assert_string_equal(buf_text(&out), cases[i].text);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -362,6 +382,7 @@ int main(void)
 		cmocka_unit_test(the_nearest_word_is_found_when_one_is_near),
 		cmocka_unit_test(numbers_are_written),
 		cmocka_unit_test(errors_and_bytes_are_spelled),
+		cmocka_unit_test(base64_is_rfc_4648),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
