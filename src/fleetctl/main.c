@@ -326,7 +326,8 @@ static void print_general_help(struct fleetctl_options *o)
 		printf("\t%s\t%s%s\n", command->name, strlen(command->name) < 8 ? "\t" : "", command->help);
 	flags_add_help(&text, flags);
 	printf("\nOPTIONS:\n%s\nEach can also be set by the environment as FLEETCTL_<NAME>, e.g. "
-	       "FLEETCTL_ENDPOINT.\n",
+	       "FLEETCTL_ENDPOINT. The older\nFLEETCTL_ETCD_KEYFILE, _CERTFILE and _CAFILE are "
+	       "read, too.\n",
 		buf_text(&text));
 }
 
