@@ -407,7 +407,10 @@ def slow_disk():
         time.sleep(2)
         took = sorted((op.return_ns - op.call_ns) / 1e9 for op in clients.ops[at:] if op.outcome == "ok" and op.kind != "get")
         assert len(took) > 10 and took[len(took) // 2] < delay_s / 2, took
-        assert sum(member.metrics()[name] for member in world.members) == sum(before) + 1
+        # Another one may do so once more: on a busy machine any disk is slow now and then.
+        after = [member.metrics()[name] for member in world.members]
+        assert after[slow] == before[slow] + 1 and sum(after) <= sum(before) + 2, (before, after, slow)
+        assert world.leader() != slow
         log = world.members[slow].log_tail()
         assert "the disk of the log is slow here (a write takes " in log, log
         world.switch(slow, "disk")
