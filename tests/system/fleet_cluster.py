@@ -240,9 +240,9 @@ class Cluster:
             table.setdefault(state["name"], {})[number] = (state["systemdActiveState"], state["systemdSubState"])
         return table
 
-    def where(self, name):
+    def where(self, name, machine=None):
         """Number of the machine that the unit runs on, or None."""
-        hosts = [n for n, state in self.states(name).get(name, {}).items() if state[0] == "active"]
+        hosts = [n for n, state in self.states(name, machine).get(name, {}).items() if state[0] == "active"]
         return hosts[0] if len(hosts) == 1 else None
 
     def leader(self):

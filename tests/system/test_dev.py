@@ -11,6 +11,7 @@ from harness import Cases, kill, program, temp_dir, wait_for
 
 cases = Cases()
 FLOTILLA = program("flotilla")
+OWN = "987654.%d" % os.getpid()  # seconds: a sleep that no other run of the tests starts
 
 
 def story(dev):
@@ -29,14 +30,15 @@ def story(dev):
     assert "02:00:ac:11:08:66" in dev.on(2, "ip", "-br", "link", "show", "eth0")[1]
     wait_for(lambda: dev.on(1, "etcdctl", "cluster-health")[0] == 0, 30, "a healthy store")
     assert dev.on(1, "etcdctl", "set", "/a", "1") == (0, "1\n")
-    assert dev.on(2, "etcdctl", "--endpoints", "http://127.0.0.1:4001", "--no-sync", "get", "/a") == (0, "1\n")
+    assert dev.on(2, "etcdctl", "--endpoints", "http://127.0.0.1:4001", "--no-sync", "get", "--quorum",
+                  "/a") == (0, "1\n")
     # What runs on a machine dies with it, and is not seen from another.
-    assert dev.on(2, "sh", "-c", "sleep 987654 >/dev/null 2>&1 & echo ok")[0] == 0
-    assert "987654" in dev.on(2, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")[1]
-    assert "sleep 987654" not in dev.on(1, "sh", "-c", "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; done")[1]
+    assert dev.on(2, "sh", "-c", "sleep %s >/dev/null 2>&1 & echo ok" % OWN)[0] == 0
+    assert OWN in dev.on(2, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")[1]
+    assert "sleep " + OWN not in dev.on(1, "sh", "-c", "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; done")[1]
     status, output = dev.run("kill", "2")
     assert status == 0, output
-    done = subprocess.run(["pgrep", "-f", "^sleep 987654"], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(["pgrep", "-f", "^sleep " + OWN], stdout=subprocess.PIPE, text=True)
     assert done.stdout == "", "a process outlived its machine"
     assert "down" in dev.run("status")[1]
     status, output = dev.on(2, "true")
@@ -72,9 +74,9 @@ def without_root():
 @cases.case("the hub's death is the end of all its machines")
 def hub_killed():
     dev = Dev(machines=1)
-    assert dev.on(1, "sh", "-c", "sleep 876543 >/dev/null 2>&1 & echo ok")[0] == 0
+    assert dev.on(1, "sh", "-c", "sleep %s >/dev/null 2>&1 & echo ok" % OWN)[0] == 0
     kill(dev.hub, signal.SIGKILL)
-    wait_for(lambda: subprocess.run(["pgrep", "-f", "^sleep 876543"], stdout=subprocess.DEVNULL).returncode == 1, 10,
+    wait_for(lambda: subprocess.run(["pgrep", "-f", "^sleep " + OWN], stdout=subprocess.DEVNULL).returncode == 1, 10,
              "nothing is left")
 
 

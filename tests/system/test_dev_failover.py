@@ -42,7 +42,8 @@ def engine_leader(dev):
 def lead_both(dev):
     """Ends the store's leader until the machine that leads the engine leads the store too; answers its number."""
     for _ in range(20):
-        store, engine = wait_for(lambda: store_leader(dev), 20, "a leader"), engine_leader(dev)
+        engine = wait_for(lambda: engine_leader(dev), 20, "a leader of the engine")
+        store = wait_for(lambda: store_leader(dev), 20, "a leader")
         if store == engine:
             return store
         dev.on(store, "pkill", "-KILL", "-x", "etcd")

@@ -223,6 +223,7 @@ def _():
     c.unit("once.service", "/bin/sh -c 'echo line; exec /bin/sleep 71665'")
     c.ctl("start", "talks", "once")
     for name in ("talks", "once"):
+        wait_for(lambda: "line\n" in c.ctl("journal", name)[1], 5, "its line in the journal")
         done = pipe("%%s journal -f -n 1 %s | head -1" % name)
         assert done.returncode == 141 and done.stdout.endswith("line\n") and not done.stderr, (name, done)
     # A slow reader gets all of it, and the pipe as it was; who only never writes is a reader as well.

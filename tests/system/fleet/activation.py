@@ -24,20 +24,22 @@ def add_cases(case, lab, long):
         host = lab().hosts[1]
         wait_for(lambda: lab().states("talk.service") == {2: ("inactive", "dead")}, 10, "the service to be loaded")
         assert lab().states("talk.socket") == {2: ("active", "listening")}
-        for _ in range(2):
-            assert not host.processes("talk.service")
+        def talk():
             assert ask(host, 8500, "hello") == "hello 1 talk.socket\n"
             wait_for(lambda: lab().states("talk.service") == {2: ("active", "running")} and
                      lab().states("talk.socket") == {2: ("active", "running")}, 10, "the news of it")
+        for _ in range(2):
+            assert not host.processes("talk.service")
+            talk()
             assert ask(host, 8500, "end") == "end 1 talk.socket\n"
             wait_for(lambda: lab().states("talk.service") == {2: ("inactive", "dead")}, 10, "its end")
         # It was loaded, not started, and is stopped by its name all the same.
-        assert ask(host, 8500, "hello") == "hello 1 talk.socket\n"
+        talk()
         lab().ctl("load", "talk.service")
-        pid, = host.processes("talk.service")
         lab().ctl("stop", "talk.service")
         assert not host.processes("talk.service")
-        assert ask(host, 8500, "hello") == "hello 1 talk.socket\n"
+        talk()
+        pid, = host.processes("talk.service")
         lab().ctl("restart", "talk.service")
         now, = host.processes("talk.service")
         assert now != pid

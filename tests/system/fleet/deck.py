@@ -55,8 +55,7 @@ def add_cases(case, lab, long):
         ask = lambda *words: lab().reachable().run(["etcdctl"] + list(words), check=False)[1]
         hosts = {number: lab().runs("sinatra@%d.service" % number) for number in (1, 2)}
         for number, host in hosts.items():
-            assert wait_for(lambda: host.get(number), 10, "an answer") == PAGE
-            assert "sinatra-%d" % number in host.containers()
+            wait_for(lambda: host.get(number) == PAGE and "sinatra-%d" % number in host.containers(), 10, "an answer")
             wait_for(lambda: ask("get", "/app/server/%d" % number) == "%s:%d\n" % (host.ip, number), 10, "its announcement")
         _, out = lab().ctl("list-units")
         for number, host in hosts.items():
@@ -111,7 +110,7 @@ def add_cases(case, lab, long):
         assert wait_for(lambda: host.get(80), 10, "an answer") == PAGE
         assert host.run(["curl", "-s", "http://127.0.0.1/"], check=False)[0] == 7, "it listens on another address too"
         lab().ctl("stop", "nginx_lb.service")
-        assert host.containers() == {} and list(host.containers(every=True)) == ["nginx_lb"]
+        wait_for(lambda: host.containers() == {} and list(host.containers(every=True)) == ["nginx_lb"], 10, "its end")
         lab().ctl("start", "nginx_lb.service")
         assert wait_for(lambda: host.get(80), 10, "an answer") == PAGE
         lab().ctl("destroy", "nginx_lb.service", "node@*")

@@ -275,12 +275,11 @@ def unit_cases(case, lab):
         took_s = elapsed(lambda: lab().ctl("start", *good))
         for name in good:
             lab().runs(name)
-        wait_for(lambda: list(lab().states("aac.service").values()) == [("failed", "failed")], 10, "the missing image")
         # The supervisor leaves out what [Install] says.
         aaa = ("active", "running") if lab().supervised else ("failed", "failed")
-        assert list(lab().states("aaa.service").values()) == [aaa]
-        assert list(lab().states("aab.service").values()) == [("inactive", "dead")]
-        assert list(lab().states("aad.service").values()) == [("activating", "start-pre")]
+        for name, state in (("aad.service", ("activating", "start-pre")), ("aaa.service", aaa),
+                            ("aab.service", ("inactive", "dead")), ("aac.service", ("failed", "failed"))):
+            wait_for(lambda: list(lab().states(name).values()) == [state], 10, "%s to be %s, %s" % (name, *state))
         status, out = lab().ctl("start", "aaa", check=False)
         assert lab().supervised or (status == 1 and "no/such" in out), (status, out)
         print("# [%s] three good units after four bad ones: %.2f s" % (lab().kind, took_s), flush=True)

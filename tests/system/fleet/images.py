@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 
 import harness
@@ -50,6 +51,7 @@ def serve(address):
                    "http: {addr: '%s:%d'}\n" % (where, address, PORT))
     with open(os.path.join(where, "log"), "w") as log:
         harness.start(["docker-registry", "serve", config], stdout=log, stderr=log)
+    harness.wait_for(lambda: socket.create_connection((address, PORT)).close() or True, 10, "the registry")
 
 
 def put(host, address):
