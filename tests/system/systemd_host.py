@@ -93,7 +93,8 @@ class Host:
 
     def state(self, name):
         """(load, active, sub) as published."""
-        body = self.api("GET", "/fleet/v1/state?unitName=" + name)[1]
+        status, body = self.api("GET", "/fleet/v1/state?unitName=" + name)
+        assert status == 200, (status, body)
         for state in body.get("states", []):
             return state["systemdLoadState"], state["systemdActiveState"], state["systemdSubState"]
         return None

@@ -123,14 +123,16 @@ def _():
 def _():
     cluster = Cluster(ours(), 1, ["--snapshot-count", "100"])
     member = cluster.members[0]
-    fill(member, 0, 1000)
+    for first in range(0, 1000, 100):  # one after the other: they rest between, the longer the slower the disk is
+        fill(member, first, first + 100)
+        wait_for(lambda: member.metrics()["etcd_checkpoint_index"] >= first, 10, "a checkpoint")
     wait_for(lambda: member.metrics()["etcd_checkpoint_index"] >= 900, 10, "a checkpoint")
     found = member.metrics()
     assert found["etcd_checkpoints_written_total"] >= 5, found
     assert found["etcd_log_first_index"] > 500, found
     # 100 MB were written; what is left: the segments in use and the spare one. (The checkpoint itself holds the history.)
     wait_for(lambda: log_bytes(member) < 60e6, 10, "the log to be cut (%d bytes)" % log_bytes(member))
-    assert member.metrics()["etcd_log_disk_bytes"] == log_bytes(member)
+    wait_for(lambda: member.metrics()["etcd_log_disk_bytes"] == log_bytes(member), 10, "the metric to tell what is there")
     restart(member)
     assert member.metrics()["etcd_checkpoint_index"] >= 900
     assert "loaded the checkpoint of index" in member.log_tail(), member.log_tail()
@@ -148,7 +150,8 @@ def _():
     member = cluster.members[0]
     fill(member, 0, 600, keys=600)
     wait_for(lambda: member.metrics()["etcd_checkpoint_index"] >= 500, 10, "a checkpoint")
-    assert sum(map(os.path.getsize, glob.glob(log_directory(member) + "/*.checkpoint"))) > 40e6
+    wait_for(lambda: sum(map(os.path.getsize, glob.glob(log_directory(member) + "/*.checkpoint"))) > 40e6, 10,
+             "a large checkpoint")
     assert call(member.endpoint + "/v2/keys/fill?recursive=true", "DELETE")[0] == 200
     for number in range(1300):  # more events than the history keeps, so that it lets go of the values as well
         put(member, "small", str(number))
@@ -213,8 +216,7 @@ class Writer(threading.Thread):
 
 
 def follower(cluster):
-    wait_for(lambda: cluster.leader(), 20, "a leader")
-    leader = cluster.leader()
+    leader = wait_for(cluster.leader, 20, "a leader")
     return leader, [member for member in cluster.members if member is not leader][0]
 
 
@@ -230,13 +232,14 @@ def _():
     away.start()
     wait_for(away.ready, 30, "the member to serve again")
     wait_for(lambda: away.metrics()["etcd_checkpoints_received_total"] >= 1, 30, "the transfer")
-    assert leader.metrics()["etcd_checkpoints_sent_total"] >= 1
+    wait_for(lambda: sum(member.metrics()["etcd_checkpoints_sent_total"] for member in cluster.members if member is not away) >= 1,
+             10, "its sender to know")
     last = writer.stop()
     assert last > 0
     assert int(value_of(away, "counter", "?quorum=true")) == last
     for number in range(290, 300):
         assert value_of(away, "fill/%d" % (number % 10)).startswith("%d-" % number)
-    assert away.index() == leader.index()
+    wait_for(lambda: away.index() == leader.index(), 10, "the same index")
     restart(away)
     assert int(value_of(away, "counter")) == last
     cluster.kill()
@@ -278,7 +281,7 @@ def _():
                 assert piece, text
                 text += piece
             other.close()
-    assert away.metrics()["etcd_store_watchers"] == 0
+    wait_for(lambda: away.metrics()["etcd_store_watchers"] == 0, 10, "all watches to end")
     index = away.index()
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

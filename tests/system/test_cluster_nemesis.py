@@ -410,7 +410,7 @@ def slow_disk():
         # Another one may do so once more: on a busy machine any disk is slow now and then.
         after = [member.metrics()[name] for member in world.members]
         assert after[slow] == before[slow] + 1 and sum(after) <= sum(before) + 2, (before, after, slow)
-        assert world.leader() != slow
+        assert world.members[slow].state() != "StateLeader"
         log = world.members[slow].log_tail()
         assert "the disk of the log is slow here (a write takes " in log, log
         world.switch(slow, "disk")

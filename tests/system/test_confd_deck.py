@@ -145,7 +145,7 @@ def start_store():
     ours = os.environ.get("CONFD_TEST_STORE") != "debian"
     peer = "http://127.0.0.1:%d" % harness.free_port()
     argv = [harness.program("etcd") if ours else "/usr/bin/etcd", "--name", "one", "--data-dir",
-            os.path.join(harness.temp_dir(), "data"), "--listen-client-urls", STORE, "--advertise-client-urls", STORE,
+            "/run/store", "--listen-client-urls", STORE, "--advertise-client-urls", STORE,
             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "one=" + peer]
     if not ours:
         argv += ["--enable-v2", "--logger=zap", "--log-level=error"]

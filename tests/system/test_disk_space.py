@@ -84,7 +84,7 @@ def fill(member, most, patience_s=0):
 @cases.case("a full disk: growth is refused with an alarm, deletes go through, and it recovers by itself")
 def _():
     cluster, member, data = on_small_disk(100)
-    taken = fill(member, 600, 1)
+    taken = fill(member, 600, 8)
     assert taken > 100, taken
     assert alarm(member) >= 1
     status, _, text = call(member.endpoint + "/health")

@@ -32,7 +32,7 @@ def curl(*arguments):
 
 def etcdctl(endpoints, *arguments, stdin=None):
     """(status, stdout, stderr) of one call of Debian's etcdctl."""
-    out = subprocess.run([ETCDCTL, "--endpoints", endpoints] + list(arguments), capture_output=True, timeout=60, input=stdin,
+    out = subprocess.run([ETCDCTL, "--timeout", "10s", "--total-timeout", "30s", "--endpoints", endpoints] + list(arguments), capture_output=True, timeout=60, input=stdin,
                          env={**os.environ, "ETCDCTL_API": "2"})
     return out.returncode, out.stdout.decode(), out.stderr.decode()
 
@@ -137,8 +137,7 @@ def etcdctl_three():
         for number, other in enumerate(members):
             status, _, body = curl("%s/v2/keys/three/%d?quorum=true" % (member.endpoint, number))
             assert status == 200 and json.loads(body)["node"]["value"] == other.name, body
-    status, out, _ = etcdctl(cluster(3).endpoints(), "cluster-health")
-    assert status == 0 and out.count("is healthy") == 4, out
+    wait_for(lambda: etcdctl(cluster(3).endpoints(), "cluster-health")[1].count("is healthy") == 4, 20, "a healthy cluster")
     status, out, _ = etcdctl(cluster(3).endpoints(), "member", "list")
     assert out.count("isLeader=true") == 1 and out.count("name=infra") == 3, out
 

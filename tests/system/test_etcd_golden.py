@@ -183,7 +183,7 @@ class Exchange:
     def raw_body(self):
         """The body where a connection may carry several answers, or end with one."""
         if self.headers.get("transfer-encoding") == "chunked" or "content-length" in self.headers:
-            body, complete = self.body(5)
+            body, complete = self.body()
             self.data = self.left if complete else b""
             return body, complete
         try:
@@ -194,9 +194,9 @@ class Exchange:
             return body, True
         return self.data, False
 
-    def closed(self):
+    def closed(self, patience_s):
         try:
-            return not self.more(time.monotonic() + 0.2) and False
+            return not self.more(time.monotonic() + patience_s) and False
         except (EOFError, ConnectionResetError):
             return True
 
@@ -399,7 +399,7 @@ class RawReplay:
         for position, record in enumerate(records):
             exchange.method = methods[position].decode() if position < len(methods) else ""
             exchange.headers = {}
-            exchange.read_head(5)
+            exchange.read_head()
             assert exchange.status == record["status"], "status is %d, expected %d" % (exchange.status, record["status"])
             body, complete = exchange.raw_body()
             assert complete, "the answer does not end: %s" % brief(body.decode("latin-1"))
@@ -409,8 +409,8 @@ class RawReplay:
             compare_headers(record, exchange)
         note = records[-1].get("note", "")
         if "peer closed" in note or "kept open" in note:
-            assert exchange.closed() == ("peer closed" in note), "%s, but the connection is %s" % (
-                note, "closed" if exchange.closed() else "open")
+            closed = exchange.closed(20 if "peer closed" in note else 0.2)
+            assert closed == ("peer closed" in note), "%s, but the connection is %s" % (note, "closed" if closed else "open")
 
     def run(self):
         failures = []

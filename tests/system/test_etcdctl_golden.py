@@ -127,7 +127,7 @@ def run_during(etcdctl, server, case, base, process, watchers):
         time.sleep(0.5)
     for argv in case.get("during", []):
         run_quietly(etcdctl, server, argv, base)
-        time.sleep(0.1)
+        time.sleep(0.5 if case["group"] == "exec-watch" else 0.1)  # its commands are programs, which run side by side
 
 
 def replay(etcdctl, server, case):

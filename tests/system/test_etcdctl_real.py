@@ -142,7 +142,7 @@ def only_one_of_many_creators_wins(cluster):
 
 def cluster_health_and_member_list_name_every_member(cluster):
     e = cluster.endpoints()
-    health = ctl(e, "cluster-health")
+    health = harness.wait_for(lambda: ctl(e, "cluster-health"), 30, "a healthy cluster")
     for member in cluster.members:
         if "member %s is healthy: got healthy result from %s\n" % (member.id(), member.endpoint) not in health:
             raise AssertionError("%s is missing in %r" % (member.name, health))
@@ -202,7 +202,7 @@ def commands_go_to_the_members_that_live(cluster):
         harness.wait_for(lambda: ctl(e, "set", "/alive", "yes") == "yes\n", 30, "a write without one member")
         for _ in range(6):
             equal(ctl(e, "get", "/alive"), "yes\n")
-        health = ctl(e, "cluster-health")
+        health = harness.wait_for(lambda: ctl(e, "cluster-health"), 30, "a healthy cluster")
         if "is unreachable: [%s] are all unreachable" % cluster.members[0].endpoint not in health:
             raise AssertionError(health)
         ctl(cluster.members[0].endpoint, "get", "/alive", status=2, stderr="connection refused")

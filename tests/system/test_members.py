@@ -332,7 +332,8 @@ def away_from_replacement():
     written(away, "back")
     assert etcd_server.call(away.endpoint + "/v2/keys/while-away?quorum=true")[0] == 200
     assert successor.id() in cluster.details(away) and gone_id not in cluster.details(away)
-    assert "which this member does not know (yet), connects" in away.log_tail(), away.log_tail()
+    # Unless another one leads again by now.
+    assert "which this member does not know (yet), connects" in away.log_tail() or cluster.leader() is not successor, away.log_tail()
     assert "\netcd_network_peer_strangers 0\n" in etcd_server.call(away.endpoint + "/metrics")[2]
     # Two of three are there.
     stays.kill()
@@ -365,19 +366,23 @@ def away_from_moves():
 
 @cases.case("SIGTERM to a leader hands over before it ends")
 def handover():
+    harness.quick_enough(handover_once, 1, "a hand-over (the next write may take half as much more)")
+
+
+def handover_once():
     cluster = Growing(3)
     leader = cluster.leader()
     others = [member for member in cluster.members if member is not leader]
     begun = time.monotonic()
     leader.process.send_signal(signal.SIGTERM)
-    assert leader.process.wait(5) == -signal.SIGTERM
+    assert leader.process.wait(harness.PATIENCE_S) == -signal.SIGTERM
     ended = time.monotonic() - begun
     wait_for(lambda: etcd_server.call(others[0].endpoint + "/v2/keys/after", "PUT", "value=1", timeout=5)[0] in (200, 201),
              5, "a write")
     written = time.monotonic() - begun
     print("# it ended after %.3f s, the next write was answered after %.3f s" % (ended, written))
-    assert ended < 1 and written < 1.5, (ended, written)
     cluster.kill()
+    return max(ended, written / 1.5)
 
 
 @cases.case("--strict-reconfig-check keeps the members that a quorum of started ones needs")

@@ -114,7 +114,13 @@ def rebuilt(damage, checkpoints):
     victim = cluster.members[2]
     other = cluster.members[0]
     if checkpoints:
-        wait_for(lambda: glob.glob(own(victim) + "/log/*.checkpoint"), 10, "a checkpoint")
+        assert value_of(victim, "k199") == "v199"  # it has all of them: no further one comes due
+
+        def settled():
+            found = victim.metrics()
+            return (not found["etcd_checkpoint_writing"] and len(glob.glob(own(victim) + "/log/*.checkpoint")) == 1 and
+                    found["etcd_server_proposals_applied_total"] - found["etcd_checkpoint_index"] < 60)
+        wait_for(settled, 10, "the last checkpoint that is due")
     before = members_of(other)
     victim.kill()
     victim.process.wait()
@@ -261,10 +267,10 @@ def _():
     for number in range(10):
         put(cluster.members[0], "large%d" % number, "v" * 50000)
     wait_for(lambda: os.path.exists(own(victim) + "/log/spare.wal"), 10, "a segment made ahead of time")
+    wait_for(lambda: "log yes" in open(own(victim) + "/identity").read(), 10, "the identity to tell of the log")
     for member in cluster.members[1:]:
         member.kill()
         member.process.wait()
-    wait_for(lambda: "log yes" in open(own(victim) + "/identity").read(), 10, "the identity to tell of the log")
     # The segments alone: what was made ahead of time is no log either.
     for path in glob.glob(own(victim) + "/log/0*.wal"):
         os.remove(path)

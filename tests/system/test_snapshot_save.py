@@ -123,8 +123,8 @@ def _():
     stopped = Cluster(ours(), 1).members[0]
     stopped.process.send_signal(signal.SIGSTOP)
     both = Scripted(stalls).endpoint + "," + stopped.endpoint
-    _, error = etcdctl("--timeout", "300ms", "--endpoints", both, "snapshot", "save", path, expect=1)
-    assert "nothing came for 300 ms" in error and "timeout awaiting response headers" in error and "--timeout" in error, error
+    _, error = etcdctl("--timeout", "2s", "--endpoints", both, "snapshot", "save", path, expect=1)
+    assert "nothing came for 2000 ms" in error and "timeout awaiting response headers" in error and "--timeout" in error, error
     assert os.listdir(os.path.dirname(path)) == []
     etcdctl("--timeout", "1s", "--endpoints", both + "," + member.endpoint, "snapshot", "save", path)
     etcdctl("snapshot", "status", path)

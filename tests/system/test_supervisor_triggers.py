@@ -7,7 +7,7 @@ import stat
 import sys
 import time
 
-from harness import Cases, wait_for
+from harness import Cases, free_port, quick_enough, wait_for
 from keeper import Keeper, for_each_mode, read, touch, until_exists
 
 cases = Cases()
@@ -177,14 +177,14 @@ def _(keeper):
     text, runs = counting(keeper)
     keeper.load("tick.service", text)
     begun = time.monotonic()
-    keeper.start("tick.timer", unit("Timer", "OnActiveSec=300ms", "OnUnitActiveSec=200ms"))
+    keeper.start("tick.timer", unit("Timer", "OnActiveSec=2s", "OnUnitActiveSec=200ms"))
     state = keeper.wait("tick.timer", "waiting")
     assert state["active"] == "active" and runs() == 0
     assert " left\n   Triggers: \u25cb tick.service" in keeper.call("status", name="tick.timer")["text"]
     wait_for(lambda: runs() >= 1, what="the first run")
-    assert 0.3 <= time.monotonic() - begun < 2
+    assert 2 <= time.monotonic() - begun < 20
     wait_for(lambda: runs() >= 4, what="four runs")
-    assert 0.9 <= time.monotonic() - begun < 5
+    assert 2.6 <= time.monotonic() - begun < 30
     keeper.stop("tick.timer")
     keeper.wait("tick.timer", "dead")
     count = runs()
@@ -228,9 +228,15 @@ def _(keeper):
     keeper.load("cal.service", text)
     keeper.start("cal.timer", unit("Timer", "OnCalendar=*:*:*"))
     wait_for(lambda: runs() >= 2, what="two seconds")
-    assert time.time() % 1 < 0.9
+
+    def late():
+        before = runs()
+        wait_for(lambda: runs() > before, what="the next second", step_s=0.005)
+        return time.time() % 1
+    quick_enough(late, 0.5, "a calendar event")
     keeper.stop("cal.timer")
     keeper.wait("cal.timer", "dead")
+    keeper.wait("cal.service", "dead")
     count = runs()
     # Its last time is in a file; the next but one midnight is far.
     keeper.start("late.timer", unit("Timer", "OnCalendar=daily", "Persistent=yes", "Unit=cal.service"))
@@ -392,7 +398,7 @@ def _(keeper):
     keeper.load("web.service", "[Service]\nExecStart=%s\n" % SERVER)
     keeper.start("web.socket", unit("Socket", "ListenStream=%s" % path))
     keeper.load("t.service", text)
-    keeper.start("t.timer", unit("Timer", "OnActiveSec=500ms"))
+    keeper.start("t.timer", unit("Timer", "OnActiveSec=3s"))
     for name in ("web.socket", "t.timer"):
         keeper.start("hold-%s.service" % name[0], hold % (name, name))
         keeper.wait("hold-%s.service" % name[0], "running")
@@ -401,7 +407,7 @@ def _(keeper):
         waiting.connect(path)
         waiting.sendall(b"hello\n")
         used = cpu_seconds(keeper.process.pid)
-        time.sleep(1)
+        time.sleep(3.2)  # it comes due meanwhile
         assert cpu_seconds(keeper.process.pid) - used < 0.5, "it turns in circles"
         assert runs() == 0 and keeper.state("web.service")["sub"] == "dead"
         for name in ("web.socket", "t.timer"):
@@ -467,7 +473,7 @@ def _(keeper):
 def _(keeper):
     text, runs = counting(keeper)
     keeper.load("x.service", text)
-    keeper.load("x.timer", unit("Timer", "OnActiveSec=700ms", "RemainAfterElapse=no"))
+    keeper.load("x.timer", unit("Timer", "OnActiveSec=3s", "RemainAfterElapse=no"))
     keeper.start("b.service", "[Unit]\nBindsTo=x.timer\nAfter=x.timer\n" + service("exec sleep 1000"))
     keeper.wait("b.service", "running")
     keeper.wait("b.service", "dead")
@@ -549,12 +555,6 @@ def _(keeper):
     state = keeper.wait("few.service", "failed")
     assert state["execMainStatus"] == 202 and "Failed at step FDS" in keeper.log("few.service"), keeper.log("few.service")
     assert "Started few.service" not in keeper.log("few.service")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 cases.run()

@@ -74,12 +74,14 @@ def _(keeper):
 @for_each_mode(cases, "PIDFile= names the main process, is awaited, and goes with the service")
 def _(keeper):
     path = os.path.join(keeper.dir, "pid")
-    script = ("(sleep 1000 & echo $$! > %s.first; exec sleep 1000) & late=$$!; (sleep 0.3; echo $$late > %s.new; mv %s.new %s) &" %
-              (path, path, path, path))
+    script = ("(sleep 1000 & echo $$! > %s.first; exec sleep 1000) & late=$$!; (%s; echo $$late > %s.new; mv %s.new %s) &" %
+              (path, until_exists(path + ".go"), path, path, path))
     keeper.start("file.service", forking(script, "PIDFile=%s" % path, "Restart=no"))
+    wait_for(lambda: "Can't open PID file %s (yet?) after start" % path in keeper.log("file.service"), what="that it waits")
+    wait_for(lambda: read(path + ".first"), what="the other one")
+    touch(path + ".go")
     unit = keeper.wait("file.service", "running")
     assert unit["mainPid"] == int(read(path)) != int(read(path + ".first")), unit
-    assert "Can't open PID file %s (yet?) after start" % path in keeper.log("file.service")
     keeper.stop("file.service")
     keeper.wait("file.service", "dead")
     assert not os.path.exists(path)
@@ -238,22 +240,22 @@ def _(keeper):
     touch(go + ".3")
     keeper.wait("reload.service", "running")
     before = time.monotonic()
-    keeper.start("slow.service", notify("slow", "EXTEND_TIMEOUT_USEC=60000000", "sleep:1.5", "READY=1",
-                                        options=["TimeoutStartSec=1s"]))
+    keeper.start("slow.service", notify("slow", "EXTEND_TIMEOUT_USEC=60000000", "sleep:4", "READY=1",
+                                        options=["TimeoutStartSec=3s"]))
     keeper.wait("slow.service", "running")
-    assert time.monotonic() - before > 1.4
+    assert time.monotonic() - before > 3.9
 
 
 @for_each_mode(cases, "a silent watched service is aborted, and restarted as its Restart= says")
 def _(keeper):
-    keeper.start("dog.service", notify("dog", "say:%%(WATCHDOG_USEC)s %%(WATCHDOG_PID)s", "READY=1", "sleep:0.5", "WATCHDOG=1", "sleep:0.5",
-                                       "WATCHDOG=1", "STATUS=silent", options=["WatchdogSec=800ms"]))
+    keeper.start("dog.service", notify("dog", "say:%%(WATCHDOG_USEC)s %%(WATCHDOG_PID)s", "READY=1", "sleep:0.7", "WATCHDOG=1", "sleep:0.7",
+                                       "WATCHDOG=1", "sleep:0.7", "WATCHDOG=1", "STATUS=silent", options=["WatchdogSec=2s"]))
     unit = keeper.wait("dog.service", "running")
-    assert "800000 %d" % unit["mainPid"] in keeper.log("dog.service")
+    assert "2000000 %d" % unit["mainPid"] in keeper.log("dog.service")
     wait_for(lambda: 'Status: "silent"' in keeper.call("status", name="dog.service")["text"], what="its last word")
     assert keeper.wait("dog.service", "failed")["result"] == "watchdog"
     log = keeper.log("dog.service")
-    assert "dog.service: Watchdog timeout (limit 800ms)!" in log and "with signal SIGABRT" in log, log
+    assert "dog.service: Watchdog timeout (limit 2000ms)!" in log and "with signal SIGABRT" in log, log
     assert "status=6/ABRT" in log, log
     keeper.start("again.service", notify("again", "READY=1", options=["WatchdogSec=300ms", "WatchdogSignal=SIGTERM",
                                                                      "Restart=on-watchdog", "RestartSec=1h"]))
@@ -266,7 +268,7 @@ def _(keeper):
 def _():
     keeper = Keeper()
     keeper.start("deaf.service", "[Service]\nExecStart=/bin/sh -c 'trap \"\" TERM; sleep 1000 & wait; sleep 1000'\nKillMode=mixed\n"
-                 "WatchdogSec=500ms\nWatchdogSignal=SIGTERM\nTimeoutStopSec=1h\nTimeoutAbortSec=300ms\n")
+                 "WatchdogSec=2s\nWatchdogSignal=SIGTERM\nTimeoutStopSec=1h\nTimeoutAbortSec=300ms\n")
     assert keeper.wait("deaf.service", "failed")["result"] == "watchdog"
     assert "State 'stop-watchdog' timed out. Killing." in keeper.log("deaf.service")
     keeper.end()
@@ -322,7 +324,8 @@ channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 channel.connect("\\0" + address[1:])
 def reload(*_):
     channel.send(b"RELOADING=1\\nSTATUS=rereading")
-    time.sleep(0.3)
+    while not os.path.exists(__file__ + ".go"):
+        time.sleep(0.02)
     channel.send(b"READY=1\\nSTATUS=reread")
 signal.signal(signal.SIGUSR1, reload)
 channel.send(b"READY=1")
@@ -341,6 +344,7 @@ def _():
     keeper.wait("nr.service", "running")
     assert keeper.call("reload", name="nr.service")["result"] == 0
     assert keeper.state("nr.service")["sub"] == "reload"
+    touch(path + ".go")
     keeper.wait("nr.service", "running")
     assert 'Status: "reread"' in keeper.call("status", name="nr.service")["text"]
     keeper.end()
@@ -388,14 +392,14 @@ def _():
 @cases.case("StartLimitBurst= counts every start in StartLimitIntervalSec=, also above a hundred")
 def _():
     keeper = Keeper()
-    keeper.start("two.service", "[Unit]\nStartLimitBurst=2\nStartLimitIntervalSec=2s\nStartLimitAction=none\n"
+    keeper.start("two.service", "[Unit]\nStartLimitBurst=2\nStartLimitIntervalSec=5s\nStartLimitAction=none\n"
                  "[Service]\nType=oneshot\nExecStart=/bin/true\n")
     keeper.wait("two.service", "dead")
     keeper.start("two.service")
     wait_for(lambda: keeper.log("two.service").count("Finished") == 2, what="the second run")
     keeper.start("two.service")
     assert keeper.wait("two.service", "failed")["result"] == "start-limit-hit"
-    time.sleep(2.1)
+    time.sleep(5.1)
     keeper.start("two.service")
     keeper.wait("two.service", "dead")
     # The old names, in [Service]; more than a hundred starts are counted, not only the last ones.
@@ -431,7 +435,7 @@ def _():
     assert keeper.wait("short.service", "failed")["result"] == "timeout"
     assert "Service reached runtime time limit. Stopping." in keeper.log("short.service")
     # A reload does not begin it anew.
-    keeper.start("long.service", "[Service]\nExecStart=/bin/sleep 1000\nExecReload=/bin/true\nRuntimeMaxSec=1s\n")
+    keeper.start("long.service", "[Service]\nExecStart=/bin/sleep 1000\nExecReload=/bin/true\nRuntimeMaxSec=3s\n")
     keeper.wait("long.service", "running")
     wait_for(lambda: keeper.call("reload", name="long.service")["result"] and keeper.state("long.service")["sub"] == "failed",
              what="the end")
@@ -556,7 +560,7 @@ def _():
             procs.write(str(pid))
     if cgroup:
         move(child, cgroup + "/a/b")
-        assert "%d sleep" % child in keeper.call("status", name="sub.service")["text"]
+        wait_for(lambda: "%d sleep" % child in keeper.call("status", name="sub.service")["text"], what="its program")
         keeper.stop("sub.service")
         assert keeper.wait("sub.service", "failed")["result"] == "timeout"
         assert not alive(main) and not alive(child) and not os.path.exists(cgroup)

@@ -516,6 +516,7 @@ def _():
     keeper.start("sidekick@8001.service", NGINX_SIDEKICK % {"dir": keeper.dir})
     keeper.wait("sidekick@8001.service", "running")
     wait_for(lambda: "website" in read(etcdctl), what="the sidekick's word")
+    wait_for(lambda: "docker run" in read(docker), what="the main process's word")
     assert read(docker).splitlines() == [
         "docker pull marceldegraaf/sinatra",
         "docker run --name sinatra-8001 --rm -p 8001:5000 -e PORT=5000 marceldegraaf/sinatra"], read(docker)

@@ -109,7 +109,7 @@ def _():
     host.unit("talk.socket", "[Socket]\nListenStream=/run/talk.sock\n")
     status, out = host.ctl("start", "talk.service", "talk.socket", check=False)
     if status == 0:  # the socket came first
-        assert host.state("talk.socket") == ("loaded", "active", "running"), host.state("talk.socket")
+        host.is_state("talk.socket", "loaded", "active", "running")
         status, out = host.ctl("restart", "talk.socket", check=False)
     host.is_state("talk.service", "loaded", "active", "running")
     host.is_state("talk.socket", "loaded", "inactive", "dead")
@@ -260,9 +260,10 @@ def _():
 
     def tried():
         return sum("busy" in line for line in host.machine.journal("mnt.mount"))
-    before = tried()
+    before, begun = tried(), time.monotonic()
     time.sleep(3.5)
-    assert 1 <= tried() - before <= 5, (before, tried())
+    count = tried() - before
+    assert 1 <= count <= time.monotonic() - begun + 2, count
     host.machine.run(["pkill", "-x", "-f", "sleep 1000"], check=False)
     harness.kill(user)
     host.is_state("mnt.mount", None)
