@@ -1,6 +1,7 @@
 /* watch and exec-watch: one watch on the loop, an interrupt ends the program with 0. The commands of
  * exec-watch run side by side, as processes of the same loop; what they answer does not matter. */
 #include "etcdctl/ctl.h"
+#include "base/list.h"
 #include "base/memory.h"
 #include <errno.h>
 #include <signal.h>
@@ -13,13 +14,15 @@ struct watching {
 	struct ctl *ctl;
 	struct etcd_watch *watch;
 	uv_signal_t interrupt;
-	char **command; /* NULL: print */
+	char **command;	      /* NULL: print */
+	struct list children; /* that run, or are being closed */
 	bool opened, done;
 	int status;
 };
 
 struct child {
 	uv_process_t process; /* first */
+	struct list entry;
 };
 
 static void stop(struct watching *watching, int status)
@@ -39,7 +42,10 @@ static void interrupted(uv_signal_t *handle, int signum _unused_)
 
 static void child_closed(uv_handle_t *handle)
 {
-	free(handle);
+	struct child *child = (struct child *)handle;
+
+	list_remove(&child->entry);
+	free(child);
 }
 
 static void child_exited(uv_process_t *process, int64_t status _unused_, int signal _unused_)
@@ -110,6 +116,7 @@ static int run_command(struct watching *watching, const struct etcd_response *ev
 	};
 	int r;
 
+	list_push_back(&watching->children, &child->entry);
 	fflush(stdout);
 	r = uv_spawn(&watching->ctl->loop, &child->process, &options);
 	for (char **variable = env; *variable; variable++)
@@ -169,20 +176,33 @@ static void on_news(struct etcd_watch *watch _unused_, enum etcd_watch_news news
 	}
 }
 
+/* Commands that still run are left to themselves, but the loop must not hear of them once it is gone. */
+static void leave_children(struct watching *watching)
+{
+	list_for_each (at, &watching->children) {
+		struct child *child = list_item(at, struct child, entry);
+
+		if (!uv_is_closing((uv_handle_t *)&child->process))
+			uv_close((uv_handle_t *)&child->process, child_closed);
+	}
+	while (!list_empty(&watching->children))
+		(void)uv_run(&watching->ctl->loop, UV_RUN_NOWAIT);
+}
+
 static int watch_key(struct ctl *ctl, const char *key, char **command, uint64_t after_index)
 {
 	struct watching watching = {.ctl = ctl, .command = command};
 	struct etcd_watch_options options = {.recursive = ctl_options.recursive, .after_index = after_index};
 
+	list_init(&watching.children);
 	(void)uv_signal_init(&ctl->loop, &watching.interrupt);
 	watching.interrupt.data = &watching;
 	(void)uv_signal_start(&watching.interrupt, interrupted, SIGINT);
 	watching.watch = etcd_watch_open(ctl->client, key, &options, on_news, &watching);
 	while (!watching.done)
 		(void)uv_run(&ctl->loop, UV_RUN_DEFAULT);
+	leave_children(&watching);
 	uv_close((uv_handle_t *)&watching.interrupt, NULL);
-	while (uv_is_active((uv_handle_t *)&watching.interrupt))
-		(void)uv_run(&ctl->loop, UV_RUN_NOWAIT);
 	(void)uv_run(&ctl->loop, UV_RUN_NOWAIT);
 	return watching.status;
 }

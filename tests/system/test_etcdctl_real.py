@@ -79,6 +79,22 @@ def the_slides(cluster):
     ctl(e, "rm", "--recursive", "/foo")
 
 
+def an_interrupted_exec_watch_leaves_its_commands(cluster):
+    e = cluster.endpoints()
+    go = os.path.join(harness.temp_dir(), "go")
+    process, output = start_watch(cluster, "exec-watch", "/long", "--", "sh", "-c",
+                                  "echo begun; while [ ! -e %s ]; do sleep 0.1; done; echo done" % go)
+    ctl(e, "set", "/long", "1")
+    ctl(e, "set", "/long", "2")
+    harness.wait_for(lambda: output().count("begun") == 2, what="both commands")
+    process.send_signal(signal.SIGINT)
+    equal(process.wait(60), 0)
+    open(go, "w").close()
+    harness.wait_for(lambda: output().count("done") == 2, what="their ends")
+    equal(output(), "begun\nbegun\ndone\ndone\n")
+    ctl(e, "rm", "/long")
+
+
 def a_ttl_expires_and_the_watch_sees_it(cluster):
     e = cluster.endpoints()
     made = json.loads(ctl(e, "-o", "json", "set", "/ttl", "gone soon", "--ttl", "1"))
@@ -259,8 +275,8 @@ def history_that_is_cleared_is_an_error(cluster):
                r"cleared \[\d+/6\]\) \[\d+\]\n$")
 
 
-EVERYWHERE = [the_slides, a_ttl_expires_and_the_watch_sees_it, a_refresh_keeps_the_key_and_wakes_nobody,
-              a_large_value_and_many_keys_come_back_whole,
+EVERYWHERE = [the_slides, an_interrupted_exec_watch_leaves_its_commands, a_ttl_expires_and_the_watch_sees_it,
+              a_refresh_keeps_the_key_and_wakes_nobody, a_large_value_and_many_keys_come_back_whole,
               only_one_of_many_creators_wins, cluster_health_and_member_list_name_every_member,
               history_that_is_cleared_is_an_error]
 THREE = [the_slides, only_one_of_many_creators_wins, cluster_health_and_member_list_name_every_member,
