@@ -124,8 +124,12 @@ static int open_peer_tls(
 {
 	const struct tls_files files = {options->cert_file, options->key_file, options->ca_file};
 	struct tls_context *context;
-	int r = tls_client_new(&files, false, &context, reterr);
+	int r;
 
+	/* Else the client has its own, when it meets such an address. */
+	if (!(files.cert && files.cert[0]) && !(files.key && files.key[0]) && !(files.ca && files.ca[0]))
+		return 0;
+	r = tls_client_new(&files, false, &context, reterr);
 	if (r < 0)
 		return r;
 	api_set_peer_tls(a->api, context);

@@ -1,3 +1,5 @@
+/* By dlopen(3). dlsym(3) looks in the library and in those that it needs itself, in the order in which they
+ * are named: libssl stands for libcrypto, too. */
 #include "io/library.h"
 #include <dlfcn.h>
 #include <errno.h>

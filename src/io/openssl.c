@@ -1,4 +1,8 @@
+/* The headers that this is compiled with and the library that is opened are of one major version, within
+ * which OpenSSL keeps its functions. */
 #include "io/openssl.h"
+
+static_assert(OPENSSL_VERSION_MAJOR == 3, "the version of the library below");
 
 const struct openssl *openssl_open(struct buf *reterr)
 {
@@ -7,8 +11,7 @@ const struct openssl *openssl_open(struct buf *reterr)
 	static bool opened;
 	_cleanup_buf_ struct buf why = BUF_INIT(4096);
 
-	_Static_assert(sizeof(library) == ARRAY_LEN(names) * sizeof(void *), "a table of pointers");
-	/* libcrypto comes with it. */
+	static_assert(sizeof(library) == ARRAY_LEN(names) * sizeof(void *), "a table of pointers");
 	if (!opened && library_open("libssl.so.3", names, ARRAY_LEN(names), &library, &why) < 0) {
 		if (reterr)
 			buf_printf(reterr, "no TLS without OpenSSL: %s (package libssl3)", buf_text(&why));

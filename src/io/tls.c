@@ -98,7 +98,7 @@ static int context_new(
 
 	lib = openssl_open(reterr);
 	if (!lib)
-		return -ENOSYS;
+		return -EINVAL; /* as when a file cannot be used */
 	context = mem_new(struct tls_context);
 	context->refs = 1;
 	context->ssl = lib->SSL_CTX_new(server ? lib->TLS_server_method() : lib->TLS_client_method());

@@ -21,7 +21,7 @@ static const struct sdbus_library *open_library(struct buf *reterr)
 	static bool opened;
 	_cleanup_buf_ struct buf why = BUF_INIT(4096);
 
-	_Static_assert(sizeof(library) == ARRAY_LEN(names) * sizeof(void *), "a table of pointers");
+	static_assert(sizeof(library) == ARRAY_LEN(names) * sizeof(void *), "a table of pointers");
 	if (!opened && library_open(SDBUS_LIBRARY, names, ARRAY_LEN(names), &library, &why) < 0) {
 		buf_printf(reterr, "cannot talk to systemd: %s (package libsystemd0)", buf_text(&why));
 		return NULL;

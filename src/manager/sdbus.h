@@ -11,6 +11,7 @@
 #include <systemd/sd-bus.h>
 #include <uv.h>
 
+/* All there since version 237. */
 #define SDBUS_FUNCTIONS(X)                \
 	X(sd_bus_new)                     \
 	X(sd_bus_set_address)             \

@@ -126,7 +126,6 @@ def _():
     for first in range(0, 1000, 100):  # one after the other: they rest between, the longer the slower the disk is
         fill(member, first, first + 100)
         wait_for(lambda: member.metrics()["etcd_checkpoint_index"] >= first, 10, "a checkpoint")
-    wait_for(lambda: member.metrics()["etcd_checkpoint_index"] >= 900, 10, "a checkpoint")
     found = member.metrics()
     assert found["etcd_checkpoints_written_total"] >= 5, found
     assert found["etcd_log_first_index"] > 500, found

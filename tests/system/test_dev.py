@@ -38,7 +38,7 @@ def story(dev):
     assert "sleep " + OWN not in dev.on(1, "sh", "-c", "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; done")[1]
     status, output = dev.run("kill", "2")
     assert status == 0, output
-    done = subprocess.run(["pgrep", "-f", "^sleep " + OWN], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(["pgrep", "-f", "^sleep %s$" % OWN], stdout=subprocess.PIPE, text=True)
     assert done.stdout == "", "a process outlived its machine"
     assert "down" in dev.run("status")[1]
     status, output = dev.on(2, "true")
@@ -76,7 +76,7 @@ def hub_killed():
     dev = Dev(machines=1)
     assert dev.on(1, "sh", "-c", "sleep %s >/dev/null 2>&1 & echo ok" % OWN)[0] == 0
     kill(dev.hub, signal.SIGKILL)
-    wait_for(lambda: subprocess.run(["pgrep", "-f", "^sleep " + OWN], stdout=subprocess.DEVNULL).returncode == 1, 10,
+    wait_for(lambda: subprocess.run(["pgrep", "-f", "^sleep %s$" % OWN], stdout=subprocess.DEVNULL).returncode == 1, 10,
              "nothing is left")
 
 

@@ -32,8 +32,8 @@ def curl(*arguments):
 
 def etcdctl(endpoints, *arguments, stdin=None):
     """(status, stdout, stderr) of one call of Debian's etcdctl."""
-    out = subprocess.run([ETCDCTL, "--timeout", "10s", "--total-timeout", "30s", "--endpoints", endpoints] + list(arguments), capture_output=True, timeout=60, input=stdin,
-                         env={**os.environ, "ETCDCTL_API": "2"})
+    out = subprocess.run([ETCDCTL, "--timeout", "10s", "--total-timeout", "30s", "--endpoints", endpoints] + list(arguments),
+                         capture_output=True, timeout=60, input=stdin, env={**os.environ, "ETCDCTL_API": "2"})
     return out.returncode, out.stdout.decode(), out.stderr.decode()
 
 

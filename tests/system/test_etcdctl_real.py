@@ -92,6 +92,13 @@ def an_interrupted_exec_watch_leaves_its_commands(cluster):
     open(go, "w").close()
     harness.wait_for(lambda: output().count("done") == 2, what="their ends")
     equal(output(), "begun\nbegun\ndone\ndone\n")
+    # At a terminal they are interrupted, too, and end at the same time.
+    for number in range(5):
+        process, output = start_watch(cluster, "exec-watch", "/long", "--", "sh", "-c", "echo begun; sleep 1000")
+        ctl(e, "set", "/long", str(number))
+        harness.wait_for(lambda: output() == "begun\n", what="the command")
+        os.killpg(process.pid, signal.SIGINT)
+        equal(process.wait(60), 0)
     ctl(e, "rm", "/long")
 
 

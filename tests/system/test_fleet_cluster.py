@@ -501,7 +501,8 @@ def add_cases(kind):
             return [json.loads(line.split(": state: ", 1)[1]) for line in said.splitlines() if ": state: " in line]
         whole, unit = told()
         assert whole["machine"]["id"] == machine.id and whole["machine"]["metadata"] == {"disk": "hdd", "hostname": "n2"}, whole
-        assert whole["engine"]["leader"] == c.machine(wait_for(c.leader, 5, "a leader")).id and whole["cluster"]["machines"] == 3, whole
+        leader = c.machine(wait_for(c.leader, 5, "a leader")).id
+        assert whole["engine"]["leader"] == leader and whole["cluster"]["machines"] == 3, whole
         assert whole["agent"] == {"managerReady": True, "units": 1} and whole["cluster"]["storeAnswers"] is True, whole
         unit = unit["unit"]
         assert (unit["active"], unit["sub"], unit["mainPID"]) == ("active", "running", sleepers(72601)[0]), unit
@@ -553,10 +554,10 @@ def add_cases(kind):
         os.killpg(victim.process.pid, signal.SIGCONT)
         wait_for(lambda: len(sleepers(72401)) == 1, 8, "one copy again")
         assert len(sleepers(72402)) == 1
-        # What the others published of it meanwhile is theirs, and stays.
         # A copy that has ended is listed until its machine has published that.
         owner = c.machine(wait_for(lambda: c.where("w@1.service", other), 5, "one copy in the lists, too")).id
         assert owner != victim.id
+        # What the others published of it meanwhile is theirs, and stays.
         wait_for(lambda: c.store.key("job/w@1.service/job-state") == owner, 5, "the heartbeat of who runs it")
         time.sleep(c.ttl)
         assert c.store.key("job/w@1.service/job-state") == owner

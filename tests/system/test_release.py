@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 
-from harness import Cases, temp_dir
+from harness import Cases, free_port, temp_dir
 
 cases = Cases()
 RELEASE = os.environ["FLOTILLA_RELEASE"]
@@ -38,11 +38,19 @@ def hardened():
     assert "__snprintf_chk" in symbols or "__memcpy_chk" in symbols
 
 
-@cases.case("libsystemd is not linked: it is opened by who speaks with systemd")
+@cases.case("libsystemd and OpenSSL are not linked: they are opened by who speaks with systemd, or TLS")
 def opened_late():
     needed = [line.split("[")[1].rstrip("]") for line in readelf("-d").splitlines() if "(NEEDED)" in line]
     assert any(name.startswith("libuv") for name in needed), needed
-    assert not any("systemd" in name for name in needed), needed
+    assert not any(word in name for name in needed for word in ("systemd", "ssl", "crypto")), needed
+    for scheme in ("http", "https"):
+        nobody = "%s://127.0.0.1:%d" % (scheme, free_port())
+        for argv in (["etcdctl", "--no-sync", "--endpoints", nobody, "get", "a"], ["fleetctl", "--endpoint", nobody, "list-machines"],
+                     ["fleetctl", "--driver=etcd", "--endpoint", nobody, "list-machines"]):
+            done = subprocess.run([os.path.join(RELEASE, argv[0])] + argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                  timeout=60, env=dict(os.environ, LD_DEBUG="files"))
+            assert done.returncode != 0 and "libuv" in done.stderr, (argv, done.stderr)
+            assert ("libssl" in done.stderr) == (scheme == "https"), argv
 
 
 @cases.case("assertions are on")

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import time
 
@@ -77,11 +78,11 @@ def _():
 
     # What they did before that still has an end; fleetd refreshes its presence and its lease, a few times each.
     woken()
-    for _ in range(3):  # on a busy machine a refresh may be asked for again
-        systemd, fleetd = woken()
-        print("# woken in 5 s: systemd %d times, fleetd %d times" % (systemd, fleetd))
-        if systemd <= 3 and fleetd <= 40:
-            break
+    rounds = [woken()]
+    if rounds[0][0] > 3 or rounds[0][1] > 40:  # on a busy machine a refresh may be asked for again
+        rounds += [woken(), woken()]
+    systemd, fleetd = (statistics.median(counts) for counts in zip(*rounds))
+    print("# woken in 5 s: systemd %d times, fleetd %d times" % (systemd, fleetd))
     host.destroy(*names)
     host.nothing_left(*names[::10])
     assert systemd <= 3 and fleetd <= 40, (systemd, fleetd)
@@ -535,7 +536,9 @@ def _():
     host = root_host()
 
     def libraries():
-        return "libsystemd" in host.machine.read("/proc/%s/maps" % host.pid())
+        maps = host.machine.read("/proc/%s/maps" % host.pid())
+        assert "libuv" in maps and "libssl" not in maps, maps
+        return "libsystemd" in maps
 
     def runs_in(words, *arguments, **more):
         host.stop()
