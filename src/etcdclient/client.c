@@ -59,16 +59,11 @@ static void client_destroy(void *user)
 	free(client);
 }
 
-static bool is_set(const char *text)
-{
-	return text && text[0];
-}
-
 static int make_tls(const struct etcd_client_options *options, struct tls_context **ret, struct buf *error)
 {
 	const struct tls_files files = {options->cert_file, options->key_file, options->ca_file};
 
-	if (!is_set(files.cert) && !is_set(files.key) && !is_set(files.ca))
+	if (!tls_files_given(&files))
 		return 0;
 	return tls_client_new(&files, false, ret, error);
 }

@@ -18,7 +18,7 @@ int api_tls_read(const struct fleetd_config *config, struct api_tls *ret)
 	int r;
 
 	*ret = (struct api_tls){0};
-	if (!files.cert[0] && !files.key[0] && !files.ca[0])
+	if (!tls_files_given(&files))
 		return 0;
 	r = tls_server_new(&files, &ret->server, &error);
 	if (r == 0)

@@ -127,7 +127,7 @@ static int open_peer_tls(
 	int r;
 
 	/* Else the client has its own, when it meets such an address. */
-	if (!(files.cert && files.cert[0]) && !(files.key && files.key[0]) && !(files.ca && files.ca[0]))
+	if (!tls_files_given(&files))
 		return 0;
 	r = tls_client_new(&files, false, &context, reterr);
 	if (r < 0)

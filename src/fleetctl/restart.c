@@ -233,8 +233,7 @@ static bool is_down(struct fleetctl *ctl, const char *name, const char *machine)
 	return r >= 0 && !ctl_unit_now_runs_on(&now);
 }
 
-/* systemd starts again what a restart took down, and so do we; one that fails does not keep the others down.
- */
+/* systemd starts again what a restart took down, and so do we. One that fails keeps no other down. */
 static int start_followers(struct fleetctl *ctl, const struct followers *followers, struct buf *reterr)
 {
 	int r = 0;

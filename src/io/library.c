@@ -3,12 +3,16 @@
 #include "io/library.h"
 #include <dlfcn.h>
 #include <errno.h>
+#include <string.h>
 
 int library_open(
 	const char *file, const char *const *names, size_t count, void *functions, struct buf *reterr)
 {
-	void *handle = dlopen(file, RTLD_NOW | RTLD_LOCAL), **pointers = functions;
+	void **pointers = functions, *handle;
 
+	if (pointers[0])
+		return 0;
+	handle = dlopen(file, RTLD_NOW | RTLD_LOCAL);
 	if (!handle) {
 		if (reterr)
 			buf_add_str(reterr, dlerror());
@@ -21,6 +25,7 @@ int library_open(
 		if (reterr)
 			buf_printf(reterr, "%s has no %s(): it is too old", file, names[i]);
 		(void)dlclose(handle);
+		(void)memset(pointers, 0, count * sizeof(*pointers));
 		return -ENOSYS;
 	}
 	return 0;

@@ -11,7 +11,7 @@
 #define LIBRARY_NAME(name) #name,
 
 /* Opens `file` ("libfoo.so.1") for good and fills `functions`, a struct of `count` pointers in the order of
- * `names`. -errno with a message that names the file: -ENOENT it cannot be opened, -ENOSYS it has not all of
- * them. `reterr` may be NULL. */
+ * `names`; does nothing when it is filled. All of them are NULL before, and after -errno with a message that
+ * names the file: -ENOENT it cannot be opened, -ENOSYS it has not all of them. `reterr` may be NULL. */
 int library_open(const char *file, const char *const *names, size_t count, void *functions,
 	struct buf *reterr) _must_check_;

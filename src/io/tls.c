@@ -67,9 +67,19 @@ static bool has_revocations(const char *path)
 	return found;
 }
 
+static bool is_given(const char *path)
+{
+	return path && path[0];
+}
+
+bool tls_files_given(const struct tls_files *files)
+{
+	return is_given(files->cert) || is_given(files->key) || is_given(files->ca);
+}
+
 static int load_files(SSL_CTX *ssl, const struct tls_files *files, struct buf *reterr)
 {
-	bool has_cert = files->cert && files->cert[0], has_key = files->key && files->key[0];
+	bool has_cert = is_given(files->cert), has_key = is_given(files->key);
 
 	if (has_cert != has_key) {
 		if (reterr)
@@ -83,9 +93,9 @@ static int load_files(SSL_CTX *ssl, const struct tls_files *files, struct buf *r
 		return fail_file(reterr, "key", files->key);
 	if (has_key && lib->SSL_CTX_check_private_key(ssl) != 1)
 		return fail_file(reterr, "key does not belong to the certificate:", files->key);
-	if (files->ca && files->ca[0] && lib->SSL_CTX_load_verify_file(ssl, files->ca) != 1)
+	if (is_given(files->ca) && lib->SSL_CTX_load_verify_file(ssl, files->ca) != 1)
 		return fail_file(reterr, "certificate authority", files->ca);
-	if (files->ca && files->ca[0] && has_revocations(files->ca))
+	if (is_given(files->ca) && has_revocations(files->ca))
 		(void)lib->X509_VERIFY_PARAM_set_flags(lib->SSL_CTX_get0_param(ssl), X509_V_FLAG_CRL_CHECK);
 	return 0;
 }
@@ -124,10 +134,10 @@ static int context_new(
 int tls_server_new(const struct tls_files *files, struct tls_context **ret, struct buf *reterr)
 {
 	static const unsigned char name[] = "flotilla";
-	bool has_ca = files->ca && files->ca[0];
+	bool has_ca = is_given(files->ca);
 	int r;
 
-	if (!files->cert || !files->cert[0]) {
+	if (!is_given(files->cert)) {
 		if (reterr)
 			buf_add_str(reterr, "TLS needs a certificate and its key");
 		return -EINVAL;
@@ -152,7 +162,7 @@ int tls_client_new(const struct tls_files *files, bool insecure, struct tls_cont
 
 	if (r < 0)
 		return r;
-	if (!(files->ca && files->ca[0]))
+	if (!is_given(files->ca))
 		(void)lib->SSL_CTX_set_default_verify_paths((*ret)->ssl);
 	lib->SSL_CTX_set_verify((*ret)->ssl, insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
 	return 0;

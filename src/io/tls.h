@@ -12,6 +12,7 @@ struct tls_files {
 	const char *ca; /* whose signature counts; a file with revocation lists means them. Server: clients
 			   must then have a certificate. Client: instead of the system's authorities */
 };
+bool tls_files_given(const struct tls_files *files); /* whether there is any */
 /* A server needs cert and key. -errno with the file and the reason in `reterr`. */
 int tls_server_new(const struct tls_files *files, struct tls_context **ret, struct buf *reterr) _must_check_;
 /* `insecure`: the server may be anybody. */

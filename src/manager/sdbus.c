@@ -18,15 +18,13 @@ static const struct sdbus_library *open_library(struct buf *reterr)
 {
 	static const char *const names[] = {SDBUS_FUNCTIONS(LIBRARY_NAME)};
 	static struct sdbus_library library;
-	static bool opened;
 	_cleanup_buf_ struct buf why = BUF_INIT(4096);
 
 	static_assert(sizeof(library) == ARRAY_LEN(names) * sizeof(void *), "a table of pointers");
-	if (!opened && library_open(SDBUS_LIBRARY, names, ARRAY_LEN(names), &library, &why) < 0) {
+	if (library_open(SDBUS_LIBRARY, names, ARRAY_LEN(names), &library, &why) < 0) {
 		buf_printf(reterr, "cannot talk to systemd: %s (package libsystemd0)", buf_text(&why));
 		return NULL;
 	}
-	opened = true;
 	return &library;
 }
 

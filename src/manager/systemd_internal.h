@@ -79,10 +79,9 @@ struct systemd_unit {
 	const char *job;
 	char *start_error;
 	bool lacks_something; /* the start met no such unit: tried again when something is loaded */
-	char *waits_for; /* the start was refused: tried again when this unit is loaded, or has ended; or NULL
-			  */
-	bool again_now;	 /* that is so */
-	bool tried_again;		 /* since this has happened */
+	char *waits_for;      /* the start was refused until this unit is loaded, or has ended; NULL: no */
+	bool again_now;	      /* that is so */
+	bool tried_again;     /* since this has happened */
 	struct systemd_install *install; /* its [Install], while it is being loaded */
 	size_t aliases_left;
 };
